@@ -1,0 +1,61 @@
+// What the filter may conclude. The proofs stand in docs/exactness.md; the constants are here.
+//
+// Everything is in the scaled frame: X = scale (x - centre), X~ its bfloat16 rounding,
+// residual >= ||X - X~||. A score is s = X~.Y~ - ||Y~||^2 / 2, so ||X~ - Y~||^2 = ||X~||^2 - 2 s.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+
+namespace entroselect {
+
+// Upper bounds over the rows of one panel.
+struct PanelBounds {
+  double norm = 0;
+  double residual = 0;
+};
+
+// One row on the other side of the tile.
+struct RowBounds {
+  double norm2;
+  double norm;
+  double residual;
+};
+
+class Certificate {
+ public:
+  Certificate(int64_t d, int64_t pairs, double scale);
+
+  // The largest scaled distance a pair can have whose canonical squared distance is <= squared.
+  double reach(double squared) const;
+
+  // The same for a pair known to lie within the scaled distance `upper`: every pair whose
+  // canonical value could be equal or smaller lies within the result.
+  double widen(double upper) const;
+
+  // Scores below the result belong to pairs farther apart than `reach`.
+  float threshold(const RowBounds& row, const PanelBounds& panel, double reach) const;
+
+  // Interval of the scaled distance of a pair with this score.
+  struct Interval {
+    double lower, upper;
+  };
+  Interval interval(const RowBounds& row, const PanelBounds& panel, float score) const;
+
+  // Residual with what float64 lost on the way to X.
+  double residual(double computed, double norm2) const;
+
+  double scale() const { return scale_; }
+
+ private:
+  double error(const RowBounds& row, const PanelBounds& panel) const;
+
+  double scale_;
+  double gamma_;          // relative error of a score's accumulation
+  double flushed_;        // what flushing subnormal products to 0 can lose
+  double canonical_;      // relative error of a canonical squared distance, and some
+  double underflow_;      // absolute error of it, in the frame of the rows
+  double scaled_underflow_;
+};
+
+}  // namespace entroselect

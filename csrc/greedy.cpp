@@ -1,0 +1,97 @@
+// Farthest-first: which rows may come next, and settling picks among them.
+
+#include <algorithm>
+
+#include "pool.h"
+#include "timer.h"
+
+namespace entroselect {
+
+namespace {
+constexpr int64_t kSample = 2048;
+
+bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
+bool first_is_nearer(const Key& a, const Key& b) { return b.beats(a); }  // for heaps: best on top
+}  // namespace
+
+std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
+  Timer timer(profile_.frontier_seconds);
+  // A cut that about `size` rows reach, from a sample; then one pass collects them.
+  std::vector<double> sample;
+  for (int64_t s = 0; s < std::min(n(), kSample); ++s)
+    sample.push_back(bounds_[s * n() / std::min(n(), kSample)]);
+  const size_t rank = std::min(sample.size() - 1, size_t(size * int64_t(sample.size()) / n()));
+  std::nth_element(sample.begin(), sample.begin() + int64_t(rank), sample.end(),
+                   std::greater<double>());
+  const double cut = std::max(sample[rank], 0.0);
+
+  std::vector<Key> keys;
+  Key rival = {kChosen, -1};
+  for (int64_t i = 0; i < n(); ++i) {
+    if (bounds_[i] >= cut)
+      keys.push_back({bounds_[i], i});
+    else if (bounds_[i] > rival.bound)
+      rival = {bounds_[i], i};
+  }
+  if (int64_t(keys.size()) > 2 * size) {  // many equal bounds
+    std::nth_element(keys.begin(), keys.begin() + size, keys.end(), first_is_farther);
+    rival = keys[size_t(size)];
+    keys.resize(size_t(size));
+  }
+  std::vector<int64_t> rows;
+  for (const Key& key : keys) rows.push_back(key.row);
+  return {rows, rival};
+}
+
+std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key rival, int64_t limit,
+                                       double floor) {
+  Picks picks;
+  std::vector<Key> heap;
+  for (int64_t i : rows) heap.push_back({bounds_[i], i});
+  std::make_heap(heap.begin(), heap.end(), first_is_nearer);
+
+  for (;;) {
+    // The block's best rows, as long as they could be picked before the rival.
+    micro_.rows.clear();
+    while (!heap.empty() && micro_.rows.size() < kMicro && heap.front().beats(rival)) {
+      micro_.rows.push_back(heap.front().row);
+      std::pop_heap(heap.begin(), heap.end(), first_is_nearer);
+      heap.pop_back();
+    }
+    if (micro_.rows.empty()) return {picks, -1};
+    const Key inner = !heap.empty() && heap.front().beats(rival) ? heap.front() : rival;
+    refresh(micro_.rows);
+
+    Timer timer(profile_.resolve_seconds);
+    micro_.active.assign(micro_.rows.size(), false);
+    for (size_t j = 0; j < micro_.rows.size(); ++j)
+      micro_.active[j] = Key{bounds_[micro_.rows[j]], micro_.rows[j]}.beats(inner);
+    load(micro_);
+    double next = -1;
+    for (;;) {
+      Key best = inner;
+      size_t place = 0;
+      for (size_t j = 0; j < micro_.rows.size(); ++j) {
+        const Key key = {bounds_[micro_.rows[j]], micro_.rows[j]};
+        if (micro_.active[j] && key.beats(best)) best = key, place = j;
+      }
+      if (best.row == inner.row) break;  // nobody here is certain to come next
+      if (int64_t(picks.rows.size()) == limit || best.bound < floor) {
+        next = best.bound;
+        break;
+      }
+      picks.rows.push_back(best.row);
+      picks.squared.push_back(best.bound);
+      choose_in(micro_, place);
+    }
+    keep_current(micro_);
+    if (next >= 0) return {picks, next};
+    for (int64_t i : micro_.rows) {
+      if (bounds_[i] < 0) continue;  // picked
+      heap.push_back({bounds_[i], i});
+      std::push_heap(heap.begin(), heap.end(), first_is_nearer);
+    }
+  }
+}
+
+}  // namespace entroselect

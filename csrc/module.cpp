@@ -1,0 +1,313 @@
+// The Python module entroselect._core: thin bindings, no decisions. Arguments have been checked by
+// entroselect/_checks.py; what is asserted here would be a bug of ours.
+
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <optional>
+#include <stdexcept>
+
+#include "dlpack.h"
+#include "nearest.h"
+#include "pool.h"
+#include "threads.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace entroselect {
+namespace {
+
+Dtype dtype_of(const std::string& name) {
+  if (name == "float64") return Dtype::f64;
+  if (name == "float32") return Dtype::f32;
+  if (name == "float16") return Dtype::f16;
+  if (name == "bfloat16") return Dtype::bf16;
+  if (name == "uint8") return Dtype::u8;
+  throw std::invalid_argument("unknown dtype " + name);
+}
+
+Rows rows_of(const py::array& values, const std::string& dtype) {
+  if (values.ndim() != 2) throw std::invalid_argument("rows must be 2-D");
+  Rows rows;
+  rows.data = static_cast<const char*>(values.data());
+  rows.stride = values.strides(0);
+  rows.n = values.shape(0);
+  rows.d = values.shape(1);
+  rows.dtype = dtype_of(dtype);
+  return rows;
+}
+
+const Kernels& kernels_named(const std::string& name) {
+  const Kernels* kernels = find_kernels(name.c_str());
+  if (!kernels) throw std::invalid_argument("instruction set " + name + " cannot run here");
+  return *kernels;
+}
+
+const Kernels& best_kernels() {
+  int count = 0;
+  const Candidate* list = candidates(&count);
+  for (int i = 0; i < count; ++i)
+    if (!*list[i].reason) return *list[i].kernels;
+  throw std::logic_error("no kernels");
+}
+
+void check_signals() {
+  py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+// Canonical lengths of all rows, for cosine.
+std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads) {
+  std::vector<double> lengths(size_t(rows.n));
+  const std::vector<double> zero(size_t(padded(rows.d)));
+  parallel_for(
+      threads, (rows.n + 255) / 256,
+      [&](int64_t item, int) {
+        for (int64_t i = item * 256; i < std::min(rows.n, (item + 1) * 256); ++i)
+          lengths[size_t(i)] = std::sqrt(kernels.distance_to_row(zero.data(), rows, i));
+      },
+      check_signals);
+  return lengths;
+}
+
+// Rows, kept alive, with their lengths where the metric asks for them.
+struct Held {
+  Held(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels,
+       int threads)
+      : values_(std::move(values)), rows(rows_of(values_, dtype)) {
+    if (!cosine) return;
+    py::gil_scoped_release release;
+    lengths_ = lengths_of(rows, kernels, threads);
+    rows.lengths = lengths_.data();
+  }
+
+ private:
+  py::array values_;
+  std::vector<double> lengths_;
+
+ public:
+  Rows rows;
+};
+
+template <class T>
+py::array_t<T> to_array(const std::vector<T>& values) {
+  return py::array_t<T>(py::ssize_t(values.size()), values.data());
+}
+
+using Indices = py::array_t<int64_t, py::array::c_style>;
+
+std::vector<int64_t> to_vector(const Indices& rows) {
+  return std::vector<int64_t>(rows.data(), rows.data() + rows.size());
+}
+
+class PyPool {
+ public:
+  PyPool(py::array values, const std::string& dtype, bool cosine, const std::string& isa,
+         int threads)
+      : kernels_(kernels_named(isa)), cosine_(cosine), threads_(threads) {
+    held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine, kernels_, threads));
+    py::gil_scoped_release release;
+    pool_ = std::make_unique<Pool>(held_[0]->rows, kernels_, threads, check_signals);
+  }
+
+  Pool& pool() { return *pool_; }
+
+  void extend(py::array values, const std::string& dtype) {
+    held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine_, kernels_, threads_));
+    py::gil_scoped_release release;
+    pool_->extend(held_.back()->rows);
+  }
+
+  void refresh(const std::optional<Indices>& rows) {
+    std::vector<int64_t> members;
+    if (rows) members = to_vector(*rows);
+    py::gil_scoped_release release;
+    rows ? pool_->refresh(std::move(members)) : pool_->refresh_all();
+  }
+
+  py::tuple frontier(int64_t size) {
+    std::pair<std::vector<int64_t>, Key> found;
+    {
+      py::gil_scoped_release release;
+      found = pool_->frontier(size);
+    }
+    return py::make_tuple(to_array(found.first), found.second.bound, found.second.row);
+  }
+
+  py::tuple resolve(const Indices& rows, double rival, int64_t rival_row, int64_t limit,
+                    double floor) {
+    const auto members = to_vector(rows);
+    std::pair<Picks, double> found;
+    {
+      py::gil_scoped_release release;
+      found = pool_->resolve(members, Key{rival, rival_row}, limit, floor);
+    }
+    return py::make_tuple(to_array(found.first.rows), to_array(found.first.squared), found.second);
+  }
+
+  py::tuple ahead(const Indices& order, int64_t start, int64_t size, double floor) {
+    std::pair<std::vector<int64_t>, int64_t> found;
+    {
+      py::gil_scoped_release release;
+      found = pool_->ahead(order.data(), order.size(), start, size, floor);
+    }
+    return py::make_tuple(to_array(found.first), found.second);
+  }
+
+  py::tuple resolve_in_order(const Indices& rows, int64_t limit, double floor) {
+    const auto members = to_vector(rows);
+    Picks picks;
+    {
+      py::gil_scoped_release release;
+      picks = pool_->resolve_in_order(members, limit, floor);
+    }
+    return py::make_tuple(to_array(picks.rows), to_array(picks.squared));
+  }
+
+  py::dict profile() {
+    const Pool::Profile p = pool_->profile();
+    return py::dict("pairs"_a = p.pairs, "rechecks"_a = p.rechecks, "settled"_a = p.settled,
+                    "refreshed"_a = p.refreshed, "refresh_seconds"_a = p.refresh_seconds,
+                    "resolve_seconds"_a = p.resolve_seconds,
+                    "frontier_seconds"_a = p.frontier_seconds, "threads"_a = threads_);
+  }
+
+ private:
+  const Kernels& kernels_;
+  const bool cosine_;
+  const int threads_;
+  std::vector<std::unique_ptr<Held>> held_;
+  std::unique_ptr<Pool> pool_;
+};
+
+py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::array points,
+                     const std::string& point_dtype, bool same, int64_t k, bool cosine,
+                     const std::string& isa, int threads, const py::object& progress) {
+  const Kernels& kernels = kernels_named(isa);
+  const Held q(std::move(queries), query_dtype, cosine, kernels, threads);
+  std::unique_ptr<Held> p;
+  if (!same) p = std::make_unique<Held>(std::move(points), point_dtype, cosine, kernels, threads);
+  const Rows& targets = same ? q.rows : p->rows;
+  py::array_t<double> squared({q.rows.n, k});
+  py::array_t<int64_t> indices({q.rows.n, k});
+  const auto poll = [&](int64_t done) {
+    py::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (!progress.is_none()) progress(done, q.rows.n);
+  };
+  double* squared_data = squared.mutable_data();
+  int64_t* indices_data = indices.mutable_data();
+  {
+    py::gil_scoped_release release;
+    nearest(q.rows, targets, same, k, kernels, threads, poll, squared_data, indices_data);
+  }
+  poll(q.rows.n);
+  return py::make_tuple(squared, indices);
+}
+
+int64_t first_row_where(const Rows& rows, int threads, const std::function<bool(int64_t)>& bad) {
+  std::atomic<int64_t> first{rows.n};
+  parallel_for(
+      threads, (rows.n + 255) / 256,
+      [&](int64_t item, int) {
+        for (int64_t i = item * 256; i < std::min(rows.n, (item + 1) * 256); ++i) {
+          if (i >= first.load(std::memory_order_relaxed) || !bad(i)) continue;
+          int64_t known = first.load();
+          while (i < known && !first.compare_exchange_weak(known, i)) {
+          }
+        }
+      },
+      check_signals);
+  return first == rows.n ? -1 : first.load();
+}
+
+int64_t first_unusable_row(const py::array& values, const std::string& dtype, double largest,
+                           int threads) {
+  const Rows rows = rows_of(values, dtype);
+  const Kernels& kernels = best_kernels();
+  py::gil_scoped_release release;
+  return first_row_where(
+      rows, threads, [&](int64_t i) { return kernels.first_unusable(rows, i, largest) >= 0; });
+}
+
+int64_t first_zero_row(const py::array& values, const std::string& dtype, int threads) {
+  const Rows rows = rows_of(values, dtype);
+  const Kernels& kernels = best_kernels();
+  const std::vector<double> zero(size_t(padded(rows.d)));
+  py::gil_scoped_release release;
+  return first_row_where(rows, threads, [&](int64_t i) {
+    return !(kernels.distance_to_row(zero.data(), rows, i) > 0);
+  });
+}
+
+// Sums the rows in order, then divides: the same bits as entroselect.reference.
+py::array_t<double> mean_row(py::array values, const std::string& dtype, bool cosine) {
+  const Kernels& kernels = best_kernels();
+  const Held held(std::move(values), dtype, cosine, kernels, 1);
+  std::vector<double> row(size_t(padded(held.rows.d))), sum(row);
+  for (int64_t i = 0; i < held.rows.n; ++i) {
+    kernels.load_row(held.rows, i, row.data());
+    for (int64_t l = 0; l < held.rows.d; ++l) sum[size_t(l)] += row[size_t(l)];
+  }
+  py::array_t<double> mean({int64_t(1), held.rows.d});
+  for (int64_t l = 0; l < held.rows.d; ++l)
+    mean.mutable_data()[l] = sum[size_t(l)] / double(held.rows.n);
+  return mean;
+}
+
+py::array_t<double> distances_to(py::array values, const std::string& dtype,
+                                 const py::array_t<double, py::array::c_style>& vector,
+                                 bool cosine) {
+  const Kernels& kernels = best_kernels();
+  const Held held(std::move(values), dtype, cosine, kernels, 1);
+  std::vector<double> x(size_t(padded(held.rows.d)));
+  std::copy(vector.data(), vector.data() + held.rows.d, x.begin());
+  py::array_t<double> squared(held.rows.n);
+  for (int64_t i = 0; i < held.rows.n; ++i)
+    squared.mutable_data()[i] = kernels.distance_to_row(x.data(), held.rows, i);
+  return squared;
+}
+
+std::vector<std::pair<std::string, std::string>> instruction_sets() {
+  int count = 0;
+  const Candidate* list = candidates(&count);
+  std::vector<std::pair<std::string, std::string>> result;
+  for (int i = 0; i < count; ++i) result.emplace_back(list[i].name, list[i].reason);
+  return result;
+}
+
+}  // namespace
+}  // namespace entroselect
+
+PYBIND11_MODULE(_core, m) {
+  using namespace entroselect;
+  m.doc() = "C++ core of entroselect; use the functions of the package instead.";
+  py::class_<PyPool>(m, "Pool")
+      .def(py::init<py::array, const std::string&, bool, const std::string&, int>())
+      .def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
+      .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
+      .def_property_readonly("count", [](PyPool& p) { return p.pool().count(); })
+      .def_property_readonly("available", [](PyPool& p) { return p.pool().available(); })
+      .def("pick", [](PyPool& p, const Indices& rows) { p.pool().pick(rows.data(), rows.size()); })
+      .def("extend", &PyPool::extend)
+      .def("refresh", &PyPool::refresh, "rows"_a = py::none())
+      .def("frontier", &PyPool::frontier)
+      .def("resolve", &PyPool::resolve)
+      .def("ahead", &PyPool::ahead)
+      .def("resolve_in_order", &PyPool::resolve_in_order)
+      .def("widest", [](PyPool& p) { return p.pool().widest(); })
+      .def("profile", &PyPool::profile);
+  m.def("nearest", &py_nearest);
+  m.def("first_unusable_row", &first_unusable_row);
+  m.def("first_zero_row", &first_zero_row);
+  m.def("mean_row", &mean_row);
+  m.def("distances_to", &distances_to);
+  m.def("instruction_sets", &instruction_sets);
+  m.def("from_dlpack", &from_dlpack);
+}

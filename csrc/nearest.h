@@ -1,0 +1,18 @@
+// k nearest points of every query.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "kernels.h"
+
+namespace entroselect {
+
+// Fills squared (queries.n x k) and indices with the k nearest points of each query, sorted by
+// (squared distance, index). With `same`, queries and points are the same rows and no row is its
+// own neighbour. `poll(done)` is called now and then with the number of queries finished.
+void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
+             int threads, const std::function<void(int64_t)>& poll, double* squared,
+             int64_t* indices);
+
+}  // namespace entroselect

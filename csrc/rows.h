@@ -1,0 +1,26 @@
+// Rows as the caller handed them in: never copied, never changed.
+#pragma once
+
+#include <cstdint>
+
+namespace entroselect {
+
+enum class Dtype : int32_t { f64, f32, f16, bf16, u8 };
+
+// n rows of d values. Row i starts at data + i * stride bytes, its values are contiguous.
+// With `lengths` (cosine), the row meant is data / lengths[i], element by element in float64.
+struct Rows {
+  const char* data = nullptr;
+  int64_t stride = 0;
+  int64_t n = 0;
+  int64_t d = 0;
+  Dtype dtype = Dtype::f64;
+  const double* lengths = nullptr;
+
+  const void* row(int64_t i) const { return data + i * stride; }
+};
+
+// d rounded up to the lanes of the canonical sum; padding columns are 0 and change no bit.
+inline int64_t padded(int64_t d) { return (d + 7) / 8 * 8; }
+
+}  // namespace entroselect

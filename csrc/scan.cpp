@@ -1,0 +1,124 @@
+#include "scan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace entroselect {
+
+namespace {
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// Suspects of one row before they are settled early; bounds the memory of pools full of ties.
+constexpr size_t kManySuspects = 1024;
+}  // namespace
+
+Scan::Scan(const Filter& filter, const Kernels& kernels, int64_t k)
+    : filter_(filter),
+      kernels_(kernels),
+      k_(k),
+      rows_(kGroup),
+      best_(size_t(kGroup * k)),
+      x_(kGroup),
+      canonical_(padded(filter.d)),
+      threshold_(kGroup),
+      mask_(kGroup),
+      scores_(kGroup * kPanel) {
+  if (!kernels.reads_bf16) {
+    wide_rows_ = Buffer<float>(kGroup * 2 * filter.pairs);
+    wide_panel_ = Buffer<float>(kPanel * 2 * filter.pairs);
+  }
+}
+
+void Scan::set_row(int g, const Rows& rows, int64_t i, const uint16_t* rounded, double norm2,
+                   double residual, const Nearest* best, int64_t self) {
+  Row& row = rows_[size_t(g)];
+  row.rows = &rows;
+  row.index = i;
+  row.self = self;
+  row.bounds = {norm2, std::sqrt(norm2), residual};
+  row.suspects.clear();
+  row.uppers.clear();
+  std::copy(best, best + k_, best_.begin() + g * k_);
+  row.reach = filter_.certificate.reach(best[k_ - 1].squared);
+  x_[size_t(g)] = rounded;
+  if (!kernels_.reads_bf16) {
+    float* wide = wide_rows_.get() + g * 2 * filter_.pairs;
+    kernels_.widen_rows(rounded, filter_.pairs, wide);
+    x_[size_t(g)] = wide;
+  }
+}
+
+void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
+               const ExactDistance& exact) {
+  for (int64_t p = first / kPanel; p * kPanel < last; ++p) {
+    const PanelBounds& bounds = packed.bounds(p);
+    const int64_t base = p * kPanel;
+    uint32_t valid = ~uint32_t(0);
+    if (base < first) valid &= ~uint32_t(0) << (first - base);
+    if (last - base < kPanel) valid &= ~(~uint32_t(0) << (last - base));
+    for (int g = 0; g < count; ++g)
+      threshold_[size_t(g)] = filter_.certificate.threshold(rows_[size_t(g)].bounds, bounds,
+                                                            rows_[size_t(g)].reach);
+    const void* panel = packed.panel(p);
+    if (!kernels_.reads_bf16) {
+      kernels_.widen_panel(packed.panel(p), filter_.pairs, wide_panel_.get());
+      panel = wide_panel_.get();
+    }
+    kernels_.score(x_.data(), count, panel, packed.start(p), filter_.pairs, threshold_.data(),
+                   mask_.data(), scores_.get());
+    pairs += int64_t(__builtin_popcount(valid)) * count;
+    for (int g = 0; g < count; ++g) {
+      const uint32_t mask = mask_[size_t(g)] & valid;
+      if (!mask) continue;
+      collect(rows_[size_t(g)], mask, scores_.get() + g * kPanel, bounds, base);
+      if (rows_[size_t(g)].suspects.size() > kManySuspects) settle(g, exact);
+    }
+  }
+  for (int g = 0; g < count; ++g) settle(g, exact);
+}
+
+// Notes the pairs that passed, and lets the best of them tighten what may pass from now on.
+void Scan::collect(Row& row, uint32_t mask, const float* scores, const PanelBounds& panel,
+                   int64_t base) {
+  double kth = kInfinity;
+  for (; mask; mask &= mask - 1) {
+    const int column = __builtin_ctz(mask);
+    if (base + column == row.self) continue;
+    const auto interval = filter_.certificate.interval(row.bounds, panel, scores[column]);
+    row.suspects.push_back({interval.lower, base + column});
+    if (int64_t(row.uppers.size()) == k_) {
+      if (interval.upper >= row.uppers.front()) continue;
+      std::pop_heap(row.uppers.begin(), row.uppers.end());
+      row.uppers.pop_back();
+    }
+    row.uppers.push_back(interval.upper);
+    std::push_heap(row.uppers.begin(), row.uppers.end());
+  }
+  if (int64_t(row.uppers.size()) == k_) kth = row.uppers.front();
+  row.reach = std::min(row.reach, filter_.certificate.widen(kth));
+}
+
+void Scan::settle(int g, const ExactDistance& exact) {
+  Row& row = rows_[size_t(g)];
+  if (row.suspects.empty()) return;
+  Nearest* best = best_.data() + g * k_;
+  std::sort(row.suspects.begin(), row.suspects.end(),
+            [](const Suspect& a, const Suspect& b) { return a.lower < b.lower; });
+  bool loaded = false;
+  for (const Suspect& suspect : row.suspects) {
+    if (suspect.lower > row.reach) break;
+    if (!loaded) kernels_.load_row(*row.rows, row.index, canonical_.get());
+    loaded = true;
+    const Nearest found = {exact(canonical_.get(), suspect.packed), suspect.packed};
+    ++rechecks;
+    if (!(found < best[k_ - 1])) continue;
+    int64_t place = k_ - 1;
+    for (; place > 0 && found < best[place - 1]; --place) best[place] = best[place - 1];
+    best[place] = found;
+    row.reach = std::min(row.reach, filter_.certificate.reach(best[k_ - 1].squared));
+  }
+  row.suspects.clear();
+}
+
+}  // namespace entroselect

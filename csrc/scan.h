@@ -1,0 +1,83 @@
+// The heart of the CPU backend: a group of rows against a range of packed rows. Score tiles give
+// suspects, the certificate throws out those that cannot matter, and what is left is rechecked
+// in canonical float64, best first.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "filter.h"
+#include "packed.h"
+
+namespace entroselect {
+
+constexpr int kGroup = 60;  // rows that share one pass over the panels; a multiple of tile heights
+
+// A pair in question: the packed row and a lower bound of its scaled distance.
+struct Suspect {
+  double lower;
+  int64_t packed;
+};
+
+struct Nearest {
+  double squared;
+  int64_t index;  // of the packed row
+
+  bool operator<(const Nearest& other) const {
+    return squared < other.squared || (squared == other.squared && index < other.index);
+  }
+};
+
+// Canonical squared distance of x (float64, padded) to the row that was packed at that place.
+using ExactDistance = std::function<double(const double* x, int64_t packed)>;
+
+class Scan {
+ public:
+  Scan(const Filter& filter, const Kernels& kernels, int64_t k);
+
+  // Takes row `g` of the group: its rounded form (kept by the caller until run() returns) and the
+  // k nearest known so far, sorted. `self`: a packed row that does not count (-1: none).
+  void set_row(int g, const Rows& rows, int64_t i, const uint16_t* rounded, double norm2,
+               double residual, const Nearest* best, int64_t self);
+
+  // Scans packed rows [first, last) for rows 0 <= g < count.
+  void run(int count, const Packed& packed, int64_t first, int64_t last,
+           const ExactDistance& exact);
+
+  // The k nearest of row g, sorted by (squared, index).
+  const Nearest* best(int g) const { return best_.data() + g * k_; }
+
+  int64_t rechecks = 0;
+  int64_t pairs = 0;
+  int64_t refreshed = 0;
+
+ private:
+  struct Row {
+    const Rows* rows;
+    int64_t index;
+    int64_t self;
+    RowBounds bounds;
+    double reach;
+    std::vector<Suspect> suspects;
+    std::vector<double> uppers;  // max-heap of the k smallest upper bounds seen in this run
+  };
+
+  void collect(Row& row, uint32_t mask, const float* scores, const PanelBounds& panel,
+               int64_t base);
+  void settle(int g, const ExactDistance& exact);
+
+  const Filter& filter_;
+  const Kernels& kernels_;
+  int64_t k_;
+  std::vector<Row> rows_;
+  std::vector<Nearest> best_;
+  std::vector<const void*> x_;
+  Buffer<float> wide_rows_, wide_panel_;
+  Buffer<double> canonical_;
+  std::vector<float> threshold_;
+  std::vector<uint32_t> mask_;
+  Buffer<float> scores_;
+};
+
+}  // namespace entroselect

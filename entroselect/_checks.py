@@ -1,0 +1,149 @@
+"""Checks of arguments. Each raises an error that names the argument, what was found and what is
+accepted, before any work starts."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from entroselect import _core
+from entroselect._rows import Rows, as_rows
+from entroselect._threads import threads
+from entroselect.results import Int64
+
+METRICS = ("euclidean", "cosine")
+
+# Beyond this, (a - b)**2 summed over the columns may overflow float64.
+LARGEST = 1e150
+
+
+def integer(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
+    """`value` as an int within [low, high]; bools and floats are refused."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if number < low or (high is not None and number > high):
+        upto = "" if high is None else f" and at most {high}"
+        raise ValueError(f"{name}: must be at least {low}{upto}{why}, got {number}")
+    return number
+
+
+def real(name: str, value: Any, accepted: str, ok: Any) -> float:
+    """`value` as a float for which ok(value) holds; `accepted` says which those are."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number {accepted}, got {value!r}") from None
+    if not ok(number):
+        raise ValueError(f"{name}: expected a number {accepted}, got {value!r}")
+    return number
+
+
+def non_negative(name: str, value: Any) -> float:
+    """A finite number >= 0."""
+    return real(name, value, ">= 0", lambda x: math.isfinite(x) and x >= 0)
+
+
+def choice(name: str, value: Any, accepted: tuple[str, ...]) -> str:
+    """One of the accepted strings."""
+    if value not in accepted:
+        raise ValueError(f"{name}: expected one of {', '.join(accepted)}, got {value!r}")
+    return str(value)
+
+
+def seed_value(seed: Any) -> int | None:
+    """None or an integer >= 0."""
+    return None if seed is None else integer("seed", seed, 0)
+
+
+def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
+    """Rows whose every value is finite and small enough to square; for cosine, no zero row."""
+    choice("metric", metric, METRICS)
+    rows = as_rows(name, given)
+    bad = _core.first_unusable_row(rows.values, rows.dtype, LARGEST, threads())
+    if bad >= 0:
+        row = rows.float64(bad)
+        column = int(np.flatnonzero(~(np.abs(row) <= LARGEST))[0])
+        if math.isfinite(row[column]):
+            raise ValueError(
+                f"{name}: row {bad} holds {row[column]:g} at column {column}; squared distances "
+                f"overflow beyond {LARGEST:g}, rescale the data"
+            )
+        raise ValueError(
+            f"{name}: values must be finite; row {bad} (the first) holds {row[column]} at "
+            f"column {column}"
+        )
+    if metric == "cosine":
+        zero = _core.first_zero_row(rows.values, rows.dtype, threads())
+        if zero >= 0:
+            raise ValueError(
+                f"{name}: row {zero} (the first) has length 0, so metric='cosine' cannot "
+                "normalise it; drop such rows"
+            )
+    return rows
+
+
+def same_width(name: str, rows: Rows, other_name: str, other: Rows) -> None:
+    """Both have the same number of columns."""
+    if rows.d != other.d:
+        raise ValueError(f"{name}: has {rows.d} columns but {other_name} has {other.d}")
+
+
+def chosen_before(selected: Any, pool: Rows, metric: str) -> tuple[Int64, Rows | None]:
+    """`selected` as (pool indices, vectors): one of the two is empty or None."""
+    nothing = np.empty(0, dtype=np.int64)
+    if selected is None:
+        return nothing, None
+    shape = selected.shape if hasattr(selected, "shape") else np.shape(selected)
+    if len(shape) == 2 and shape[0] > 0:
+        vectors = usable_rows("selected", selected, metric)
+        same_width("selected", vectors, "features", pool)
+        return nothing, vectors
+    if len(shape) == 2 or tuple(shape) == (0,):
+        return nothing, None
+    if len(shape) != 1:
+        raise ValueError(
+            "selected: expected a list of pool indices or an (M, d) array of vectors, "
+            f"got shape {tuple(shape)}"
+        )
+    return _distinct_indices("selected", selected, pool.n), None
+
+
+def traversal_order(order: Any, n: int) -> Int64:
+    """`order` as a permutation of the n pool rows."""
+    indices = _distinct_indices("order", order, n)
+    if len(indices) != n:
+        raise ValueError(
+            f"order: expected a permutation of the {n} pool rows, got {len(indices)} entries"
+        )
+    return indices
+
+
+def _distinct_indices(name: str, given: Any, n: int) -> Int64:
+    array = np.asarray(given)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(
+            f"{name}: expected a list of integer pool indices, got dtype {array.dtype} "
+            f"with shape {array.shape}"
+        )
+    outside = np.flatnonzero((array < 0) | (array >= n))
+    if len(outside):
+        raise ValueError(
+            f"{name}: index {array[outside[0]]} (at position {outside[0]}) is outside the pool, "
+            f"which has rows 0 to {n - 1}"
+        )
+    indices = array.astype(np.int64)
+    _, first = np.unique(indices, return_index=True)
+    if len(first) != len(indices):
+        repeat = int(np.setdiff1d(np.arange(len(indices)), first)[0])
+        raise ValueError(
+            f"{name}: index {indices[repeat]} is repeated (again at position {repeat}); "
+            "each row may stand once"
+        )
+    return indices

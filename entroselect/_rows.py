@@ -1,0 +1,120 @@
+"""Turns whatever a caller hands in into rows the engine can read without changing a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entroselect import _core
+
+# What the engine reads in place. Every other real dtype is widened to one that holds its values
+# exactly as float64 would (int64 beyond 2**53 rounds as float64 does: that is the contract).
+_WIDEN = {
+    "bool": "uint8",
+    "int8": "float16",
+    "int16": "float32",
+    "uint16": "float32",
+    "int32": "float64",
+    "uint32": "float64",
+    "int64": "float64",
+    "uint64": "float64",
+}
+_NATIVE = ("float64", "float32", "float16", "uint8")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Checked (n, d) rows: `values` as the engine reads them, `dtype` what they mean.
+
+    bfloat16 has no NumPy dtype; its bits stand in a uint16 array with dtype "bfloat16".
+    """
+
+    values: NDArray[Any]
+    dtype: str
+
+    @property
+    def n(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def d(self) -> int:
+        return int(self.values.shape[1])
+
+    def float64(self, rows: Any = slice(None)) -> NDArray[np.float64]:
+        """The given rows as float64, exactly."""
+        part = self.values[rows]
+        if self.dtype == "bfloat16":
+            part = (part.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(part, dtype=np.float64)
+
+
+def as_rows(name: str, given: Any) -> Rows:
+    """Views `given` as (n, d) rows, copying only where the engine cannot read it in place.
+
+    Accepts NumPy arrays and memmaps, and anything with DLPack on the CPU or `__array__`.
+    Raises TypeError or ValueError naming the argument. Values are not looked at.
+    """
+    array, dtype = _as_array(name, given)
+    if array.ndim != 2:
+        raise ValueError(f"{name}: expected a 2-D array (rows, columns), got shape {array.shape}")
+    if array.shape[0] == 0 or array.shape[1] == 0:
+        raise ValueError(f"{name}: empty, shape {array.shape}; at least 1 row and 1 column needed")
+    if dtype not in (*_NATIVE, "bfloat16"):
+        array = array.astype(_WIDEN[dtype])
+        dtype = _WIDEN[dtype]
+    itemsize = array.dtype.itemsize
+    # Rows may stand apart (a view of columns), but each row must be contiguous and forward.
+    row_step, column_step = array.strides
+    if (
+        (array.shape[1] > 1 and column_step != itemsize)
+        or (array.shape[0] > 1 and (row_step < itemsize or row_step % itemsize))
+        or not array.flags.aligned
+    ):
+        array = np.ascontiguousarray(array)
+        if not array.flags.aligned:
+            array = array.copy()
+    return Rows(array, dtype)
+
+
+def _as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
+    if not isinstance(given, np.ndarray):
+        given = _from_protocol(name, given)
+        if isinstance(given, tuple):
+            return given
+    if given.dtype.name == "bfloat16":  # ml_dtypes, as JAX hands it out
+        return given.view(np.uint16), "bfloat16"
+    if not given.dtype.isnative:
+        given = given.astype(given.dtype.newbyteorder("="))
+    dtype = given.dtype.name
+    if dtype not in _NATIVE and dtype not in _WIDEN:
+        raise TypeError(
+            f"{name}: dtype {dtype} is not supported; use float16, bfloat16, float32, float64, "
+            "an integer type or bool"
+        )
+    return given, dtype
+
+
+def _from_protocol(name: str, given: Any) -> Any:
+    """A NumPy array, or (uint16 array, "bfloat16"), from a non-NumPy object."""
+    if hasattr(given, "__dlpack_device__") and hasattr(given, "__dlpack__"):
+        device = int(given.__dlpack_device__()[0])
+        if device not in (1, 3):  # kDLCPU, kDLCUDAHost
+            raise ValueError(
+                f"{name}: on DLPack device type {device}; this build serves CPU memory only, "
+                "move it to the CPU first"
+            )
+        try:
+            capsule = given.__dlpack__()
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise ValueError(f"{name}: cannot be read through DLPack: {error}") from error
+        array, dtype = _core.from_dlpack(capsule, name)
+        return (array, "bfloat16") if dtype == "bfloat16" else array
+    if isinstance(given, (str, bytes, dict, set)) or given is None:
+        raise TypeError(f"{name}: expected an array of numbers, got {type(given).__name__}")
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name}: cannot be read as an array of numbers: {error}") from error

@@ -1,0 +1,60 @@
+"""The CPU backend: the engine's primitives over the C++ core, for one instruction set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from entroselect import _core
+from entroselect._rows import Rows
+from entroselect._threads import threads
+from entroselect.results import Int64, Neighbours
+
+
+class Cpu:
+    """Opens pools and finds neighbours with the kernels of one instruction set."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.isa = name.removeprefix("cpu:")
+
+    def open_pool(self, rows: Rows, metric: str) -> _core.Pool:
+        """The pool behind the primitives of entroselect/engine.py."""
+        return _core.Pool(rows.values, rows.dtype, metric == "cosine", self.isa, threads())
+
+    def nearest(
+        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
+    ) -> Neighbours:
+        """k nearest points of each query; points=None means the other queries."""
+        targets = queries if points is None else points
+        squared, indices = _core.nearest(
+            queries.values,
+            queries.dtype,
+            targets.values,
+            targets.dtype,
+            points is None,
+            k,
+            metric == "cosine",
+            self.isa,
+            threads(),
+            progress,
+        )
+        return Neighbours(np.sqrt(squared), indices, self.name)
+
+    def first_pick(
+        self, rows: Rows, start: int | str, seed: int | None, metric: str
+    ) -> int:
+        """The pool row at which an empty selection starts; twin of reference.first_pick."""
+        if start == "random":
+            return int(np.random.default_rng(seed).integers(rows.n))
+        if start == "center":
+            mean = Rows(_core.mean_row(rows.values, rows.dtype, metric == "cosine"), "float64")
+            return int(nearest_to_vector(rows, mean, metric))
+        return int(start)
+
+
+def nearest_to_vector(rows: Rows, vector: Rows, metric: str) -> Int64:
+    """The row nearest to one vector taken as it stands (not normalised); ties: lowest index."""
+    squared = _core.distances_to(rows.values, rows.dtype, vector.values, metric == "cosine")
+    return np.argmin(squared)  # type: ignore[return-value]

@@ -1,0 +1,170 @@
+"""Entropy and the metrics built on nearest neighbours."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from entroselect import _checks
+from entroselect.nearest import nearest_distances
+from entroselect.results import Entropy
+
+DUPLICATES = ("error", "floor", "drop")
+
+
+def kl_entropy(
+    features: Any,
+    k: int = 1,
+    *,
+    duplicates: str = "error",
+    floor: float = 1e-10,
+    backend: str = "auto",
+    progress: Any = None,
+) -> Entropy:
+    """Kozachenko-Leonenko estimate of the differential entropy of the rows' distribution.
+
+    H = psi(n) - psi(k) + log c_d + (d / n) sum_i log r_i, in nats, where r_i is the Euclidean
+    distance from row i to its k-th nearest other row, psi the digamma function and c_d the volume
+    of the d-dimensional unit ball (taken as a logarithm, so any d is finite). Shi et al. 2025,
+    section 2; Kozachenko and Leonenko 1987. Values compare only at equal n and d; the
+    ``geometric_mean_distance`` compares across both.
+
+    Args:
+        features: (n, d) rows, n >= k + 1.
+        k: which neighbour.
+        duplicates: what to do about rows with r_i = 0, whose logarithm is -inf. "error" raises;
+            "floor" takes `floor` for every smaller r_i; "drop" keeps the first of every set of
+            equal rows and estimates on those.
+        floor: the smallest distance used with duplicates="floor".
+        backend, progress: see `nearest_distances`.
+
+    Returns:
+        `Entropy`: a float that carries n, d, k, zero_distances and geometric_mean_distance.
+
+    Raises:
+        ValueError: duplicates under "error"; fewer than k + 1 (distinct) rows; bad arguments.
+
+    Complexity: that of `nearest_distances(features, k=k)`, at most n**2 d, twice with "drop" if
+    there are duplicates. Memory: the same, O(n d / 2) bytes extra for float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from entroselect import kl_entropy
+        >>> grid = np.arange(8.0)[:, None]
+        >>> h = kl_entropy(grid)
+        >>> h.n, h.d, h.geometric_mean_distance
+        (8, 1, 1.0)
+        >>> round(h, 4)                     # psi(8) - psi(1) + log 2
+        3.286
+    """
+    _checks.choice("duplicates", duplicates, DUPLICATES)
+    floor = _checks.real("floor", floor, "> 0", lambda x: math.isfinite(x) and x > 0)
+    rows = _checks.usable_rows("features", features)
+    k = _checks.integer("k", k, 1)
+    if k >= rows.n:
+        raise ValueError(
+            f"k: the {k}-th nearest other row needs at least {k + 1} rows, features has {rows.n}"
+        )
+    found = nearest_distances(features, k=k, backend=backend, progress=progress)
+    distances = found.distances[:, k - 1]
+    zeros = int(np.count_nonzero(distances == 0))
+    if zeros and duplicates == "error":
+        first = int(np.flatnonzero(distances == 0)[0])
+        raise ValueError(
+            f"features: {zeros} of {rows.n} rows have their {k}-th nearest row at distance 0 "
+            f"(the first: row {first}), so the entropy is -inf; pass duplicates='drop' to keep one "
+            "of each, or duplicates='floor' to count them at the distance `floor`"
+        )
+    if duplicates == "floor":
+        distances = np.maximum(distances, floor)
+    elif zeros:
+        # Ties go to the lowest index, so a copy of an earlier row has that row as its nearest.
+        nearest = found if k == 1 else nearest_distances(features, k=1, backend=backend)
+        copy = (nearest.distances[:, 0] == 0) & (nearest.indices[:, 0] < np.arange(rows.n))
+        keep = np.flatnonzero(~copy)
+        if len(keep) <= k:
+            raise ValueError(
+                f"features: only {len(keep)} distinct rows, the {k}-th nearest needs {k + 1}"
+            )
+        distinct = rows.float64(keep) if rows.dtype == "bfloat16" else rows.values[keep]
+        distances = nearest_distances(distinct, k=k, backend=backend).distances[:, k - 1]
+    n, d = len(distances), rows.d
+    mean_log = float(np.mean(np.log(distances)))
+    nats = _digamma(n) - _digamma(k) + log_unit_ball_volume(d) + d * mean_log
+    return Entropy(
+        nats,
+        n=n,
+        d=d,
+        k=k,
+        zero_distances=zeros,
+        geometric_mean_distance=math.exp(mean_log),
+        backend=found.backend,
+    )
+
+
+def generalization_score(
+    generated: Any,
+    training: Any,
+    *,
+    kind: str = "l2",
+    backend: str = "auto",
+    progress: Any = None,
+) -> float:
+    """Mean over generated rows of the distance to the nearest training row (Shi et al. 2025).
+
+    High: the model generalises; low: it memorises. "l2" is the Euclidean distance; "mse" its
+    square divided by the number of columns (per-pixel squared error, for images on 0 to 255).
+
+    Args:
+        generated: (n, d) rows made by the model.
+        training: (m, d) rows it was trained on.
+        kind: "l2" or "mse".
+        backend, progress: see `nearest_distances`.
+
+    Example:
+        >>> from entroselect import generalization_score
+        >>> generalization_score([[3.0, 4.0], [0.0, 1.0]], [[0.0, 0.0], [9.0, 9.0]])
+        3.0
+        >>> generalization_score([[3.0, 4.0]], [[0.0, 0.0]], kind="mse")
+        12.5
+    """
+    _checks.choice("kind", kind, ("l2", "mse"))
+    rows = _checks.as_rows("generated", generated)
+    against = _checks.usable_rows("training", training)
+    _checks.same_width("generated", rows, "training", against)
+    # Named here, so that a bad value is reported under this function's argument names.
+    _checks.usable_rows("generated", generated)
+    found = nearest_distances(generated, training, backend=backend, progress=progress).distances
+    if kind == "mse":
+        return float(np.mean(found**2) / rows.d)
+    return float(np.mean(found))
+
+
+def mean_nearest_distance(features: Any, *, backend: str = "auto", progress: Any = None) -> float:
+    """Mean distance from each row to its nearest other row (MNND); needs at least 2 rows.
+
+    Example:
+        >>> from entroselect import mean_nearest_distance
+        >>> mean_nearest_distance([[0.0], [1.0], [3.0]])
+        1.3333333333333333
+    """
+    rows = _checks.usable_rows("features", features)
+    if rows.n < 2:
+        raise ValueError("features: at least 2 rows needed, got 1")
+    return float(np.mean(nearest_distances(features, backend=backend, progress=progress).distances))
+
+
+def log_unit_ball_volume(d: int) -> float:
+    """log of pi**(d/2) / Gamma(d/2 + 1), finite for any d."""
+    return 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d + 1)
+
+
+def _digamma(n: int) -> float:
+    """psi(n) for integers: the harmonic sum when short, the asymptotic series when it is exact."""
+    if n < 32:
+        return math.fsum(1.0 / i for i in range(1, n)) - 0.5772156649015329
+    square = 1.0 / (n * n)
+    series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
+    return math.log(n) - 0.5 / n - series

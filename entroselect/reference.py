@@ -1,0 +1,224 @@
+"""The oracle: every operation as its textbook loop, in float64, by direct differences.
+
+Same signatures and the same answers as the public functions, with no filter, no blocks and no
+threads. Slow on purpose; every test compares the engine with this file, whole index lists at a
+time. `greedy_select(..., backend="reference")` and so on run it.
+
+The distance (the contract). Rows are first converted to float64, which is exact for float16,
+bfloat16 and float32. The squared distance of two rows is the float64 value of
+sum_l (a_l - b_l)**2 in this order: column l is added to lane l % 8, in order of l, each
+difference, product and sum rounded separately (no fused multiply-add); then the lanes are added
+as ((0+4) + (2+6)) + ((1+5) + (3+7)). With metric="cosine" each element is first divided by its
+row's length, the square root of the same sum over the row's squares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from entroselect import _checks
+from entroselect._rows import Rows
+from entroselect.results import Entropy, Float64, Int64, Neighbours, Selection
+
+NAME = "reference"
+
+
+def squared_distances(a: Float64, b: Float64) -> Float64:
+    """Canonical squared distances between rows of `a` and `b`, float64, broadcast together."""
+    shape = np.broadcast_shapes(a.shape, b.shape)
+    lanes = np.zeros((*shape[:-1], 8))
+    for start in range(0, shape[-1], 8):
+        difference = a[..., start : start + 8] - b[..., start : start + 8]
+        lanes[..., : difference.shape[-1]] += difference * difference
+    pairs = lanes[..., :4] + lanes[..., 4:]
+    halves = pairs[..., :2] + pairs[..., 2:]
+    return np.asarray(halves[..., 0] + halves[..., 1])
+
+
+def canonical_rows(rows: Rows, metric: str) -> Float64:
+    """The float64 rows whose distances the contract speaks of."""
+    values = rows.float64()
+    if metric == "cosine":
+        lengths = np.sqrt(squared_distances(values, np.zeros(rows.d)))
+        values = values / lengths[:, None]
+    return values
+
+
+def first_pick(rows: Rows, start: int | str, seed: int | None, metric: str) -> int:
+    """The pool row at which an empty selection starts; see `greedy_select`."""
+    if start == "random":
+        return int(np.random.default_rng(seed).integers(rows.n))
+    if start == "center":
+        values = canonical_rows(rows, metric)
+        mean = np.cumsum(values, axis=0)[-1] / rows.n  # cumsum: row after row, in order
+        return int(np.argmin(squared_distances(values, mean)))
+    return int(start)
+
+
+def greedy_select(
+    features: Any,
+    k: int,
+    *,
+    start: int | str = 0,
+    seed: int | None = None,
+    selected: Any = None,
+    metric: str = "euclidean",
+    min_distance: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Selection:
+    """Farthest-first traversal, one pick and one pass over the pool at a time. O(N d k)."""
+    rows = _checks.usable_rows("features", features, metric)
+    values, nearest, picked = _state(rows, selected, metric)
+    limit = -math.inf if min_distance is None else float(min_distance)
+
+    indices: list[int] = []
+    distances: list[float] = []
+    while len(indices) < k:
+        if np.isinf(nearest[~picked]).all():  # nothing chosen yet
+            best = first_pick(rows, start, seed, metric)
+        else:
+            best = int(np.argmax(np.where(picked, -1.0, nearest)))  # the first of equals
+        distance = math.sqrt(nearest[best])
+        if distance < limit:
+            break
+        indices.append(best)
+        distances.append(distance)
+        picked[best] = True
+        np.minimum(nearest, squared_distances(values, values[best]), out=nearest)
+        if progress is not None:
+            progress(len(indices), k)
+    return _selection(indices, distances, nearest, picked)
+
+
+def threshold_select(
+    features: Any,
+    k: int,
+    *,
+    threshold: float | None = None,
+    decay: float = 0.95,
+    order: Any = None,
+    seed: int | None = None,
+    selected: Any = None,
+    metric: str = "euclidean",
+    progress: Callable[[int, int], None] | None = None,
+) -> Selection:
+    """Threshold decay filter (Shi et al. 2025, Algorithm 2), pass after pass over the pool."""
+    rows = _checks.usable_rows("features", features, metric)
+    values, nearest, picked = _state(rows, selected, metric)
+    if order is None:
+        shuffle = np.arange(rows.n) if seed is None else np.random.default_rng(seed).permutation
+        order = shuffle if isinstance(shuffle, np.ndarray) else shuffle(rows.n)
+    order = [int(row) for row in order if not picked[row]]
+
+    if np.isinf(nearest[order]).all():
+        from_first = squared_distances(values, values[order[0]])
+        widest = math.sqrt(np.max(np.where(picked, 0.0, from_first)))
+    else:
+        widest = math.sqrt(np.max(nearest[order]))
+    tau = widest if threshold is None else float(threshold)
+
+    indices: list[int] = []
+    distances: list[float] = []
+    thresholds: list[float] = []
+    while len(indices) < k:
+        # Only copies of accepted rows are left: no threshold lets them in, so take them in order.
+        only_copies = bool(np.all(nearest[order] == 0.0))
+        if only_copies:
+            tau = 0.0
+        for row in order:
+            distance = math.sqrt(nearest[row])
+            if picked[row] or not (distance > tau or only_copies):
+                continue
+            indices.append(row)
+            distances.append(distance)
+            thresholds.append(tau)
+            picked[row] = True
+            np.minimum(nearest, squared_distances(values, values[row]), out=nearest)
+            if progress is not None:
+                progress(len(indices), k)
+            if len(indices) == k:
+                break
+        order = [row for row in order if not picked[row]]
+        tau *= decay
+        # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
+        farthest = max((math.sqrt(nearest[row]) for row in order), default=0.0)
+        while 0.0 < farthest <= tau:
+            tau *= decay
+    return _selection(indices, distances, nearest, picked, thresholds)
+
+
+def nearest_distances(
+    queries: Any,
+    points: Any = None,
+    k: int = 1,
+    *,
+    metric: str = "euclidean",
+    progress: Callable[[int, int], None] | None = None,
+) -> Neighbours:
+    """k nearest points of each query by sorting all its distances. O(Nq (Np d + Np log Np))."""
+    rows = _checks.usable_rows("queries", queries, metric)
+    targets = rows if points is None else _checks.usable_rows("points", points, metric)
+    values = canonical_rows(rows, metric)
+    against = values if points is None else canonical_rows(targets, metric)
+    distances = np.empty((rows.n, k))
+    indices = np.empty((rows.n, k), dtype=np.int64)
+    for query in range(rows.n):
+        squared = squared_distances(against, values[query])
+        if points is None:
+            squared[query] = np.inf  # itself; every real distance is finite
+        nearest = np.argsort(squared, kind="stable")[:k]  # stable: lowest index first
+        indices[query] = nearest
+        distances[query] = np.sqrt(squared[nearest])
+        if progress is not None:
+            progress(query + 1, rows.n)
+    return Neighbours(distances, indices, NAME)
+
+
+def kl_entropy(
+    features: Any,
+    k: int = 1,
+    *,
+    duplicates: str = "error",
+    floor: float = 1e-10,
+) -> Entropy:
+    """Kozachenko-Leonenko entropy on the reference neighbours; see `entroselect.kl_entropy`."""
+    from entroselect.entropy import kl_entropy as on_any_neighbours
+
+    return on_any_neighbours(features, k, duplicates=duplicates, floor=floor, backend=NAME)
+
+
+def _state(
+    rows: Rows, selected: Any, metric: str
+) -> tuple[Float64, Float64, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Canonical rows, squared distance of each to what is chosen already, and the picked flags."""
+    chosen, vectors = _checks.chosen_before(selected, rows, metric)
+    values = canonical_rows(rows, metric)
+    nearest = np.full(rows.n, np.inf)
+    picked = np.zeros(rows.n, dtype=bool)
+    picked[chosen] = True
+    before = values[chosen] if vectors is None else canonical_rows(vectors, metric)
+    for vector in before:
+        np.minimum(nearest, squared_distances(values, vector), out=nearest)
+    return values, nearest, picked
+
+
+def _selection(
+    indices: list[int],
+    distances: list[float],
+    nearest: Float64,
+    picked: np.ndarray[Any, np.dtype[np.bool_]],
+    thresholds: list[float] | None = None,
+) -> Selection:
+    left = nearest[~picked]
+    picks: Int64 = np.array(indices, dtype=np.int64)
+    return Selection(
+        indices=picks,
+        distances=np.array(distances),
+        radius=math.sqrt(left.max()) if len(left) else 0.0,
+        backend=NAME,
+        thresholds=None if thresholds is None else np.array(thresholds),
+    )

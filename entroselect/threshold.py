@@ -1,0 +1,107 @@
+"""Threshold decay filter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from entroselect import _checks, _dispatch, engine, reference
+from entroselect._progress import reporter
+from entroselect.greedy import check_count, open_with
+from entroselect.results import Int64, Selection
+
+
+def threshold_select(
+    features: Any,
+    k: int,
+    *,
+    threshold: float | None = None,
+    decay: float = 0.95,
+    order: Any = None,
+    seed: int | None = None,
+    selected: Any = None,
+    metric: str = "euclidean",
+    backend: str = "auto",
+    progress: Any = None,
+) -> Selection:
+    """Goes through the pool and accepts rows farther than a threshold from all accepted ones;
+    after each pass the threshold decays, until k rows are accepted.
+
+    Algorithm 2 of Shi et al. 2025. The first row of the traversal is accepted unless `selected`
+    says where to continue from. Afterwards every two accepted rows are farther apart than the
+    last threshold, and the pool is covered within the last threshold / decay if a pass was
+    completed. When nothing but exact copies of accepted rows is left, they are accepted in
+    order, at threshold 0, so that exactly k rows come back.
+
+    Args:
+        features: (n, d) pool, as in `greedy_select`.
+        k: how many rows, 1 <= k <= n less those in `selected`.
+        threshold: starting value, >= 0. None: the largest distance of any pool row to the first
+            row (or to `selected`), so that decay does all the work; the value used is
+            ``thresholds[0]``. The paper uses 60 for DINOv2-small features, 2000 for 32x32x3
+            pixels on 0 to 255.
+        decay: factor after each pass, 0 < decay < 1.
+        order: traversal order, a permutation of the pool rows. Default: pool order.
+        seed: shuffles the traversal instead; not together with `order`.
+        selected, metric, backend, progress: as in `greedy_select`.
+
+    Returns:
+        `Selection` with indices in acceptance order, distances from each accepted row to
+        everything accepted before, radius, and thresholds float64 (k,), the threshold in force at
+        each acceptance. Identical on every backend.
+
+    Raises:
+        ValueError, TypeError: naming the argument, before any work.
+
+    Complexity: at most n k d products in the filter's precision plus n per pass; about
+    log(threshold / last threshold) / -log(decay) passes. Memory: as `greedy_select`.
+
+    Example:
+        >>> import numpy as np
+        >>> from entroselect import threshold_select
+        >>> line = np.array([[0.0], [1.0], [2.0], [10.0]])
+        >>> picked = threshold_select(line, 3, threshold=4.0, decay=0.5)
+        >>> picked.indices.tolist(), picked.thresholds.tolist()
+        ([0, 3, 2], [4.0, 4.0, 1.0])
+    """
+    chosen = _dispatch.choose(backend)
+    rows = _checks.usable_rows("features", features, metric)
+    before, vectors = _checks.chosen_before(selected, rows, metric)
+    k = check_count(k, rows, before)
+    if threshold is not None:
+        threshold = _checks.non_negative("threshold", threshold)
+    decay = _checks.real("decay", decay, "between 0 and 1, exclusive", lambda x: 0 < x < 1)
+    seed = _checks.seed_value(seed)
+    if order is not None and seed is not None:
+        raise ValueError("seed: shuffles the traversal that order already gives; pass one of them")
+
+    with reporter(progress, "threshold") as report:
+        if chosen.name == reference.NAME:
+            return reference.threshold_select(
+                features,
+                k,
+                threshold=threshold,
+                decay=decay,
+                order=None if order is None else _checks.traversal_order(order, rows.n),
+                seed=seed,
+                selected=selected,
+                metric=metric,
+                progress=report,
+            )
+        traversal = _traversal(order, seed, rows.n)
+        pool = open_with(chosen, rows, metric, before, vectors)
+        if len(before):
+            traversal = traversal[~np.isin(traversal, before)]
+        indices, distances, thresholds, radius = engine.threshold_decay(
+            pool, k, traversal, threshold, decay, report
+        )
+    return Selection(indices, distances, radius, chosen.name, thresholds, pool.profile())
+
+
+def _traversal(order: Any, seed: int | None, n: int) -> Int64:
+    if order is not None:
+        return _checks.traversal_order(order, n)
+    if seed is not None:
+        return np.random.default_rng(seed).permutation(n).astype(np.int64)
+    return np.arange(n, dtype=np.int64)

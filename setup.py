@@ -1,0 +1,49 @@
+"""Drives CMake, which owns the list of C++ sources; everything else stands in pyproject.toml."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """Builds the extension modules with CMake and leaves them where setuptools wants them."""
+
+    def build_extension(self, ext: Extension) -> None:
+        target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        build = Path(self.build_temp).resolve()
+        build.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            [
+                "cmake",
+                "-S",
+                str(ROOT),
+                "-B",
+                str(build),
+                f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",
+                f"-DPython_EXECUTABLE={sys.executable}",
+                f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+                f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+            ],
+            check=True,
+        )
+        jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
+        subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
+
+
+# kernels/ stands at the top level and is installed as entroselect.kernels. Wheels take it through
+# package_dir; a checkout reaches it through the committed link entroselect/kernels.
+setup(
+    packages=find_packages(include=["entroselect", "entroselect.*"]),
+    package_dir={"entroselect.kernels": "kernels"},
+    package_data={"entroselect": ["py.typed", "_core.pyi", "cli/*.html"]},
+    ext_modules=[Extension("entroselect._core", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+    zip_safe=False,
+)
