@@ -12,6 +12,8 @@ namespace entroselect {
 
 namespace {
 constexpr int64_t kPrepare = 256;  // rows per item of work when all rows are read
+constexpr double kWorthThreads = 1e6;  // products, some 5 us
+constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
 }
 
 Pool::Pool(const Rows& rows, const Kernels& kernels, int threads, std::function<void()> poll)
@@ -96,10 +98,13 @@ void Pool::refresh(std::vector<int64_t> rows) {
 void Pool::refresh_groups(const std::vector<int64_t>& rows) {
   Timer timer(profile_.refresh_seconds);
   const int64_t total = int64_t(rows.size());
-  // Small jobs are cut so that every worker gets a share.
-  const int64_t size = std::clamp<int64_t>((total + threads_ - 1) / threads_, 4, kGroup);
+  // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
+  double products = 0;
+  for (int64_t i : rows) products += double(count() - seen_[i]) * double(d() + kPerPair);
+  const int threads = products < kWorthThreads ? 1 : threads_;
+  const int64_t size = std::clamp<int64_t>((total + threads - 1) / threads, 4, kGroup);
   parallel_for(
-      threads_, (total + size - 1) / size,
+      threads, (total + size - 1) / size,
       [&](int64_t item, int worker) {
         Scan& scan = *scans_[size_t(worker)];
         int64_t members[kGroup];

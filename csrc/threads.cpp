@@ -40,7 +40,7 @@ class Workers {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       quit_ = true;
-      generation_.fetch_add(1, std::memory_order_release);
+      gate_.fetch_add(kGeneration, std::memory_order_release);
     }
     wake_.notify_all();
     for (auto& thread : threads_) thread.join();
@@ -55,12 +55,11 @@ class Workers {
     items_ = items;
     threads_now_ = threads;
     next_.store(0, std::memory_order_relaxed);
-    busy_.store(int(threads_.size()), std::memory_order_relaxed);
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      generation_.fetch_add(1, std::memory_order_release);
+      gate_.fetch_add(kGeneration + kOpen, std::memory_order_release);
     }
-    wake_.notify_all();
+    if (threads > 1) wake_.notify_all();
     std::exception_ptr error;
     try {
       work(0, poll);
@@ -68,7 +67,10 @@ class Workers {
       error = std::current_exception();
       next_.store(items, std::memory_order_relaxed);
     }
-    while (busy_.load(std::memory_order_acquire) > 0) relax();
+    // Only workers that came in are waited for: one that the system has not scheduled yet finds
+    // the gate closed and goes back to sleep.
+    gate_.fetch_sub(kOpen, std::memory_order_acq_rel);
+    while ((gate_.load(std::memory_order_acquire) & kInside) > 0) relax();
     if (worker_error_) std::swap(error, worker_error_);
     worker_error_ = nullptr;
     if (error) std::rethrow_exception(error);
@@ -91,18 +93,26 @@ class Workers {
   }
 
   void serve(int worker) {
-    uint64_t seen = 0;
+    uint64_t seen = 0;  // generation last looked at
+    const auto changed = [&] {
+      return gate_.load(std::memory_order_acquire) / kGeneration != seen;
+    };
     for (;;) {
       // Rounds follow each other within microseconds: spin for a while before sleeping.
       const auto deadline = Clock::now() + std::chrono::microseconds(200);
-      while (generation_.load(std::memory_order_acquire) == seen && Clock::now() < deadline)
+      while (!changed() && Clock::now() < deadline)
         for (int i = 0; i < 32; ++i) relax();
-      if (generation_.load(std::memory_order_acquire) == seen) {
+      if (!changed()) {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
+        wake_.wait(lock, changed);
       }
-      seen = generation_.load(std::memory_order_acquire);
+      uint64_t gate = gate_.load(std::memory_order_acquire);
+      seen = gate / kGeneration;
       if (quit_) return;
+      while (gate / kGeneration == seen && (gate & kOpen) &&
+             !gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
+      }
+      if (gate / kGeneration != seen || !(gate & kOpen)) continue;
       try {
         if (worker < threads_now_) work(worker, nullptr);
       } catch (...) {
@@ -110,17 +120,19 @@ class Workers {
         worker_error_ = std::current_exception();
         next_.store(items_, std::memory_order_relaxed);
       }
-      busy_.fetch_sub(1, std::memory_order_release);
+      gate_.fetch_sub(1, std::memory_order_acq_rel);
     }
   }
+
+  // One word: workers inside (low bits), whether more may enter, and the generation above.
+  static constexpr uint64_t kInside = 0xffff, kOpen = 0x10000, kGeneration = 0x20000;
 
   const pid_t owner_;
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::atomic<uint64_t> generation_{0};
+  std::atomic<uint64_t> gate_{0};
   std::atomic<int64_t> next_{0};
-  std::atomic<int> busy_{0};
   bool quit_ = false;
   int64_t items_ = 0;
   int threads_now_ = 1;

@@ -137,23 +137,22 @@ def threshold_decay(
     if not started:
         done = accept(order[:1], np.array([np.inf]))
     position = 0 if started else 1
-    if pool.widest() == 0.0:
-        tau = 0.0
+    widest = pool.widest()
     while done < k:
-        # With nothing but copies of accepted rows left, they are taken in order.
-        floor = 0.0 if pool.widest() == 0.0 else smallest_square(math.nextafter(tau, math.inf))
-        rows, position = pool.ahead(order, position, size, floor)
-        if len(rows):
+        # One pass. With nothing but copies of accepted rows left, they are taken in order.
+        if widest == 0.0:
+            tau = 0.0
+        floor = 0.0 if widest == 0.0 else smallest_square(math.nextafter(tau, math.inf))
+        while position < len(order) and done < k:
+            rows, position = pool.ahead(order, position, size, floor)
             pool.refresh(rows)
             done += accept(*pool.resolve_in_order(rows, k - done, floor))
-        if position == len(order):
-            position = 0
-            widest = math.sqrt(pool.widest())
+        position = 0
+        # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
+        widest = pool.widest()
+        tau *= decay
+        while 0.0 < math.sqrt(widest) <= tau:
             tau *= decay
-            while 0.0 < widest <= tau:
-                tau *= decay
-            if widest == 0.0:
-                tau = 0.0
     radius = _settled_radius(pool, size)
     return (
         np.concatenate(picks),
