@@ -211,6 +211,14 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   return py::make_tuple(squared, indices);
 }
 
+py::tuple py_filter_intervals(py::array queries, const std::string& query_dtype, py::array points,
+                              const std::string& point_dtype, const std::string& isa) {
+  const Rows q = rows_of(queries, query_dtype), p = rows_of(points, point_dtype);
+  py::array_t<double> lower({q.n, p.n}), upper({q.n, p.n});
+  filter_intervals(q, p, kernels_named(isa), lower.mutable_data(), upper.mutable_data());
+  return py::make_tuple(lower, upper);
+}
+
 int64_t first_row_where(const Rows& rows, int threads, const std::function<bool(int64_t)>& bad) {
   std::atomic<int64_t> first{rows.n};
   parallel_for(
@@ -304,6 +312,7 @@ PYBIND11_MODULE(_core, m) {
       .def("widest", [](PyPool& p) { return p.pool().widest(); })
       .def("profile", &PyPool::profile);
   m.def("nearest", &py_nearest);
+  m.def("filter_intervals", &py_filter_intervals);
   m.def("first_unusable_row", &first_unusable_row);
   m.def("first_zero_row", &first_zero_row);
   m.def("mean_row", &mean_row);

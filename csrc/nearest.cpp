@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -26,6 +27,15 @@ struct Scratch {
   Buffer<uint16_t> rounded;
 };
 
+void pack_panel(const Rows& points, int64_t p, const Filter& filter, const Kernels& kernels,
+                Scratch& scratch, Packed& packed) {
+  for (int64_t i = p * kPanel; i < std::min(points.n, (p + 1) * kPanel); ++i) {
+    kernels.load_row(points, i, scratch.canonical.get());
+    const Rounded r = filter.round(kernels, scratch.canonical.get(), scratch.rounded.get());
+    packed.put(i, scratch.rounded.get(), r.norm2, r.residual);
+  }
+}
+
 }  // namespace
 
 void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
@@ -43,12 +53,7 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
   parallel_for(
       threads, packed.panels(),
       [&](int64_t p, int worker) {
-        Scratch& own = *scratch[size_t(worker)];
-        for (int64_t i = p * kPanel; i < std::min(points.n, (p + 1) * kPanel); ++i) {
-          kernels.load_row(points, i, own.canonical.get());
-          const Rounded r = filter.round(kernels, own.canonical.get(), own.rounded.get());
-          packed.put(i, own.rounded.get(), r.norm2, r.residual);
-        }
+        pack_panel(points, p, filter, kernels, *scratch[size_t(worker)], packed);
       },
       report);
 
@@ -80,6 +85,44 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
         done.fetch_add(count);
       },
       report);
+}
+
+void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels,
+                      double* lower, double* upper) {
+  const Filter filter(points, kernels);
+  Scratch scratch(filter, kernels, 1);
+  Packed packed(filter.pairs);
+  packed.resize(points.n);
+  for (int64_t p = 0; p < packed.panels(); ++p)
+    pack_panel(points, p, filter, kernels, scratch, packed);
+
+  Buffer<float> wide_row(2 * filter.pairs), wide_panel(2 * filter.pairs * kPanel);
+  const float everything = -std::numeric_limits<float>::infinity();
+  for (int64_t q = 0; q < queries.n; ++q) {
+    kernels.load_row(queries, q, scratch.canonical.get());
+    const Rounded r = filter.round(kernels, scratch.canonical.get(), scratch.rounded.get());
+    const RowBounds row = {r.norm2, std::sqrt(r.norm2), r.residual};
+    const void* x = scratch.rounded.get();
+    if (!kernels.reads_bf16) {
+      kernels.widen_rows(scratch.rounded.get(), filter.pairs, wide_row.get());
+      x = wide_row.get();
+    }
+    for (int64_t p = 0; p < packed.panels(); ++p) {
+      const void* panel = packed.panel(p);
+      if (!kernels.reads_bf16) {
+        kernels.widen_panel(packed.panel(p), filter.pairs, wide_panel.get());
+        panel = wide_panel.get();
+      }
+      uint32_t mask;
+      float scores[kPanel];
+      kernels.score(&x, 1, panel, packed.start(p), filter.pairs, &everything, &mask, scores);
+      for (int64_t c = 0; c < std::min<int64_t>(kPanel, points.n - p * kPanel); ++c) {
+        const auto interval = filter.certificate.interval(row, packed.bounds(p), scores[c]);
+        lower[q * points.n + p * kPanel + c] = interval.lower / filter.scale;
+        upper[q * points.n + p * kPanel + c] = interval.upper / filter.scale;
+      }
+    }
+  }
 }
 
 }  // namespace entroselect

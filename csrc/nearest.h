@@ -15,4 +15,9 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
              int threads, const std::function<void(int64_t)>& poll, double* squared,
              int64_t* indices);
 
+// What the filter alone knows: bounds of the distance of every query to every point, in the units
+// of the rows. Nothing but the tests of the certificate calls this.
+void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels,
+                      double* lower, double* upper);
+
 }  // namespace entroselect

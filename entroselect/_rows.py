@@ -57,6 +57,8 @@ def as_rows(name: str, given: Any) -> Rows:
     Accepts NumPy arrays and memmaps, and anything with DLPack on the CPU or `__array__`.
     Raises TypeError or ValueError naming the argument. Values are not looked at.
     """
+    if isinstance(given, Rows):  # handed on from one operation to another
+        return given
     array, dtype = _as_array(name, given)
     if array.ndim != 2:
         raise ValueError(f"{name}: expected a 2-D array (rows, columns), got shape {array.shape}")
@@ -100,16 +102,16 @@ def _as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
 def _from_protocol(name: str, given: Any) -> Any:
     """A NumPy array, or (uint16 array, "bfloat16"), from a non-NumPy object."""
     if hasattr(given, "__dlpack_device__") and hasattr(given, "__dlpack__"):
-        device = int(given.__dlpack_device__()[0])
-        if device not in (1, 3):  # kDLCPU, kDLCUDAHost
+        try:
+            device = int(given.__dlpack_device__()[0])
+            capsule = given.__dlpack__() if device in (1, 3) else None  # kDLCPU, kDLCUDAHost
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"{name}: cannot be read through DLPack: {error}") from error
+        if capsule is None:
             raise ValueError(
                 f"{name}: on DLPack device type {device}; this build serves CPU memory only, "
                 "move it to the CPU first"
             )
-        try:
-            capsule = given.__dlpack__()
-        except (BufferError, RuntimeError, TypeError) as error:
-            raise ValueError(f"{name}: cannot be read through DLPack: {error}") from error
         array, dtype = _core.from_dlpack(capsule, name)
         return (array, "bfloat16") if dtype == "bfloat16" else array
     if isinstance(given, (str, bytes, dict, set)) or given is None:

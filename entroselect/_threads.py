@@ -9,15 +9,11 @@ def threads() -> int:
     """Worker threads: ENTROSELECT_THREADS, or the cores this process may use."""
     given = os.environ.get("ENTROSELECT_THREADS")
     if given:
-        try:
-            count = int(given)
-        except ValueError:
-            count = 0
-        if not 1 <= count <= 1024:
+        if not given.isdecimal() or not 1 <= int(given) <= 1024:
             raise ValueError(
                 f"ENTROSELECT_THREADS: expected an integer from 1 to 1024, got {given!r}"
             )
-        return count
+        return int(given)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entroselect import _checks
 from entroselect._progress import Report
 from entroselect.results import Float64, Int64
 
@@ -65,12 +64,14 @@ class Pool(Protocol):
         """Counters."""
 
 
-def block_size(pool: Pool, k: int) -> int:
+def block_size(pool: Pool) -> int:
     """Frontier rows per round: ENTROSELECT_BLOCK, or enough that rounds are few and the rows'
     filter copies stay in cache."""
     given = os.environ.get("ENTROSELECT_BLOCK")
     if given:
-        return _checks.integer("ENTROSELECT_BLOCK", int(given), 1)
+        if not given.isdecimal() or int(given) < 1:
+            raise ValueError(f"ENTROSELECT_BLOCK: expected an integer >= 1, got {given!r}")
+        return int(given)
     return max(256, min(8192, pool.n // 8))
 
 
@@ -88,7 +89,7 @@ def farthest_first(
         squared.append(np.array([np.inf]))
         done = 1
     floor = 0.0 if min_distance is None else smallest_square(min_distance)
-    size = block_size(pool, k)
+    size = block_size(pool)
     pool.refresh()
     ahead = -1.0  # squared distance of the next pick; negative while undecided
     rounds = 0
@@ -118,7 +119,7 @@ def threshold_decay(
     picks: list[Int64] = []
     squared: list[Float64] = []
     thresholds: list[Float64] = []
-    size = block_size(pool, k)
+    size = block_size(pool)
 
     def accept(found: Int64, at: Float64) -> int:
         picks.append(found)

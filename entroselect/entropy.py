@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks
+from entroselect._rows import Rows
 from entroselect.nearest import nearest_distances
-from entroselect.results import Entropy
+from entroselect.results import Entropy, Float64, Neighbours
 
 DUPLICATES = ("error", "floor", "drop")
 
@@ -28,8 +29,9 @@ def kl_entropy(
     H = psi(n) - psi(k) + log c_d + (d / n) sum_i log r_i, in nats, where r_i is the Euclidean
     distance from row i to its k-th nearest other row, psi the digamma function and c_d the volume
     of the d-dimensional unit ball (taken as a logarithm, so any d is finite). Shi et al. 2025,
-    section 2; Kozachenko and Leonenko 1987. Values compare only at equal n and d; the
-    ``geometric_mean_distance`` compares across both.
+    section 2; Kozachenko and Leonenko 1987. Values compare only at equal n and d. The
+    ``geometric_mean_distance`` says the same thing as a typical spacing in the data's own units;
+    it can be read across d, and still shrinks as n grows.
 
     Args:
         features: (n, d) rows, n >= k + 1.
@@ -46,8 +48,8 @@ def kl_entropy(
     Raises:
         ValueError: duplicates under "error"; fewer than k + 1 (distinct) rows; bad arguments.
 
-    Complexity: that of `nearest_distances(features, k=k)`, at most n**2 d, twice with "drop" if
-    there are duplicates. Memory: the same, O(n d / 2) bytes extra for float32.
+    Complexity and memory: those of `nearest_distances(features, k=k)`, n**2 d products and 2 n d
+    bytes; with "drop", rows that had copies are searched once more.
 
     Example:
         >>> import numpy as np
@@ -67,41 +69,61 @@ def kl_entropy(
         raise ValueError(
             f"k: the {k}-th nearest other row needs at least {k + 1} rows, features has {rows.n}"
         )
-    found = nearest_distances(features, k=k, backend=backend, progress=progress)
+    found = nearest_distances(rows, k=k, backend=backend, progress=progress)
+    return from_neighbours(rows, found, duplicates=duplicates, floor=floor)
+
+
+def from_neighbours(rows: Rows, found: Neighbours, *, duplicates: str, floor: float) -> Entropy:
+    """The estimate from neighbours already found among `rows`; arguments as in `kl_entropy`."""
+    n, k = found.distances.shape
     distances = found.distances[:, k - 1]
     zeros = int(np.count_nonzero(distances == 0))
     if zeros and duplicates == "error":
         first = int(np.flatnonzero(distances == 0)[0])
         raise ValueError(
-            f"features: {zeros} of {rows.n} rows have their {k}-th nearest row at distance 0 "
+            f"features: {zeros} of {n} rows have their {k}-th nearest row at distance 0 "
             f"(the first: row {first}), so the entropy is -inf; pass duplicates='drop' to keep one "
             "of each, or duplicates='floor' to count them at the distance `floor`"
         )
     if duplicates == "floor":
         distances = np.maximum(distances, floor)
-    elif zeros:
-        # Ties go to the lowest index, so a copy of an earlier row has that row as its nearest.
-        nearest = found if k == 1 else nearest_distances(features, k=1, backend=backend)
-        copy = (nearest.distances[:, 0] == 0) & (nearest.indices[:, 0] < np.arange(rows.n))
-        keep = np.flatnonzero(~copy)
-        if len(keep) <= k:
-            raise ValueError(
-                f"features: only {len(keep)} distinct rows, the {k}-th nearest needs {k + 1}"
-            )
-        distinct = rows.float64(keep) if rows.dtype == "bfloat16" else rows.values[keep]
-        distances = nearest_distances(distinct, k=k, backend=backend).distances[:, k - 1]
-    n, d = len(distances), rows.d
+    elif duplicates == "drop":
+        distances = _without_copies(rows, found)
     mean_log = float(np.mean(np.log(distances)))
-    nats = _digamma(n) - _digamma(k) + log_unit_ball_volume(d) + d * mean_log
+    n = len(distances)
     return Entropy(
-        nats,
+        _digamma(n) - _digamma(k) + log_unit_ball_volume(rows.d) + rows.d * mean_log,
         n=n,
-        d=d,
+        d=rows.d,
         k=k,
         zero_distances=zeros,
         geometric_mean_distance=math.exp(mean_log),
         backend=found.backend,
     )
+
+
+def _without_copies(rows: Rows, found: Neighbours) -> Float64:
+    """k-th neighbour distances among the first of every set of equal rows."""
+    n, k = found.distances.shape
+    # Ties go to the lowest index, so a copy of an earlier row has such a row as its nearest.
+    copy = (found.distances[:, 0] == 0) & (found.indices[:, 0] < np.arange(n))
+    keep = np.flatnonzero(~copy)
+    if len(keep) <= k:
+        raise ValueError(
+            f"features: only {len(keep)} distinct rows, the {k}-th nearest needs {k + 1}"
+        )
+    distances: Float64 = found.distances[keep, k - 1]
+    # Only rows that had a copy among their neighbours need new ones.
+    again = keep[copy[found.indices[keep]].any(axis=1)]
+    if len(again):
+        nearest = nearest_distances(
+            Rows(rows.values[again], rows.dtype),
+            Rows(rows.values[keep], rows.dtype),
+            k + 1,  # each finds itself first, the only one at distance 0
+            backend=found.backend,
+        )
+        distances[np.searchsorted(keep, again)] = nearest.distances[:, k]
+    return distances
 
 
 def generalization_score(
@@ -131,12 +153,11 @@ def generalization_score(
         12.5
     """
     _checks.choice("kind", kind, ("l2", "mse"))
-    rows = _checks.as_rows("generated", generated)
+    # Checked here, so that a bad value is reported under this function's argument names.
+    rows = _checks.usable_rows("generated", generated)
     against = _checks.usable_rows("training", training)
     _checks.same_width("generated", rows, "training", against)
-    # Named here, so that a bad value is reported under this function's argument names.
-    _checks.usable_rows("generated", generated)
-    found = nearest_distances(generated, training, backend=backend, progress=progress).distances
+    found = nearest_distances(rows, against, backend=backend, progress=progress).distances
     if kind == "mse":
         return float(np.mean(found**2) / rows.d)
     return float(np.mean(found))
@@ -153,7 +174,7 @@ def mean_nearest_distance(features: Any, *, backend: str = "auto", progress: Any
     rows = _checks.usable_rows("features", features)
     if rows.n < 2:
         raise ValueError("features: at least 2 rows needed, got 1")
-    return float(np.mean(nearest_distances(features, backend=backend, progress=progress).distances))
+    return float(np.mean(nearest_distances(rows, backend=backend, progress=progress).distances))
 
 
 def log_unit_ball_volume(d: int) -> float:

@@ -62,8 +62,7 @@ class Entropy(float):
     Attributes:
         n, d, k: rows that entered, their width, which neighbour.
         zero_distances: how many of the given rows had k-th neighbour distance 0.
-        geometric_mean_distance: exp of the mean log distance; unlike the entropy it can be
-            compared across n and d.
+        geometric_mean_distance: exp of the mean log distance, in the data's own units.
         backend: what computed the distances.
     """
 

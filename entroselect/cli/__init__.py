@@ -1,0 +1,1 @@
+"""The command line: entroselect select | entropy | nearest | info. Needs the extra `cli`."""

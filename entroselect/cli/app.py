@@ -1,0 +1,33 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from entroselect.cli.entropy import entropy
+from entroselect.cli.errors import PlainErrors
+from entroselect.cli.info import info
+from entroselect.cli.nearest import nearest
+from entroselect.cli.select import select
+
+app = typer.Typer(cls=PlainErrors, add_completion=False, pretty_exceptions_enable=False)
+app.command()(select)
+app.command()(entropy)
+app.command()(nearest)
+app.command()(info)
+
+
+@app.callback(invoke_without_command=True)
+def entroselect(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """The k most spread-out rows of a pool, and how much entropy they carry, exactly."""
+    if show_version:
+        print(f"entroselect {version('entroselect')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())

@@ -1,0 +1,62 @@
+"""`entroselect entropy`: the Kozachenko-Leonenko entropy of a pool file."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from entroselect import kl_entropy
+from entroselect.cli import pools
+from entroselect.cli.errors import bad_use, naming
+
+
+class Duplicates(str, Enum):
+    """What to do about rows at distance 0 from their neighbour."""
+
+    error = "error"
+    floor = "floor"
+    drop = "drop"
+
+
+def entropy(
+    pool: Annotated[Path, typer.Argument(metavar="POOL", help="Rows: .npy, .npz or .safetensors.")],
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Which neighbour.")] = 1,
+    duplicates: Annotated[
+        Duplicates, typer.Option(help="For equal rows: fail, use --floor, or keep one of each.")
+    ] = Duplicates.error,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="The smallest distance, with --duplicates floor. Default 1e-10."),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Which array of the file.")] = None,
+    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Prints the entropy of POOL in nats, and what went into it."""
+    if floor is not None and duplicates is not Duplicates.floor:
+        bad_use("--floor", "has no meaning without --duplicates floor")
+    source = pools.read(pool, key)
+    floors: dict[str, Any] = {} if floor is None else {"floor": floor}
+    with naming(features=source.path, queries=source.path):
+        found = kl_entropy(
+            source.rows, k, duplicates=duplicates.value, backend=backend, progress=True, **floors
+        )
+    measured = {
+        "entropy_nats": float(found),
+        "n": found.n,
+        "d": found.d,
+        "k": found.k,
+        "zero_distances": found.zero_distances,
+        "geometric_mean_distance": found.geometric_mean_distance,
+        "backend": found.backend,
+    }
+    if as_json:
+        print(json.dumps({"input": source.describe(), "duplicates": duplicates.value, **measured}))
+        return
+    for name, value in measured.items():
+        shown = f"{value:.10g}" if isinstance(value, float) else str(value)
+        print(f"{name.replace('_', ' '):24}{shown}")

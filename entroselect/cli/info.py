@@ -1,0 +1,106 @@
+"""`entroselect info`: what can run here, and why the rest cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from entroselect import _dispatch
+from entroselect._threads import threads
+
+# The packages whose versions matter when answers are compared; torch only hands in tensors.
+PACKAGES = (
+    "numpy",
+    "typer",
+    "rich",
+    "matplotlib",
+    "jinja2",
+    "safetensors",
+    "scikit-learn",
+    "torch",
+)
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Shows versions, backends with the reasons against them, threads and extras."""
+    known = gather()
+    if as_json:
+        print(json.dumps(known))
+        return
+    print(
+        f"entroselect {known['version']}, Python {known['python']}, {known['machine']}\n"
+        f"{known['threads']} threads (ENTROSELECT_THREADS changes that); backend 'auto' means "
+        f"'{known['auto']}'"
+    )
+    console = Console(highlight=False)
+    console.print(_table("backend", known["backends"], "runs here"))
+    console.print(_table("extra", known["extras"], "installed"))
+    packages = Table("package", "version")
+    for name, found in known["packages"].items():
+        packages.add_row(name, found or "not installed")
+    console.print(packages)
+
+
+def gather() -> dict[str, Any]:
+    """Everything `info` shows."""
+    return {
+        "version": version("entroselect"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "threads": threads(),
+        "auto": _dispatch.choose("auto").name,
+        "backends": {**_dispatch.why_not(), "reference": ""},
+        "environment": {
+            name: os.environ[name]
+            for name in ("ENTROSELECT_BACKEND", "ENTROSELECT_THREADS", "ENTROSELECT_BLOCK")
+            if name in os.environ
+        },
+        "extras": extras(),
+        "packages": {name: _installed(name) for name in PACKAGES},
+    }
+
+
+def extras() -> dict[str, str]:
+    """For every extra: "" when its packages are installed, otherwise which are missing."""
+    found = {}
+    for extra in metadata("entroselect").get_all("Provides-Extra") or []:
+        missing = [name for name in _packages_of(extra) if _installed(name) is None]
+        found[extra] = "missing: " + ", ".join(missing) if missing else ""
+    return found
+
+
+def _packages_of(extra: str) -> list[str]:
+    names = []
+    for line in requires("entroselect") or []:
+        if not re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", line):
+            continue
+        inner = re.match(r"entroselect\[([^\]]+)\]", line)
+        if inner:
+            names += _packages_of(inner[1])
+        else:
+            names.append(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0])
+    return names
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _table(what: str, reasons: dict[str, str], good: str) -> Table:
+    table = Table(what, "")
+    for name, reason in reasons.items():
+        table.add_row(name, reason or good, style="" if reason else "green")
+    return table

@@ -1,0 +1,111 @@
+"""What the command line measures about a pool and a selection from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entroselect import Entropy, kl_entropy, nearest_distances
+from entroselect.results import Float64, Int64
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far apart rows are.
+
+    Attributes:
+        rows: how many.
+        entropy: Kozachenko-Leonenko, k = 1, over the distinct rows and always Euclidean; None
+            for fewer than two distinct rows.
+        distances: float64 (rows,), from each row to its nearest other row in the metric chosen;
+            empty for a single row.
+    """
+
+    rows: int
+    entropy: Entropy | None
+    distances: Float64
+
+    @property
+    def mean_nearest_distance(self) -> float | None:
+        """None for a single row."""
+        return float(np.mean(self.distances)) if len(self.distances) else None
+
+    def describe(self) -> dict[str, Any]:
+        """What reports say, ready for JSON."""
+        entropy = self.entropy
+        return {
+            "rows": self.rows,
+            "entropy_nats": None if entropy is None else float(entropy),
+            "geometric_mean_distance": (
+                None if entropy is None else entropy.geometric_mean_distance
+            ),
+            "entropy_rows": None if entropy is None else entropy.n,
+            "rows_with_a_duplicate": None if entropy is None else entropy.zero_distances,
+            "mean_nearest_distance": self.mean_nearest_distance,
+        }
+
+
+def spread(rows: NDArray[Any], metric: str, backend: str, progress: Any = None) -> Spread:
+    """Measures rows against each other: n**2 d, twice (thrice when there are duplicates)."""
+    if len(rows) < 2:
+        return Spread(len(rows), None, np.empty(0))
+    found = nearest_distances(rows, metric=metric, backend=backend, progress=progress)
+    distances = found.distances[:, 0]
+    if not distances.any():
+        return Spread(len(rows), None, distances)
+    entropy = kl_entropy(rows, duplicates="drop", backend=backend, progress=progress)
+    return Spread(len(rows), entropy, distances)
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How well chosen rows cover a pool.
+
+    Attributes:
+        ranks: int64; numbers of chosen rows, ascending.
+        radii: float64; the largest distance of any pool row to the first ranks[i] chosen ones.
+        distances: float64 (n,); from each pool row to the nearest of all chosen rows.
+        nearest: int64 (n,); which of the chosen rows that is.
+        backend: what computed them.
+    """
+
+    ranks: Int64
+    radii: Float64
+    distances: Float64
+    nearest: Int64
+    backend: str
+
+
+def cover(
+    rows: NDArray[Any],
+    chosen: NDArray[Any],
+    ranks: Sequence[int],
+    metric: str,
+    backend: str,
+    progress: Any = None,
+) -> Cover:
+    """Covers of `rows` by the first ranks[0], ranks[1], ... of `chosen`, the last being all.
+
+    Each chosen row is compared with the pool once, so this costs n len(chosen) d in all.
+    """
+    distances = np.full(len(rows), np.inf)
+    nearest = np.zeros(len(rows), dtype=np.int64)
+    radii = []
+    for begin, end in zip([0, *ranks[:-1]], ranks, strict=True):
+        part = nearest_distances(
+            rows, chosen[begin:end], metric=metric, backend=backend, progress=progress
+        )
+        closer = part.distances[:, 0] < distances
+        distances[closer] = part.distances[closer, 0]
+        nearest[closer] = begin + part.indices[closer, 0]
+        radii.append(distances.max())
+    return Cover(np.array(ranks, dtype=np.int64), np.array(radii), distances, nearest, part.backend)
+
+
+def rising_ranks(first: int, last: int, count: int = 16) -> list[int]:
+    """About `count` numbers from `first` to `last`, evenly spread over a logarithmic axis."""
+    return [int(rank) for rank in np.unique(np.geomspace(first, last, count).round().astype(int))]

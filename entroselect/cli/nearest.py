@@ -1,0 +1,84 @@
+"""`entroselect nearest`: exact nearest neighbours of the rows of a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from entroselect import nearest_distances
+from entroselect._threads import threads
+from entroselect.cli import pools
+from entroselect.cli.errors import bad_use, naming, say
+from entroselect.cli.output import new_folder, write_json
+from entroselect.cli.select import Metric, versions
+
+
+def nearest(
+    queries: Annotated[
+        Path, typer.Argument(metavar="QUERIES", help="Rows: .npy, .npz or .safetensors.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
+    points: Annotated[
+        Path | None,
+        typer.Argument(metavar="[POINTS]", help="Rows to search. Default: the other queries."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours of each query.")] = 1,
+    metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,
+    key: Annotated[str | None, typer.Option(help="Which array of QUERIES.")] = None,
+    points_key: Annotated[
+        str | None, typer.Option(help="Which array of POINTS. Default: as --key.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT once the new is done.")
+    ] = False,
+) -> None:
+    """Finds the k nearest POINTS of every row of QUERIES.
+
+    OUT gets indices.npy and distances.npy, both (queries, k), and report.json.
+    """
+    if points is None and points_key is not None:
+        bad_use("--points-key", "has no meaning without POINTS")
+    with new_folder(out, force) as folder:
+        source = pools.read(queries, key)
+        target = None
+        if points is not None:
+            default = None if points.suffix == ".npy" else key
+            target = pools.read(points, points_key or default)
+        started = time.perf_counter()
+        with naming(queries=queries, points=points or queries):
+            found = nearest_distances(
+                source.rows,
+                None if target is None else target.rows,
+                k,
+                metric=metric.value,
+                backend=backend,
+                progress=True,
+            )
+        seconds = time.perf_counter() - started
+        np.save(folder / "indices.npy", found.indices)
+        np.save(folder / "distances.npy", found.distances)
+        mean, largest = float(found.distances[:, 0].mean()), float(found.distances[:, 0].max())
+        write_json(
+            folder / "report.json",
+            {
+                "queries": source.describe(),
+                "points": None if target is None else target.describe(),
+                "options": {"k": k, "metric": metric.value, "backend": backend},
+                "mean_nearest_distance": mean,
+                "largest_nearest_distance": largest,
+                "backend": found.backend,
+                "threads": threads(),
+                "seconds": round(seconds, 6),
+                "versions": versions(),
+            },
+        )
+    print(
+        f"{len(found.indices):,} queries in {seconds:.2f} s ({found.backend}): nearest distance "
+        f"{mean:.6g} on average, {largest:.6g} at most"
+    )
+    say(f"written: {out}")

@@ -1,0 +1,361 @@
+"""`entroselect select`: a spread-out subset of a pool file, with what it did to the spread."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import time
+from dataclasses import asdict, dataclass
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from entroselect import _checks, greedy_select, threshold_select
+from entroselect._threads import threads
+from entroselect.cli import pools
+from entroselect.cli.errors import bad_use, naming, say
+from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
+from entroselect.cli.output import new_folder, write_json
+from entroselect.greedy import STARTS
+from entroselect.results import Float64, Int64
+
+
+class Method(str, Enum):
+    """How rows are chosen."""
+
+    greedy = "greedy"
+    threshold = "threshold"
+    random = "random"
+
+
+class Metric(str, Enum):
+    """What distance means."""
+
+    euclidean = "euclidean"
+    cosine = "cosine"
+
+
+# Options that mean something to these methods only.
+APPLIES = {
+    "start": ("greedy",),
+    "min_distance": ("greedy",),
+    "threshold": ("threshold",),
+    "decay": ("threshold",),
+    "selected": ("greedy", "threshold"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `select`; None where nothing was given."""
+
+    pool: Path
+    key: str | None
+    k: int | None
+    fraction: float | None
+    method: str
+    start: int | str | None
+    selected: Path | None
+    min_distance: float | None
+    threshold: float | None
+    decay: float | None
+    metric: str
+    seed: int | None
+    backend: str
+    entropy: bool
+    report: bool
+
+    def check(self) -> None:
+        """Ends the command on combinations that mean nothing."""
+        if (self.k is None) == (self.fraction is None):
+            bad_use("-k / --fraction", "pass one of the two")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            bad_use("--fraction", f"expected more than 0 and at most 1, got {self.fraction:g}")
+        for name, methods in APPLIES.items():
+            if getattr(self, name) is not None and self.method not in methods:
+                bad_use(
+                    "--" + name.replace("_", "-"),
+                    f"has no meaning with --method {self.method}, only with {' or '.join(methods)}",
+                )
+        if self.seed is not None and self.method == "greedy" and self.start != "random":
+            bad_use("--seed", "greedy draws nothing unless --start random")
+        if self.selected is not None and self.start is not None:
+            bad_use("--start", "has no meaning with --selected; picks continue from there")
+
+    def count(self, rows: int) -> int:
+        """How many rows to pick."""
+        return (
+            max(1, round(self.fraction * rows)) if self.fraction is not None else int(self.k or 0)
+        )
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Rows picked by any of the methods.
+
+    Attributes:
+        indices: int64 (k,), in pick order.
+        distances, thresholds: float64 (k,), None where the method has none.
+        radius: the largest distance of any pool row to everything chosen; None if not known yet.
+        backend: what computed it.
+    """
+
+    indices: Int64
+    distances: Float64 | None
+    thresholds: Float64 | None
+    radius: float | None
+    backend: str
+
+
+def select(
+    pool: Annotated[
+        Path,
+        typer.Argument(metavar="POOL", help="Rows to choose from: .npy, .npz or .safetensors."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
+    k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Or: which part of the pool.")] = None,
+    method: Annotated[
+        Method, typer.Option(help="Farthest first, threshold decay, or a random draw to compare.")
+    ] = Method.greedy,
+    start: Annotated[
+        str | None, typer.Option(help="First greedy pick: a row, 'random' or 'center'. Default 0.")
+    ] = None,
+    selected: Annotated[
+        Path | None, typer.Option(help=".npy with pool rows, or vectors, that are chosen already.")
+    ] = None,
+    min_distance: Annotated[
+        float | None, typer.Option(min=0, help="Greedy: stop when picks get closer than this.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, help="Threshold: starting value. Default: the widest.")
+    ] = None,
+    decay: Annotated[
+        float | None, typer.Option(help="Threshold: factor after each pass. Default 0.95.")
+    ] = None,
+    metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,
+    seed: Annotated[int | None, typer.Option(min=0, help="For whatever is drawn.")] = None,
+    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
+    key: Annotated[str | None, typer.Option(help="Which array of the file.")] = None,
+    entropy: Annotated[
+        bool, typer.Option(help="Measure entropy and nearest distances, which compares all pairs.")
+    ] = True,
+    report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT once the new is done.")
+    ] = False,
+) -> None:
+    """Picks a spread-out subset of POOL.
+
+    OUT gets indices.npy (pick order), selection.csv and report.json.
+    """
+    options = Options(
+        pool, key, k, fraction, method.value, _start(start), selected, min_distance,
+        threshold, decay, metric.value, seed, backend, entropy, report,
+    )  # fmt: skip
+    options.check()
+    if report:
+        _check_report_packages()
+    with new_folder(out, force) as folder:
+        summary = run(options, folder)
+    _print(summary)
+    say(f"written: {out}")
+
+
+def run(options: Options, folder: Path) -> dict[str, Any]:
+    """Selects, measures and writes into the folder; returns what report.json says."""
+    started = time.perf_counter()
+    source = pools.read(options.pool, options.key)
+    rows, k = source.rows, options.count(len(source.rows))
+    before = _read_selected(options.selected)
+    at = time.perf_counter()
+    with naming(features=source.path, selected=options.selected or Path("--selected")):
+        picked = pick(options, rows, k, before)
+    seconds = {"select": time.perf_counter() - at}
+
+    at = time.perf_counter()
+    kept = rows[picked.indices]
+    covered = _covered(options, rows, kept, before) if _needs_cover(options) else None
+    radius = picked.radius if covered is None else float(covered.radii[-1])
+    spreads: dict[str, Spread] = {}
+    if options.entropy:
+        for name, part in (("before", rows), ("after", kept)):
+            say(f"measuring the spread {name}: {len(part)} rows (--no-entropy skips this)")
+            spreads[name] = spread(part, options.metric, options.backend, progress=True)
+    seconds["measure"] = time.perf_counter() - at
+    seconds["all"] = time.perf_counter() - started
+
+    _write_indices(picked, folder)
+    summary = _summary(options, source, picked, radius, spreads, seconds)
+    write_json(folder / "report.json", summary)
+    if options.report and covered is not None:
+        from entroselect.cli.report import selection_page
+
+        page = selection_page(source, picked, covered, spreads, summary)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    return summary
+
+
+def pick(options: Options, rows: NDArray[Any], k: int, before: NDArray[Any] | None) -> Picked:
+    """The rows the options ask for."""
+    common: dict[str, Any] = {
+        "metric": options.metric,
+        "backend": options.backend,
+        "progress": True,
+        "seed": options.seed,
+    }
+    if options.method == "random":
+        checked = _checks.usable_rows("features", rows, options.metric)
+        _checks.integer("k", k, 1, checked.n, f" (the pool has {checked.n} rows)")
+        drawn = np.random.default_rng(options.seed).choice(checked.n, k, replace=False)
+        return Picked(drawn.astype(np.int64), None, None, None, "numpy")
+    if options.method == "threshold":
+        decay: dict[str, Any] = {} if options.decay is None else {"decay": options.decay}
+        done = threshold_select(
+            rows, k, selected=before, threshold=options.threshold, **decay, **common
+        )
+    else:
+        start = 0 if options.start is None else options.start
+        done = greedy_select(
+            rows, k, start=start, selected=before, min_distance=options.min_distance, **common
+        )
+    return Picked(done.indices, done.distances, done.thresholds, done.radius, done.backend)
+
+
+def _start(text: str | None) -> int | str | None:
+    if text is None or text in STARTS:
+        return text
+    if not text.isdecimal():
+        bad_use("--start", f"expected a pool row, 'random' or 'center', got {text!r}")
+    return int(text)
+
+
+def _read_selected(path: Path | None) -> NDArray[Any] | None:
+    """Pool rows or vectors from a file, vectors flattened as pools are."""
+    if path is None:
+        return None
+    array, _, _ = pools.read_array(path)
+    return array.reshape(len(array), -1) if array.ndim > 2 and len(array) else array
+
+
+def _check_report_packages() -> None:
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise RuntimeError(f"--report needs {error.name}: pip install 'entroselect[cli]'") from None
+
+
+def _needs_cover(options: Options) -> bool:
+    return options.report or options.method == "random"
+
+
+def _covered(
+    options: Options, rows: NDArray[Any], kept: NDArray[Any], before: NDArray[Any] | None
+) -> Cover:
+    """Distances of the pool to everything chosen; what was chosen before comes first."""
+    chosen = kept
+    if before is not None and len(before):
+        chosen = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
+    first = len(chosen) - len(kept) + 1
+    # Greedy distances tell the radius at every rank already.
+    curve = options.report and options.method != "greedy"
+    ranks = rising_ranks(first, len(chosen)) if curve else [len(chosen)]
+    say(f"measuring the cover of {len(rows)} rows by {len(chosen)}")
+    return cover(rows, chosen, ranks, options.metric, options.backend, progress=len(ranks) == 1)
+
+
+def _write_indices(picked: Picked, folder: Path) -> None:
+    np.save(folder / "indices.npy", picked.indices)
+    columns: dict[str, list[Any]] = {
+        "rank": list(range(1, len(picked.indices) + 1)),
+        "index": picked.indices.tolist(),
+    }
+    if picked.distances is not None:
+        columns["distance"] = picked.distances.tolist()
+    if picked.thresholds is not None:
+        columns["threshold"] = picked.thresholds.tolist()
+    with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _summary(
+    options: Options,
+    source: pools.Source,
+    picked: Picked,
+    radius: float | None,
+    spreads: dict[str, Spread],
+    seconds: dict[str, float],
+) -> dict[str, Any]:
+    given = asdict(options)
+    given["pool"] = str(options.pool)
+    given["selected"] = None if options.selected is None else str(options.selected)
+    return {
+        "input": source.describe(),
+        "options": given,
+        "picked": len(picked.indices),
+        "radius": radius,
+        "spread": {name: part.describe() for name, part in spreads.items()},
+        "spread_note": (
+            "entropy: Kozachenko-Leonenko, k = 1, Euclidean, over the distinct rows "
+            "(duplicates='drop'); after: the picked rows alone, without those of --selected"
+        ),
+        "backend": picked.backend,
+        "threads": threads(),
+        "seconds": {name: round(value, 6) for name, value in seconds.items()},
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of what the figures in a report depend on."""
+    return {
+        "entroselect": version("entroselect"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _print(summary: dict[str, Any]) -> None:
+    method, rows = summary["options"]["method"], summary["input"]["rows"]
+    print(
+        f"{method}: picked {summary['picked']:,} of {rows:,} rows, radius {summary['radius']:.6g}, "
+        f"{summary['seconds']['select']:.2f} s ({summary['backend']}, {summary['threads']} threads)"
+    )
+    if summary["spread"]:
+        Console(highlight=False).print(spread_table(summary["spread"]))
+
+
+MEASURES = {
+    "rows": "rows",
+    "entropy_nats": "entropy (nats)",
+    "geometric_mean_distance": "geometric mean distance",
+    "mean_nearest_distance": "mean nearest distance",
+    "rows_with_a_duplicate": "rows with a duplicate",
+}
+
+
+def spread_table(spreads: dict[str, dict[str, Any]]) -> Table:
+    """The measures, one line each, one column for each of the spreads."""
+    table = Table("", *spreads)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, label in MEASURES.items():
+        table.add_row(label, *(number(part[name]) for part in spreads.values()))
+    return table
+
+
+def number(value: float | int | None) -> str:
+    """A number as tables show it."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"

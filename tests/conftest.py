@@ -1,0 +1,48 @@
+"""Shared by all tests: which backends can run here, and whole-answer comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entroselect import _dispatch
+from entroselect.results import Neighbours, Selection
+
+# Every instruction set this machine can run; each must give the same answer.
+BACKENDS = [name for name, reason in _dispatch.why_not().items() if not reason]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _default_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ENTROSELECT_BACKEND", "ENTROSELECT_BLOCK", "ENTROSELECT_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def same_selection(ours: Selection, oracle: Selection) -> None:
+    """Every index, every distance to the last bit, the radius and the thresholds."""
+    np.testing.assert_array_equal(ours.indices, oracle.indices)
+    np.testing.assert_array_equal(ours.distances, oracle.distances)
+    assert ours.radius == oracle.radius
+    assert (ours.thresholds is None) == (oracle.thresholds is None)
+    if oracle.thresholds is not None:
+        np.testing.assert_array_equal(ours.thresholds, oracle.thresholds)
+    assert ours.indices.dtype == np.int64
+    assert ours.distances.dtype == np.float64
+
+
+def same_neighbours(ours: Neighbours, oracle: Neighbours) -> None:
+    np.testing.assert_array_equal(ours.indices, oracle.indices)
+    np.testing.assert_array_equal(ours.distances, oracle.distances)
+    assert ours.indices.dtype == np.int64
+    assert ours.distances.dtype == np.float64
+
+
+def normal(n: int, d: int, seed: int = 0, dtype: Any = np.float32) -> Any:
+    return np.random.default_rng(seed).standard_normal((n, d)).astype(dtype)

@@ -1,0 +1,159 @@
+"""What runs around the kernels: interrupts, threads, forks, progress."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from entroselect import greedy_select, nearest_distances, reference, threshold_select
+
+from .conftest import BACKENDS, normal, same_selection
+
+POOL = normal(3000, 64)
+
+
+def test_portable_code_runs_everywhere_and_is_last() -> None:
+    assert BACKENDS[-1] == "cpu:portable"
+
+
+def test_the_backend_is_reported_and_can_be_given_back(backend: str) -> None:
+    found = greedy_select(POOL, 5, backend=backend)
+    assert found.backend == backend
+    assert greedy_select(POOL, 5, backend=found.backend).backend == backend
+
+
+def test_auto_is_the_best_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert greedy_select(POOL, 2).backend == BACKENDS[0]
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu:portable")
+    assert greedy_select(POOL, 2).backend == "cpu:portable"
+    assert greedy_select(POOL, 2, backend="cpu").backend == BACKENDS[0]
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "reference")
+    assert greedy_select(POOL, 2).backend == "reference"
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda pool: greedy_select(pool, len(pool) - 1),
+        lambda pool: threshold_select(pool, len(pool) - 1),
+        lambda pool: nearest_distances(pool),
+    ],
+    ids=["greedy", "threshold", "nearest"],
+)
+def test_ctrl_c_stops_long_work_soon(work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu:portable")  # slow enough to be caught
+    pool = normal(20000, 256)
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        _thread.interrupt_main()
+
+    timer = threading.Timer(0.3, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        work(pool)
+    assert time.monotonic() - pressed[0] < 3
+    timer.join()
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu")
+    same_selection(greedy_select(POOL, 50), greedy_select(POOL, 50, backend="cpu:portable"))
+
+
+def test_other_python_threads_run_meanwhile() -> None:
+    ticks = 0
+    done = threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not done.is_set():
+            ticks += 1
+            time.sleep(0.001)
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    nearest_distances(normal(6000, 256), backend="cpu:portable")
+    done.set()
+    ticker.join()
+    assert ticks > 20
+
+
+def test_several_callers_at_once() -> None:
+    oracle = greedy_select(POOL, 400)
+    found: list[object] = [None] * 4
+
+    def work(place: int) -> None:
+        found[place] = greedy_select(POOL, 400, backend=BACKENDS[place % len(BACKENDS)])
+
+    callers = [threading.Thread(target=work, args=(place,)) for place in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for selection in found:
+        same_selection(selection, oracle)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+def test_a_forked_child_selects_too() -> None:
+    code = (
+        "import os, numpy as np, entroselect as e\n"
+        "x = np.random.default_rng(0).standard_normal((4000, 64))\n"
+        "a = e.greedy_select(x, 300).indices\n"
+        "child = os.fork()\n"
+        "b = e.greedy_select(x, 300).indices\n"
+        "assert (a == b).all()\n"
+        "if child:\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    environment = {**os.environ, "ENTROSELECT_THREADS": "3"}
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60, env=environment
+    )
+
+
+@pytest.mark.parametrize("select", [greedy_select, threshold_select])
+def test_progress_function(select) -> None:
+    calls: list[tuple[int, int]] = []
+    select(POOL, 500, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (500, 500)
+    assert [total for _, total in calls] == [500] * len(calls)
+    assert all(a[0] <= b[0] for a, b in zip(calls, calls[1:], strict=False))
+
+
+def test_progress_true_prints_plain_lines_when_not_a_terminal(capsys) -> None:
+    greedy_select(POOL, 100, progress=True)
+    captured = capsys.readouterr()
+    assert "greedy: 100 of 100" in captured.err
+    assert captured.out == ""
+
+
+def test_an_error_in_progress_stops_the_work() -> None:
+    def fail(done: int, total: int) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        greedy_select(POOL, 500, progress=fail)
+    with pytest.raises(RuntimeError, match="enough"):
+        nearest_distances(POOL, progress=fail)
+
+
+def test_the_profile_counts_what_was_done() -> None:
+    profile = greedy_select(POOL, 300).profile
+    assert profile["pairs"] >= len(POOL)
+    assert profile["rechecks"] > 0
+    assert profile["threads"] >= 1
+
+
+def test_tiny_pools_on_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENTROSELECT_THREADS", "16")
+    for n in (1, 2, 3, 17):
+        pool = normal(n, 5)
+        same_selection(greedy_select(pool, n), reference.greedy_select(pool, n))
+        assert np.isfinite(nearest_distances(pool, pool[:1]).distances).all()
