@@ -51,10 +51,10 @@ class Certificate {
   double error(const RowBounds& row, const PanelBounds& panel) const;
 
   double scale_;
-  double gamma_;          // relative error of a score's accumulation
-  double flushed_;        // what flushing subnormal products to 0 can lose
-  double canonical_;      // relative error of a canonical squared distance, and some
-  double underflow_;      // absolute error of it, in the frame of the rows
+  double gamma_;      // relative error of a score's accumulation
+  double flushed_;    // what flushing subnormal products to 0 can lose
+  double canonical_;  // relative error of a canonical squared distance, and some
+  double underflow_;  // absolute error of it, in the frame of the rows
   double scaled_underflow_;
 };
 

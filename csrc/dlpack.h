@@ -40,8 +40,7 @@ enum Code : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBfloat = 4, kBool = 6 };
 inline std::pair<pybind11::array, std::string> from_dlpack(pybind11::capsule capsule,
                                                            const std::string& name) {
   namespace py = pybind11;
-  auto* managed =
-      static_cast<dlpack::Managed*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+  auto* managed = static_cast<dlpack::Managed*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   if (!managed) throw py::error_already_set();
   const dlpack::Tensor& tensor = managed->tensor;
   const std::string bits = std::to_string(tensor.dtype.bits);
@@ -58,7 +57,8 @@ inline std::pair<pybind11::array, std::string> from_dlpack(pybind11::capsule cap
   const bool known = size == 8 || size == 16 || size == 32 || size == 64;
   if (dtype.empty() || !known || dtype == "float8" || tensor.dtype.lanes != 1)
     throw py::type_error(name + ": DLPack type code " + std::to_string(tensor.dtype.code) + ", " +
-                         bits + " bits, is not supported; use float16, bfloat16, float32, "
+                         bits +
+                         " bits, is not supported; use float16, bfloat16, float32, "
                          "float64, an integer type or bool");
   std::vector<py::ssize_t> shape(tensor.shape, tensor.shape + tensor.ndim), strides(shape.size());
   py::ssize_t step = size / 8;

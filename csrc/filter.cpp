@@ -18,7 +18,10 @@ double median(std::vector<double>& values) {
 }  // namespace
 
 Filter::Filter(const Rows& rows, const Kernels& kernels)
-    : d(rows.d), pairs((rows.d + 1) / 2), centre(size_t(padded(rows.d)), 0.0), scale(1),
+    : d(rows.d),
+      pairs((rows.d + 1) / 2),
+      centre(size_t(padded(rows.d)), 0.0),
+      scale(1),
       certificate(rows.d, (rows.d + 1) / 2, 1) {
   const int64_t count = std::min(rows.n, kSample), width = padded(d);
   Buffer<double> sample(count * width);
@@ -36,7 +39,8 @@ Filter::Filter(const Rows& rows, const Kernels& kernels)
       m = std::max(m, std::fabs(sample[s * width + l] - centre[size_t(l)]));
     if (m > 0) largest.push_back(m);
   }
-  if (!largest.empty()) scale = std::ldexp(1.0, -std::clamp(std::ilogb(median(largest)), -900, 900));
+  if (!largest.empty())
+    scale = std::ldexp(1.0, -std::clamp(std::ilogb(median(largest)), -900, 900));
   certificate = Certificate(d, pairs, scale);
 }
 

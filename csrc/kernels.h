@@ -49,8 +49,8 @@ struct Kernels {
   // For r < nx and c < kPanel: s = start[c] + x_r . y_c. Bit c of mask[r] is set when
   // s >= threshold[r] (or s is NaN); scores[r * kPanel + c] is written where mask[r] is not 0.
   // x: nx pointers to rows; panel: [pairs][kPanel] bf16 pairs, or [2 * pairs][kPanel] floats.
-  void (*score)(const void* const* x, int nx, const void* panel, const float* start,
-                int64_t pairs, const float* threshold, uint32_t* mask, float* scores);
+  void (*score)(const void* const* x, int nx, const void* panel, const float* start, int64_t pairs,
+                const float* threshold, uint32_t* mask, float* scores);
 };
 
 extern const Kernels kernels_portable;

@@ -78,8 +78,7 @@ std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int thr
 
 // Rows, kept alive, with their lengths where the metric asks for them.
 struct Held {
-  Held(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels,
-       int threads)
+  Held(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels, int threads)
       : values_(std::move(values)), rows(rows_of(values_, dtype)) {
     if (!cosine) return;
     py::gil_scoped_release release;
@@ -240,8 +239,8 @@ int64_t first_unusable_row(const py::array& values, const std::string& dtype, do
   const Rows rows = rows_of(values, dtype);
   const Kernels& kernels = best_kernels();
   py::gil_scoped_release release;
-  return first_row_where(
-      rows, threads, [&](int64_t i) { return kernels.first_unusable(rows, i, largest) >= 0; });
+  return first_row_where(rows, threads,
+                         [&](int64_t i) { return kernels.first_unusable(rows, i, largest) >= 0; });
 }
 
 int64_t first_zero_row(const py::array& values, const std::string& dtype, int threads) {

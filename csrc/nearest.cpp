@@ -18,9 +18,7 @@ namespace {
 
 struct Scratch {
   Scratch(const Filter& filter, const Kernels& kernels, int64_t k)
-      : scan(filter, kernels, k),
-        canonical(padded(filter.d)),
-        rounded(kGroup * 2 * filter.pairs) {}
+      : scan(filter, kernels, k), canonical(padded(filter.d)), rounded(kGroup * 2 * filter.pairs) {}
 
   Scan scan;
   Buffer<double> canonical;
@@ -57,8 +55,8 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
       },
       report);
 
-  const std::vector<Nearest> none(
-      size_t(k), Nearest{std::numeric_limits<double>::infinity(), std::numeric_limits<int64_t>::max()});
+  const std::vector<Nearest> none(size_t(k), Nearest{std::numeric_limits<double>::infinity(),
+                                                     std::numeric_limits<int64_t>::max()});
   const ExactDistance exact = [&](const double* x, int64_t j) {
     return kernels.distance_to_row(x, points, j);
   };

@@ -11,10 +11,10 @@
 namespace entroselect {
 
 namespace {
-constexpr int64_t kPrepare = 256;  // rows per item of work when all rows are read
+constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
 constexpr double kWorthThreads = 1e6;  // products, some 5 us
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
-}
+}  // namespace
 
 Pool::Pool(const Rows& rows, const Kernels& kernels, int threads, std::function<void()> poll)
     : rows_(rows),

@@ -55,9 +55,9 @@ class Pool {
   Picks resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor);
 
   struct Profile {
-    int64_t pairs = 0;     // pairs scored by the filter
-    int64_t rechecks = 0;  // pairs whose canonical distance the filter asked for
-    int64_t settled = 0;   // canonical distances between rows of a micro-block
+    int64_t pairs = 0;      // pairs scored by the filter
+    int64_t rechecks = 0;   // pairs whose canonical distance the filter asked for
+    int64_t settled = 0;    // canonical distances between rows of a micro-block
     int64_t refreshed = 0;  // rows brought up to date
     double refresh_seconds = 0, resolve_seconds = 0, frontier_seconds = 0;
   };

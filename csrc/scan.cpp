@@ -58,8 +58,8 @@ void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
     if (base < first) valid &= ~uint32_t(0) << (first - base);
     if (last - base < kPanel) valid &= ~(~uint32_t(0) << (last - base));
     for (int g = 0; g < count; ++g)
-      threshold_[size_t(g)] = filter_.certificate.threshold(rows_[size_t(g)].bounds, bounds,
-                                                            rows_[size_t(g)].reach);
+      threshold_[size_t(g)] =
+          filter_.certificate.threshold(rows_[size_t(g)].bounds, bounds, rows_[size_t(g)].reach);
     const void* panel = packed.panel(p);
     if (!kernels_.reads_bf16) {
       kernels_.widen_panel(packed.panel(p), filter_.pairs, wide_panel_.get());

@@ -19,14 +19,11 @@ from entroselect.cpu import Cpu
 from entroselect.reference import NAME as REFERENCE
 
 
-class Reference:
-    """Marks the textbook loops; the operations call entroselect.reference themselves."""
+def choose(backend: str) -> Cpu | None:
+    """The backend for a request, None for the reference, whose functions take the same arguments.
 
-    name = REFERENCE
-
-
-def choose(backend: str) -> Cpu:
-    """The backend for a request; raises ValueError naming what is available otherwise."""
+    Raises TypeError, or ValueError that says what is available or why this one is not.
+    """
     if not isinstance(backend, str):
         raise TypeError(f"backend: expected a string, got {type(backend).__name__}")
     if backend == "auto":
@@ -34,17 +31,22 @@ def choose(backend: str) -> Cpu:
         if backend == "auto":
             backend = "cpu"
     if backend == REFERENCE:
-        return Reference()  # type: ignore[return-value]
+        return None
     reasons = why_not()
     if backend == "cpu":
         return Cpu(next(name for name, reason in reasons.items() if not reason))
     if backend not in reasons:
-        raise ValueError(
-            f"backend: expected one of auto, cpu, {', '.join(reasons)}, {REFERENCE}; got {backend!r}"
-        )
+        known = ", ".join(("auto", "cpu", *reasons, REFERENCE))
+        raise ValueError(f"backend: expected one of {known}; got {backend!r}")
     if reasons[backend]:
         raise ValueError(f"backend: {backend!r} cannot run here: {reasons[backend]}")
     return Cpu(backend)
+
+
+def name_of(backend: str) -> str:
+    """What results of that backend will say in `.backend`."""
+    chosen = choose(backend)
+    return REFERENCE if chosen is None else chosen.name
 
 
 def why_not() -> dict[str, str]:

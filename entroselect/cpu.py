@@ -42,9 +42,7 @@ class Cpu:
         )
         return Neighbours(np.sqrt(squared), indices, self.name)
 
-    def first_pick(
-        self, rows: Rows, start: int | str, seed: int | None, metric: str
-    ) -> int:
+    def first_pick(self, rows: Rows, start: int | str, seed: int | None, metric: str) -> int:
         """The pool row at which an empty selection starts; twin of reference.first_pick."""
         if start == "random":
             return int(np.random.default_rng(seed).integers(rows.n))

@@ -52,9 +52,7 @@ class Pool(Protocol):
         """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
         and the position after them."""
 
-    def resolve_in_order(
-        self, rows: Int64, limit: int, floor: float
-    ) -> tuple[Int64, Float64]:
+    def resolve_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
 
     def widest(self) -> float:

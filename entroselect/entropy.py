@@ -73,7 +73,9 @@ def kl_entropy(
     return from_neighbours(rows, found, duplicates=duplicates, floor=floor)
 
 
-def from_neighbours(rows: Rows, found: Neighbours, *, duplicates: str, floor: float) -> Entropy:
+def from_neighbours(
+    rows: Rows, found: Neighbours, *, duplicates: str, floor: float = 1e-10
+) -> Entropy:
     """The estimate from neighbours already found among `rows`; arguments as in `kl_entropy`."""
     n, k = found.distances.shape
     distances = found.distances[:, k - 1]

@@ -75,7 +75,7 @@ def greedy_select(
         min_distance = _checks.non_negative("min_distance", min_distance)
 
     with reporter(progress, "greedy") as report:
-        if chosen.name == reference.NAME:
+        if chosen is None:
             return reference.greedy_select(
                 features,
                 k,

@@ -58,8 +58,6 @@ def nearest_distances(
         raise ValueError("queries: at least 2 rows needed when points is None, got 1")
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
     with reporter(progress, "nearest") as report:
-        if chosen.name == reference.NAME:
-            return reference.nearest_distances(
-                queries, points, k, metric=metric, progress=report
-            )
+        if chosen is None:
+            return reference.nearest_distances(queries, points, k, metric=metric, progress=report)
         return chosen.nearest(rows, None if points is None else targets, k, metric, report)

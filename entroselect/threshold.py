@@ -77,7 +77,7 @@ def threshold_select(
         raise ValueError("seed: shuffles the traversal that order already gives; pass one of them")
 
     with reporter(progress, "threshold") as report:
-        if chosen.name == reference.NAME:
+        if chosen is None:
             return reference.threshold_select(
                 features,
                 k,

@@ -1,1 +1,1 @@
-"""Device code (Triton and CUDA). Nothing here yet: the engine runs on the CPU, see docs/status.md."""
+"""Device code (Triton and CUDA). Empty so far: the engine runs on the CPU; see docs/status.md."""

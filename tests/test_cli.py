@@ -286,7 +286,7 @@ def test_bad_data_is_named_and_leaves_nothing(folder):
               saying=["none.npy", "empty"])  # fmt: skip
     fails(1, "select", "complex.npy", "-k", 1, "-o", "out", saying=["complex.npy", "complex128"])
     fails(1, "select", "pool.npy", "-k", 3, "-o", "out", "--start", 60, saying=["start", "59"])
-    fails(1, "select", "pool.npy", "-k", 3, "-o", "out", "--backend", "tpu",
+    fails(2, "select", "pool.npy", "-k", 3, "-o", "out", "--backend", "tpu",
           saying=["backend", "tpu"])  # fmt: skip
     fails(1, "select", "pool.npy", "-k", 3, "-o", "out", "--selected", "gone.npy",
           saying=["gone.npy", "no such file"])  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import itertools
 import os
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_progress_function(select) -> None:
     select(POOL, 500, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (500, 500)
     assert [total for _, total in calls] == [500] * len(calls)
-    assert all(a[0] <= b[0] for a, b in zip(calls, calls[1:], strict=False))
+    assert all(a[0] <= b[0] for a, b in itertools.pairwise(calls))
 
 
 def test_progress_true_prints_plain_lines_when_not_a_terminal(capsys) -> None:

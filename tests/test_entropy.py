@@ -1,4 +1,4 @@
-"""Entropy and the metrics on nearest neighbours: closed forms, independent estimators, duplicates."""
+"""Entropy and neighbour metrics: closed forms, independent estimators, duplicates."""
 
 from __future__ import annotations
 

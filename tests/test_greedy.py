@@ -20,7 +20,9 @@ from .pools import POOLS
 def test_adversarial_pools(name: str, metric: str, backend: str) -> None:
     pool = POOLS[name]()
     if metric == "cosine":
-        pool = pool[reference.squared_distances(pool.astype(np.float64), np.zeros(pool.shape[1])) > 0]
+        pool = pool[
+            reference.squared_distances(pool.astype(np.float64), np.zeros(pool.shape[1])) > 0
+        ]
     oracle = reference.greedy_select(pool, len(pool), metric=metric)
     same_selection(greedy_select(pool, len(pool), metric=metric, backend=backend), oracle)
 
@@ -62,7 +64,7 @@ def _oracle(name: str, k: int) -> reference.Selection:
     start=st.one_of(st.just("random"), st.just("center"), st.integers(0, 10**6)),
     seed=st.integers(0, 2**32),
 )
-def test_any_pool(  # noqa: PLR0913
+def test_any_pool(
     n, d, fraction, dtype, levels, metric, backend, block, threads, start, seed
 ) -> None:
     rng = np.random.default_rng(seed)

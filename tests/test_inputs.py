@@ -64,9 +64,7 @@ def test_any_layout(name: str, backend: str) -> None:
     pool = _strided()[name]
     contiguous = np.ascontiguousarray(np.asarray(pool).astype(np.float64))
     k = len(contiguous) // 2
-    same_selection(
-        greedy_select(pool, k, backend=backend), reference.greedy_select(contiguous, k)
-    )
+    same_selection(greedy_select(pool, k, backend=backend), reference.greedy_select(contiguous, k))
 
 
 def test_a_memmap_is_read_in_place(tmp_path: Path) -> None:
@@ -100,7 +98,8 @@ def test_torch_tensors() -> None:
         oracle.indices.tolist()
     )
     same_selection(
-        greedy_select(tensor.to(torch.bfloat16)[:, 1:], 70), reference.greedy_select(pool[:, 1:], 70)
+        greedy_select(tensor.to(torch.bfloat16)[:, 1:], 70),
+        reference.greedy_select(pool[:, 1:], 70),
     )
     assert kl_entropy(tensor.to(torch.bfloat16)) == kl_entropy(pool)
     doubled = torch.cat([tensor, tensor]).to(torch.bfloat16)
@@ -121,9 +120,9 @@ def test_torch_tensors() -> None:
 
 def test_torch_tensors_that_cannot_be_read() -> None:
     torch = pytest.importorskip("torch")
-    with pytest.raises(ValueError, match="features: cannot be read through DLPack: .*grad"):
+    with pytest.raises(ValueError, match=r"features: cannot be read through DLPack: .*grad"):
         greedy_select(torch.zeros(4, 2, requires_grad=True), 1)
-    with pytest.raises(TypeError, match="features: dtype complex64|features: DLPack type code 5"):
+    with pytest.raises(TypeError, match=r"features: (dtype complex64|DLPack type code 5)"):
         greedy_select(torch.zeros(4, 2, dtype=torch.complex64), 1)
     with pytest.raises((TypeError, ValueError), match="features"):
         greedy_select(torch.zeros(4, 2, device="meta"), 1)
@@ -145,7 +144,9 @@ def test_device_arrays_are_refused_by_name() -> None:
         def __dlpack__(self, stream: Any = None) -> Any:
             raise AssertionError("must not be asked")
 
-    with pytest.raises(ValueError, match="features: on DLPack device type 2; this build serves CPU"):
+    with pytest.raises(
+        ValueError, match="features: on DLPack device type 2; this build serves CPU"
+    ):
         greedy_select(OnGpu(), 1)
 
 

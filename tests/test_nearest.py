@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -37,7 +39,7 @@ def test_adversarial_pools(name: str, k: int, backend: str) -> None:
     dtypes=st.tuples(*[st.sampled_from(["float32", "float64", "int32"])] * 2),
     seed=st.integers(0, 2**32),
 )
-def test_any_queries_and_points(  # noqa: PLR0913
+def test_any_queries_and_points(
     queries, points, d, fraction, levels, metric, backend, threads, dtypes, seed
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -100,4 +102,4 @@ def test_progress_reaches_the_end() -> None:
     calls: list[tuple[int, int]] = []
     nearest_distances(normal(3000, 16), progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (3000, 3000)
-    assert all(a[0] <= b[0] for a, b in zip(calls, calls[1:], strict=False))
+    assert all(a[0] <= b[0] for a, b in itertools.pairwise(calls))

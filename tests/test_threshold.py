@@ -35,7 +35,7 @@ def test_adversarial_pools(name: str, seed: int | None, backend: str) -> None:
     start=st.one_of(st.none(), st.floats(0, 2000)),
     seed=st.integers(0, 2**32),
 )
-def test_any_pool(  # noqa: PLR0913
+def test_any_pool(
     n, d, fraction, levels, metric, backend, block, threads, decay, start, seed
 ) -> None:
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ import typer
 
 from entroselect import kl_entropy
 from entroselect.cli import pools
-from entroselect.cli.errors import bad_use, naming
+from entroselect.cli.errors import bad_use, check_backend, naming
 
 
 class Duplicates(str, Enum):
@@ -39,6 +39,7 @@ def entropy(
     """Prints the entropy of POOL in nats, and what went into it."""
     if floor is not None and duplicates is not Duplicates.floor:
         bad_use("--floor", "has no meaning without --duplicates floor")
+    check_backend(backend)
     source = pools.read(pool, key)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
     with naming(features=source.path, queries=source.path):

@@ -17,6 +17,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from entroselect import _dispatch
+
 FAILED, BAD_USE, INTERRUPTED = 1, 2, 130
 
 # click's UsageError; some versions of typer bring click along, others carry their own copy of it.
@@ -26,6 +28,14 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 def bad_use(option: str, why: str) -> NoReturn:
     """Ends the command with exit code 2."""
     raise typer.BadParameter(why, param_hint=f"'{option}'")
+
+
+def check_backend(backend: str) -> None:
+    """Ends the command if that backend is unknown or cannot run here."""
+    try:
+        _dispatch.choose(backend)
+    except ValueError as error:
+        bad_use("--backend", str(error).removeprefix("backend: "))
 
 
 def say(line: str) -> None:

@@ -58,7 +58,7 @@ def gather() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": threads(),
-        "auto": _dispatch.choose("auto").name,
+        "auto": _dispatch.name_of("auto"),
         "backends": {**_dispatch.why_not(), "reference": ""},
         "environment": {
             name: os.environ[name]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect import Entropy, kl_entropy, nearest_distances
+from entroselect import Entropy, _checks, nearest_distances
+from entroselect.entropy import from_neighbours
 from entroselect.results import Float64, Int64
 
 
@@ -50,15 +51,17 @@ class Spread:
 
 
 def spread(rows: NDArray[Any], metric: str, backend: str, progress: Any = None) -> Spread:
-    """Measures rows against each other: n**2 d, twice (thrice when there are duplicates)."""
+    """Measures rows against each other: one search of n**2 d, another if the metric is cosine."""
     if len(rows) < 2:
         return Spread(len(rows), None, np.empty(0))
-    found = nearest_distances(rows, metric=metric, backend=backend, progress=progress)
+    checked = _checks.usable_rows("features", rows, metric)
+    found = nearest_distances(checked, metric=metric, backend=backend, progress=progress)
     distances = found.distances[:, 0]
     if not distances.any():
         return Spread(len(rows), None, distances)
-    entropy = kl_entropy(rows, duplicates="drop", backend=backend, progress=progress)
-    return Spread(len(rows), entropy, distances)
+    if metric != "euclidean":
+        found = nearest_distances(checked, backend=backend, progress=progress)
+    return Spread(len(rows), from_neighbours(checked, found, duplicates="drop"), distances)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import typer
 from entroselect import nearest_distances
 from entroselect._threads import threads
 from entroselect.cli import pools
-from entroselect.cli.errors import bad_use, naming, say
+from entroselect.cli.errors import bad_use, check_backend, naming, say
 from entroselect.cli.output import new_folder, write_json
 from entroselect.cli.select import Metric, versions
 
@@ -43,6 +43,7 @@ def nearest(
     """
     if points is None and points_key is not None:
         bad_use("--points-key", "has no meaning without POINTS")
+    check_backend(backend)
     with new_folder(out, force) as folder:
         source = pools.read(queries, key)
         target = None

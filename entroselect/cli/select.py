@@ -20,7 +20,7 @@ from rich.table import Table
 from entroselect import _checks, greedy_select, threshold_select
 from entroselect._threads import threads
 from entroselect.cli import pools
-from entroselect.cli.errors import bad_use, naming, say
+from entroselect.cli.errors import bad_use, check_backend, naming, say
 from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
 from entroselect.cli.output import new_folder, write_json
 from entroselect.greedy import STARTS
@@ -88,6 +88,7 @@ class Options:
             bad_use("--seed", "greedy draws nothing unless --start random")
         if self.selected is not None and self.start is not None:
             bad_use("--start", "has no meaning with --selected; picks continue from there")
+        check_backend(self.backend)
 
     def count(self, rows: int) -> int:
         """How many rows to pick."""

@@ -1,0 +1,67 @@
+# Every target makes what it needs. PYTHON chooses the interpreter of .venv (3.10 to 3.13).
+PYTHON ?= python3
+PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -path '*/__pycache__/*') \
+          CMakeLists.txt setup.py pyproject.toml constraints.txt
+
+.PHONY: help demo test lint format bench bench-table clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/demo  ## choose half of 1,797 digit images in three ways; writes demo-report/index.html
+	.venv/bin/python -m entroselect.cli.demo --out demo-report --force
+
+test: .venv/test  ## all tests (a few minutes)
+	.venv/bin/python -m pytest tests
+
+lint: .venv/lint  ## style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h
+
+format: .venv/lint  ## rewrites what lint would complain about
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+	.venv/bin/clang-format -i csrc/*.cpp csrc/*.h
+
+bench: .venv/bench  ## all benchmarks (about 20 minutes on a quiet machine), then the README's table
+	.venv/bin/python -m pytest benchmarks
+	$(MAKE) bench-table
+
+bench-table: .venv/bench  ## README's table and picture from benchmarks/results/*.csv
+	.venv/bin/python -m benchmarks.table
+	.venv/bin/python -m benchmarks.table --plot
+
+clean:  ## removes what the other targets made
+	rm -rf .venv build demo-report *.egg-info entroselect/*.so
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# Tests and benchmarks run on an editable install, the demo on whatever is installed. The build
+# tools are installed first and used without isolation, so that constraints.txt rules them too.
+.venv/build: .venv/bin/python constraints.txt
+	$(PIP) pybind11 setuptools wheel
+	touch $@
+
+.venv/core: .venv/build $(SOURCES)
+	$(PIP) --no-build-isolation --no-deps --editable .
+	touch $@
+
+.venv/demo: .venv/core
+	$(PIP) --no-build-isolation --editable '.[demo]'
+	touch $@
+
+.venv/test: .venv/core
+	$(PIP) --no-build-isolation --editable '.[test]'
+	touch $@
+
+.venv/lint: .venv/core
+	$(PIP) --no-build-isolation --editable '.[test,lint]'
+	touch $@
+
+.venv/bench: .venv/core
+	$(PIP) --no-build-isolation --editable '.[bench]'
+	touch $@

@@ -1,0 +1,52 @@
+"""Peak memory of one selection beyond the pool itself: python -m benchmarks.memory POOL N D K
+
+Runs in a process of its own, because the peak of a process cannot be lowered by freeing. Prints
+MiB, or nothing where the system does not tell (Linux does).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.record import ROOT
+
+STATUS = Path("/proc/self/status")
+RESET = Path("/proc/self/clear_refs")  # "5" sets the peak to what is resident now
+
+
+def peak_extra_mib(pool: str, n: int, d: int, k: int) -> str:
+    """What `greedy_select` on that pool adds to the resident memory at its peak; "" if unknown."""
+    command = [sys.executable, "-m", "benchmarks.memory", pool, str(n), str(d), str(k)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _resident(field: str) -> int:
+    for line in STATUS.read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise KeyError(field)
+
+
+def main(pool: str, n: int, d: int, k: int) -> None:
+    """Measures in this process."""
+    from benchmarks.pools import POOLS
+    from entroselect import greedy_select
+
+    if not STATUS.exists():
+        return
+    rows = POOLS[pool](n, d)
+    greedy_select(rows[:100], 10)  # threads and libraries are not the pool's
+    try:
+        RESET.write_text("5")
+    except OSError:
+        return
+    before = _resident("VmRSS")
+    greedy_select(rows, k)
+    print(f"{(_resident('VmHWM') - before) / 1024:.0f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

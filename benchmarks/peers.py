@@ -1,0 +1,240 @@
+"""Adapters of the other implementations, one function each.
+
+A selection peer is a function of (pool float32 (n, d), k) and returns a callable that gives k
+pool rows in pick order, from row 0 where the peer allows it. A neighbour peer is a function of
+(rows float32 (n, d)) and returns a callable that gives (distances (n,), indices (n,)) of the
+nearest other row. Conversions that a user of that peer would not repeat are done outside the
+callable. Imports are inside, so that a missing peer costs only its own row.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Picks = Callable[[], Array]
+Nearest = Callable[[], tuple[Array, Array]]
+
+
+def numpy_textbook(x: Array, k: int) -> Picks:
+    """One broadcast difference a pick."""
+
+    def run() -> Array:
+        nearest = np.full(len(x), np.inf, dtype=np.float32)
+        picks = np.zeros(k, dtype=np.int64)
+        for i in range(1, k):
+            difference = x - x[picks[i - 1]]
+            np.minimum(nearest, np.sum(difference * difference, axis=1), out=nearest)
+            nearest[picks[i - 1]] = -1
+            picks[i] = np.argmax(nearest)
+        return picks
+
+    return run
+
+
+def numpy_matrix_vector(x: Array, k: int) -> Picks:
+    """||a||^2 + ||b||^2 - 2ab: one matrix-vector product a pick."""
+
+    def run() -> Array:
+        squares = np.einsum("ij,ij->i", x, x)
+        nearest = np.full(len(x), np.inf, dtype=np.float32)
+        product = np.empty(len(x), dtype=np.float32)
+        picks = np.zeros(k, dtype=np.int64)
+        for i in range(1, k):
+            last = picks[i - 1]
+            np.dot(x, x[last], out=product)
+            product *= -2
+            product += squares
+            product += squares[last]
+            np.minimum(nearest, product, out=nearest)
+            nearest[last] = -np.inf  # rounding may leave others below 0
+            picks[i] = np.argmax(nearest)
+        return picks
+
+    return run
+
+
+def torch_textbook(x: Array, k: int) -> Picks:
+    """One broadcast difference a pick, in torch."""
+    import torch
+
+    rows = torch.from_numpy(x)
+
+    def run() -> Array:
+        nearest = torch.full((len(rows),), torch.inf)
+        picks = torch.zeros(k, dtype=torch.int64)
+        for i in range(1, k):
+            difference = rows - rows[picks[i - 1]]
+            torch.minimum(nearest, difference.square_().sum(1), out=nearest)
+            nearest[picks[i - 1]] = -1
+            picks[i] = nearest.argmax()
+        return np.asarray(picks)
+
+    return run
+
+
+def fpsample_vanilla(x: Array, k: int) -> Picks:
+    """fpsample's plain loop."""
+    import fpsample
+
+    return lambda: fpsample.fps_sampling(x, k, start_idx=0)
+
+
+def fpsample_bucket(x: Array, k: int) -> Picks:
+    """fpsample's KD-tree buckets (QuickFPS), height 7 as its documentation advises for this
+    size; does not start where it is asked to."""
+    import fpsample
+
+    height = min(7, len(x).bit_length() - 1)
+    return lambda: fpsample.bucket_fps_kdline_sampling(x, k, height, start_idx=0)
+
+
+def fpsample_npdu(x: Array, k: int) -> Picks:
+    """fpsample's windowed update: a heuristic that takes nearby rows to be nearby points."""
+    import fpsample
+
+    def run() -> Array:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that the window covers the whole pool
+            return fpsample.fps_npdu_sampling(x, k, start_idx=0)
+
+    return run
+
+
+def _skmatter(name: str) -> Callable[[Array, int], Picks]:
+    def adapter(x: Array, k: int) -> Picks:
+        from skmatter import sample_selection
+
+        def run() -> Array:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                selector = getattr(sample_selection, name)(initialize=0, n_to_select=k)
+                return np.asarray(selector.fit(x).selected_idx_)
+
+        return run
+
+    adapter.__doc__ = f"scikit-matter's {name}."
+    return adapter
+
+
+skmatter_fps = _skmatter("FPS")
+skmatter_voronoi = _skmatter("VoronoiFPS")
+
+
+def rdkit_lazy(x: Array, k: int) -> Picks:
+    """RDKit's lazy max-min over a distance function in Python."""
+    from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
+
+    def distance(i: int, j: int) -> float:
+        difference = x[i] - x[j]
+        return float(difference @ difference)
+
+    return lambda: np.asarray(MaxMinPicker().LazyPick(distance, len(x), k, firstPicks=[0]))
+
+
+def rdkit_bits(x: Array, k: int) -> Picks:
+    """RDKit's lazy max-min on bit vectors, by Tanimoto distance; x holds 0 and 1."""
+    from rdkit.DataStructs import ExplicitBitVect
+    from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
+
+    vectors = [ExplicitBitVect(x.shape[1]) for _ in x]
+    for vector, row in zip(vectors, x, strict=True):
+        vector.SetBitsFromList(np.flatnonzero(row).tolist())
+    return lambda: np.asarray(
+        MaxMinPicker().LazyBitVectorPick(vectors, len(vectors), k, firstPicks=[0])
+    )
+
+
+def numpy_threshold(x: Array, k: int, decay: float) -> Picks:
+    """The threshold filter with one matrix-vector product an acceptance."""
+
+    def run() -> Array:
+        squares = np.einsum("ij,ij->i", x, x)
+        nearest = np.maximum(squares + squares[0] - 2 * (x @ x[0]), 0)
+        picks = [0]
+        nearest[0] = -1
+        square = float(nearest.max())
+        while len(picks) < k:
+            position = 0
+            while len(picks) < k:
+                ahead = nearest[position:] > square
+                step = int(np.argmax(ahead))
+                if not ahead[step]:
+                    break
+                position += step
+                picks.append(position)
+                update = squares + squares[position] - 2 * (x @ x[position])
+                np.minimum(nearest, update, out=nearest)
+                nearest[position] = -1
+            square *= decay * decay
+        return np.asarray(picks)
+
+    return run
+
+
+def _without_self(distances: Array, indices: Array) -> tuple[Array, Array]:
+    """The nearest other row, from two neighbours of which one should be the row itself."""
+    which = (indices[:, 0] == np.arange(len(indices))).astype(int)
+    rows = np.arange(len(indices))
+    return distances[rows, which], indices[rows, which]
+
+
+def faiss_flat(x: Array) -> Nearest:
+    """faiss IndexFlatL2, two neighbours (one is the row itself)."""
+    import faiss
+
+    def run() -> tuple[Array, Array]:
+        index = faiss.IndexFlatL2(x.shape[1])
+        index.add(x)
+        squared, indices = index.search(x, 2)
+        squared, indices = _without_self(squared, indices)
+        return np.sqrt(np.maximum(squared, 0)), indices
+
+    return run
+
+
+def sklearn_brute(x: Array) -> Nearest:
+    """scikit-learn NearestNeighbors(algorithm="brute")."""
+    from sklearn.neighbors import NearestNeighbors
+
+    def run() -> tuple[Array, Array]:
+        search = NearestNeighbors(n_neighbors=1, algorithm="brute", n_jobs=-1).fit(x)
+        distances, indices = search.kneighbors()
+        return distances[:, 0], indices[:, 0]
+
+    return run
+
+
+def torch_chunks(x: Array, rows: int = 2048) -> Nearest:
+    """torch.addmm and min over chunks of rows, by the norm trick."""
+    import torch
+
+    given = torch.from_numpy(x)
+
+    def run() -> tuple[Array, Array]:
+        squares = given.square().sum(1)
+        parts = []
+        for start in range(0, len(given), rows):
+            part = given[start : start + rows]
+            squared = torch.addmm(squares, part, given.T, alpha=-2)
+            squared.diagonal(start).fill_(torch.inf)
+            least, indices = squared.min(1)
+            parts.append(((least + squares[start : start + rows]).clamp_(min=0).sqrt_(), indices))
+        distances, indices = (torch.cat(column) for column in zip(*parts, strict=True))
+        return distances.numpy(), indices.numpy()
+
+    return run
+
+
+def scipy_tree(x: Array) -> Nearest:
+    """SciPy cKDTree, built inside the timed call."""
+    from scipy.spatial import cKDTree
+
+    def run() -> tuple[Array, Array]:
+        return _without_self(*cKDTree(x).query(x, k=2, workers=-1))
+
+    return run

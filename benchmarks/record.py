@@ -1,0 +1,120 @@
+"""Benchmark results: CSV files with one row per case and contestant, and where they came from."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+# What a run changes itself does not make the measured code any other.
+NOT_CODE = (":!benchmarks/results", ":!README.md", ":!docs")
+
+MEASURED = (
+    "case",
+    "n",
+    "d",
+    "k",
+    "contestant",
+    "kind",
+    "version",
+    "threads",
+    "rounds",
+    "p20_s",
+    "p50_s",
+    "p80_s",
+    "ratio_to_ours",
+    "matmul_ratio",
+    "agreement",
+    "peak_extra_mib",
+    "note",
+    "instruction_set",
+)
+PROVENANCE = (
+    "commit",
+    "dirty",
+    "date",
+    "cpu",
+    "os",
+    "python",
+    "numpy",
+    "torch",
+)
+COLUMNS = MEASURED + PROVENANCE
+
+Row = dict[str, Any]
+
+
+def provenance() -> Row:
+    """The columns that say which code was measured, where and when."""
+    return {
+        "commit": _git("rev-parse", "--short=12", "HEAD") or "none",
+        "dirty": "yes" if _git("status", "--porcelain", "--", ".", *NOT_CODE) else "no",
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
+        "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
+        "os": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "numpy": metadata.version("numpy"),
+        "torch": _version("torch"),
+    }
+
+
+def read(path: Path) -> list[Row]:
+    """All rows of a results file; none if it does not exist."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [dict(row) for row in csv.DictReader(file)]
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """Replaces the rows of the cases in `rows`, keeps the others and their order; atomic."""
+    cases: dict[str, list[Row]] = {}
+    for row in read(path):
+        cases.setdefault(row["case"], []).append(row)
+    for name in {row["case"] for row in rows}:
+        cases[name] = []
+    for row in rows:
+        cases[row["case"]].append(row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".csv.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for case in cases.values():
+            writer.writerows(case)
+    temporary.replace(path)
+
+
+def _git(*arguments: str) -> str:
+    """Output of a git command on the checkout, "" where there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
