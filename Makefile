@@ -10,7 +10,7 @@ help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/demo  ## choose half of 1,797 digit images in three ways; writes demo-report/index.html
-	.venv/bin/python -m entroselect.cli.demo --out demo-report --force
+	.venv/bin/python -m entroselect.cli.demo --out demo-report
 
 test: .venv/test  ## all tests (a few minutes)
 	.venv/bin/python -m pytest tests
@@ -40,28 +40,16 @@ clean:  ## removes what the other targets made
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# Tests and benchmarks run on an editable install, the demo on whatever is installed. The build
-# tools are installed first and used without isolation, so that constraints.txt rules them too.
+# The build tools are installed first and used without isolation, so that constraints.txt rules
+# them too. Installs are editable; cmake builds again only what changed.
 .venv/build: .venv/bin/python constraints.txt
 	$(PIP) pybind11 setuptools wheel
-	touch $@
+	@touch $@
 
-.venv/core: .venv/build $(SOURCES)
-	$(PIP) --no-build-isolation --no-deps --editable .
-	touch $@
+.venv/demo .venv/test .venv/bench: .venv/%: .venv/build $(SOURCES)
+	$(PIP) --no-build-isolation --editable '.[$*]'
+	@touch $@
 
-.venv/demo: .venv/core
-	$(PIP) --no-build-isolation --editable '.[demo]'
-	touch $@
-
-.venv/test: .venv/core
-	$(PIP) --no-build-isolation --editable '.[test]'
-	touch $@
-
-.venv/lint: .venv/core
-	$(PIP) --no-build-isolation --editable '.[test,lint]'
-	touch $@
-
-.venv/bench: .venv/core
-	$(PIP) --no-build-isolation --editable '.[bench]'
-	touch $@
+.venv/lint: .venv/test
+	$(PIP) --no-build-isolation --editable '.[lint]'
+	@touch $@
