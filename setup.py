@@ -38,9 +38,15 @@ class CMakeBuild(build_ext):
 
 
 # kernels/ stands at the top level and is installed as entroselect.kernels. Wheels take it through
-# package_dir; a checkout reaches it through the committed link entroselect/kernels.
+# package_dir, and it is named here because a source distribution does not carry the committed link
+# entroselect/kernels, through which a checkout reaches it.
+kernels = ["entroselect.kernels", *(f"entroselect.kernels.{p}" for p in find_packages("kernels"))]
+
 setup(
-    packages=find_packages(include=["entroselect", "entroselect.*"]),
+    packages=[
+        *find_packages(include=["entroselect*"], exclude=["entroselect.kernels*"]),
+        *kernels,
+    ],
     package_dir={"entroselect.kernels": "kernels"},
     package_data={"entroselect": ["py.typed", "_core.pyi", "cli/*.html"]},
     ext_modules=[Extension("entroselect._core", sources=[])],

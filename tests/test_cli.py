@@ -486,6 +486,8 @@ def test_ctrl_c_leaves_nothing(folder):
         [sys.executable, "-m", "entroselect", "select", "big.npy", "-k", "25000", "-o", "out",
          "--backend", "cpu:portable"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A test run in the background may itself have been told to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while not list(folder.glob(".out.*.partial")):
         assert process.poll() is None

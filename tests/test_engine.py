@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -49,6 +50,8 @@ def test_auto_is_the_best_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> Non
     ids=["greedy", "threshold", "nearest"],
 )
 def test_ctrl_c_stops_long_work_soon(work, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A process started in the background may have been told to ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu:portable")  # slow enough to be caught
     pool = normal(20000, 256)
     pressed: list[float] = []

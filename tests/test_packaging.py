@@ -26,11 +26,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         [sys.executable, "-c", make_sdist, str(folder)], cwd=ROOT, check=True, capture_output=True
     )
     sdist = next(folder.glob("*.tar.gz"))
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        + ["--wheel-dir", str(folder), str(sdist)],
-        check=True,
-        capture_output=True,
+        [*wheel, "--wheel-dir", str(folder), str(sdist)], check=True, capture_output=True
     )
     return next(folder.glob("*.whl")), sdist
 
@@ -72,7 +70,8 @@ def test_the_wheel_works_away_from_the_checkout(built: tuple[Path, Path], tmp_pa
 
 
 def test_the_sources_are_complete(built: tuple[Path, Path]) -> None:
-    names = {name.split("/", 1)[-1] for name in tarfile.open(built[1]).getnames()}
+    with tarfile.open(built[1]) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
     for source in (ROOT / "csrc").iterdir():
         assert f"csrc/{source.name}" in names
     assert {"CMakeLists.txt", "setup.py", "LICENSE", "kernels/__init__.py"} <= names
