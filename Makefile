@@ -43,7 +43,7 @@ clean:  ## removes what the other targets made
 # The build tools are installed first and used without isolation, so that constraints.txt rules
 # them too. Installs are editable; cmake builds again only what changed.
 .venv/build: .venv/bin/python constraints.txt
-	$(PIP) pybind11 setuptools wheel
+	$(PIP) pybind11 'setuptools>=77' wheel
 	@touch $@
 
 .venv/demo: .venv/build $(SOURCES)
