@@ -86,6 +86,8 @@ def test_neighbour_peers_find_the_nearest_other_row(package: str, adapter: Any, 
 def test_products_are_whole_and_chunked(
     product: Any, pool: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if product is products.with_torch:
+        needs("torch")
     expected = pool @ pool[:20].T
     np.testing.assert_allclose(product(pool, pool[:20])(), expected, rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(products, "OUTPUT_BYTES", 4 * 20 * 70)
