@@ -174,12 +174,10 @@ Rounded round_row(const double* x, const double* centre, double scale, int64_t d
   for (int64_t l = 0; l < d; l += 8) {
     const int64_t count = d - l < 8 ? d - l : 8;
     const Lanes value = (load8(x + l) - load8(centre + l)) * scale;
-    Float8 narrow;
-    for (int lane = 0; lane < 8; ++lane) {
-      const double v = value[lane];
-      narrow[lane] = float(v > kLargestRounded ? kLargestRounded
-                                               : (v < -kLargestRounded ? -kLargestRounded : v));
-    }
+    const Lanes most = Lanes{} + kLargestRounded;
+    Lanes cut = value > most ? most : value;
+    cut = cut < -most ? -most : cut;
+    const Float8 narrow = __builtin_convertvector(cut, Float8);
     Word8 bits = load_as<Word8>(&narrow);
     bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
     // Subnormal bf16 would be read as 0 by the products; make them 0 here, where it is counted.
@@ -310,6 +308,8 @@ inline void score_tile(const void* const* x, const void* panel, const float* sta
       for (int v = 0; v < kVectors; ++v) sum[r][v] = extend(sum[r][v], y[v], value);
     }
   }
+  // Unrolled, or the compiler spills every sum to memory to index it by r.
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     uint32_t bits = 0;
     for (int v = 0; v < kVectors; ++v) bits |= at_least(sum[r][v], threshold[r]) << (v * kWidth);
