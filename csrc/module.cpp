@@ -62,17 +62,24 @@ void check_signals() {
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
+// Calls body(i) for every row, on all threads; without the GIL.
+template <class Body>
+void for_each_row(const Rows& rows, int threads, const Body& body) {
+  parallel_for(
+      threads, (rows.n + 255) / 256,
+      [&](int64_t item, int) {
+        for (int64_t i = item * 256; i < std::min(rows.n, (item + 1) * 256); ++i) body(i);
+      },
+      check_signals);
+}
+
 // Canonical lengths of all rows, for cosine.
 std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads) {
   std::vector<double> lengths(size_t(rows.n));
   const std::vector<double> zero(size_t(padded(rows.d)));
-  parallel_for(
-      threads, (rows.n + 255) / 256,
-      [&](int64_t item, int) {
-        for (int64_t i = item * 256; i < std::min(rows.n, (item + 1) * 256); ++i)
-          lengths[size_t(i)] = std::sqrt(kernels.distance_to_row(zero.data(), rows, i));
-      },
-      check_signals);
+  for_each_row(rows, threads, [&](int64_t i) {
+    lengths[size_t(i)] = std::sqrt(kernels.distance_to_row(zero.data(), rows, i));
+  });
   return lengths;
 }
 
@@ -218,19 +225,16 @@ py::tuple py_filter_intervals(py::array queries, const std::string& query_dtype,
   return py::make_tuple(lower, upper);
 }
 
-int64_t first_row_where(const Rows& rows, int threads, const std::function<bool(int64_t)>& bad) {
+// The lowest row for which `bad` holds, -1 if there is none.
+template <class Bad>
+int64_t first_row_where(const Rows& rows, int threads, const Bad& bad) {
   std::atomic<int64_t> first{rows.n};
-  parallel_for(
-      threads, (rows.n + 255) / 256,
-      [&](int64_t item, int) {
-        for (int64_t i = item * 256; i < std::min(rows.n, (item + 1) * 256); ++i) {
-          if (i >= first.load(std::memory_order_relaxed) || !bad(i)) continue;
-          int64_t known = first.load();
-          while (i < known && !first.compare_exchange_weak(known, i)) {
-          }
-        }
-      },
-      check_signals);
+  for_each_row(rows, threads, [&](int64_t i) {
+    int64_t known = first.load(std::memory_order_relaxed);
+    if (i >= known || !bad(i)) return;
+    while (i < known && !first.compare_exchange_weak(known, i)) {
+    }
+  });
   return first == rows.n ? -1 : first.load();
 }
 
@@ -254,30 +258,35 @@ int64_t first_zero_row(const py::array& values, const std::string& dtype, int th
 }
 
 // Sums the rows in order, then divides: the same bits as entroselect.reference.
-py::array_t<double> mean_row(py::array values, const std::string& dtype, bool cosine) {
+py::array_t<double> mean_row(py::array values, const std::string& dtype, bool cosine, int threads) {
   const Kernels& kernels = best_kernels();
-  const Held held(std::move(values), dtype, cosine, kernels, 1);
-  std::vector<double> row(size_t(padded(held.rows.d))), sum(row);
-  for (int64_t i = 0; i < held.rows.n; ++i) {
-    kernels.load_row(held.rows, i, row.data());
-    for (int64_t l = 0; l < held.rows.d; ++l) sum[size_t(l)] += row[size_t(l)];
+  const Held held(std::move(values), dtype, cosine, kernels, threads);
+  const Rows& rows = held.rows;
+  py::array_t<double> mean(rows.d);
+  double* out = mean.mutable_data();
+  py::gil_scoped_release release;
+  std::vector<double> row(size_t(padded(rows.d))), sum(row);
+  for (int64_t i = 0; i < rows.n; ++i) {
+    kernels.load_row(rows, i, row.data());
+    for (int64_t l = 0; l < rows.d; ++l) sum[size_t(l)] += row[size_t(l)];
   }
-  py::array_t<double> mean({int64_t(1), held.rows.d});
-  for (int64_t l = 0; l < held.rows.d; ++l)
-    mean.mutable_data()[l] = sum[size_t(l)] / double(held.rows.n);
+  for (int64_t l = 0; l < rows.d; ++l) out[l] = sum[size_t(l)] / double(rows.n);
   return mean;
 }
 
 py::array_t<double> distances_to(py::array values, const std::string& dtype,
-                                 const py::array_t<double, py::array::c_style>& vector,
-                                 bool cosine) {
+                                 const py::array_t<double, py::array::c_style>& vector, bool cosine,
+                                 int threads) {
   const Kernels& kernels = best_kernels();
-  const Held held(std::move(values), dtype, cosine, kernels, 1);
-  std::vector<double> x(size_t(padded(held.rows.d)));
-  std::copy(vector.data(), vector.data() + held.rows.d, x.begin());
-  py::array_t<double> squared(held.rows.n);
-  for (int64_t i = 0; i < held.rows.n; ++i)
-    squared.mutable_data()[i] = kernels.distance_to_row(x.data(), held.rows, i);
+  const Held held(std::move(values), dtype, cosine, kernels, threads);
+  const Rows& rows = held.rows;
+  std::vector<double> x(size_t(padded(rows.d)));
+  std::copy(vector.data(), vector.data() + rows.d, x.begin());
+  py::array_t<double> squared(rows.n);
+  double* out = squared.mutable_data();
+  py::gil_scoped_release release;
+  for_each_row(rows, threads,
+               [&](int64_t i) { out[i] = kernels.distance_to_row(x.data(), rows, i); });
   return squared;
 }
 

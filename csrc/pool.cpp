@@ -30,7 +30,7 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, int threads, std::function<
       available_(rows.n),
       packed_(filter_.pairs) {
   for (int w = 0; w < threads; ++w) scans_.push_back(std::make_unique<Scan>(filter_, kernels, 1));
-  micro_.values = Buffer<double>(int64_t(kMicro) * padded(rows.d));
+  micro_.values = Buffer<double>(std::min(rows.n, int64_t(kMicro)) * padded(rows.d));
   const int64_t width = padded(rows.d);
   Buffer<double> canonical(threads * width);
   parallel_for(

@@ -142,17 +142,26 @@ class Workers {
 
 std::mutex use;
 std::unique_ptr<Workers> workers;
+thread_local bool inside = false;  // a callback of a parallel_for that calls back into us
 
 }  // namespace
 
 void parallel_for(int threads, int64_t items, const std::function<void(int64_t, int)>& body,
                   const std::function<void()>& poll) {
+  if (inside) {
+    for (int64_t item = 0; item < items; ++item) body(item, 0);
+    return;
+  }
   std::lock_guard<std::mutex> lock(use);
   if (workers && !workers->usable()) workers.release();  // forked: its threads are the parent's
   if (!workers || workers->count() < threads) {
     workers.reset();
     workers = std::make_unique<Workers>(threads);
   }
+  struct Mark {
+    Mark() { inside = true; }
+    ~Mark() { inside = false; }
+  } mark;
   workers->run(threads, items, body, poll);
 }
 

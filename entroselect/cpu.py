@@ -9,7 +9,7 @@ import numpy as np
 from entroselect import _core
 from entroselect._rows import Rows
 from entroselect._threads import threads
-from entroselect.results import Int64, Neighbours
+from entroselect.results import Neighbours
 
 
 class Cpu:
@@ -47,12 +47,8 @@ class Cpu:
         if start == "random":
             return int(np.random.default_rng(seed).integers(rows.n))
         if start == "center":
-            mean = Rows(_core.mean_row(rows.values, rows.dtype, metric == "cosine"), "float64")
-            return int(nearest_to_vector(rows, mean, metric))
+            cosine = metric == "cosine"
+            mean = _core.mean_row(rows.values, rows.dtype, cosine, threads())
+            squared = _core.distances_to(rows.values, rows.dtype, mean, cosine, threads())
+            return int(np.argmin(squared))  # the first of equals
         return int(start)
-
-
-def nearest_to_vector(rows: Rows, vector: Rows, metric: str) -> Int64:
-    """The row nearest to one vector taken as it stands (not normalised); ties: lowest index."""
-    squared = _core.distances_to(rows.values, rows.dtype, vector.values, metric == "cosine")
-    return np.argmin(squared)  # type: ignore[return-value]

@@ -75,8 +75,8 @@ def block_size(pool: Pool) -> int:
 
 def farthest_first(
     pool: Pool, k: int, min_distance: float | None, report: Report | None, first: int
-) -> tuple[Int64, Float64, float]:
-    """Greedy max-min: (picks, distances, radius). `first` starts an empty selection."""
+) -> tuple[Int64, Float64, float, int]:
+    """Greedy max-min: (picks, distances, radius, rounds). `first` starts an empty selection."""
     picks: list[Int64] = []
     squared: list[Float64] = []
     done = 0
@@ -102,7 +102,7 @@ def farthest_first(
         if report is not None:
             report(done, k)
     radius = math.sqrt(ahead) if pool.available else 0.0
-    return np.concatenate(picks), np.sqrt(np.concatenate(squared)), radius
+    return np.concatenate(picks), np.sqrt(np.concatenate(squared)), radius, rounds
 
 
 def threshold_decay(

@@ -88,8 +88,11 @@ def greedy_select(
             )
         pool = open_with(chosen, rows, metric, before, vectors)
         first = -1 if has_before else chosen.first_pick(rows, start, seed, metric)
-        indices, distances, radius = engine.farthest_first(pool, k, min_distance, report, first)
-    return Selection(indices, distances, radius, chosen.name, profile=pool.profile())
+        indices, distances, radius, rounds = engine.farthest_first(
+            pool, k, min_distance, report, first
+        )
+    profile = {**pool.profile(), "rounds": rounds}
+    return Selection(indices, distances, radius, chosen.name, profile=profile)
 
 
 def open_with(

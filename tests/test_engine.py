@@ -153,6 +153,7 @@ def test_the_profile_counts_what_was_done() -> None:
     assert profile["pairs"] >= len(POOL)
     assert profile["rechecks"] > 0
     assert profile["threads"] >= 1
+    assert 0 < profile["rounds"] < 300
 
 
 def test_tiny_pools_on_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
