@@ -148,6 +148,17 @@ def test_an_error_in_progress_stops_the_work() -> None:
         nearest_distances(POOL, progress=fail)
 
 
+def test_progress_may_call_back_into_the_engine() -> None:
+    found: list[object] = []
+
+    def report(done: int, total: int) -> None:
+        found.append(greedy_select(POOL, 20))
+
+    nearest_distances(normal(6000, 256), backend="cpu:portable", progress=report)
+    assert len(found) > 1
+    same_selection(found[0], greedy_select(POOL, 20))  # type: ignore[arg-type]
+
+
 def test_the_profile_counts_what_was_done() -> None:
     profile = greedy_select(POOL, 300).profile
     assert profile["pairs"] >= len(POOL)
