@@ -153,7 +153,7 @@ def render(results: Path) -> str:
     selections = selection_table("greedy", greedy) + selection_table("threshold", threshold)
     if selections:
         header = ["select", "pool", "rows", "k", "entroselect", "matmul ratio"]
-        header += ["fastest exact peer", "entroselect is", "peer's picks as in float64"]
+        header += ["fastest peer", "entroselect is", "peer's picks as in float64"]
         lines += [*table(header, selections), ""]
     searches = neighbour_lines("nearest", nearest) + neighbour_lines("entropy", entropy)
     if searches:

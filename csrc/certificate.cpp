@@ -18,6 +18,7 @@ Certificate::Certificate(int64_t d, int64_t pairs, double scale) : scale_(scale)
   gamma_ = steps < 0.5 ? steps / (1 - steps) : kInfinity;
   flushed_ = double(2 * pairs + 4) * 0x1p-124;
   canonical_ = (double(d) / 8 + 16) * 0x1p-51;
+  sums_ = (double(d) / 8 + 16) * 0x1p-52 + 0x1p-47;
   underflow_ = double(d + 16) * 0x1p-1073;
   scaled_underflow_ = scale * std::sqrt(4 * underflow_);
 }
@@ -36,7 +37,7 @@ double Certificate::error(const RowBounds& row, const PanelBounds& panel) const 
 
 float Certificate::threshold(const RowBounds& row, const PanelBounds& panel, double reach) const {
   const double r = reach + row.residual + panel.residual;
-  const double error_here = error(row, panel) + (row.norm2 + r * r) * 0x1p-48;
+  const double error_here = error(row, panel) + (row.norm2 + r * r) * sums_;
   double t = 0.5 * (row.norm2 - r * r) - error_here;
   t -= std::fabs(t) * 0x1p-22 + 0x1p-120;  // the float below, not the nearest
   return t == t ? float(std::max(t, -0x1p126)) : -std::numeric_limits<float>::infinity();
@@ -44,20 +45,21 @@ float Certificate::threshold(const RowBounds& row, const PanelBounds& panel, dou
 
 Certificate::Interval Certificate::interval(const RowBounds& row, const PanelBounds& panel,
                                             float score) const {
-  const double e = 2 * error(row, panel) + (row.norm2 + std::fabs(double(score))) * 0x1p-46;
+  const double e = 2 * error(row, panel) + (row.norm2 + std::fabs(double(score))) * 2 * sums_;
   const double squared = row.norm2 - 2 * double(score);
   const double slack = row.residual + panel.residual;
   const double low = squared - e, high = squared + e;
   Interval result;
-  result.lower = (low > 0 ? std::sqrt(low) : 0.0) * (1 - 0x1p-48) - slack * kUp;
-  result.upper = (high > 0 ? std::sqrt(high) : 0.0) * kUp + slack * kUp;
+  result.lower = (low <= 0 ? 0.0 : std::sqrt(low)) * (1 - 0x1p-48) - slack * kUp;
+  result.upper = (high <= 0 ? 0.0 : std::sqrt(high)) * kUp + slack * kUp;
   if (!(result.lower == result.lower)) result.lower = -kInfinity;
   if (!(result.upper == result.upper)) result.upper = kInfinity;
   return result;
 }
 
 double Certificate::residual(double computed, double norm2) const {
-  return (computed + std::sqrt(norm2) * 0x1p-50 + scale_ * underflow_) * kUp + 0x1p-500;
+  return (computed * (1 + sums_) + std::sqrt(norm2) * 0x1p-50 + scale_ * underflow_) * kUp +
+         0x1p-500;
 }
 
 }  // namespace entroselect

@@ -54,6 +54,7 @@ class Certificate {
   double gamma_;      // relative error of a score's accumulation
   double flushed_;    // what flushing subnormal products to 0 can lose
   double canonical_;  // relative error of a canonical squared distance, and some
+  double sums_;       // relative error of the float64 sums behind norms and residuals, and some
   double underflow_;  // absolute error of it, in the frame of the rows
   double scaled_underflow_;
 };

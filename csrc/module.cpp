@@ -269,6 +269,7 @@ py::array_t<double> mean_row(py::array values, const std::string& dtype, bool co
   for (int64_t i = 0; i < rows.n; ++i) {
     kernels.load_row(rows, i, row.data());
     for (int64_t l = 0; l < rows.d; ++l) sum[size_t(l)] += row[size_t(l)];
+    if ((i + 1) % 16384 == 0) check_signals();
   }
   for (int64_t l = 0; l < rows.d; ++l) out[l] = sum[size_t(l)] / double(rows.n);
   return mean;
@@ -310,7 +311,13 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
       .def_property_readonly("count", [](PyPool& p) { return p.pool().count(); })
       .def_property_readonly("available", [](PyPool& p) { return p.pool().available(); })
-      .def("pick", [](PyPool& p, const Indices& rows) { p.pool().pick(rows.data(), rows.size()); })
+      .def("pick",
+           [](PyPool& p, const Indices& rows) {
+             const int64_t* data = rows.data();
+             const int64_t count = rows.size();
+             py::gil_scoped_release release;
+             p.pool().pick(data, count);
+           })
       .def("extend", &PyPool::extend)
       .def("refresh", &PyPool::refresh, "rows"_a = py::none())
       .def("frontier", &PyPool::frontier)

@@ -17,8 +17,10 @@ namespace entroselect {
 namespace {
 
 struct Scratch {
-  Scratch(const Filter& filter, const Kernels& kernels, int64_t k)
-      : scan(filter, kernels, k), canonical(padded(filter.d)), rounded(kGroup * 2 * filter.pairs) {}
+  Scratch(const Filter& filter, const Kernels& kernels, int64_t k, int rows)
+      : scan(filter, kernels, k, rows),
+        canonical(padded(filter.d)),
+        rounded(kGroup * 2 * filter.pairs) {}
 
   Scan scan;
   Buffer<double> canonical;
@@ -40,9 +42,10 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
              int threads, const std::function<void(int64_t)>& poll, double* squared,
              int64_t* indices) {
   const Filter filter(points, kernels);
+  const int64_t size = std::clamp<int64_t>((queries.n + threads - 1) / threads, 1, kGroup);
   std::vector<std::unique_ptr<Scratch>> scratch;
   for (int w = 0; w < threads; ++w)
-    scratch.push_back(std::make_unique<Scratch>(filter, kernels, k));
+    scratch.push_back(std::make_unique<Scratch>(filter, kernels, k, int(size)));
   std::atomic<int64_t> done{0};
   const auto report = [&] { poll(done.load()); };
 
@@ -60,7 +63,6 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
   const ExactDistance exact = [&](const double* x, int64_t j) {
     return kernels.distance_to_row(x, points, j);
   };
-  const int64_t size = std::clamp<int64_t>((queries.n + threads - 1) / threads, 1, kGroup);
   parallel_for(
       threads, (queries.n + size - 1) / size,
       [&](int64_t item, int worker) {
@@ -88,7 +90,7 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
 void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels,
                       double* lower, double* upper) {
   const Filter filter(points, kernels);
-  Scratch scratch(filter, kernels, 1);
+  Scratch scratch(filter, kernels, 1, 1);
   Packed packed(filter.pairs);
   packed.resize(points.n);
   for (int64_t p = 0; p < packed.panels(); ++p)

@@ -12,6 +12,7 @@ namespace entroselect {
 
 namespace {
 constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
+constexpr int64_t kPolled = 16384;     // rows between looks for Ctrl-C in serial loops
 constexpr double kWorthThreads = 1e6;  // products, some 5 us
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
 }  // namespace
@@ -29,7 +30,8 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, int threads, std::function<
       seen_(rows.n),
       available_(rows.n),
       packed_(filter_.pairs) {
-  for (int w = 0; w < threads; ++w) scans_.push_back(std::make_unique<Scan>(filter_, kernels, 1));
+  for (int w = 0; w < threads; ++w)
+    scans_.push_back(std::make_unique<Scan>(filter_, kernels, 1, kGroup));
   micro_.values = Buffer<double>(std::min(rows.n, int64_t(kMicro)) * padded(rows.d));
   const int64_t width = padded(rows.d);
   Buffer<double> canonical(threads * width);
@@ -62,6 +64,7 @@ void Pool::pick(const int64_t* rows, int64_t count) {
     append(-1, i, &rounded_[i * 2 * filter_.pairs], norm2_[i], residual_[i]);
     bounds_[i] = kChosen;
     --available_;
+    if ((j + 1) % kPolled == 0) poll_();
   }
 }
 
@@ -73,6 +76,7 @@ void Pool::extend(const Rows& vectors) {
     kernels_.load_row(vectors, i, row.data());
     const Rounded r = filter_.round(kernels_, row.data(), rounded.data());
     append(int32_t(extra_.size()) - 1, i, rounded.data(), r.norm2, r.residual);
+    if ((i + 1) % kPolled == 0) poll_();
   }
 }
 

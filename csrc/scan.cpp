@@ -10,15 +10,19 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // Suspects of one row before they are settled early; bounds the memory of pools full of ties.
-constexpr size_t kManySuspects = 1024;
+constexpr int64_t kManySuspects = 1024;
+
+// Up to this k, exact distances are inserted one by one, which tightens the reach at once; beyond
+// it they are collected and merged.
+constexpr int64_t kInsert = 32;
 }  // namespace
 
-Scan::Scan(const Filter& filter, const Kernels& kernels, int64_t k)
+Scan::Scan(const Filter& filter, const Kernels& kernels, int64_t k, int rows)
     : filter_(filter),
       kernels_(kernels),
       k_(k),
-      rows_(kGroup),
-      best_(size_t(kGroup * k)),
+      rows_(size_t(rows)),
+      best_(size_t(rows * k)),
       x_(kGroup),
       canonical_(padded(filter.d)),
       threshold_(kGroup),
@@ -72,7 +76,8 @@ void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
       const uint32_t mask = mask_[size_t(g)] & valid;
       if (!mask) continue;
       collect(rows_[size_t(g)], mask, scores_.get() + g * kPanel, bounds, base);
-      if (rows_[size_t(g)].suspects.size() > kManySuspects) settle(g, exact);
+      if (int64_t(rows_[size_t(g)].suspects.size()) > std::max(kManySuspects, 4 * k_))
+        settle(g, exact);
     }
   }
   for (int g = 0; g < count; ++g) settle(g, exact);
@@ -113,12 +118,32 @@ void Scan::settle(int g, const ExactDistance& exact) {
     const Nearest found = {exact(canonical_.get(), suspect.packed), suspect.packed};
     ++rechecks;
     if (!(found < best[k_ - 1])) continue;
-    int64_t place = k_ - 1;
-    for (; place > 0 && found < best[place - 1]; --place) best[place] = best[place - 1];
-    best[place] = found;
+    if (k_ > kInsert) {
+      found_.push_back(found);
+      continue;
+    }
+    insert(best, found);
+    row.reach = std::min(row.reach, filter_.certificate.reach(best[k_ - 1].squared));
+  }
+  if (!found_.empty()) {
+    merge(best);
     row.reach = std::min(row.reach, filter_.certificate.reach(best[k_ - 1].squared));
   }
   row.suspects.clear();
+}
+
+void Scan::insert(Nearest* best, const Nearest& found) const {
+  int64_t place = k_ - 1;
+  for (; place > 0 && found < best[place - 1]; --place) best[place] = best[place - 1];
+  best[place] = found;
+}
+
+// The k smallest of best and found_.
+void Scan::merge(Nearest* best) {
+  found_.insert(found_.end(), best, best + k_);
+  std::partial_sort(found_.begin(), found_.begin() + k_, found_.end());
+  std::copy(found_.begin(), found_.begin() + k_, best);
+  found_.clear();
 }
 
 }  // namespace entroselect

@@ -34,7 +34,8 @@ using ExactDistance = std::function<double(const double* x, int64_t packed)>;
 
 class Scan {
  public:
-  Scan(const Filter& filter, const Kernels& kernels, int64_t k);
+  // For the k nearest of up to `rows` rows at a time.
+  Scan(const Filter& filter, const Kernels& kernels, int64_t k, int rows);
 
   // Takes row `g` of the group: its rounded form (kept by the caller until run() returns) and the
   // k nearest known so far, sorted. `self`: a packed row that does not count (-1: none).
@@ -66,12 +67,15 @@ class Scan {
   void collect(Row& row, uint32_t mask, const float* scores, const PanelBounds& panel,
                int64_t base);
   void settle(int g, const ExactDistance& exact);
+  void insert(Nearest* best, const Nearest& found) const;
+  void merge(Nearest* best);
 
   const Filter& filter_;
   const Kernels& kernels_;
   int64_t k_;
   std::vector<Row> rows_;
   std::vector<Nearest> best_;
+  std::vector<Nearest> found_;
   std::vector<const void*> x_;
   Buffer<float> wide_rows_, wide_panel_;
   Buffer<double> canonical_;

@@ -1,6 +1,6 @@
 #include "threads.h"
 
-#include <unistd.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
@@ -9,6 +9,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -28,15 +29,16 @@ inline void relax() {
 
 class Workers {
  public:
-  explicit Workers(int count) : owner_(getpid()) {
-    for (int w = 1; w < count; ++w) threads_.emplace_back([this, w] { serve(w); });
+  // Starts count - 1 threads, or as many as the system allows.
+  explicit Workers(int count) : wanted_(count) {
+    try {
+      for (int w = 1; w < count; ++w) threads_.emplace_back([this, w] { serve(w); });
+    } catch (const std::system_error&) {
+      // Fewer threads do the same work.
+    }
   }
 
   ~Workers() {
-    if (getpid() != owner_) {  // a forked child has the handles but not the threads
-      for (auto& thread : threads_) thread.detach();
-      return;
-    }
     {
       std::lock_guard<std::mutex> lock(mutex_);
       quit_ = true;
@@ -46,8 +48,7 @@ class Workers {
     for (auto& thread : threads_) thread.join();
   }
 
-  int count() const { return int(threads_.size()) + 1; }
-  bool usable() const { return getpid() == owner_; }
+  int wanted() const { return wanted_; }
 
   void run(int threads, int64_t items, const std::function<void(int64_t, int)>& body,
            const std::function<void()>& poll) {
@@ -127,22 +128,38 @@ class Workers {
   // One word: workers inside (low bits), whether more may enter, and the generation above.
   static constexpr uint64_t kInside = 0xffff, kOpen = 0x10000, kGeneration = 0x20000;
 
-  const pid_t owner_;
+  const int wanted_;
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::atomic<uint64_t> gate_{0};
   std::atomic<int64_t> next_{0};
-  bool quit_ = false;
+  std::atomic<bool> quit_{false};
   int64_t items_ = 0;
   int threads_now_ = 1;
   const std::function<void(int64_t, int)>* body_ = nullptr;
   std::exception_ptr worker_error_;
 };
 
-std::mutex use;
-std::unique_ptr<Workers> workers;
+// One call at a time. Allocated and never freed: at exit, threads may still be waiting on it.
+struct State {
+  std::mutex use;
+  std::unique_ptr<Workers> workers;
+};
+
 thread_local bool inside = false;  // a callback of a parallel_for that calls back into us
+
+std::atomic<State*>& state() {
+  static std::atomic<State*> current{[] {
+    // A forked child has neither the threads nor, if one of them was at work, an unlocked mutex.
+    pthread_atfork(nullptr, nullptr, [] {
+      inside = false;
+      state() = new State;
+    });
+    return new State;
+  }()};
+  return current;
+}
 
 }  // namespace
 
@@ -152,17 +169,17 @@ void parallel_for(int threads, int64_t items, const std::function<void(int64_t, 
     for (int64_t item = 0; item < items; ++item) body(item, 0);
     return;
   }
-  std::lock_guard<std::mutex> lock(use);
-  if (workers && !workers->usable()) workers.release();  // forked: its threads are the parent's
-  if (!workers || workers->count() < threads) {
-    workers.reset();
-    workers = std::make_unique<Workers>(threads);
+  State& here = *state().load();
+  std::lock_guard<std::mutex> lock(here.use);
+  if (!here.workers || here.workers->wanted() < threads) {
+    here.workers.reset();
+    here.workers = std::make_unique<Workers>(threads);
   }
   struct Mark {
     Mark() { inside = true; }
     ~Mark() { inside = false; }
   } mark;
-  workers->run(threads, items, body, poll);
+  here.workers->run(threads, items, body, poll);
 }
 
 }  // namespace entroselect

@@ -37,9 +37,13 @@ def integer(name: str, value: Any, low: int, high: int | None = None, why: str =
 def real(name: str, value: Any, accepted: str, ok: Any) -> float:
     """`value` as a float for which ok(value) holds; `accepted` says which those are."""
     try:
+        if isinstance(value, (str, bytes, bool, np.bool_)):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected a number {accepted}, got {value!r}") from None
+    except OverflowError:
+        number = math.inf
     if not ok(number):
         raise ValueError(f"{name}: expected a number {accepted}, got {value!r}")
     return number
@@ -47,14 +51,14 @@ def real(name: str, value: Any, accepted: str, ok: Any) -> float:
 
 def non_negative(name: str, value: Any) -> float:
     """A finite number >= 0."""
-    return real(name, value, ">= 0", lambda x: math.isfinite(x) and x >= 0)
+    return real(name, value, "finite and >= 0", lambda x: math.isfinite(x) and x >= 0)
 
 
 def choice(name: str, value: Any, accepted: tuple[str, ...]) -> str:
     """One of the accepted strings."""
-    if value not in accepted:
+    if not isinstance(value, str) or value not in accepted:
         raise ValueError(f"{name}: expected one of {', '.join(accepted)}, got {value!r}")
-    return str(value)
+    return value
 
 
 def seed_value(seed: Any) -> int | None:
@@ -100,7 +104,9 @@ def chosen_before(selected: Any, pool: Rows, metric: str) -> tuple[Int64, Rows |
     nothing = np.empty(0, dtype=np.int64)
     if selected is None:
         return nothing, None
-    shape = selected.shape if hasattr(selected, "shape") else np.shape(selected)
+    shape = (
+        selected.shape if hasattr(selected, "shape") else _as_numbers("selected", selected).shape
+    )
     if len(shape) == 2 and shape[0] > 0:
         vectors = usable_rows("selected", selected, metric)
         same_width("selected", vectors, "features", pool)
@@ -125,8 +131,15 @@ def traversal_order(order: Any, n: int) -> Int64:
     return indices
 
 
+def _as_numbers(name: str, given: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise TypeError(f"{name}: cannot be read as an array of numbers: {error}") from error
+
+
 def _distinct_indices(name: str, given: Any, n: int) -> Int64:
-    array = np.asarray(given)
+    array = _as_numbers(name, given)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise TypeError(
             f"{name}: expected a list of integer pool indices, got dtype {array.dtype} "

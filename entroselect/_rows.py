@@ -13,7 +13,6 @@ from entroselect import _core
 # What the engine reads in place. Every other real dtype is widened to one that holds its values
 # exactly as float64 would (int64 beyond 2**53 rounds as float64 does: that is the contract).
 _WIDEN = {
-    "bool": "uint8",
     "int8": "float16",
     "int16": "float32",
     "uint16": "float32",
@@ -86,10 +85,18 @@ def _as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
         given = _from_protocol(name, given)
         if isinstance(given, tuple):
             return given
+    if isinstance(given, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name}: masked arrays are not supported, the mask would be lost; pass the rows to "
+            "keep, or fill it first"
+        )
+    given = np.asarray(given)  # sheds np.matrix and other subclasses
     if given.dtype.name == "bfloat16":  # ml_dtypes, as JAX hands it out
         return given.view(np.uint16), "bfloat16"
     if not given.dtype.isnative:
         given = given.astype(given.dtype.newbyteorder("="))
+    if given.dtype == np.bool_:
+        given = given.view(np.uint8)
     dtype = given.dtype.name
     if dtype not in _NATIVE and dtype not in _WIDEN:
         raise TypeError(
@@ -118,5 +125,5 @@ def _from_protocol(name: str, given: Any) -> Any:
         raise TypeError(f"{name}: expected an array of numbers, got {type(given).__name__}")
     try:
         return np.asarray(given)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise TypeError(f"{name}: cannot be read as an array of numbers: {error}") from error

@@ -42,13 +42,9 @@ class Cpu:
         )
         return Neighbours(np.sqrt(squared), indices, self.name)
 
-    def first_pick(self, rows: Rows, start: int | str, seed: int | None, metric: str) -> int:
-        """The pool row at which an empty selection starts; twin of reference.first_pick."""
-        if start == "random":
-            return int(np.random.default_rng(seed).integers(rows.n))
-        if start == "center":
-            cosine = metric == "cosine"
-            mean = _core.mean_row(rows.values, rows.dtype, cosine, threads())
-            squared = _core.distances_to(rows.values, rows.dtype, mean, cosine, threads())
-            return int(np.argmin(squared))  # the first of equals
-        return int(start)
+    def center(self, rows: Rows, metric: str) -> int:
+        """The row nearest to the mean row, the first of equals."""
+        cosine = metric == "cosine"
+        mean = _core.mean_row(rows.values, rows.dtype, cosine, threads())
+        squared = _core.distances_to(rows.values, rows.dtype, mean, cosine, threads())
+        return int(np.argmin(squared))

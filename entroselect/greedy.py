@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from entroselect import _checks, _dispatch, engine, reference
 from entroselect._progress import reporter
 from entroselect._rows import Rows
@@ -53,7 +55,8 @@ def greedy_select(
         ValueError, TypeError: naming the argument, before any work.
 
     Complexity: at most n k d products in the filter's precision, typically a third to a half of
-    them, and a few exact distances a row. Extra memory: 2 n d + 2 k d bytes + 32 bytes a row.
+    them, and a few exact distances a row. Extra memory: 2 n d + 2 k d bytes + 32 bytes a row, and a
+    copy of 4 or 8 bytes a value for integer types other than uint8 and bool (2 for int8).
 
     Example:
         >>> import numpy as np
@@ -87,12 +90,20 @@ def greedy_select(
                 progress=report,
             )
         pool = open_with(chosen, rows, metric, before, vectors)
-        first = -1 if has_before else chosen.first_pick(rows, start, seed, metric)
+        first = 0
+        if not has_before:  # otherwise unused
+            first = _first_pick(chosen, rows, start, seed, metric)
         indices, distances, radius, rounds = engine.farthest_first(
             pool, k, min_distance, report, first
         )
     profile = {**pool.profile(), "rounds": rounds}
     return Selection(indices, distances, radius, chosen.name, profile=profile)
+
+
+def _first_pick(chosen: Any, rows: Rows, start: int | str, seed: int | None, metric: str) -> int:
+    if start == "random":
+        return int(np.random.default_rng(seed).integers(rows.n))
+    return int(chosen.center(rows, metric) if start == "center" else start)
 
 
 def open_with(

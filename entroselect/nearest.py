@@ -38,8 +38,8 @@ def nearest_distances(
     Raises:
         ValueError, TypeError: naming the argument, before any work.
 
-    Complexity: Nq Np d in the filter's precision, a few exact rechecks a query. Extra memory:
-    2 d bytes a point plus O(Nq k).
+    Complexity: Nq Np d in the filter's precision, about k exact rechecks a query. Extra memory:
+    2 d bytes a point, the result, and some 1000 k bytes a thread.
 
     Example:
         >>> from entroselect import nearest_distances

@@ -12,7 +12,7 @@ Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selection:
     """k rows of a pool, in the order in which they were chosen.
 
@@ -35,13 +35,13 @@ class Selection:
     radius: float
     backend: str
     thresholds: Float64 | None = None
-    profile: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    profile: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.indices)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Neighbours:
     """The k nearest points of every query, nearest first; ties: lowest index first.
 

@@ -41,7 +41,7 @@ def threshold_select(
             row (or to `selected`), so that decay does all the work; the value used is
             ``thresholds[0]``. The paper uses 60 for DINOv2-small features, 2000 for 32x32x3
             pixels on 0 to 255.
-        decay: factor after each pass, 0 < decay < 1.
+        decay: factor after each pass, above 0 and at most 0.999999.
         order: traversal order, a permutation of the pool rows. Default: pool order.
         seed: shuffles the traversal instead; not together with `order`.
         selected, metric, backend, progress: as in `greedy_select`.
@@ -71,7 +71,9 @@ def threshold_select(
     k = check_count(k, rows, before)
     if threshold is not None:
         threshold = _checks.non_negative("threshold", threshold)
-    decay = _checks.real("decay", decay, "between 0 and 1, exclusive", lambda x: 0 < x < 1)
+    # Closer to 1, getting past one gap between distances would take millions of passes.
+    accepted = "above 0 and at most 0.999999"
+    decay = _checks.real("decay", decay, accepted, lambda x: 0 < x <= 0.999999)
     seed = _checks.seed_value(seed)
     if order is not None and seed is not None:
         raise ValueError("seed: shuffles the traversal that order already gives; pass one of them")

@@ -104,22 +104,55 @@ def test_several_callers_at_once() -> None:
         same_selection(selection, oracle)  # type: ignore[arg-type]
 
 
+# The child must neither wait for threads it does not have nor for a lock another thread held,
+# and must be able to leave by the front door.
+FORK = """
+import os, sys, threading, numpy as np, entroselect as e
+x = np.random.default_rng(0).standard_normal((4000, 64))
+a = e.greedy_select(x, 300).indices
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        e.nearest_distances(x)
+busy = threading.Thread(target=work)
+if sys.argv[1] == "busy":
+    busy.start()
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        assert (e.greedy_select(x, 300).indices == a).all()
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
-def test_a_forked_child_selects_too() -> None:
-    code = (
-        "import os, numpy as np, entroselect as e\n"
-        "x = np.random.default_rng(0).standard_normal((4000, 64))\n"
-        "a = e.greedy_select(x, 300).indices\n"
-        "child = os.fork()\n"
-        "b = e.greedy_select(x, 300).indices\n"
-        "assert (a == b).all()\n"
-        "if child:\n"
-        "    assert os.waitpid(child, 0)[1] == 0\n"
-    )
+@pytest.mark.parametrize("parent", ["idle", "busy"])
+def test_a_forked_child_selects_too(parent: str) -> None:
     environment = {**os.environ, "ENTROSELECT_THREADS": "3"}
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60, env=environment
+        [sys.executable, "-W", "ignore", "-c", FORK, parent],
+        check=True,
+        timeout=60,
+        env=environment,
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_threads_that_cannot_be_started_do_not_hang() -> None:
+    """No room for 1,000 stacks: fewer threads do the work, or a MemoryError says so."""
+    code = (
+        "import resource, numpy as np, entroselect as e\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "x = np.random.default_rng(0).standard_normal((3000, 32))\n"
+        "try:\n"
+        "    assert len(e.greedy_select(x, 200)) == 200\n"
+        "except MemoryError:\n"
+        "    pass\n"
+    )
+    environment = {**os.environ, "ENTROSELECT_THREADS": "1000", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
 
 
 @pytest.mark.parametrize("select", [greedy_select, threshold_select])

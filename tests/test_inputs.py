@@ -82,6 +82,22 @@ def test_array_protocol() -> None:
     same_selection(greedy_select(Frame(), 20), greedy_select(normal(60, 5), 20))
 
 
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+def test_matrix_is_read_as_an_array() -> None:
+    pool = normal(60, 5)
+    same_selection(greedy_select(np.asmatrix(pool), 20), greedy_select(pool, 20))
+    pool[6, 1] = np.nan
+    with pytest.raises(ValueError, match=r"row 6 \(the first\) holds nan at column 1"):
+        greedy_select(np.asmatrix(pool), 20)
+
+
+def test_selections_can_be_compared_by_identity_and_hashed() -> None:
+    found = greedy_select(normal(20, 2), 3)
+    assert found == found
+    assert found != greedy_select(normal(20, 2), 3)
+    assert len({found}) == 1
+
+
 def _bfloat16_values(pool: Any) -> Any:
     """float32 values cut to the upper half of their bits: exactly representable in bfloat16."""
     return (pool.view(np.uint32) & 0xFFFF0000).view(np.float32)

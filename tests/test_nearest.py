@@ -60,6 +60,14 @@ def test_all_neighbours_of_a_pool_full_of_ties() -> None:
     same_neighbours(nearest_distances(pool, k=k), reference.nearest_distances(pool, k=k))
 
 
+def test_one_query_and_nearly_all_points() -> None:
+    points = normal(20000, 4)
+    same_neighbours(
+        nearest_distances(points[:1] + 1, points, 19999),
+        reference.nearest_distances(points[:1] + 1, points, 19999),
+    )
+
+
 def test_more_suspects_than_are_kept_at_a_time() -> None:
     """2,000 points at the same distance: every one passes the filter, lowest index wins."""
     points = np.zeros((2000, 3))
