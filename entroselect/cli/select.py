@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
@@ -106,6 +106,7 @@ class Picked:
         distances, thresholds: float64 (k,), None where the method has none.
         radius: the largest distance of any pool row to everything chosen; None if not known yet.
         backend: what computed it.
+        profile: where the time went; empty for a random draw.
     """
 
     indices: Int64
@@ -113,6 +114,7 @@ class Picked:
     thresholds: Float64 | None
     radius: float | None
     backend: str
+    profile: dict[str, Any] = field(default_factory=dict)
 
 
 def select(
@@ -227,7 +229,9 @@ def pick(options: Options, rows: NDArray[Any], k: int, before: NDArray[Any] | No
         done = greedy_select(
             rows, k, start=start, selected=before, min_distance=options.min_distance, **common
         )
-    return Picked(done.indices, done.distances, done.thresholds, done.radius, done.backend)
+    return Picked(
+        done.indices, done.distances, done.thresholds, done.radius, done.backend, done.profile
+    )
 
 
 def _start(text: str | None) -> int | str | None:
@@ -312,6 +316,7 @@ def _summary(
         ),
         "backend": picked.backend,
         "threads": threads(),
+        "profile": picked.profile,
         "seconds": {name: round(value, 6) for name, value in seconds.items()},
         "versions": versions(),
     }
