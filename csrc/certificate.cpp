@@ -11,12 +11,13 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr double kUp = 1 + 0x1p-48;
 }  // namespace
 
-Certificate::Certificate(int64_t d, int64_t pairs, double scale) : scale_(scale) {
-  // At most 2 * pairs + 4 roundings lie on the way of any term into a score. Unit roundoff is
-  // 2^-24; 2^-23 also covers units that truncate.
-  const double steps = double(2 * pairs + 4) * 0x1p-23;
+Certificate::Certificate(int64_t d, double roundings, double scale) : scale_(scale) {
+  // Unit roundoff is 2^-24; 2^-23 also covers units that truncate.
+  const double steps = roundings * 0x1p-23;
   gamma_ = steps < 0.5 ? steps / (1 - steps) : kInfinity;
-  flushed_ = double(2 * pairs + 4) * 0x1p-124;
+  flushed_ = roundings * 0x1p-124;
+  coded_ = (double(d) / 8 + 64) * 0x1p-23;
+  small_ = std::sqrt(double(d)) * 0x1p-60;
   canonical_ = (double(d) / 8 + 16) * 0x1p-51;
   sums_ = (double(d) / 8 + 16) * 0x1p-52 + 0x1p-47;
   underflow_ = double(d + 16) * 0x1p-1073;
@@ -31,23 +32,23 @@ double Certificate::widen(double upper) const {
   return (upper * (1 + canonical_) + scaled_underflow_) * kUp;
 }
 
-double Certificate::error(const RowBounds& row, const PanelBounds& panel) const {
-  return gamma_ * (row.norm * panel.norm + 0.5 * panel.norm * panel.norm) + flushed_;
+double Certificate::error(const RowBounds& row, const ColumnBounds& column) const {
+  return gamma_ * (row.norm * column.norm + 0.5 * column.norm * column.norm) + flushed_;
 }
 
-float Certificate::threshold(const RowBounds& row, const PanelBounds& panel, double reach) const {
-  const double r = reach + row.residual + panel.residual;
-  const double error_here = error(row, panel) + (row.norm2 + r * r) * sums_;
+float Certificate::threshold(const RowBounds& row, const ColumnBounds& column, double reach) const {
+  const double r = reach + row.residual + column.residual;
+  const double error_here = error(row, column) + (row.norm2 + r * r) * sums_;
   double t = 0.5 * (row.norm2 - r * r) - error_here;
   t -= std::fabs(t) * 0x1p-22 + 0x1p-120;  // the float below, not the nearest
   return t == t ? float(std::max(t, -0x1p126)) : -std::numeric_limits<float>::infinity();
 }
 
-Certificate::Interval Certificate::interval(const RowBounds& row, const PanelBounds& panel,
+Certificate::Interval Certificate::interval(const RowBounds& row, const ColumnBounds& column,
                                             float score) const {
-  const double e = 2 * error(row, panel) + (row.norm2 + std::fabs(double(score))) * 2 * sums_;
+  const double e = 2 * error(row, column) + (row.norm2 + std::fabs(double(score))) * 2 * sums_;
   const double squared = row.norm2 - 2 * double(score);
-  const double slack = row.residual + panel.residual;
+  const double slack = row.residual + column.residual;
   const double low = squared - e, high = squared + e;
   Interval result;
   result.lower = (low <= 0 ? 0.0 : std::sqrt(low)) * (1 - 0x1p-48) - slack * kUp;
@@ -58,8 +59,9 @@ Certificate::Interval Certificate::interval(const RowBounds& row, const PanelBou
 }
 
 double Certificate::residual(double computed, double norm2) const {
-  return (computed * (1 + sums_) + std::sqrt(norm2) * 0x1p-50 + scale_ * underflow_) * kUp +
-         0x1p-500;
+  // On the way from x to X in float32: a difference, a scale and at most 54 roundings of a
+  // rotation, each relative to the norm; what underflows is small beside the last term.
+  return computed * (1 + coded_) + std::sqrt(norm2) * 0x1p-18 + small_;
 }
 
 }  // namespace entroselect

@@ -1,7 +1,8 @@
 // What the filter may conclude. The proofs stand in docs/exactness.md; the constants are here.
 //
-// Everything is in the scaled frame: X = scale (x - centre), X~ its bfloat16 rounding,
-// residual >= ||X - X~||. A score is s = X~.Y~ - ||Y~||^2 / 2, so ||X~ - Y~||^2 = ||X~||^2 - 2 s.
+// Everything is in the frame of the filter: X = R scale (x - centre), R orthogonal, X~ what its
+// code stands for, residual >= ||X - X~||. A score is s = X~.Y~ - ||Y~||^2 / 2, so ||X~ - Y~||^2 =
+// ||X~||^2 - 2 s.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +10,8 @@
 
 namespace entroselect {
 
-// Upper bounds over the rows of one panel.
-struct PanelBounds {
+// A row of a panel; or upper bounds over several.
+struct ColumnBounds {
   double norm = 0;
   double residual = 0;
 };
@@ -24,7 +25,8 @@ struct RowBounds {
 
 class Certificate {
  public:
-  Certificate(int64_t d, int64_t pairs, double scale);
+  // `roundings`: how many lie on the way of any term into a score, at most.
+  Certificate(int64_t d, double roundings, double scale);
 
   // The largest scaled distance a pair can have whose canonical squared distance is <= squared.
   double reach(double squared) const;
@@ -34,25 +36,27 @@ class Certificate {
   double widen(double upper) const;
 
   // Scores below the result belong to pairs farther apart than `reach`.
-  float threshold(const RowBounds& row, const PanelBounds& panel, double reach) const;
+  float threshold(const RowBounds& row, const ColumnBounds& column, double reach) const;
 
   // Interval of the scaled distance of a pair with this score.
   struct Interval {
     double lower, upper;
   };
-  Interval interval(const RowBounds& row, const PanelBounds& panel, float score) const;
+  Interval interval(const RowBounds& row, const ColumnBounds& column, float score) const;
 
-  // Residual with what float64 lost on the way to X.
+  // A bound from what was computed in float32.
   double residual(double computed, double norm2) const;
 
   double scale() const { return scale_; }
 
  private:
-  double error(const RowBounds& row, const PanelBounds& panel) const;
+  double error(const RowBounds& row, const ColumnBounds& column) const;
 
   double scale_;
   double gamma_;      // relative error of a score's accumulation
+  double coded_;      // relative error of a computed residual
   double flushed_;    // what flushing subnormal products to 0 can lose
+  double small_;      // absolute error of it
   double canonical_;  // relative error of a canonical squared distance, and some
   double sums_;       // relative error of the float64 sums behind norms and residuals, and some
   double underflow_;  // absolute error of it, in the frame of the rows

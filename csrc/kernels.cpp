@@ -162,46 +162,179 @@ int64_t first_unusable(const Rows& rows, int64_t i, double largest) {
   });
 }
 
-// ---------------------------------------------------------------- rounding for the filter
+// ---------------------------------------------------------------- frames and codes of the filter
 
-// Values beyond this are cut off: their rows get a large residual and are always rechecked, while
-// products of two of them stay finite in float32 up to 2^47 columns.
-constexpr double kLargestRounded = 0x1p40;
+typedef float Float16 __attribute__((vector_size(64)));
+typedef int32_t Int16 __attribute__((vector_size(64)));
+typedef int8_t Byte16 __attribute__((vector_size(16)));
 
-Rounded round_row(const double* x, const double* centre, double scale, int64_t d, int64_t pairs,
-                  uint16_t* out) {
-  Lanes norm2 = {}, residual2 = {};
+inline Float8 widen8(const float* p) { return load_as<Float8>(p); }
+inline Float8 widen8(const uint8_t* p) {
+  return __builtin_convertvector(__builtin_convertvector(load_as<Byte8>(p), Int8), Float8);
+}
+inline Float8 widen8(const Bf16* p) {
+  const Word8 bits = __builtin_convertvector(load_as<Half8>(p), Word8) << 16;
+  return load_as<Float8>(&bits);
+}
+inline Float8 widen8(const F16* p) {
+  Float8 wide;
+#if defined(__F16C__)
+  const __m256 converted = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p));
+  std::memcpy(&wide, &converted, sizeof wide);
+#else
+  for (int l = 0; l < 8; ++l) wide[l] = half_to_float(p[l].bits);
+#endif
+  return wide;
+}
+inline Float8 widen8(const double* p) { return __builtin_convertvector(load8(p), Float8); }
+
+void frame_row(const Rows& rows, int64_t i, const float* centre, float scale, float* out) {
+  with_type(rows, i, [&](auto* p) {
+    using T = typename std::remove_const<typename std::remove_pointer<decltype(p)>::type>::type;
+    int64_t l = 0;
+    for (; l + 8 <= rows.d; l += 8) {
+      const Float8 value = (widen8(p + l) - widen8(centre + l)) * scale;
+      std::memcpy(out + l, &value, sizeof value);
+    }
+    if (l < rows.d) {
+      T padded_values[8];
+      std::memset(padded_values, 0, sizeof padded_values);
+      std::memcpy(padded_values, p + l, size_t(rows.d - l) * sizeof(T));
+      const Float8 value = (widen8(padded_values) - widen8(centre + l)) * scale;
+      std::memcpy(out + l, &value, sizeof value);
+    }
+    return 0;
+  });
+}
+
+void frame_doubles(const double* x, const double* centre, double scale, int64_t d, float* out) {
   for (int64_t l = 0; l < d; l += 8) {
-    const int64_t count = d - l < 8 ? d - l : 8;
     const Lanes value = (load8(x + l) - load8(centre + l)) * scale;
-    const Lanes most = Lanes{} + kLargestRounded;
+    const Lanes most = Lanes{} + 0x1p120;  // still a float32; far too large to be coded
     Lanes cut = value > most ? most : value;
     cut = cut < -most ? -most : cut;
     const Float8 narrow = __builtin_convertvector(cut, Float8);
-    Word8 bits = load_as<Word8>(&narrow);
+    std::memcpy(out + l, &narrow, sizeof narrow);
+  }
+}
+
+// One Walsh-Hadamard transform of `size` (a power of two, at least 16) values, after a change of
+// signs. Orthogonal; every output depends on every input.
+void rotate_window(float* x, const float* signs, int64_t size) {
+  const Float8 norm = Float8{} + float(1 / std::sqrt(double(size)));
+  for (int64_t l = 0; l < size; l += 8) {
+    Float8 v = load_as<Float8>(x + l) * load_as<Float8>(signs + l) * norm;
+    v = __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6) +
+        v * Float8{1, -1, 1, -1, 1, -1, 1, -1};
+    v = __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5) +
+        v * Float8{1, 1, -1, -1, 1, 1, -1, -1};
+    v = __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3) +
+        v * Float8{1, 1, 1, 1, -1, -1, -1, -1};
+    std::memcpy(x + l, &v, sizeof v);
+  }
+  for (int64_t half = 8; half < size; half *= 2)
+    for (int64_t block = 0; block < size; block += 2 * half)
+      for (int64_t l = block; l < block + half; l += 8) {
+        const Float8 a = load_as<Float8>(x + l), b = load_as<Float8>(x + l + half);
+        const Float8 sum = a + b, difference = a - b;
+        std::memcpy(x + l, &sum, sizeof sum);
+        std::memcpy(x + l + half, &difference, sizeof difference);
+      }
+}
+
+inline float add_floats(Float16 v) {
+  float sum = 0;
+  for (int l = 0; l < 16; ++l) sum += v[l];
+  return sum;
+}
+
+// Rows that cannot be coded: every pair with them is decided by its canonical distance.
+Coded uncoded(uint32_t* out, int64_t words, double residual) {
+  std::memset(out, 0, size_t(words) * sizeof(uint32_t));
+  return {0, residual, 0, 0};
+}
+
+// What lies beyond is not coded, so that no product of two rows overflows; what lies below is
+// coded as 0, so that no square of a difference that counts underflows.
+constexpr float kLargestSquare = 0x1p100f, kSmallest = 0x1p-40f;
+
+Coded code_bytes(const float* x, int64_t d, int64_t words, int levels, uint32_t* out) {
+  Float16 squares = {}, most = {};
+  for (int64_t l = 0; l < d; l += 16) {
+    const Float16 v = load_as<Float16>(x + l);
+    const Float16 size = v < 0 ? -v : v;
+    squares += v * v;
+    most = size > most ? size : most;
+  }
+  float largest = 0;
+  for (int l = 0; l < 16; ++l) largest = most[l] > largest ? most[l] : largest;
+  if (!(add_floats(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
+  if (largest < kSmallest) return uncoded(out, words, std::sqrt(double(d)) * kSmallest);
+  const float step = largest / float(levels), inverse = float(levels) / largest;
+  // Adding and taking away 1.5 2^23 rounds to integers.
+  const Float16 shift = Float16{} + 0x1.8p23f;
+  Float16 residual2 = {};
+  Int16 norm2 = {}, sum = {};
+  for (int64_t l = 0; l < 4 * words; l += 16) {
+    const Float16 v = load_as<Float16>(x + l);
+    const Float16 whole = (v * inverse + shift) - shift;
+    const Float16 rest = v - whole * step;
+    residual2 += rest * rest;
+    const Int16 q = __builtin_convertvector(whole, Int16);
+    sum += q;
+    norm2 += q * q;
+    const Byte16 bytes = __builtin_convertvector(q, Byte16);
+    const int64_t left = 4 * words - l;
+    std::memcpy((char*)out + l, &bytes, left < 16 ? size_t(left) : 16);
+  }
+  int64_t total2 = 0;
+  int32_t total = 0;
+  for (int lane = 0; lane < 16; ++lane) {
+    total2 += norm2[lane];
+    total += sum[lane];
+  }
+  return {double(step) * double(step) * double(total2), std::sqrt(double(add_floats(residual2))),
+          step, total};
+}
+
+Coded code_halves(const float* x, int64_t d, int64_t words, int, uint32_t* out) {
+  Float16 squares = {};
+  for (int64_t l = 0; l < d; l += 16) {
+    const Float16 v = load_as<Float16>(x + l);
+    squares += v * v;
+  }
+  if (!(add_floats(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
+  Lanes norm2 = {};
+  Float8 residual2 = {};
+  for (int64_t l = 0; l < 2 * words; l += 8) {
+    const Float8 v = load_as<Float8>(x + l);
+    Word8 bits = load_as<Word8>(x + l);
     bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
     // Subnormal bf16 would be read as 0 by the products; make them 0 here, where it is counted.
     bits = (bits & 0x7f80) == 0 ? bits & 0 : bits;
     const Word8 widened = bits << 16;
-    const Lanes kept = __builtin_convertvector(load_as<Float8>(&widened), Lanes);
+    const Float8 kept = load_as<Float8>(&widened), rest = v - kept;
+    const Lanes wide = __builtin_convertvector(kept, Lanes);
+    norm2 += wide * wide;
+    residual2 += rest * rest;
     const Half8 stored = __builtin_convertvector(bits, Half8);
-    std::memcpy(out + l, &stored, size_t(count) * sizeof(uint16_t));
-    norm2 += kept * kept;
-    residual2 += (value - kept) * (value - kept);
+    const int64_t left = 2 * words - l;
+    std::memcpy((uint16_t*)out + l, &stored, size_t(left < 8 ? left : 8) * sizeof(uint16_t));
   }
-  for (int64_t l = d; l < 2 * pairs; ++l) out[l] = 0;
-  return {add_lanes(norm2), std::sqrt(add_lanes(residual2))};
+  float residual = 0;
+  for (int lane = 0; lane < 8; ++lane) residual += residual2[lane];
+  return {add_lanes(norm2), std::sqrt(double(residual)), 1, 0};
 }
 
-void widen_rows(const uint16_t* in, int64_t pairs, float* out) {
-  for (int64_t l = 0; l < 2 * pairs; ++l) {
-    const uint32_t bits = uint32_t(in[l]) << 16;
-    std::memcpy(out + l, &bits, sizeof bits);
+void widen_row(const uint32_t* in, int64_t words, float* out) {
+  for (int64_t l = 0; l < words; ++l) {
+    const uint32_t pair[2] = {in[l] << 16, in[l] & 0xffff0000u};
+    std::memcpy(out + 2 * l, pair, sizeof pair);
   }
 }
 
-void widen_panel(const uint32_t* in, int64_t pairs, float* out) {
-  for (int64_t p = 0; p < pairs; ++p) {
+void widen_panel(const uint32_t* in, int64_t words, float* out) {
+  for (int64_t p = 0; p < words; ++p) {
     uint32_t even[kPanel], odd[kPanel];
     for (int c = 0; c < kPanel; ++c) {
       even[c] = in[p * kPanel + c] << 16;
@@ -214,123 +347,229 @@ void widen_panel(const uint32_t* in, int64_t pairs, float* out) {
 
 // ---------------------------------------------------------------- score tiles
 
-// Per instruction set: a vector of kWidth floats, how to start, extend and compare it, and how
-// many rows a tile takes so that the accumulators fill the register file.
+// Per instruction set: a vector of kWidth floats, how to extend and compare it, and how many rows
+// a tile takes so that the accumulators fill the register file.
 
 #if defined(__AVX512F__)
 typedef __m512 Vector;
 constexpr int kWidth = 16;
 constexpr int kTileRows = 12;
-inline Vector load_start(const float* p) { return _mm512_loadu_ps(p); }
+inline Vector load_floats(const float* p) { return _mm512_loadu_ps(p); }
 inline uint32_t at_least(Vector v, float t) {
   return _mm512_cmp_ps_mask(v, _mm512_set1_ps(t), _CMP_NLT_UQ);
 }
 inline void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
+inline Vector multiply_add(Vector a, float b, Vector c) {
+  return _mm512_fmadd_ps(a, _mm512_set1_ps(b), c);
+}
 #elif defined(__AVX2__)
 typedef __m256 Vector;
 constexpr int kWidth = 8;
 constexpr int kTileRows = 3;
-inline Vector load_start(const float* p) { return _mm256_loadu_ps(p); }
+inline Vector load_floats(const float* p) { return _mm256_loadu_ps(p); }
 inline uint32_t at_least(Vector v, float t) {
   return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_set1_ps(t), _CMP_NLT_UQ)));
 }
 inline void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
+inline Vector multiply_add(Vector a, float b, Vector c) {
+  return _mm256_fmadd_ps(a, _mm256_set1_ps(b), c);
+}
 #elif defined(__aarch64__) && !defined(ENTROSELECT_PORTABLE)
 typedef float32x4_t Vector;
 constexpr int kWidth = 4;
 constexpr int kTileRows = 3;
-inline Vector load_start(const float* p) { return vld1q_f32(p); }
+inline Vector load_floats(const float* p) { return vld1q_f32(p); }
 inline uint32_t at_least(Vector v, float t) {
   const uint32x4_t below = vcltq_f32(v, vdupq_n_f32(t));
   const uint32x4_t bit = {1, 2, 4, 8};
   return vaddvq_u32(vbicq_u32(bit, below));
 }
 inline void store(float* p, Vector v) { vst1q_f32(p, v); }
+inline Vector multiply_add(Vector a, float b, Vector c) { return vfmaq_n_f32(c, a, b); }
 #else
 typedef float Vector __attribute__((vector_size(16)));
 constexpr int kWidth = 4;
 constexpr int kTileRows = 1;
-inline Vector load_start(const float* p) { return load_as<Vector>(p); }
+inline Vector load_floats(const float* p) { return load_as<Vector>(p); }
 inline uint32_t at_least(Vector v, float t) {
   uint32_t bits = 0;
   for (int l = 0; l < kWidth; ++l) bits |= uint32_t(!(v[l] < t)) << l;
   return bits;
 }
 inline void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
-#endif
-
-#if defined(__AVX512BF16__)
-constexpr bool kReadsBf16 = true;
-typedef __m512bh Column;
-typedef uint32_t Scalar;
-inline Column load_column(const void* panel, int64_t at) {
-  return (Column)_mm512_loadu_si512((const uint32_t*)panel + at);
-}
-inline Vector extend(Vector sum, Column y, Scalar x) {
-  return _mm512_dpbf16_ps(sum, y, (Column)_mm512_set1_epi32(int(x)));
-}
-#else
-constexpr bool kReadsBf16 = false;
-typedef Vector Column;
-typedef float Scalar;
-inline Column load_column(const void* panel, int64_t at) {
-  return load_start((const float*)panel + at);
-}
-inline Vector extend(Vector sum, Column y, Scalar x) {
-#if defined(__AVX512F__)
-  return _mm512_fmadd_ps(y, _mm512_set1_ps(x), sum);
-#elif defined(__AVX2__)
-  return _mm256_fmadd_ps(y, _mm256_set1_ps(x), sum);
-#elif defined(__aarch64__) && !defined(ENTROSELECT_PORTABLE)
-  return vfmaq_n_f32(sum, y, x);
-#else
-  return sum + y * x;
-#endif
-}
+inline Vector multiply_add(Vector a, float b, Vector c) { return a * b + c; }
 #endif
 
 constexpr int kVectors = kPanel / kWidth;
 
-template <int kRows>
-inline void score_tile(const void* const* x, const void* panel, const float* start, int64_t steps,
-                       const float* threshold, uint32_t* mask, float* scores) {
-  Vector sum[kRows][kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    const Vector s = load_start(start + v * kWidth);
-    for (int r = 0; r < kRows; ++r) sum[r][v] = s;
+// Products of float32, or of bfloat16 pairs: the sum starts as -||y||^2 / 2 and ends as the score.
+struct Halves {
+#if defined(__AVX512BF16__)
+  static constexpr bool kWide = false;
+  typedef __m512bh Column;
+  static Column load(const void* panel, int64_t at) {
+    return (Column)_mm512_loadu_si512((const uint32_t*)panel + at);
   }
+  static Vector extend(Vector sum, Column y, uint32_t x) {
+    return _mm512_dpbf16_ps(sum, y, (Column)_mm512_set1_epi32(int(x)));
+  }
+#else
+  static constexpr bool kWide = true;
+  typedef Vector Column;
+  static Column load(const void* panel, int64_t at) {
+    return load_floats((const float*)panel + at);
+  }
+  static Vector extend(Vector sum, Column y, uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return multiply_add(y, x, sum);
+  }
+#endif
+  typedef Vector Sum;
+  static constexpr int kRows = kTileRows;
+  static Sum first(const Tile& tile, int, int v) { return load_floats(tile.start + v * kWidth); }
+  static Vector score(const Tile&, int, int, Sum sum) { return sum; }
+};
+
+// Products of bytes, four to a word: of signed codes x, and of y as they are or, where the unit
+// wants unsigned bytes, y + 128, which adds 128 times the sum of x and starts as minus that.
+#if defined(__AVX512F__) || defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
+#define ENTROSELECT_BYTES
+struct Bytes {
+#if defined(__AVX512F__)
+  typedef __m512i Sum;
+  typedef __m512i Column;
+  static Column load(const void* panel, int64_t at) {
+    return _mm512_loadu_si512((const uint32_t*)panel + at);
+  }
+  static Sum same(int32_t value) { return _mm512_set1_epi32(value); }
+  static Vector to_float(Sum sum) { return (Vector) __builtin_convertvector((Int16)sum, Float16); }
+  static Vector multiply(Vector a, Vector b) { return _mm512_mul_ps(a, b); }
+#if defined(__AVX512VNNI__)
+  static constexpr int kRowLevels = 127;
+  static Sum extend(Sum sum, Column y, uint32_t x) {
+    // Not the intrinsic: around that, GCC 12 keeps two copies of every sum and spills half of them.
+    const __m512i broadcast = _mm512_set1_epi32(int(x));
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(y), "v"(broadcast));
+    return sum;
+  }
+#else
+  static constexpr int kRowLevels = 63;  // 2 * 255 * 63 fits into 16 bits
+  static Sum extend(Sum sum, Column y, uint32_t x) {
+    const __m512i pairs = _mm512_maddubs_epi16(y, _mm512_set1_epi32(int(x)));
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+  }
+#endif
+#elif defined(__AVX2__)
+  typedef __m256i Sum;
+  typedef __m256i Column;
+  static Column load(const void* panel, int64_t at) {
+    return _mm256_loadu_si256((const __m256i*)((const uint32_t*)panel + at));
+  }
+  static Sum same(int32_t value) { return _mm256_set1_epi32(value); }
+  static Vector to_float(Sum sum) { return _mm256_cvtepi32_ps(sum); }
+  static Vector multiply(Vector a, Vector b) { return _mm256_mul_ps(a, b); }
+#if defined(__AVXVNNI__)
+  static constexpr int kRowLevels = 127;
+  static Sum extend(Sum sum, Column y, uint32_t x) {
+    const __m256i broadcast = _mm256_set1_epi32(int(x));
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(y), "x"(broadcast));
+    return sum;
+  }
+#else
+  static constexpr int kRowLevels = 63;
+  static Sum extend(Sum sum, Column y, uint32_t x) {
+    const __m256i pairs = _mm256_maddubs_epi16(y, _mm256_set1_epi32(int(x)));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+#endif
+#else
+  typedef int32x4_t Sum;
+  typedef int8x16_t Column;
+  static constexpr int kRowLevels = 127;
+  static Column load(const void* panel, int64_t at) {
+    return vld1q_s8((const int8_t*)((const uint32_t*)panel + at));
+  }
+  static Sum same(int32_t value) { return vdupq_n_s32(value); }
+  static Vector to_float(Sum sum) { return vcvtq_f32_s32(sum); }
+  static Vector multiply(Vector a, Vector b) { return vmulq_f32(a, b); }
+  static Sum extend(Sum sum, Column y, uint32_t x) {
+    return vdotq_s32(sum, y, vreinterpretq_s8_u32(vdupq_n_u32(x)));
+  }
+#endif
+#if defined(__aarch64__)
+  static constexpr int kOffset = 0;
+#else
+  static constexpr int kOffset = 128;
+#endif
+  static constexpr int kRows = kTileRows;
+  static Sum first(const Tile& tile, int r, int) { return same(-kOffset * tile.row_sum[r]); }
+  static Vector score(const Tile& tile, int r, int v, Sum sum) {
+    const Vector product = multiply(to_float(sum), load_floats(tile.column_step + v * kWidth));
+    return multiply_add(product, tile.row_step[r], load_floats(tile.start + v * kWidth));
+  }
+};
+#endif
+
+template <class Arithmetic, int kRows>
+inline uint64_t score_tile(const Tile& tile, int first, int64_t steps) {
+  typename Arithmetic::Sum sum[kRows][kVectors];
+  for (int r = 0; r < kRows; ++r)
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Arithmetic::first(tile, first + r, v);
+  const void* const* x = tile.x + first;
   for (int64_t step = 0; step < steps; ++step) {
-    Column y[kVectors];
-    for (int v = 0; v < kVectors; ++v) y[v] = load_column(panel, step * kPanel + v * kWidth);
+    typename Arithmetic::Column y[kVectors];
+    for (int v = 0; v < kVectors; ++v)
+      y[v] = Arithmetic::load(tile.panel, step * kPanel + v * kWidth);
     for (int r = 0; r < kRows; ++r) {
-      Scalar value;
-      std::memcpy(&value, (const char*)x[r] + step * int64_t(sizeof(Scalar)), sizeof value);
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = extend(sum[r][v], y[v], value);
+      uint32_t value;
+      std::memcpy(&value, (const char*)x[r] + step * int64_t(sizeof value), sizeof value);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = Arithmetic::extend(sum[r][v], y[v], value);
     }
   }
+  uint64_t any = 0;
   // Unrolled, or the compiler spills every sum to memory to index it by r.
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
     uint32_t bits = 0;
-    for (int v = 0; v < kVectors; ++v) bits |= at_least(sum[r][v], threshold[r]) << (v * kWidth);
-    mask[r] = bits;
-    if (bits)
-      for (int v = 0; v < kVectors; ++v) store(scores + r * kPanel + v * kWidth, sum[r][v]);
+    Vector score[kVectors];
+    for (int v = 0; v < kVectors; ++v) {
+      score[v] = Arithmetic::score(tile, first + r, v, sum[r][v]);
+      bits |= at_least(score[v], tile.threshold[first + r]) << (v * kWidth);
+    }
+    tile.mask[first + r] = bits;
+    if (bits) {
+      any |= uint64_t(1) << (first + r);
+      for (int v = 0; v < kVectors; ++v)
+        store(tile.scores + (first + r) * kPanel + v * kWidth, score[v]);
+    }
   }
+  return any;
 }
 
-void score(const void* const* x, int nx, const void* panel, const float* start, int64_t pairs,
-           const float* threshold, uint32_t* mask, float* scores) {
-  const int64_t steps = kReadsBf16 ? pairs : 2 * pairs;
+template <class Arithmetic>
+inline uint64_t score_all(const Tile& tile, int64_t steps) {
+  constexpr int kRows = Arithmetic::kRows;
+  uint64_t any = 0;
   int r = 0;
-  for (; r + kTileRows <= nx; r += kTileRows)
-    score_tile<kTileRows>(x + r, panel, start, steps, threshold + r, mask + r, scores + r * kPanel);
-  constexpr int kHalf = kTileRows > 4 ? 4 : 1;
-  for (; r + kHalf <= nx; r += kHalf)
-    score_tile<kHalf>(x + r, panel, start, steps, threshold + r, mask + r, scores + r * kPanel);
-  for (; r < nx; ++r)
-    score_tile<1>(x + r, panel, start, steps, threshold + r, mask + r, scores + r * kPanel);
+  for (; r + kRows <= tile.rows; r += kRows) any |= score_tile<Arithmetic, kRows>(tile, r, steps);
+  constexpr int kHalf = kRows > 4 ? 4 : 1;
+  for (; r + kHalf <= tile.rows; r += kHalf) any |= score_tile<Arithmetic, kHalf>(tile, r, steps);
+  for (; r < tile.rows; ++r) any |= score_tile<Arithmetic, 1>(tile, r, steps);
+  return any;
 }
+
+uint64_t score_halves(const Tile& tile) {
+  return score_all<Halves>(tile, Halves::kWide ? 2 * tile.words : tile.words);
+}
+
+#if defined(ENTROSELECT_BYTES)
+uint64_t score_bytes(const Tile& tile) { return score_all<Bytes>(tile, tile.words); }
+constexpr int kRowLevels = Bytes::kRowLevels, kOffset = Bytes::kOffset;
+#else
+constexpr uint64_t (*score_bytes)(const Tile&) = nullptr;
+constexpr int kRowLevels = 0, kOffset = 0;
+#endif
 
 }  // namespace
 
@@ -339,15 +578,22 @@ void score(const void* const* x, int nx, const void* panel, const float* start, 
 
 const Kernels ENTROSELECT_JOIN(kernels_, ENTROSELECT_ISA) = {
     ENTROSELECT_STRING(ENTROSELECT_ISA),
-    kReadsBf16,
+    Halves::kWide,
+    kRowLevels,
+    kOffset,
     distance_to_row,
     distance,
     load_row,
     first_unusable,
-    round_row,
-    widen_rows,
+    frame_row,
+    frame_doubles,
+    rotate_window,
+    code_bytes,
+    code_halves,
+    widen_row,
     widen_panel,
-    score,
+    score_bytes,
+    score_halves,
 };
 
 }  // namespace entroselect

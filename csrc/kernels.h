@@ -14,19 +14,43 @@ namespace entroselect {
 
 // Columns of the packed side of a score tile; rows of a group share one pass over the panels.
 constexpr int kPanel = 32;
+constexpr int kGroup = 60;  // a multiple of tile heights, at most 64
 
-// What rounding one row to bfloat16 gave: ||x~||^2 and ||x - x~||, both in the scaled frame.
-struct Rounded {
-  double norm2;
-  double residual;
+// What coding one row gave, in the frame of the filter: the row is X, its code stands for X~.
+struct Coded {
+  double norm2;     // ||X~||^2
+  double residual;  // ||X - X~|| as computed; Certificate::residual makes it a bound
+  float step;       // X~ = step * code; 1 for bfloat16
+  int32_t sum;      // of the code's bytes
+};
+
+// A group of rows against one panel. For r < rows and c < kPanel the score is
+// s = start[c] + X~_r . Y~_c; bit c of mask[r] is set when s >= threshold[r] (or s is NaN), and
+// scores[r * kPanel + c] is written where mask[r] is not 0.
+struct Tile {
+  int rows;
+  const void* const* x;   // codes of the rows
+  const float* row_step;  // bytes only, as the next two
+  const int32_t* row_sum;
+  const float* column_step;
+  const void* panel;   // [words][kPanel] words; floats: [2 * words][kPanel]
+  const float* start;  // -||Y~||^2 / 2
+  int64_t words;
+  const float* threshold;
+  uint32_t* mask;
+  float* scores;
 };
 
 struct Kernels {
   const char* name;
 
-  // Score tiles read bfloat16 pairs as they are stored (true), or rows and panels widened to
-  // float32 by `widen_rows` and `widen_panel` (false).
-  bool reads_bf16;
+  // score_halves reads rows and panels widened to float32, for want of bfloat16 products.
+  bool widens;
+
+  // Bytes of a row's code reach from -row_levels to row_levels (a panel's from -127 to 127, stored
+  // with panel_offset added), so that no sum inside score_bytes overflows.
+  int row_levels;
+  int panel_offset;
 
   // Canonical squared distance of x (float64, padded) to row i / to y (float64, padded).
   double (*distance_to_row)(const double* x, const Rows& rows, int64_t i);
@@ -38,28 +62,38 @@ struct Kernels {
   // Index of the first value of row i that is not finite or beyond `largest`, -1 if none.
   int64_t (*first_unusable)(const Rows& rows, int64_t i, double largest);
 
-  // x~ = bf16(scale (x - centre)), zero-padded to 2 * pairs values.
-  Rounded (*round_row)(const double* x, const double* centre, double scale, int64_t d,
-                       int64_t pairs, uint16_t* out);
+  // scale (x - centre) in float32: of a row whose values are float32 or narrower, with a float32
+  // centre; or of a canonical row. `out` is written up to a multiple of 8.
+  void (*frame_row)(const Rows& rows, int64_t i, const float* centre, float scale, float* out);
+  void (*frame_doubles)(const double* x, const double* centre, double scale, int64_t d, float* out);
 
-  // bf16 -> float32, for instruction sets without bf16 products.
-  void (*widen_rows)(const uint16_t* in, int64_t pairs, float* out);
-  void (*widen_panel)(const uint32_t* in, int64_t pairs, float* out);
+  // x <- H diag(signs) x, H the orthogonal Walsh-Hadamard matrix of that size.
+  void (*rotate_window)(float* x, const float* signs, int64_t size);
 
-  // For r < nx and c < kPanel: s = start[c] + x_r . y_c. Bit c of mask[r] is set when
-  // s >= threshold[r] (or s is NaN); scores[r * kPanel + c] is written where mask[r] is not 0.
-  // x: nx pointers to rows; panel: [pairs][kPanel] bf16 pairs, or [2 * pairs][kPanel] floats.
-  void (*score)(const void* const* x, int nx, const void* panel, const float* start, int64_t pairs,
-                const float* threshold, uint32_t* mask, float* scores);
+  // Codes of a framed row, zero-padded to a multiple of 16: a byte a value, four to a word, or a
+  // bfloat16 a value, two to a word.
+  Coded (*code_bytes)(const float* x, int64_t d, int64_t words, int levels, uint32_t* out);
+  Coded (*code_halves)(const float* x, int64_t d, int64_t words, int levels, uint32_t* out);
+
+  // bfloat16 -> float32.
+  void (*widen_row)(const uint32_t* in, int64_t words, float* out);
+  void (*widen_panel)(const uint32_t* in, int64_t words, float* out);
+
+  // Bit r of the result is set when mask[r] is not 0. score_bytes: nullptr where there is none.
+  uint64_t (*score_bytes)(const Tile& tile);
+  uint64_t (*score_halves)(const Tile& tile);
 };
 
 extern const Kernels kernels_portable;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2;
+extern const Kernels kernels_avxvnni;
 extern const Kernels kernels_avx512;
+extern const Kernels kernels_avx512vnni;
 extern const Kernels kernels_avx512bf16;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon;
+extern const Kernels kernels_neondot;
 #endif
 
 // Every instruction set this build knows, best first, and why it cannot run here ("" if it can).

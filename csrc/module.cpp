@@ -49,6 +49,11 @@ const Kernels& kernels_named(const std::string& name) {
   return *kernels;
 }
 
+// "auto", "int8" or "bf16".
+Form form_named(const std::string& name, const Kernels& kernels, int64_t d) {
+  return name == "bf16" ? Form::halves : best_form(kernels, d);
+}
+
 const Kernels& best_kernels() {
   int count = 0;
   const Candidate* list = candidates(&count);
@@ -115,11 +120,12 @@ std::vector<int64_t> to_vector(const Indices& rows) {
 class PyPool {
  public:
   PyPool(py::array values, const std::string& dtype, bool cosine, const std::string& isa,
-         int threads)
+         const std::string& filter, int threads)
       : kernels_(kernels_named(isa)), cosine_(cosine), threads_(threads) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine, kernels_, threads));
+    const Form form = form_named(filter, kernels_, held_[0]->rows.d);
     py::gil_scoped_release release;
-    pool_ = std::make_unique<Pool>(held_[0]->rows, kernels_, threads, check_signals);
+    pool_ = std::make_unique<Pool>(held_[0]->rows, kernels_, form, threads, check_signals);
   }
 
   Pool& pool() { return *pool_; }
@@ -194,7 +200,8 @@ class PyPool {
 
 py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::array points,
                      const std::string& point_dtype, bool same, int64_t k, bool cosine,
-                     const std::string& isa, int threads, const py::object& progress) {
+                     const std::string& isa, const std::string& filter, int threads,
+                     const py::object& progress) {
   const Kernels& kernels = kernels_named(isa);
   const Held q(std::move(queries), query_dtype, cosine, kernels, threads);
   std::unique_ptr<Held> p;
@@ -211,17 +218,21 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   int64_t* indices_data = indices.mutable_data();
   {
     py::gil_scoped_release release;
-    nearest(q.rows, targets, same, k, kernels, threads, poll, squared_data, indices_data);
+    nearest(q.rows, targets, same, k, kernels, form_named(filter, kernels, q.rows.d), threads, poll,
+            squared_data, indices_data);
   }
   poll(q.rows.n);
   return py::make_tuple(squared, indices);
 }
 
 py::tuple py_filter_intervals(py::array queries, const std::string& query_dtype, py::array points,
-                              const std::string& point_dtype, const std::string& isa) {
+                              const std::string& point_dtype, const std::string& isa,
+                              const std::string& filter) {
   const Rows q = rows_of(queries, query_dtype), p = rows_of(points, point_dtype);
   py::array_t<double> lower({q.n, p.n}), upper({q.n, p.n});
-  filter_intervals(q, p, kernels_named(isa), lower.mutable_data(), upper.mutable_data());
+  const Kernels& kernels = kernels_named(isa);
+  filter_intervals(q, p, kernels, form_named(filter, kernels, q.d), lower.mutable_data(),
+                   upper.mutable_data());
   return py::make_tuple(lower, upper);
 }
 
@@ -306,7 +317,8 @@ PYBIND11_MODULE(_core, m) {
   using namespace entroselect;
   m.doc() = "C++ core of entroselect; use the functions of the package instead.";
   py::class_<PyPool>(m, "Pool")
-      .def(py::init<py::array, const std::string&, bool, const std::string&, int>())
+      .def(py::init<py::array, const std::string&, bool, const std::string&, const std::string&,
+                    int>())
       .def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
       .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
       .def_property_readonly("count", [](PyPool& p) { return p.pool().count(); })

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 
+#include "filter.h"
 #include "kernels.h"
 
 namespace entroselect {
@@ -12,12 +13,12 @@ namespace entroselect {
 // (squared distance, index). With `same`, queries and points are the same rows and no row is its
 // own neighbour. `poll(done)` is called now and then with the number of queries finished.
 void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
-             int threads, const std::function<void(int64_t)>& poll, double* squared,
+             Form form, int threads, const std::function<void(int64_t)>& poll, double* squared,
              int64_t* indices);
 
 // What the filter alone knows: bounds of the distance of every query to every point, in the units
 // of the rows. Nothing but the tests of the certificate calls this.
-void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels,
+void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels, Form form,
                       double* lower, double* upper);
 
 }  // namespace entroselect

@@ -1,5 +1,5 @@
-// Rounded rows packed for the wide side of a score tile: panels of kPanel rows, column pairs
-// interleaved, with what the certificate needs to know of each panel.
+// Coded rows packed for the wide side of a score tile: panels of kPanel rows, words interleaved,
+// with what the certificate needs to know of each row.
 #pragma once
 
 #include <cstdint>
@@ -14,27 +14,32 @@ namespace entroselect {
 
 class Packed {
  public:
-  explicit Packed(int64_t pairs) : pairs_(pairs) {}
+  // `offset` is added to every byte of the codes (Kernels::panel_offset; 0 for bfloat16).
+  Packed(int64_t words, int offset) : words_(words), flip_(offset == 128 ? 0x80808080u : 0) {}
 
   // Makes room for `count` rows in all; to be called before put() of rows beyond size().
   void resize(int64_t count);
   int64_t size() const { return count_; }
 
   // Writes row `at`. Different panels may be written by different threads.
-  void put(int64_t at, const uint16_t* rounded, double norm2, double residual);
+  void put(int64_t at, const uint32_t* code, const Coded& coded);
 
-  int64_t panels() const { return int64_t(panels_.size()); }
-  const uint32_t* panel(int64_t p) const { return panels_[size_t(p)].words.get(); }
-  const float* start(int64_t p) const { return panels_[size_t(p)].start; }
-  const PanelBounds& bounds(int64_t p) const { return panels_[size_t(p)].bounds; }
-
- private:
   struct Panel {
     Buffer<uint32_t> words;
-    float start[kPanel];  // -||y~||^2 / 2; -inf in places that hold no row
-    PanelBounds bounds;
+    float step[kPanel];
+    float start[kPanel];  // -||Y~||^2 / 2; -inf in places that hold no row
+    ColumnBounds bounds[kPanel];
+    ColumnBounds most;
   };
-  int64_t pairs_;
+  int64_t panels() const { return int64_t(panels_.size()); }
+  const Panel& panel(int64_t p) const { return panels_[size_t(p)]; }
+
+  // Upper bounds over panels [first, last).
+  ColumnBounds most(int64_t first, int64_t last) const;
+
+ private:
+  int64_t words_;
+  uint32_t flip_;
   int64_t count_ = 0;
   std::vector<Panel> panels_;
 };

@@ -14,55 +14,69 @@ namespace {
 constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
 constexpr int64_t kPolled = 16384;     // rows between looks for Ctrl-C in serial loops
 constexpr double kWorthThreads = 1e6;  // products, some 5 us
+constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's concern
+constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
 }  // namespace
 
-Pool::Pool(const Rows& rows, const Kernels& kernels, int threads, std::function<void()> poll)
+Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
+           std::function<void()> poll)
     : rows_(rows),
       kernels_(kernels),
       threads_(threads),
       poll_(std::move(poll)),
-      filter_(rows, kernels),
-      rounded_(rows.n * 2 * filter_.pairs),
-      norm2_(rows.n),
-      residual_(rows.n),
+      filter_(std::make_unique<Filter>(rows, kernels, form)),
+      coded_(rows.n),
       bounds_(rows.n),
       seen_(rows.n),
-      available_(rows.n),
-      packed_(filter_.pairs) {
-  for (int w = 0; w < threads; ++w)
-    scans_.push_back(std::make_unique<Scan>(filter_, kernels, 1, kGroup));
+      available_(rows.n) {
   micro_.values = Buffer<double>(std::min(rows.n, int64_t(kMicro)) * padded(rows.d));
-  const int64_t width = padded(rows.d);
-  Buffer<double> canonical(threads * width);
+  std::fill(bounds_.get(), bounds_.get() + rows.n, std::numeric_limits<double>::infinity());
+  std::fill(seen_.get(), seen_.get() + rows.n, 0);
+  code_rows();
+}
+
+// Codes all rows for the filter and makes what depends on the form of the codes.
+void Pool::code_rows() {
+  const int offset = filter_->form == Form::bytes ? kernels_.panel_offset : 0;
+  packed_ = std::make_unique<Packed>(filter_->words, offset);
+  coder_ = std::make_unique<Coder>(*filter_, kernels_);
+  profile_ = profile();
+  scans_.clear();
+  std::vector<Coder> coders;
+  for (int w = 0; w < threads_; ++w) {
+    scans_.push_back(std::make_unique<Scan>(*filter_, kernels_, 1, kGroup));
+    coders.emplace_back(*filter_, kernels_);
+  }
+  codes_ = Buffer<uint32_t>();
+  codes_ = Buffer<uint32_t>(n() * filter_->words);
   parallel_for(
-      threads_, (rows.n + kPrepare - 1) / kPrepare,
+      threads_, (n() + kPrepare - 1) / kPrepare,
       [&](int64_t item, int worker) {
-        double* row = canonical.get() + worker * width;
-        for (int64_t i = item * kPrepare; i < std::min(rows.n, (item + 1) * kPrepare); ++i) {
-          kernels_.load_row(rows_, i, row);
-          const Rounded r = filter_.round(kernels_, row, &rounded_[i * 2 * filter_.pairs]);
-          norm2_[i] = r.norm2;
-          residual_[i] = std::nextafter(float(r.residual), std::numeric_limits<float>::infinity());
-          bounds_[i] = std::numeric_limits<double>::infinity();
-          seen_[i] = 0;
-        }
+        for (int64_t i = item * kPrepare; i < std::min(n(), (item + 1) * kPrepare); ++i)
+          coded_[i] = coders[size_t(worker)].row(rows_, i, &codes_[i * filter_->words]);
       },
       poll_);
 }
 
-void Pool::append(int32_t source, int64_t row, const uint16_t* rounded, double norm2,
-                  double residual) {
-  packed_.resize(count() + 1);
-  packed_.put(count(), rounded, norm2, residual);
-  chosen_.push_back({source, row});
+void Pool::pack(const Chosen& chosen) {
+  const int64_t at = packed_->size();
+  packed_->resize(at + 1);
+  if (chosen.source < 0 && filter_->columns_are_rows) {
+    packed_->put(at, &codes_[chosen.row * filter_->words], coded_[chosen.row]);
+    return;
+  }
+  std::vector<uint32_t> code(static_cast<size_t>(filter_->words));
+  const Rows& rows = chosen.source < 0 ? rows_ : extra_[size_t(chosen.source)];
+  const Coded coded = coder_->column(rows, chosen.row, code.data());
+  packed_->put(at, code.data(), coded);
 }
 
 void Pool::pick(const int64_t* rows, int64_t count) {
   for (int64_t j = 0; j < count; ++j) {
-    const int64_t i = rows[j];
-    append(-1, i, &rounded_[i * 2 * filter_.pairs], norm2_[i], residual_[i]);
-    bounds_[i] = kChosen;
+    chosen_.push_back({-1, rows[j]});
+    pack(chosen_.back());
+    bounds_[rows[j]] = kChosen;
     --available_;
     if ((j + 1) % kPolled == 0) poll_();
   }
@@ -70,14 +84,22 @@ void Pool::pick(const int64_t* rows, int64_t count) {
 
 void Pool::extend(const Rows& vectors) {
   extra_.push_back(vectors);
-  std::vector<double> row(size_t(padded(vectors.d)));
-  std::vector<uint16_t> rounded(size_t(2 * filter_.pairs));
   for (int64_t i = 0; i < vectors.n; ++i) {
-    kernels_.load_row(vectors, i, row.data());
-    const Rounded r = filter_.round(kernels_, row.data(), rounded.data());
-    append(int32_t(extra_.size()) - 1, i, rounded.data(), r.norm2, r.residual);
+    chosen_.push_back({int32_t(extra_.size()) - 1, i});
+    pack(chosen_.back());
     if ((i + 1) % kPolled == 0) poll_();
   }
+}
+
+// Rows that lie closer together than bytes can tell cost a recheck a pair. Where these add up to
+// more than products of bfloat16 would cost, everything is coded again.
+void Pool::consider_form() {
+  if (filter_->form == Form::halves) return;
+  const Profile so_far = profile();
+  if (so_far.rechecks <= kPatience * n() + so_far.pairs / kDear) return;
+  filter_ = std::make_unique<Filter>(rows_, kernels_, Form::halves);
+  code_rows();
+  for (const Chosen& chosen : chosen_) pack(chosen);
 }
 
 double Pool::exact(const double* x, int64_t packed) const {
@@ -100,6 +122,7 @@ void Pool::refresh(std::vector<int64_t> rows) {
 }
 
 void Pool::refresh_groups(const std::vector<int64_t>& rows) {
+  consider_form();
   Timer timer(profile_.refresh_seconds);
   const int64_t total = int64_t(rows.size());
   // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
@@ -118,13 +141,12 @@ void Pool::refresh_groups(const std::vector<int64_t>& rows) {
           const int64_t i = rows[size_t(j)];
           if (seen_[i] == this->count() || bounds_[i] <= 0) continue;  // nothing can lower it
           const Nearest best = {bounds_[i], -1};
-          scan.set_row(count, rows_, i, &rounded_[i * 2 * filter_.pairs], norm2_[i], residual_[i],
-                       &best, -1);
+          scan.set_row(count, rows_, i, &codes_[i * filter_->words], coded_[i], &best, -1);
           first = std::min<int64_t>(first, seen_[i]);
           members[count++] = i;
         }
         if (count == 0) return;
-        scan.run(count, packed_, first, this->count(),
+        scan.run(count, *packed_, first, this->count(),
                  [this](const double* x, int64_t packed) { return exact(x, packed); });
         for (int g = 0; g < count; ++g) {
           bounds_[members[g]] = scan.best(g)->squared;

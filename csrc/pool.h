@@ -31,7 +31,8 @@ struct Picks {
 
 class Pool {
  public:
-  Pool(const Rows& rows, const Kernels& kernels, int threads, std::function<void()> poll);
+  Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
+       std::function<void()> poll);
 
   int64_t n() const { return rows_.n; }
   int64_t d() const { return rows_.d; }
@@ -79,7 +80,9 @@ class Pool {
   void load(MicroBlock& block);
   void choose_in(MicroBlock& block, size_t place);
   void keep_current(const MicroBlock& block);
-  void append(int32_t source, int64_t row, const uint16_t* rounded, double norm2, double residual);
+  void code_rows();
+  void pack(const Chosen& chosen);
+  void consider_form();
   void refresh_groups(const std::vector<int64_t>& rows);
   double exact(const double* x, int64_t packed) const;
 
@@ -87,16 +90,16 @@ class Pool {
   const Kernels& kernels_;
   const int threads_;
   const std::function<void()> poll_;
-  const Filter filter_;
 
-  Buffer<uint16_t> rounded_;  // x~ of every row
-  Buffer<double> norm2_;
-  Buffer<float> residual_;
+  std::unique_ptr<Filter> filter_;
+  Buffer<uint32_t> codes_;  // of every row
+  Buffer<Coded> coded_;
   Buffer<double> bounds_;  // squared distance to the first seen_ choices; kChosen once chosen
   Buffer<int32_t> seen_;
   int64_t available_;
 
-  Packed packed_;  // what has been chosen, in order
+  std::unique_ptr<Coder> coder_;
+  std::unique_ptr<Packed> packed_;  // what has been chosen, in order
   std::vector<Chosen> chosen_;
   std::vector<Rows> extra_;
 

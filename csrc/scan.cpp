@@ -12,6 +12,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Suspects of one row before they are settled early; bounds the memory of pools full of ties.
 constexpr int64_t kManySuspects = 1024;
 
+// Panels that share one set of thresholds.
+constexpr int64_t kShared = 8;
+
 // Up to this k, exact distances are inserted one by one, which tightens the reach at once; beyond
 // it they are collected and merged.
 constexpr int64_t kInsert = 32;
@@ -24,73 +27,99 @@ Scan::Scan(const Filter& filter, const Kernels& kernels, int64_t k, int rows)
       rows_(size_t(rows)),
       best_(size_t(rows * k)),
       x_(kGroup),
+      row_step_(kGroup),
+      row_sum_(kGroup),
       canonical_(padded(filter.d)),
       threshold_(kGroup),
       mask_(kGroup),
       scores_(kGroup * kPanel) {
-  if (!kernels.reads_bf16) {
-    wide_rows_ = Buffer<float>(kGroup * 2 * filter.pairs);
-    wide_panel_ = Buffer<float>(kPanel * 2 * filter.pairs);
+  if (filter.form == Form::halves && kernels.widens) {
+    wide_rows_ = Buffer<float>(kGroup * 2 * filter.words);
+    wide_panel_ = Buffer<float>(kPanel * 2 * filter.words);
   }
 }
 
-void Scan::set_row(int g, const Rows& rows, int64_t i, const uint16_t* rounded, double norm2,
-                   double residual, const Nearest* best, int64_t self) {
+void Scan::set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, const Coded& coded,
+                   const Nearest* best, int64_t self) {
   Row& row = rows_[size_t(g)];
   row.rows = &rows;
   row.index = i;
   row.self = self;
-  row.bounds = {norm2, std::sqrt(norm2), residual};
+  row.bounds = {coded.norm2, std::sqrt(coded.norm2), coded.residual};
   row.suspects.clear();
   row.uppers.clear();
   std::copy(best, best + k_, best_.begin() + g * k_);
   row.reach = filter_.certificate.reach(best[k_ - 1].squared);
-  x_[size_t(g)] = rounded;
-  if (!kernels_.reads_bf16) {
-    float* wide = wide_rows_.get() + g * 2 * filter_.pairs;
-    kernels_.widen_rows(rounded, filter_.pairs, wide);
+  x_[size_t(g)] = code;
+  row_step_[size_t(g)] = coded.step;
+  row_sum_[size_t(g)] = coded.sum;
+  if (wide_rows_.get()) {
+    float* wide = wide_rows_.get() + g * 2 * filter_.words;
+    kernels_.widen_row(code, filter_.words, wide);
     x_[size_t(g)] = wide;
   }
 }
 
 void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
                const ExactDistance& exact) {
-  for (int64_t p = first / kPanel; p * kPanel < last; ++p) {
-    const PanelBounds& bounds = packed.bounds(p);
+  Tile tile;
+  tile.rows = count;
+  tile.x = x_.data();
+  tile.row_step = row_step_.data();
+  tile.row_sum = row_sum_.data();
+  tile.words = filter_.words;
+  tile.threshold = threshold_.data();
+  tile.mask = mask_.data();
+  tile.scores = scores_.get();
+  const auto score = filter_.form == Form::bytes ? kernels_.score_bytes : kernels_.score_halves;
+  const int64_t end = (last + kPanel - 1) / kPanel;
+  ColumnBounds most;
+  const auto set_threshold = [&](int g) {
+    threshold_[size_t(g)] =
+        filter_.certificate.threshold(rows_[size_t(g)].bounds, most, rows_[size_t(g)].reach);
+  };
+  int64_t shared = 0;  // panels up to here share `most`
+  for (int64_t p = first / kPanel; p < end; ++p) {
+    if (p >= shared) {
+      shared = std::min(end, p + kShared);
+      most = packed.most(p, shared);
+      for (int g = 0; g < count; ++g) set_threshold(g);
+    }
+    const Packed::Panel& panel = packed.panel(p);
     const int64_t base = p * kPanel;
     uint32_t valid = ~uint32_t(0);
     if (base < first) valid &= ~uint32_t(0) << (first - base);
     if (last - base < kPanel) valid &= ~(~uint32_t(0) << (last - base));
-    for (int g = 0; g < count; ++g)
-      threshold_[size_t(g)] =
-          filter_.certificate.threshold(rows_[size_t(g)].bounds, bounds, rows_[size_t(g)].reach);
-    const void* panel = packed.panel(p);
-    if (!kernels_.reads_bf16) {
-      kernels_.widen_panel(packed.panel(p), filter_.pairs, wide_panel_.get());
-      panel = wide_panel_.get();
+    tile.panel = panel.words.get();
+    tile.column_step = panel.step;
+    tile.start = panel.start;
+    if (wide_panel_.get()) {
+      kernels_.widen_panel(panel.words.get(), filter_.words, wide_panel_.get());
+      tile.panel = wide_panel_.get();
     }
-    kernels_.score(x_.data(), count, panel, packed.start(p), filter_.pairs, threshold_.data(),
-                   mask_.data(), scores_.get());
     pairs += int64_t(__builtin_popcount(valid)) * count;
-    for (int g = 0; g < count; ++g) {
+    for (uint64_t any = score(tile); any; any &= any - 1) {
+      const int g = __builtin_ctzll(any);
       const uint32_t mask = mask_[size_t(g)] & valid;
       if (!mask) continue;
-      collect(rows_[size_t(g)], mask, scores_.get() + g * kPanel, bounds, base);
+      collect(rows_[size_t(g)], mask, scores_.get() + g * kPanel, panel.bounds, base);
       if (int64_t(rows_[size_t(g)].suspects.size()) > std::max(kManySuspects, 4 * k_))
         settle(g, exact);
+      set_threshold(g);
     }
   }
   for (int g = 0; g < count; ++g) settle(g, exact);
 }
 
 // Notes the pairs that passed, and lets the best of them tighten what may pass from now on.
-void Scan::collect(Row& row, uint32_t mask, const float* scores, const PanelBounds& panel,
+void Scan::collect(Row& row, uint32_t mask, const float* scores, const ColumnBounds* columns,
                    int64_t base) {
   double kth = kInfinity;
   for (; mask; mask &= mask - 1) {
     const int column = __builtin_ctz(mask);
     if (base + column == row.self) continue;
-    const auto interval = filter_.certificate.interval(row.bounds, panel, scores[column]);
+    const auto interval = filter_.certificate.interval(row.bounds, columns[column], scores[column]);
+    if (interval.lower > row.reach) continue;
     row.suspects.push_back({interval.lower, base + column});
     if (int64_t(row.uppers.size()) == k_) {
       if (interval.upper >= row.uppers.front()) continue;

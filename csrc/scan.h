@@ -12,8 +12,6 @@
 
 namespace entroselect {
 
-constexpr int kGroup = 60;  // rows that share one pass over the panels; a multiple of tile heights
-
 // A pair in question: the packed row and a lower bound of its scaled distance.
 struct Suspect {
   double lower;
@@ -37,10 +35,10 @@ class Scan {
   // For the k nearest of up to `rows` rows at a time.
   Scan(const Filter& filter, const Kernels& kernels, int64_t k, int rows);
 
-  // Takes row `g` of the group: its rounded form (kept by the caller until run() returns) and the
-  // k nearest known so far, sorted. `self`: a packed row that does not count (-1: none).
-  void set_row(int g, const Rows& rows, int64_t i, const uint16_t* rounded, double norm2,
-               double residual, const Nearest* best, int64_t self);
+  // Takes row `g` of the group: its code (kept by the caller until run() returns) and the k
+  // nearest known so far, sorted. `self`: a packed row that does not count (-1: none).
+  void set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, const Coded& coded,
+               const Nearest* best, int64_t self);
 
   // Scans packed rows [first, last) for rows 0 <= g < count.
   void run(int count, const Packed& packed, int64_t first, int64_t last,
@@ -64,7 +62,7 @@ class Scan {
     std::vector<double> uppers;  // max-heap of the k smallest upper bounds seen in this run
   };
 
-  void collect(Row& row, uint32_t mask, const float* scores, const PanelBounds& panel,
+  void collect(Row& row, uint32_t mask, const float* scores, const ColumnBounds* columns,
                int64_t base);
   void settle(int g, const ExactDistance& exact);
   void insert(Nearest* best, const Nearest& found) const;
@@ -77,6 +75,8 @@ class Scan {
   std::vector<Nearest> best_;
   std::vector<Nearest> found_;
   std::vector<const void*> x_;
+  std::vector<float> row_step_;
+  std::vector<int32_t> row_sum_;
   Buffer<float> wide_rows_, wide_panel_;
   Buffer<double> canonical_;
   std::vector<float> threshold_;

@@ -13,7 +13,7 @@ class Pool:
     count: int
     available: int
     def __init__(
-        self, values: NDArray[Any], dtype: str, cosine: bool, isa: str, threads: int
+        self, values: NDArray[Any], dtype: str, cosine: bool, isa: str, filter: str, threads: int
     ) -> None: ...
     def pick(self, rows: Int64) -> None: ...
     def extend(self, values: NDArray[Any], dtype: str) -> None: ...
@@ -36,11 +36,17 @@ def nearest(
     k: int,
     cosine: bool,
     isa: str,
+    filter: str,
     threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Float64, Int64]: ...
 def filter_intervals(
-    queries: NDArray[Any], query_dtype: str, points: NDArray[Any], point_dtype: str, isa: str
+    queries: NDArray[Any],
+    query_dtype: str,
+    points: NDArray[Any],
+    point_dtype: str,
+    isa: str,
+    filter: str,
 ) -> tuple[Float64, Float64]: ...
 def first_unusable_row(values: NDArray[Any], dtype: str, largest: float, threads: int) -> int: ...
 def first_zero_row(values: NDArray[Any], dtype: str, threads: int) -> int: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,14 @@ from entroselect import _core
 from entroselect._rows import Rows
 from entroselect._threads import threads
 from entroselect.results import Neighbours
+
+
+def filter_form() -> str:
+    """How the filter codes rows: ENTROSELECT_FILTER, "int8" or "bf16", or by itself ("auto")."""
+    given = os.environ.get("ENTROSELECT_FILTER") or "auto"
+    if given not in ("auto", "int8", "bf16"):
+        raise ValueError(f"ENTROSELECT_FILTER: expected int8 or bf16, got {given!r}")
+    return given
 
 
 class Cpu:
@@ -21,7 +30,9 @@ class Cpu:
 
     def open_pool(self, rows: Rows, metric: str) -> _core.Pool:
         """The pool behind the primitives of entroselect/engine.py."""
-        return _core.Pool(rows.values, rows.dtype, metric == "cosine", self.isa, threads())
+        return _core.Pool(
+            rows.values, rows.dtype, metric == "cosine", self.isa, filter_form(), threads()
+        )
 
     def nearest(
         self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
@@ -37,6 +48,7 @@ class Cpu:
             k,
             metric == "cosine",
             self.isa,
+            filter_form(),
             threads(),
             progress,
         )

@@ -14,15 +14,30 @@ from entroselect.results import Neighbours, Selection
 BACKENDS = [name for name, reason in _dispatch.why_not().items() if not reason]
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+# Those that code rows in bytes do so by themselves; their other form is asked for.
+FORMS = [
+    *((name, "") for name in BACKENDS),
+    *((name, "bf16") for name in BACKENDS if name in ("cpu:avx512bf16", "cpu:avx512", "cpu:avx2")),
+]
 
 
 @pytest.fixture(autouse=True)
 def _default_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ENTROSELECT_BACKEND", "ENTROSELECT_BLOCK", "ENTROSELECT_THREADS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("BACKEND", "BLOCK", "FILTER", "THREADS"):
+        monkeypatch.delenv(f"ENTROSELECT_{name}", raising=False)
+
+
+@pytest.fixture(params=FORMS, ids="-".join)
+def backend(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    _default_environment: None,
+) -> str:
+    """An instruction set, with the environment that makes its filter code rows in one form."""
+    name, form = request.param
+    if form:
+        monkeypatch.setenv("ENTROSELECT_FILTER", form)
+    return str(name)
 
 
 def same_selection(ours: Selection, oracle: Selection) -> None:
