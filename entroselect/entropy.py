@@ -48,8 +48,9 @@ def kl_entropy(
     Raises:
         ValueError: duplicates under "error"; fewer than k + 1 (distinct) rows; bad arguments.
 
-    Complexity and memory: those of `nearest_distances(features, k=k)`, n**2 d products and 2 n d
-    bytes; with "drop", rows that had copies are searched once more.
+    Complexity and memory: those of `nearest_distances(features, k=k)`, n**2 d products and n d
+    bytes (twice that where the filter needs bfloat16); with "drop", rows that had copies are
+    searched once more.
 
     Example:
         >>> import numpy as np

@@ -55,8 +55,9 @@ def greedy_select(
         ValueError, TypeError: naming the argument, before any work.
 
     Complexity: at most n k d products in the filter's precision, typically a third to a half of
-    them, and a few exact distances a row. Extra memory: 2 n d + 2 k d bytes + 32 bytes a row, and a
-    copy of 4 or 8 bytes a value for integer types other than uint8 and bool (2 for int8).
+    them, and a few exact distances a row. Extra memory: n d + k d bytes (twice that where the
+    filter needs bfloat16) + 36 bytes a row, and a copy of 4 or 8 bytes a value for integer types
+    other than uint8 and bool (2 for int8).
 
     Example:
         >>> import numpy as np

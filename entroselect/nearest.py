@@ -39,7 +39,8 @@ def nearest_distances(
         ValueError, TypeError: naming the argument, before any work.
 
     Complexity: Nq Np d in the filter's precision, about k exact rechecks a query. Extra memory:
-    2 d bytes a point, the result, and some 1000 k bytes a thread.
+    d bytes a point (2 d where the filter needs bfloat16), the result, and some 1000 k bytes a
+    thread.
 
     Example:
         >>> from entroselect import nearest_distances
