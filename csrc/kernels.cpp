@@ -10,6 +10,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "squares.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #elif defined(__aarch64__)
@@ -160,6 +162,61 @@ int64_t first_unusable(const Rows& rows, int64_t i, double largest) {
     }
     return int64_t(-1);
   });
+}
+
+// ---------------------------------------------------------------- leaves of a tree
+
+// Distances of x to 8 rows of a leaf, from place `at`.
+template <int D>
+inline Lanes leaf_lanes(const double* x, const double* columns, int at) {
+  Lanes q[D];
+  for (int l = 0; l < D; ++l) {
+    const Lanes difference = x[l] - load8(columns + l * kLeaf + at);
+    q[l] = difference * difference;
+  }
+  return add_squares<D>(q);
+}
+
+inline uint32_t not_above(Lanes value, double limit) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_pd_mask((__m512d)value, _mm512_set1_pd(limit), _CMP_LE_OQ);
+#else
+  const auto below = value <= limit;
+  uint32_t mask = 0;
+  for (int lane = 0; lane < 8; ++lane) mask |= uint32_t(below[lane] & 1) << lane;
+  return mask;
+#endif
+}
+
+uint32_t leaf_distances(const double* x, const double* columns, int64_t d, double limit,
+                        double* out) {
+  uint32_t mask = 0;
+  with_width(d, [&](auto width) {
+    for (int at = 0; at < kLeaf; at += 8) {
+      const Lanes value = leaf_lanes<decltype(width)::value>(x, columns, at);
+      std::memcpy(out + at, &value, sizeof value);
+      mask |= not_above(value, limit) << at;
+    }
+  });
+  return mask;
+}
+
+int lower_leaf(const double* x, const double* columns, int64_t d, double* bounds) {
+  Lanes most = Lanes{} - 1.0;
+  with_width(d, [&](auto width) {
+    for (int at = 0; at < kLeaf; at += 8) {
+      const Lanes value = leaf_lanes<decltype(width)::value>(x, columns, at);
+      Lanes bound = load8(bounds + at);
+      bound = value < bound ? value : bound;
+      std::memcpy(bounds + at, &bound, sizeof bound);
+      most = bound > most ? bound : most;
+    }
+  });
+  double largest = most[0];
+  for (int lane = 1; lane < 8; ++lane) largest = most[lane] > largest ? most[lane] : largest;
+  int place = 0;
+  while (bounds[place] != largest) ++place;
+  return place;
 }
 
 // ---------------------------------------------------------------- frames and codes of the filter
@@ -583,6 +640,8 @@ const Kernels ENTROSELECT_JOIN(kernels_, ENTROSELECT_ISA) = {
     kOffset,
     distance_to_row,
     distance,
+    leaf_distances,
+    lower_leaf,
     load_row,
     first_unusable,
     frame_row,

@@ -16,6 +16,9 @@ namespace entroselect {
 constexpr int kPanel = 32;
 constexpr int kGroup = 60;  // a multiple of tile heights, at most 64
 
+// Rows of a leaf of a tree.
+constexpr int kLeaf = 32;
+
 // What coding one row gave, in the frame of the filter: the row is X, its code stands for X~.
 struct Coded {
   double norm2;     // ||X~||^2
@@ -55,6 +58,15 @@ struct Kernels {
   // Canonical squared distance of x (float64, padded) to row i / to y (float64, padded).
   double (*distance_to_row)(const double* x, const Rows& rows, int64_t i);
   double (*distance)(const double* x, const double* y, int64_t d_padded);
+
+  // For rows of at most kTreeWidth columns: the canonical squared distances of x to the rows of a
+  // leaf, stored column by column. Bit j of the result is set where out[j] <= limit.
+  uint32_t (*leaf_distances)(const double* x, const double* columns, int64_t d, double limit,
+                             double* out);
+
+  // Lowers bounds[j] to the distances from x and returns the place of the largest, the first of
+  // equals.
+  int (*lower_leaf)(const double* x, const double* columns, int64_t d, double* bounds);
 
   // Row i as canonical float64 values, zero-padded.
   void (*load_row)(const Rows& rows, int64_t i, double* out);

@@ -16,6 +16,8 @@
 #include "nearest.h"
 #include "pool.h"
 #include "threads.h"
+#include "tree_nearest.h"
+#include "tree_pool.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -47,6 +49,17 @@ const Kernels& kernels_named(const std::string& name) {
   const Kernels* kernels = find_kernels(name.c_str());
   if (!kernels) throw std::invalid_argument("instruction set " + name + " cannot run here");
   return *kernels;
+}
+
+// The widest rows for which a tree is taken by itself (docs/decisions.md has the measurement).
+constexpr int64_t kTreeSelects = 4, kTreeSearches = 5;
+
+bool takes_tree(const std::string& filter, int64_t d, int64_t by_itself) {
+  if (filter == "tree" && d > kTreeWidth)
+    throw std::invalid_argument("ENTROSELECT_FILTER: a tree takes rows of at most " +
+                                std::to_string(kTreeWidth) + " columns, these have " +
+                                std::to_string(d));
+  return filter == "tree" || (filter == "auto" && d <= by_itself);
 }
 
 // "auto", "int8" or "bf16".
@@ -123,12 +136,17 @@ class PyPool {
          const std::string& filter, int threads)
       : kernels_(kernels_named(isa)), cosine_(cosine), threads_(threads) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine, kernels_, threads));
-    const Form form = form_named(filter, kernels_, held_[0]->rows.d);
+    const Rows& rows = held_[0]->rows;
+    const bool tree = takes_tree(filter, rows.d, kTreeSelects);
+    const Form form = form_named(filter, kernels_, rows.d);
     py::gil_scoped_release release;
-    pool_ = std::make_unique<Pool>(held_[0]->rows, kernels_, form, threads, check_signals);
+    if (tree)
+      pool_ = std::make_unique<TreePool>(rows, kernels_, threads, check_signals);
+    else
+      pool_ = std::make_unique<Pool>(rows, kernels_, form, threads, check_signals);
   }
 
-  Pool& pool() { return *pool_; }
+  Primitives& pool() { return *pool_; }
 
   void extend(py::array values, const std::string& dtype) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine_, kernels_, threads_));
@@ -183,7 +201,7 @@ class PyPool {
   }
 
   py::dict profile() {
-    const Pool::Profile p = pool_->profile();
+    const Profile p = pool_->profile();
     return py::dict("pairs"_a = p.pairs, "rechecks"_a = p.rechecks, "settled"_a = p.settled,
                     "refreshed"_a = p.refreshed, "refresh_seconds"_a = p.refresh_seconds,
                     "resolve_seconds"_a = p.resolve_seconds,
@@ -195,7 +213,7 @@ class PyPool {
   const bool cosine_;
   const int threads_;
   std::vector<std::unique_ptr<Held>> held_;
-  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<Primitives> pool_;
 };
 
 py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::array points,
@@ -216,10 +234,14 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   };
   double* squared_data = squared.mutable_data();
   int64_t* indices_data = indices.mutable_data();
+  const bool tree = takes_tree(filter, q.rows.d, kTreeSearches);
+  const Form form = form_named(filter, kernels, q.rows.d);
   {
     py::gil_scoped_release release;
-    nearest(q.rows, targets, same, k, kernels, form_named(filter, kernels, q.rows.d), threads, poll,
-            squared_data, indices_data);
+    if (tree)
+      tree_nearest(q.rows, targets, same, k, kernels, threads, poll, squared_data, indices_data);
+    else
+      nearest(q.rows, targets, same, k, kernels, form, threads, poll, squared_data, indices_data);
   }
   poll(q.rows.n);
   return py::make_tuple(squared, indices);

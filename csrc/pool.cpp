@@ -189,7 +189,7 @@ void Pool::keep_current(const MicroBlock& block) {
     if (block.active[j]) seen_[block.rows[j]] = int32_t(count());
 }
 
-Pool::Profile Pool::profile() const {
+Profile Pool::profile() const {
   Profile result = profile_;
   for (const auto& scan : scans_) {
     result.pairs += scan->pairs;

@@ -1,5 +1,5 @@
-// A pool of rows, what has been chosen from it, and how far every row is from that: the primitives
-// of entroselect/engine.py.
+// The primitives over filtered products: bounds are brought up to date a block of rows at a time,
+// and only where they may matter.
 #pragma once
 
 #include <cstdint>
@@ -10,59 +10,39 @@
 #include "buffer.h"
 #include "filter.h"
 #include "packed.h"
+#include "primitives.h"
 #include "scan.h"
 
 namespace entroselect {
 
-// A row by its bound. The one that comes first is the next pick: larger bound, then lower index.
-struct Key {
-  double bound;
-  int64_t row;
-
-  bool beats(const Key& other) const {
-    return bound > other.bound || (bound == other.bound && row < other.row);
-  }
-};
-
-struct Picks {
-  std::vector<int64_t> rows;
-  std::vector<double> squared;
-};
-
-class Pool {
+class Pool final : public Primitives {
  public:
   Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
        std::function<void()> poll);
 
-  int64_t n() const { return rows_.n; }
-  int64_t d() const { return rows_.d; }
-  int64_t count() const { return int64_t(chosen_.size()); }
-  int64_t available() const { return available_; }
+  int64_t n() const override { return rows_.n; }
+  int64_t d() const override { return rows_.d; }
+  int64_t count() const override { return int64_t(chosen_.size()); }
+  int64_t available() const override { return available_; }
 
-  void pick(const int64_t* rows, int64_t count);
-  void extend(const Rows& vectors);
-  void refresh(std::vector<int64_t> rows);
-  void refresh_all();
-  double widest() const;
+  void pick(const int64_t* rows, int64_t count) override;
+  void extend(const Rows& vectors) override;
+  void refresh(std::vector<int64_t> rows) override;
+  void refresh_all() override;
+  double widest() const override;
 
   // greedy.cpp
-  std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const;
+  std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
   std::pair<Picks, double> resolve(const std::vector<int64_t>& rows, Key rival, int64_t limit,
-                                   double floor);
+                                   double floor) override;
 
   // threshold.cpp
   std::pair<std::vector<int64_t>, int64_t> ahead(const int64_t* order, int64_t length,
-                                                 int64_t start, int64_t size, double floor) const;
-  Picks resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor);
+                                                 int64_t start, int64_t size,
+                                                 double floor) const override;
+  Picks resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) override;
 
-  struct Profile {
-    int64_t pairs = 0;      // pairs scored by the filter
-    int64_t rechecks = 0;   // pairs whose canonical distance the filter asked for
-    int64_t settled = 0;    // canonical distances between rows of a micro-block
-    int64_t refreshed = 0;  // rows brought up to date
-    double refresh_seconds = 0, resolve_seconds = 0, frontier_seconds = 0;
-  };
-  Profile profile() const;
+  Profile profile() const override;
 
  private:
   struct Chosen {
@@ -107,9 +87,6 @@ class Pool {
   MicroBlock micro_;
   mutable Profile profile_;
 };
-
-// The bound of a chosen row. Below every distance, duplicates of chosen rows included.
-constexpr double kChosen = -1;
 
 // Rows among which picks are settled at a time by exact distances.
 constexpr size_t kMicro = 64;

@@ -14,10 +14,11 @@ from entroselect.results import Neighbours
 
 
 def filter_form() -> str:
-    """How the filter codes rows: ENTROSELECT_FILTER, "int8" or "bf16", or by itself ("auto")."""
+    """What spares most distances: ENTROSELECT_FILTER, "tree" (at most 8 columns) or products of
+    rows coded as "int8" or "bf16"; "auto" if it is not set."""
     given = os.environ.get("ENTROSELECT_FILTER") or "auto"
-    if given not in ("auto", "int8", "bf16"):
-        raise ValueError(f"ENTROSELECT_FILTER: expected int8 or bf16, got {given!r}")
+    if given not in ("auto", "tree", "int8", "bf16"):
+        raise ValueError(f"ENTROSELECT_FILTER: expected tree, int8 or bf16, got {given!r}")
     return given
 
 

@@ -18,6 +18,8 @@ BACKENDS = [name for name, reason in _dispatch.why_not().items() if not reason]
 FORMS = [
     *((name, "") for name in BACKENDS),
     *((name, "bf16") for name in BACKENDS if name in ("cpu:avx512bf16", "cpu:avx512", "cpu:avx2")),
+    # Narrow rows are left to a tree unless the filter is asked for.
+    *((name, "int8") for name in BACKENDS if name in ("cpu:avx512bf16", "cpu:avx2")),
 ]
 
 
