@@ -9,6 +9,12 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Covers the handful of float64 roundings in this file.
 constexpr double kUp = 1 + 0x1p-48;
+
+// A float below t, not the nearest.
+float float_below(double t) {
+  t -= std::fabs(t) * 0x1p-22 + 0x1p-120;
+  return t == t ? float(std::max(t, -0x1p126)) : -std::numeric_limits<float>::infinity();
+}
 }  // namespace
 
 Certificate::Certificate(int64_t d, double roundings, double scale) : scale_(scale) {
@@ -39,9 +45,14 @@ double Certificate::error(const RowBounds& row, const ColumnBounds& column) cons
 float Certificate::threshold(const RowBounds& row, const ColumnBounds& column, double reach) const {
   const double r = reach + row.residual + column.residual;
   const double error_here = error(row, column) + (row.norm2 + r * r) * sums_;
-  double t = 0.5 * (row.norm2 - r * r) - error_here;
-  t -= std::fabs(t) * 0x1p-22 + 0x1p-120;  // the float below, not the nearest
-  return t == t ? float(std::max(t, -0x1p126)) : -std::numeric_limits<float>::infinity();
+  return float_below(0.5 * (row.norm2 - r * r) - error_here);
+}
+
+float Certificate::limit(const RowBounds& rows, const ColumnBounds& column, double reach) const {
+  const double r = reach + rows.residual + column.residual;
+  // The last term is for the rounding of h; that of s - h keeps the order.
+  return float_below(-0.5 * r * r - error(rows, column) - (rows.norm2 + r * r) * sums_ -
+                     rows.norm2 * 0x1p-24);
 }
 
 Certificate::Interval Certificate::interval(const RowBounds& row, const ColumnBounds& column,

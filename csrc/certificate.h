@@ -38,6 +38,10 @@ class Certificate {
   // Scores below the result belong to pairs farther apart than `reach`.
   float threshold(const RowBounds& row, const ColumnBounds& column, double reach) const;
 
+  // As threshold(), from the column's side: s - h below the result belongs to pairs farther apart
+  // than `reach`, where h is ||X~||^2 / 2 as a float and `rows` bounds every row concerned.
+  float limit(const RowBounds& rows, const ColumnBounds& column, double reach) const;
+
   // Interval of the scaled distance of a pair with this score.
   struct Interval {
     double lower, upper;

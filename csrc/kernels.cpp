@@ -412,9 +412,8 @@ typedef __m512 Vector;
 constexpr int kWidth = 16;
 constexpr int kTileRows = 12;
 inline Vector load_floats(const float* p) { return _mm512_loadu_ps(p); }
-inline uint32_t at_least(Vector v, float t) {
-  return _mm512_cmp_ps_mask(v, _mm512_set1_ps(t), _CMP_NLT_UQ);
-}
+inline Vector all(float value) { return _mm512_set1_ps(value); }
+inline uint32_t at_least(Vector v, Vector t) { return _mm512_cmp_ps_mask(v, t, _CMP_NLT_UQ); }
 inline void store(float* p, Vector v) { _mm512_storeu_ps(p, v); }
 inline Vector multiply_add(Vector a, float b, Vector c) {
   return _mm512_fmadd_ps(a, _mm512_set1_ps(b), c);
@@ -424,8 +423,9 @@ typedef __m256 Vector;
 constexpr int kWidth = 8;
 constexpr int kTileRows = 3;
 inline Vector load_floats(const float* p) { return _mm256_loadu_ps(p); }
-inline uint32_t at_least(Vector v, float t) {
-  return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_set1_ps(t), _CMP_NLT_UQ)));
+inline Vector all(float value) { return _mm256_set1_ps(value); }
+inline uint32_t at_least(Vector v, Vector t) {
+  return uint32_t(_mm256_movemask_ps(_mm256_cmp_ps(v, t, _CMP_NLT_UQ)));
 }
 inline void store(float* p, Vector v) { _mm256_storeu_ps(p, v); }
 inline Vector multiply_add(Vector a, float b, Vector c) {
@@ -436,8 +436,9 @@ typedef float32x4_t Vector;
 constexpr int kWidth = 4;
 constexpr int kTileRows = 3;
 inline Vector load_floats(const float* p) { return vld1q_f32(p); }
-inline uint32_t at_least(Vector v, float t) {
-  const uint32x4_t below = vcltq_f32(v, vdupq_n_f32(t));
+inline Vector all(float value) { return vdupq_n_f32(value); }
+inline uint32_t at_least(Vector v, Vector t) {
+  const uint32x4_t below = vcltq_f32(v, t);
   const uint32x4_t bit = {1, 2, 4, 8};
   return vaddvq_u32(vbicq_u32(bit, below));
 }
@@ -448,9 +449,10 @@ typedef float Vector __attribute__((vector_size(16)));
 constexpr int kWidth = 4;
 constexpr int kTileRows = 1;
 inline Vector load_floats(const float* p) { return load_as<Vector>(p); }
-inline uint32_t at_least(Vector v, float t) {
+inline Vector all(float value) { return Vector{} + value; }
+inline uint32_t at_least(Vector v, Vector t) {
   uint32_t bits = 0;
-  for (int l = 0; l < kWidth; ++l) bits |= uint32_t(!(v[l] < t)) << l;
+  for (int l = 0; l < kWidth; ++l) bits |= uint32_t(!(v[l] < t[l])) << l;
   return bits;
 }
 inline void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
@@ -592,7 +594,11 @@ inline uint64_t score_tile(const Tile& tile, int first, int64_t steps) {
     Vector score[kVectors];
     for (int v = 0; v < kVectors; ++v) {
       score[v] = Arithmetic::score(tile, first + r, v, sum[r][v]);
-      bits |= at_least(score[v], tile.threshold[first + r]) << (v * kWidth);
+      bits |= at_least(score[v], all(tile.threshold[first + r])) << (v * kWidth);
+      if (tile.column_limit)
+        bits |= at_least(score[v] - all(tile.row_half[first + r]),
+                         load_floats(tile.column_limit + v * kWidth))
+                << (v * kWidth);
     }
     tile.mask[first + r] = bits;
     if (bits) {

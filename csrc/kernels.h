@@ -28,8 +28,9 @@ struct Coded {
 };
 
 // A group of rows against one panel. For r < rows and c < kPanel the score is
-// s = start[c] + X~_r . Y~_c; bit c of mask[r] is set when s >= threshold[r] (or s is NaN), and
-// scores[r * kPanel + c] is written where mask[r] is not 0.
+// s = start[c] + X~_r . Y~_c; bit c of mask[r] is set when s >= threshold[r] (or s is NaN) or,
+// where columns have limits, when s - row_half[r] >= column_limit[c]; scores[r * kPanel + c] is
+// written where mask[r] is not 0.
 struct Tile {
   int rows;
   const void* const* x;   // codes of the rows
@@ -42,6 +43,8 @@ struct Tile {
   const float* threshold;
   uint32_t* mask;
   float* scores;
+  const float* row_half = nullptr;
+  const float* column_limit = nullptr;  // of kPanel columns, or none
 };
 
 struct Kernels {

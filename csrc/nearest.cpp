@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "all_pairs.h"
 #include "packed.h"
 #include "scan.h"
 #include "threads.h"
@@ -91,6 +92,8 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
                      indices);
     done = 0;
   }
+  if (same && k == 1 && points.n <= std::numeric_limits<int32_t>::max())
+    return all_pairs(points, filter, packed, kernels, threads, poll, squared, indices);
   parallel_for(threads, items, search, report);
 }
 
@@ -99,32 +102,17 @@ void filter_intervals(const Rows& queries, const Rows& points, const Kernels& ke
   const Filter filter(points, kernels, form);
   const Packed packed = pack_all(points, filter, kernels, 1, nullptr);
   Coder coder(filter, kernels);
-  const bool widen = form == Form::halves && kernels.widens;
+  Group group(filter, kernels);
   Buffer<uint32_t> code(filter.words);
-  Buffer<float> wide_row(2 * filter.words), wide_panel(2 * filter.words * kPanel);
-  const float everything = -std::numeric_limits<float>::infinity();
   for (int64_t q = 0; q < queries.n; ++q) {
-    const Coded coded = coder.row(queries, q, code.get());
-    const RowBounds row = {coded.norm2, std::sqrt(coded.norm2), coded.residual};
-    const void* x = code.get();
-    if (widen) {
-      kernels.widen_row(code.get(), filter.words, wide_row.get());
-      x = wide_row.get();
-    }
+    group.set_row(0, code.get(), coder.row(queries, q, code.get()));
+    group.threshold[0] = -std::numeric_limits<float>::infinity();
     for (int64_t p = 0; p < packed.panels(); ++p) {
       const Packed::Panel& panel = packed.panel(p);
-      const void* words = panel.words.get();
-      if (widen) {
-        kernels.widen_panel(panel.words.get(), filter.words, wide_panel.get());
-        words = wide_panel.get();
-      }
-      uint32_t mask;
-      float scores[kPanel];
-      const Tile tile = {1,           &x,           &coded.step, &coded.sum, panel.step, words,
-                         panel.start, filter.words, &everything, &mask,      scores};
-      (form == Form::bytes ? kernels.score_bytes : kernels.score_halves)(tile);
+      group.score(1, panel);
       for (int64_t c = 0; c < std::min<int64_t>(kPanel, points.n - p * kPanel); ++c) {
-        const auto interval = filter.certificate.interval(row, panel.bounds[c], scores[c]);
+        const auto interval =
+            filter.certificate.interval(group.bounds[0], panel.bounds[c], group.scores[c]);
         lower[q * points.n + p * kPanel + c] = interval.lower / filter.scale;
         upper[q * points.n + p * kPanel + c] = interval.upper / filter.scale;
       }

@@ -1,7 +1,6 @@
 #include "scan.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 namespace entroselect {
@@ -26,18 +25,8 @@ Scan::Scan(const Filter& filter, const Kernels& kernels, int64_t k, int rows)
       k_(k),
       rows_(size_t(rows)),
       best_(size_t(rows * k)),
-      x_(kGroup),
-      row_step_(kGroup),
-      row_sum_(kGroup),
-      canonical_(padded(filter.d)),
-      threshold_(kGroup),
-      mask_(kGroup),
-      scores_(kGroup * kPanel) {
-  if (filter.form == Form::halves && kernels.widens) {
-    wide_rows_ = Buffer<float>(kGroup * 2 * filter.words);
-    wide_panel_ = Buffer<float>(kPanel * 2 * filter.words);
-  }
-}
+      group_(filter, kernels),
+      canonical_(padded(filter.d)) {}
 
 void Scan::set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, const Coded& coded,
                    const Nearest* best, int64_t self) {
@@ -45,38 +34,20 @@ void Scan::set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, con
   row.rows = &rows;
   row.index = i;
   row.self = self;
-  row.bounds = {coded.norm2, std::sqrt(coded.norm2), coded.residual};
   row.suspects.clear();
   row.uppers.clear();
   std::copy(best, best + k_, best_.begin() + g * k_);
   row.reach = filter_.certificate.reach(best[k_ - 1].squared);
-  x_[size_t(g)] = code;
-  row_step_[size_t(g)] = coded.step;
-  row_sum_[size_t(g)] = coded.sum;
-  if (wide_rows_.get()) {
-    float* wide = wide_rows_.get() + g * 2 * filter_.words;
-    kernels_.widen_row(code, filter_.words, wide);
-    x_[size_t(g)] = wide;
-  }
+  group_.set_row(g, code, coded);
 }
 
 void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
                const ExactDistance& exact) {
-  Tile tile;
-  tile.rows = count;
-  tile.x = x_.data();
-  tile.row_step = row_step_.data();
-  tile.row_sum = row_sum_.data();
-  tile.words = filter_.words;
-  tile.threshold = threshold_.data();
-  tile.mask = mask_.data();
-  tile.scores = scores_.get();
-  const auto score = filter_.form == Form::bytes ? kernels_.score_bytes : kernels_.score_halves;
   const int64_t end = (last + kPanel - 1) / kPanel;
   ColumnBounds most;
   const auto set_threshold = [&](int g) {
-    threshold_[size_t(g)] =
-        filter_.certificate.threshold(rows_[size_t(g)].bounds, most, rows_[size_t(g)].reach);
+    group_.threshold[g] =
+        filter_.certificate.threshold(group_.bounds[g], most, rows_[size_t(g)].reach);
   };
   int64_t shared = 0;  // panels up to here share `most`
   for (int64_t p = first / kPanel; p < end; ++p) {
@@ -90,19 +61,12 @@ void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
     uint32_t valid = ~uint32_t(0);
     if (base < first) valid &= ~uint32_t(0) << (first - base);
     if (last - base < kPanel) valid &= ~(~uint32_t(0) << (last - base));
-    tile.panel = panel.words.get();
-    tile.column_step = panel.step;
-    tile.start = panel.start;
-    if (wide_panel_.get()) {
-      kernels_.widen_panel(panel.words.get(), filter_.words, wide_panel_.get());
-      tile.panel = wide_panel_.get();
-    }
     pairs += int64_t(__builtin_popcount(valid)) * count;
-    for (uint64_t any = score(tile); any; any &= any - 1) {
+    for (uint64_t any = group_.score(count, panel); any; any &= any - 1) {
       const int g = __builtin_ctzll(any);
-      const uint32_t mask = mask_[size_t(g)] & valid;
+      const uint32_t mask = group_.mask[g] & valid;
       if (!mask) continue;
-      collect(rows_[size_t(g)], mask, scores_.get() + g * kPanel, panel.bounds, base);
+      collect(g, mask, panel.bounds, base);
       if (int64_t(rows_[size_t(g)].suspects.size()) > std::max(kManySuspects, 4 * k_))
         settle(g, exact);
       set_threshold(g);
@@ -112,13 +76,15 @@ void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
 }
 
 // Notes the pairs that passed, and lets the best of them tighten what may pass from now on.
-void Scan::collect(Row& row, uint32_t mask, const float* scores, const ColumnBounds* columns,
-                   int64_t base) {
+void Scan::collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t base) {
+  Row& row = rows_[size_t(g)];
+  const float* scores = group_.scores + g * kPanel;
   double kth = kInfinity;
   for (; mask; mask &= mask - 1) {
     const int column = __builtin_ctz(mask);
     if (base + column == row.self) continue;
-    const auto interval = filter_.certificate.interval(row.bounds, columns[column], scores[column]);
+    const auto interval =
+        filter_.certificate.interval(group_.bounds[g], columns[column], scores[column]);
     if (interval.lower > row.reach) continue;
     row.suspects.push_back({interval.lower, base + column});
     if (int64_t(row.uppers.size()) == k_) {

@@ -7,8 +7,7 @@
 #include <functional>
 #include <vector>
 
-#include "filter.h"
-#include "packed.h"
+#include "group.h"
 
 namespace entroselect {
 
@@ -56,14 +55,12 @@ class Scan {
     const Rows* rows;
     int64_t index;
     int64_t self;
-    RowBounds bounds;
     double reach;
     std::vector<Suspect> suspects;
     std::vector<double> uppers;  // max-heap of the k smallest upper bounds seen in this run
   };
 
-  void collect(Row& row, uint32_t mask, const float* scores, const ColumnBounds* columns,
-               int64_t base);
+  void collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t base);
   void settle(int g, const ExactDistance& exact);
   void insert(Nearest* best, const Nearest& found) const;
   void merge(Nearest* best);
@@ -74,14 +71,8 @@ class Scan {
   std::vector<Row> rows_;
   std::vector<Nearest> best_;
   std::vector<Nearest> found_;
-  std::vector<const void*> x_;
-  std::vector<float> row_step_;
-  std::vector<int32_t> row_sum_;
-  Buffer<float> wide_rows_, wide_panel_;
+  Group group_;
   Buffer<double> canonical_;
-  std::vector<float> threshold_;
-  std::vector<uint32_t> mask_;
-  Buffer<float> scores_;
 };
 
 }  // namespace entroselect
