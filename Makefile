@@ -26,11 +26,11 @@ format: .venv/lint  ## rewrites what lint would complain about
 	.venv/bin/ruff format .
 	.venv/bin/clang-format -i csrc/*.cpp csrc/*.h tests/*.cpp
 
-bench: .venv/test  ## all benchmarks (about 20 minutes on a quiet machine), then the README's table
+bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then the tables
 	.venv/bin/python -m pytest benchmarks
 	$(MAKE) bench-table
 
-bench-table: .venv/test  ## README's table and picture from benchmarks/results/*.csv
+bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 	.venv/bin/python -m benchmarks.table
 	.venv/bin/python -m benchmarks.table --plot
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import products
+from benchmarks import memory, products
 from benchmarks.bench_nearest import neighbour_peers
 from benchmarks.harness import Case, Contest, our_backends, ours, peer, verifying_backend
 from benchmarks.pools import POOLS
@@ -20,6 +20,8 @@ CASES = [
     Case("normal", 20_000, 64),
     Case("offset 1000", 20_000, 64),
     Case("normal", 20_000, 384),
+    Case("normal", 100_000, 3),
+    Case("normal", 50_000, 384, share_s=12.0),
 ]
 
 
@@ -54,7 +56,7 @@ def bench_entropy(case: Case, benchmark: Any, save: Any) -> None:
 
     field: list[Any] = [
         ours("entroselect", backend, partial(kl_entropy, x, backend=backend), agreement=agreement)
-        for backend in our_backends(other_instruction_sets=False)
+        for backend in our_backends(())
     ]
     if case.d >= 16:
         field += [
@@ -62,4 +64,7 @@ def bench_entropy(case: Case, benchmark: Any, save: Any) -> None:
             peer("product (torch)", "torch", products.with_torch, x, x, kind="product"),
         ]
     field += neighbour_peers(x, partial(estimate, case.d), agreement=agreement)
-    save("entropy", Contest(case, field, partial(verify, x)).run(benchmark))
+    rows = Contest(case, field, partial(verify, x)).run(benchmark)
+    if case.n == 50_000:
+        rows[0]["peak_extra_mib"] = memory.peak_extra_mib("entropy", case)
+    save("entropy", rows)

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import memory, peers, products
 from benchmarks.harness import (
     QUICK,
+    WIDE,
     Case,
     Contest,
     Contestant,
@@ -40,7 +41,7 @@ LARGE_CASES = [
 ]
 SWEEP_N = [Case("normal", n, 64, n // 10, 1.0) for n in (5_000, 10_000, 20_000, 40_000, 80_000)]
 SWEEP_K = [Case("normal", 20_000, 64, k, 1.0) for k in (200, 500, 1_000, 4_000, 8_000)]
-MEMORY_CASES = {(20_000, 384), (100_000, 384), (100_000, 768)}
+MEMORY_CASES = {(20_000, 384), (100_000, 3), (100_000, 64), (100_000, 384), (100_000, 768)}
 
 Adapter = Callable[[Any, int], Callable[[], Any]]
 
@@ -66,7 +67,7 @@ def agreement(x: Any, expected: Any, picks: Any) -> str:
 
 
 def contestants(
-    case: Case, x: Any, *, everybody: bool, instruction_sets: bool
+    case: Case, x: Any, *, everybody: bool, backends: tuple[str, ...]
 ) -> list[Contestant | Skipped]:
     """Ours first, then the products, then the peers that apply."""
     k = case.k
@@ -86,7 +87,7 @@ def contestants(
         probe = {"probe_arguments": (x, few), "probe_share": few / k} if k >= 500 else {}
         return peer(name, package, adapter, x, k, agreement=agrees, **probe, **more)
 
-    field = [select(backend) for backend in our_backends(instruction_sets)]
+    field = [select(backend) for backend in our_backends(backends)]
     if case.d >= 16 and case.pool != "fingerprints":
         y = x[expected]
         for name, package, product in (
@@ -106,7 +107,8 @@ def contestants(
         field.append(other("fpsample vanilla", "fpsample", peers.fpsample_vanilla, threads=1))
     if case.d <= 8:
         field += [
-            other("fpsample bucket", "fpsample", peers.fpsample_bucket, threads=1),
+            other("fpsample bucket, h=7", "fpsample", partial(peers.fpsample_bucket, 7), threads=1),
+            other("fpsample bucket, h=9", "fpsample", partial(peers.fpsample_bucket, 9), threads=1),
             other("fpsample npdu", "fpsample", peers.fpsample_npdu, kind="heuristic", threads=1),
         ]
     if case.n <= 2_000:
@@ -114,7 +116,7 @@ def contestants(
     return field
 
 
-def compare(case: Case, benchmark: Any, **which: bool) -> list[dict[str, Any]]:
+def compare(case: Case, benchmark: Any, **which: Any) -> list[dict[str, Any]]:
     """Runs one case; raises FileNotFoundError if its data is not here."""
     case = case.here()
     x = POOLS[case.pool](case.n, case.d)
@@ -125,7 +127,7 @@ def compare(case: Case, benchmark: Any, **which: bool) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("case", PEER_CASES, ids=lambda case: case.label)
 def bench_against_peers(case: Case, benchmark: Any, save: Any) -> None:
     """Every peer that applies."""
-    rows = compare(case, benchmark, everybody=True, instruction_sets=True)
+    rows = compare(case, benchmark, everybody=True, backends=(*WIDE, "cpu:portable"))
     _add_memory(case, rows)
     save("greedy", rows)
 
@@ -134,7 +136,7 @@ def bench_against_peers(case: Case, benchmark: Any, save: Any) -> None:
 def bench_large(case: Case, benchmark: Any, save: Any) -> None:
     """Ours, the products, and fpsample in three dimensions."""
     try:
-        rows = compare(case, benchmark, everybody=False, instruction_sets=case.d == 384)
+        rows = compare(case, benchmark, everybody=False, backends=WIDE)
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
     _add_memory(case, rows)
@@ -145,7 +147,7 @@ def bench_fingerprints(benchmark: Any, save: Any) -> None:
     """Bits: ours by Euclidean distance, RDKit by Tanimoto, so the picks are not the same."""
     case = Case("fingerprints", 20_000, 1024, 2_000).here()
     x = POOLS[case.pool](case.n, case.d)
-    field = contestants(case, x, everybody=False, instruction_sets=False)
+    field = contestants(case, x, everybody=False, backends=())
     field.append(
         peer(
             "RDKit LazyBitVectorPick",
@@ -166,7 +168,7 @@ def bench_sweep(case: Case, benchmark: Any, save: Any) -> None:
     """Time against n and against k, for the picture."""
     case = case.here()
     x = POOLS[case.pool](case.n, case.d)
-    field = contestants(case, x, everybody=True, instruction_sets=False)
+    field = contestants(case, x, everybody=True, backends=())
     slow = ("NumPy textbook loop", "torch textbook loop", "scikit-matter FPS", "fpsample vanilla")
     kept = [contestant for contestant in field if contestant.name not in slow]
     save("greedy_sweep", Contest(case, kept, partial(verify, x, case.k)).run(benchmark))
@@ -174,4 +176,4 @@ def bench_sweep(case: Case, benchmark: Any, save: Any) -> None:
 
 def _add_memory(case: Case, rows: list[dict[str, Any]]) -> None:
     if case.pool != "mnist" and (case.n, case.d) in MEMORY_CASES and not QUICK:
-        rows[0]["peak_extra_mib"] = memory.peak_extra_mib(case.pool, case.n, case.d, case.k)
+        rows[0]["peak_extra_mib"] = memory.peak_extra_mib("greedy", case)

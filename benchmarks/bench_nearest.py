@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import peers, products
 from benchmarks.harness import (
+    WIDE,
     Case,
     Contest,
     Contestant,
@@ -91,7 +92,7 @@ def bench_nearest(case: Case, benchmark: Any, save: Any) -> None:
             partial(nearest_distances, x, backend=backend),
             agreement=lambda answer: agrees((answer.distances[:, 0], answer.indices[:, 0])),
         )
-        for backend in our_backends(case.n <= 20_000)
+        for backend in our_backends((*WIDE, "cpu:portable") if case.n <= 20_000 else ())
     ]
     if case.d >= 16:
         field += [

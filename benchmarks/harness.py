@@ -252,12 +252,14 @@ def limit_threads() -> None:
     torch.set_num_threads(THREADS)
 
 
-def our_backends(other_instruction_sets: bool = True) -> list[str]:
-    """The automatic choice, then the forced instruction sets worth a row of their own."""
+WIDE = ("cpu:avx2", "cpu:neon")  # what most machines without AVX-512 run
+
+
+def our_backends(others: tuple[str, ...] = (*WIDE, "cpu:portable")) -> list[str]:
+    """The automatic choice, then those of the forced instruction sets that run here."""
     chosen = _dispatch.name_of("auto")
-    names = ("cpu:avx2", "cpu:neon", "cpu:portable") if other_instruction_sets else ()
     reasons = _dispatch.why_not()
-    return ["auto", *(name for name in names if name != chosen and reasons.get(name) == "")]
+    return ["auto", *(name for name in others if name != chosen and reasons.get(name) == "")]
 
 
 def verifying_backend() -> str | None:

@@ -1,4 +1,4 @@
-"""Peak memory of one selection beyond the pool itself: python -m benchmarks.memory POOL N D K
+"""Peak memory of one call beyond the pool itself: python -m benchmarks.memory OPERATION POOL N D K
 
 Runs in a process of its own, because the peak of a process cannot be lowered by freeing. Prints
 MiB, or nothing where the system does not tell (Linux does).
@@ -10,15 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.harness import Case
 from benchmarks.record import ROOT
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")  # "5" sets the peak to what is resident now
 
 
-def peak_extra_mib(pool: str, n: int, d: int, k: int) -> str:
-    """What `greedy_select` on that pool adds to the resident memory at its peak; "" if unknown."""
-    command = [sys.executable, "-m", "benchmarks.memory", pool, str(n), str(d), str(k)]
+def peak_extra_mib(operation: str, case: Case) -> str:
+    """What "greedy" or "entropy" adds to the resident memory at its peak; "" if unknown."""
+    command = [sys.executable, "-m", "benchmarks.memory", operation, case.pool]
+    command += [str(size) for size in (case.n, case.d, case.k)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -30,23 +32,24 @@ def _resident(field: str) -> int:
     raise KeyError(field)
 
 
-def main(pool: str, n: int, d: int, k: int) -> None:
+def main(operation: str, pool: str, n: int, d: int, k: int) -> None:
     """Measures in this process."""
     from benchmarks.pools import POOLS
-    from entroselect import greedy_select
+    from entroselect import greedy_select, kl_entropy
 
     if not STATUS.exists():
         return
     rows = POOLS[pool](n, d)
-    greedy_select(rows[:100], 10)  # threads and libraries are not the pool's
+    call = {"greedy": lambda x: greedy_select(x, min(k, len(x))), "entropy": kl_entropy}[operation]
+    call(rows[:100])  # threads and libraries are not the pool's
     try:
         RESET.write_text("5")
     except OSError:
         return
     before = _resident("VmRSS")
-    greedy_select(rows, k)
+    call(rows)
     print(f"{(_resident('VmHWM') - before) / 1024:.0f}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

@@ -84,12 +84,12 @@ def fpsample_vanilla(x: Array, k: int) -> Picks:
     return lambda: fpsample.fps_sampling(x, k, start_idx=0)
 
 
-def fpsample_bucket(x: Array, k: int) -> Picks:
-    """fpsample's KD-tree buckets (QuickFPS), height 7 as its documentation advises for this
-    size; does not start where it is asked to."""
+def fpsample_bucket(height: int, x: Array, k: int) -> Picks:
+    """fpsample's KD-tree buckets (QuickFPS), its fastest exact variant; its documentation advises
+    a height of 7 for medium and of 9 for large pools. Does not start where it is asked to."""
     import fpsample
 
-    height = min(7, len(x).bit_length() - 1)
+    height = min(height, len(x).bit_length() - 1)
     return lambda: fpsample.bucket_fps_kdline_sampling(x, k, height, start_idx=0)
 
 

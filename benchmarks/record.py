@@ -36,6 +36,8 @@ MEASURED = (
     "peak_extra_mib",
     "note",
     "instruction_set",
+    "before_p50_s",
+    "before_matmul_ratio",
 )
 PROVENANCE = (
     "commit",
@@ -75,10 +77,20 @@ def read(path: Path) -> list[Row]:
 
 
 def write(path: Path, rows: list[Row]) -> None:
-    """Replaces the rows of the cases in `rows`, keeps the others and their order; atomic."""
+    """Replaces the rows of the cases in `rows`, keeps the others and their order; atomic.
+
+    A row of the same code on the same machine that is replaced leaves its figures behind in the
+    columns before_*: the spread between two runs.
+    """
     cases: dict[str, list[Row]] = {}
+    older: dict[tuple[str, ...], Row] = {}
     for row in read(path):
         cases.setdefault(row["case"], []).append(row)
+        older[_identity(row)] = row
+    for row in rows:
+        before = older.get(_identity(row), {})
+        row["before_p50_s"] = before.get("p50_s", "")
+        row["before_matmul_ratio"] = before.get("matmul_ratio", "")
     for name in {row["case"] for row in rows}:
         cases[name] = []
     for row in rows:
@@ -91,6 +103,12 @@ def write(path: Path, rows: list[Row]) -> None:
         for case in cases.values():
             writer.writerows(case)
     temporary.replace(path)
+
+
+def _identity(row: Row) -> tuple[str, ...]:
+    return tuple(
+        str(row.get(name, "")) for name in ("case", "contestant", "commit", "dirty", "cpu")
+    )
 
 
 def _git(*arguments: str) -> str:

@@ -1,7 +1,7 @@
-"""README's benchmark tables and the picture, from the committed results.
+"""The tables of README.md and docs/benchmarks.md and the picture, from the committed results.
 
-python -m benchmarks.table            rewrites README.md between its two markers
-python -m benchmarks.table --check    exits 1 if README.md is out of date
+python -m benchmarks.table            rewrites both pages between their markers
+python -m benchmarks.table --check    exits 1 if one of them is out of date
 python -m benchmarks.table --plot     draws docs/images/selection_time.png
 """
 
@@ -17,7 +17,36 @@ BEGIN = "<!-- benchmarks:begin -->"
 END = "<!-- benchmarks:end -->"
 README = ROOT / "README.md"
 PICTURE = ROOT / "docs" / "images" / "selection_time.png"
+PAGE = ROOT / "docs" / "benchmarks.md"
 OURS = "entroselect"
+
+# Results files and the function each measures.
+FILES = {
+    "greedy": "greedy_select",
+    "threshold": "threshold_select",
+    "nearest": "nearest_distances",
+    "entropy": "kl_entropy",
+}
+HEADER = ["", "pool", "rows", "k", "entroselect", "matmul ratio"]
+HEADER += ["fastest peer", "entroselect is", "peer's answer against float64"]
+
+# What README.md shows of it.
+HEADLINE = {
+    ("greedy", "normal 20000 x 384, k=2000"),
+    ("greedy", "clustered 20000 x 384, k=2000"),
+    ("greedy", "normal 100000 x 3, k=10000"),
+    ("greedy", "normal 100000 x 64, k=10000"),
+    ("greedy", "normal 100000 x 384, k=10000"),
+    ("greedy", "spectrum 100000 x 768, k=10000"),
+    ("greedy", "mnist 60000 x 784, k=30000"),
+    ("greedy", "fingerprints 20000 x 1024, k=2000"),
+    ("threshold", "normal 20000 x 384, k=2000"),
+    ("nearest", "normal 100000 x 3, k=1"),
+    ("nearest", "normal 50000 x 384, k=1"),
+    ("entropy", "normal 100000 x 3, k=1"),
+    ("entropy", "offset 1000 20000 x 64, k=1"),
+    ("entropy", "normal 50000 x 384, k=1"),
+}
 
 
 def by_case(rows: list[Row]) -> dict[str, list[Row]]:
@@ -43,6 +72,8 @@ def our_row(rows: list[Row]) -> Row | None:
 
 def seconds(row: Row) -> str:
     """Median seconds for people."""
+    if not row["p50_s"]:
+        return ""
     value = float(row["p50_s"])
     if value < 0.1:
         return f"{_figure(1000 * value)} ms"
@@ -81,20 +112,6 @@ def table(header: list[str], lines: list[list[str]]) -> list[str]:
     )
 
 
-def selection_table(operation: str, rows: list[Row]) -> list[str]:
-    """One line per case: ours, the matmul ratio, the fastest exact peer."""
-    lines = []
-    for case in by_case(rows).values():
-        ours = our_row(case)
-        if ours is None:
-            continue
-        line = [operation, pool_name(ours), size(ours), f"{int(ours['k']):,}", seconds(ours)]
-        line.append(two_digits(ours["matmul_ratio"]))
-        line += [*peer_cells(case), picks(case)]
-        lines.append(line)
-    return lines
-
-
 def two_digits(ratio: str) -> str:
     """A ratio for people, a dash when there is none."""
     return f"{float(ratio):.2f}" if ratio else "-"
@@ -116,55 +133,133 @@ def picks(case: list[Row]) -> str:
     return peers[0]["agreement"] if peers else "-"
 
 
-def neighbour_lines(operation: str, rows: list[Row]) -> list[list[str]]:
-    """One line per case: ours, the matmul ratio, the fastest peer and its error."""
+def losses(function: str, case: list[Row]) -> list[str]:
+    """Every measured peer that is faster than ours: in words."""
+    return [
+        f"- {row['contestant']} is {_figure(1 / float(row['ratio_to_ours']))} times as fast as "
+        f"`{function}` on {pool_name(row)} {size(row)} (agrees: {row['agreement']})."
+        for row in measured(case, "exact") + measured(case, "heuristic")
+        if our_row(case) is not None and float(row["ratio_to_ours"]) < 0.95
+    ]
+
+
+def line(operation: str, case: list[Row]) -> list[str]:
+    """A case for people; [] without a row of ours."""
+    ours = our_row(case)
+    if ours is None:
+        return []
+    k = f"{int(ours['k']):,}" if int(ours["k"]) > 1 else ""
+    ratio = with_before(two_digits(ours["matmul_ratio"]), two_digits(before(ours, "matmul_ratio")))
+    time = with_before(seconds(ours), seconds({"p50_s": before(ours, "p50_s")}))
+    return [operation, pool_name(ours), size(ours), k, time, ratio, *peer_cells(case), picks(case)]
+
+
+def before(row: Row, column: str) -> str:
+    """What the run before found, "" if there was none."""
+    return str(row.get(f"before_{column}") or "")
+
+
+def with_before(now: str, then: str) -> str:
+    """A figure with that of the run before in brackets."""
+    return f"{now} ({then})" if then not in ("", "-") else now
+
+
+def operations(results: Path) -> dict[str, dict[str, list[Row]]]:
+    """Cases of the operations that have peers, from their files."""
+    return {name: by_case(read(results / f"{name}.csv")) for name in FILES}
+
+
+def render(results: Path, headline: bool = False) -> str:
+    """What stands between the markers: of README.md the headline, of docs/benchmarks.md all."""
+    found = operations(results)
+    lines = [
+        line(operation, case)
+        for operation, cases in found.items()
+        for name, case in cases.items()
+        if not headline or (operation, name) in HEADLINE
+    ]
+    text = [*table(HEADER, [cells for cells in lines if cells]), ""]
+    slower = [
+        words
+        for operation, cases in found.items()
+        for case in cases.values()
+        for words in losses(FILES[operation], case)
+    ]
+    if slower:
+        text += ["Where entroselect loses:", "", *slower, ""]
+    every = [row for cases in found.values() for case in cases.values() for row in case]
+    if not headline:
+        text += [*scaling(read(results / "scaling.csv")), *instruction_sets(every), *memory(every)]
+    return "\n".join([*text, *footnote(every)])
+
+
+def scaling(rows: list[Row]) -> list[str]:
+    """Twice the rows, the picks, the threads."""
+    cases = by_case(rows)
     lines = []
-    for case in by_case(rows).values():
+    for case in cases.values():
         ours = our_row(case)
         if ours is None:
             continue
-        line = [operation, pool_name(ours), size(ours), seconds(ours)]
-        line.append(two_digits(ours["matmul_ratio"]))
-        lines.append([*line, *peer_cells(case), picks(case)])
-    return lines
+        one = next((row for row in case if row["contestant"] == f"{OURS}, 1 thread"), None)
+        cells = [pool_name(ours), size(ours), f"{int(ours['k']):,}", seconds(ours)]
+        for column in ("n", "k"):
+            half = next(
+                (r for r in map(our_row, cases.values()) if r and _half(r, ours, column)), None
+            )
+            factor = float(ours["p50_s"]) / float(half["p50_s"]) if half else 0
+            cells.append(f"x {factor:.2f}" if half else "")
+        cells.append(f"{float(one['ratio_to_ours']):.2f}x" if one else "")
+        lines.append(cells)
+    header = ["pool", "rows", "k", "entroselect", "of half the rows", "of half the picks"]
+    header.append(f"faster on {ours_threads(rows)} threads than on 1")
+    heading = (
+        "Time against the time of half the size (k = 1: nearest neighbours, where all pairs count)."
+    )
+    return [heading, "", *table(header, lines), ""] if lines else []
 
 
-def losses(operation: str, rows: list[Row]) -> list[str]:
-    """Every measured peer, on any case, that is faster than ours: in words."""
-    found = []
-    for case in by_case(rows).values():
-        ours = our_row(case)
-        for row in measured(case, "exact") + measured(case, "heuristic"):
-            if ours is not None and float(row["ratio_to_ours"]) < 0.95:
-                times = _figure(1 / float(row["ratio_to_ours"]))
-                found.append(
-                    f"- {row['contestant']} is {times} times as fast as `{operation}` on "
-                    f"{pool_name(row)} {size(row)} (agrees: {row['agreement']})."
-                )
-    return found
+def _half(row: Row, of: Row, column: str) -> bool:
+    same = all(row[other] == of[other] for other in {"n", "d", "k"} - {column})
+    return same and int(row["k"]) > 1 and 2 * int(row[column]) == int(of[column])
 
 
-def render(results: Path) -> str:
-    """The text between the markers."""
-    files = {path.stem: read(path) for path in sorted(results.glob("*.csv"))}
-    greedy, threshold = files.get("greedy", []), files.get("threshold", [])
-    nearest, entropy = files.get("nearest", []), files.get("entropy", [])
-    lines: list[str] = []
-    selections = selection_table("greedy", greedy) + selection_table("threshold", threshold)
-    if selections:
-        header = ["select", "pool", "rows", "k", "entroselect", "matmul ratio"]
-        header += ["fastest peer", "entroselect is", "peer's picks as in float64"]
-        lines += [*table(header, selections), ""]
-    searches = neighbour_lines("nearest", nearest) + neighbour_lines("entropy", entropy)
-    if searches:
-        header = ["measure", "pool", "rows", "entroselect", "matmul ratio"]
-        header += ["fastest peer", "entroselect is", "peer's answer"]
-        lines += [*table(header, searches), ""]
-    slower = losses("greedy_select", greedy) + losses("threshold_select", threshold)
-    slower += losses("nearest_distances", nearest) + losses("kl_entropy", entropy)
-    if slower:
-        lines += ["Where entroselect loses:", "", *slower, ""]
-    return "\n".join([*lines, *footnote(greedy + threshold + nearest + entropy)])
+def ours_threads(rows: list[Row]) -> str:
+    """How many threads ours had."""
+    return unique(row["threads"] for row in rows if row["contestant"] == OURS and row["p50_s"])
+
+
+def instruction_sets(rows: list[Row]) -> list[str]:
+    """Ours on instruction sets that were forced, where there was a product to compare with."""
+    lines = []
+    for row in rows:
+        if row["contestant"].startswith(f"{OURS} (") and row["matmul_ratio"]:
+            k = f"{int(row['k']):,}" if int(row["k"]) > 1 else ""
+            cells = [row["instruction_set"], pool_name(row), size(row), k, seconds(row)]
+            lines.append([*cells, two_digits(row["matmul_ratio"])])
+    header = ["backend", "pool", "rows", "k", "entroselect", "matmul ratio"]
+    return ["On other instruction sets:", "", *table(header, lines), ""] if lines else []
+
+
+def memory(rows: list[Row]) -> list[str]:
+    """Peaks beyond the pool, beside what a pool of float32 and 64 bytes a row would take."""
+    lines = []
+    for row in rows:
+        if row.get("peak_extra_mib"):
+            n, d = int(row["n"]), int(row["d"])
+            pool, allowed = 4 * n * d / 2**20, (1.1 * 4 * d + 64) * n / 2**20
+            cells = [pool_name(row), size(row), f"{int(row['k']):,}", f"{pool:.0f} MiB"]
+            lines.append([*cells, f"{row['peak_extra_mib']} MiB", f"{allowed:.0f} MiB"])
+    header = [
+        "pool",
+        "rows",
+        "k",
+        "pool's float32",
+        "peak beyond it",
+        "1.1 times it + 64 bytes a row",
+    ]
+    heading = "Memory of greedy selection (k = 1: of entropy):"
+    return [heading, "", *table(header, lines), ""] if lines else []
 
 
 def footnote(rows: list[Row]) -> list[str]:
@@ -173,22 +268,15 @@ def footnote(rows: list[Row]) -> list[str]:
     if not ours:
         return ["No results yet."]
     machines = unique(f"{row['cpu']} ({row['instruction_set']})" for row in ours)
-    threads = unique(row["threads"] for row in ours)
-    commits = unique(row["commit"] for row in ours)
-    memory = [
-        f"{pool_name(row)} {size(row)}, k = {int(row['k']):,}: {row['peak_extra_mib']} MiB"
-        for row in ours
-        if row["peak_extra_mib"]
+    again = (
+        ", in brackets those of another run" if any(before(row, "p50_s") for row in ours) else ""
+    )
+    return [
+        f"Median wall times{again}; {ours_threads(ours)} threads, {machines}; commit "
+        f"{unique(row['commit'] for row in ours)}. Everything compared ran in turns in one "
+        "process. Matmul ratio: over the fastest float32 product (rows x d) by (d x k) of NumPy "
+        "and torch on that machine, for neighbours and entropy the product of the set with itself."
     ]
-    lines = [
-        f"Median wall time, {threads} threads, {machines}; commit {commits}. Everything compared "
-        "ran in turns in one process. Matmul ratio: over the fastest float32 product "
-        "(rows x d) by (d x k) of NumPy and torch on that machine, for neighbours the product of "
-        "the set with itself. All contestants and their versions: `benchmarks/results/*.csv`."
-    ]
-    if memory:
-        lines += ["", f"Peak memory of greedy selection beyond the pool: {'; '.join(memory)}."]
-    return lines
 
 
 def unique(values: Any) -> str:
@@ -197,11 +285,11 @@ def unique(values: Any) -> str:
 
 
 def replaced(text: str, rendered: str) -> str:
-    """README's text with what stands between the markers replaced; ValueError without markers."""
+    """A page's text with what stands between the markers replaced; ValueError without markers."""
     before, found, rest = text.partition(BEGIN)
     _, closed, after = rest.partition(END)
     if not found or not closed:
-        raise ValueError(f"README.md: needs the markers {BEGIN} and {END}, in that order")
+        raise ValueError(f"the page needs the markers {BEGIN} and {END}, in that order")
     return f"{before}{BEGIN}\n\n{rendered}\n\n{END}{after}"
 
 
@@ -212,22 +300,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plot", action="store_true", help="draw the picture instead")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
     if options.plot:
         from benchmarks.plot import draw
 
         draw(read(options.results / "greedy_sweep.csv"), PICTURE)
         return 0
-    text = options.readme.read_text(encoding="utf-8")
-    wanted = replaced(text, render(options.results))
-    if options.check:
-        if wanted != text:
-            print(f"{options.readme}: out of date, run python -m benchmarks.table")
-        return int(wanted != text)
-    temporary = options.readme.with_suffix(".tmp")
-    temporary.write_text(wanted, encoding="utf-8")
-    temporary.replace(options.readme)
-    return 0
+    stale = 0
+    for path in (options.readme, options.page):
+        text = path.read_text(encoding="utf-8")
+        wanted = replaced(text, render(options.results, headline=path == options.readme))
+        if wanted == text:
+            continue
+        stale = 1
+        if options.check:
+            print(f"{path}: out of date, run python -m benchmarks.table")
+            continue
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(wanted, encoding="utf-8")
+        temporary.replace(path)
+    return stale if options.check else 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from typing import Any, Protocol
 
 import numpy as np
@@ -112,8 +113,8 @@ def threshold_decay(
     threshold: float | None,
     decay: float,
     report: Report | None,
-) -> tuple[Int64, Float64, Float64, float]:
-    """Threshold filter: (picks, distances, thresholds, radius)."""
+) -> tuple[Int64, Float64, Float64, float, int]:
+    """Threshold filter: (picks, distances, thresholds, radius, rounds)."""
     picks: list[Int64] = []
     squared: list[Float64] = []
     thresholds: list[Float64] = []
@@ -136,6 +137,7 @@ def threshold_decay(
     if not started:
         done = accept(order[:1], np.array([np.inf]))
     position = 0 if started else 1
+    rounds = 0
     widest = pool.widest()
     while done < k:
         # One pass. With nothing but copies of accepted rows left, they are taken in order.
@@ -146,6 +148,7 @@ def threshold_decay(
             rows, position = pool.ahead(order, position, size, floor)
             pool.refresh(rows)
             done += accept(*pool.resolve_in_order(rows, k - done, floor))
+            rounds += 1
         position = 0
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
@@ -158,6 +161,7 @@ def threshold_decay(
         np.sqrt(np.concatenate(squared)),
         np.concatenate(thresholds),
         radius,
+        rounds,
     )
 
 
@@ -169,6 +173,22 @@ def _settled_radius(pool: Pool, size: int) -> float:
         pool.refresh(rows)
         _, _, ahead = pool.resolve(rows, rival, rival_index, 0, 0.0)
     return math.sqrt(ahead) if pool.available else 0.0
+
+
+def profile(pool: Pool, picks: int, rounds: int, began: float, opened: float) -> dict[str, Any]:
+    """The pool's counters and clocks, and what follows from them; `began` and `opened` are times
+    of `time.perf_counter`."""
+    counted = pool.profile()
+    looked_at = counted["pairs"] + counted["settled"]
+    return {
+        "rounds": rounds,
+        "picks_per_round": picks / max(1, rounds),
+        "share_of_pairs": looked_at / (pool.n * max(1, pool.count)),
+        "rechecks_per_row": (counted["rechecks"] + counted["settled"]) / pool.n,
+        **counted,
+        "open_seconds": opened - began,
+        "total_seconds": time.perf_counter() - began,
+    }
 
 
 def smallest_square(distance: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def greedy_select(
         >>> greedy_select(line, 1, selected=[0, 3]).indices.tolist()
         [2]
     """
+    began = time.perf_counter()
     chosen = _dispatch.choose(backend)
     rows = _checks.usable_rows("features", features, metric)
     before, vectors = _checks.chosen_before(selected, rows, metric)
@@ -91,13 +93,14 @@ def greedy_select(
                 progress=report,
             )
         pool = open_with(chosen, rows, metric, before, vectors)
+        opened = time.perf_counter()
         first = 0
         if not has_before:  # otherwise unused
             first = _first_pick(chosen, rows, start, seed, metric)
         indices, distances, radius, rounds = engine.farthest_first(
             pool, k, min_distance, report, first
         )
-    profile = {**pool.profile(), "rounds": rounds}
+    profile = engine.profile(pool, len(indices), rounds, began, opened)
     return Selection(indices, distances, radius, chosen.name, profile=profile)
 
 

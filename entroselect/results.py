@@ -26,8 +26,8 @@ class Selection:
         backend: what computed it, for example "cpu:avx512bf16"; can be passed as ``backend=``.
         thresholds: float64 (k,), only from `threshold_select`: the threshold in force at each
             acceptance; ``thresholds[0]`` is the starting value.
-        profile: counters of the run (rounds, pairs evaluated, rechecks, seconds); not part of
-            the contract.
+        profile: where the time went (rounds, picks a round, share of the n k pairs looked at,
+            exact rechecks a row, seconds by phase); not part of the contract.
     """
 
     indices: Int64

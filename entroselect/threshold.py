@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def threshold_select(
         >>> picked.indices.tolist(), picked.thresholds.tolist()
         ([0, 3, 2], [4.0, 4.0, 1.0])
     """
+    began = time.perf_counter()
     chosen = _dispatch.choose(backend)
     rows = _checks.usable_rows("features", features, metric)
     before, vectors = _checks.chosen_before(selected, rows, metric)
@@ -93,12 +95,14 @@ def threshold_select(
             )
         traversal = _traversal(order, seed, rows.n)
         pool = open_with(chosen, rows, metric, before, vectors)
+        opened = time.perf_counter()
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
-        indices, distances, thresholds, radius = engine.threshold_decay(
+        indices, distances, thresholds, radius, rounds = engine.threshold_decay(
             pool, k, traversal, threshold, decay, report
         )
-    return Selection(indices, distances, radius, chosen.name, thresholds, pool.profile())
+    profile = engine.profile(pool, len(indices), rounds, began, opened)
+    return Selection(indices, distances, radius, chosen.name, thresholds, profile)
 
 
 def _traversal(order: Any, seed: int | None, n: int) -> Int64:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ SELECTION = [
     ("skmatter", peers.skmatter_fps),
     ("skmatter", peers.skmatter_voronoi),
     ("fpsample", peers.fpsample_vanilla),
-    ("fpsample", peers.fpsample_bucket),
+    ("fpsample", partial(peers.fpsample_bucket, 7)),
     ("rdkit", peers.rdkit_lazy),
 ]
 
@@ -230,7 +231,28 @@ def test_table_shows_the_fastest_peer_and_where_we_lose(results: Path) -> None:
     assert "| greedy | normal | 1,000 x 3 | 10 | 0.5 s | 0.25 | fast, 50 ms | 10x slower |" in text
     assert "- fast is 10 times as fast as `greedy_select` on normal 1,000 x 3" in text
     assert "slow, " not in text
-    assert "normal 1,000 x 3, k = 10: 3 MiB" in text
+    assert "| normal | 1,000 x 3 | 10 | 0 MiB | 3 MiB | 0 MiB |" in text
+    assert "(" not in text.split("10x slower")[0]
+
+
+def test_table_shows_the_run_before_and_the_doublings(results: Path) -> None:
+    case = "normal 1000 x 3, k=10"
+    again = [row(case, "entroselect", "ours", 0.6, ratio_to_ours=1, matmul_ratio="0.27")]
+    record.write(results / "greedy.csv", again)
+    assert "| 0.6 s (0.5 s) | 0.27 (0.25) |" in table.render(results)
+    other = {**again[0], "commit": "def"}
+    record.write(results / "greedy.csv", [other])
+    assert "(0.6 s)" not in table.render(results)
+    scaling = [
+        row("normal 1000 x 3, k=10", "entroselect", "ours", 0.5),
+        row("normal 2000 x 3, k=10", "entroselect", "ours", 0.9, n=2000),
+        row("normal 2000 x 3, k=20", "entroselect", "ours", 1.2, n=2000, k=20),
+        row("normal 2000 x 3, k=20", "entroselect, 1 thread", "ours", 2.0, ratio_to_ours=1.8),
+    ]
+    record.write(results / "scaling.csv", scaling)
+    text = table.render(results)
+    assert "| 2,000 x 3 | 10 | 0.9 s | x 1.80 |  |  |" in text
+    assert "| 2,000 x 3 | 20 | 1.2 s |  | x 1.33 | 1.80x |" in text
 
 
 def test_table_is_written_between_the_markers_and_checked(
@@ -238,7 +260,9 @@ def test_table_is_written_between_the_markers_and_checked(
 ) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
-    arguments = ["--results", str(results), "--readme", str(readme)]
+    page = tmp_path / "page.md"
+    page.write_text(f"{table.BEGIN}\nold\n{table.END}\n")
+    arguments = ["--results", str(results), "--readme", str(readme), "--page", str(page)]
     assert table.main([*arguments, "--check"]) == 1
     assert "out of date" in capsys.readouterr().out
     assert table.main(arguments) == 0
@@ -246,7 +270,8 @@ def test_table_is_written_between_the_markers_and_checked(
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "old" not in text
+    assert "old" not in text + page.read_text()
+    assert "| greedy | normal |" in page.read_text()
     with pytest.raises(ValueError, match="markers"):
         table.replaced("no markers", "table")
 
@@ -286,7 +311,7 @@ def test_quick_run_writes_every_file(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     names = {path.stem for path in tmp_path.iterdir()}
-    assert names == {"greedy", "greedy_sweep", "threshold", "nearest", "entropy"}
+    assert names == {"greedy", "greedy_sweep", "scaling", "threshold", "nearest", "entropy"}
     for path in tmp_path.iterdir():
         ours = [line for line in record.read(path) if line["contestant"] == "entroselect"]
         assert ours

@@ -70,6 +70,13 @@ def test_select_equals_greedy_select(folder):
     assert [float(line["distance"]) for line in lines] == expected.distances.tolist()
 
 
+def test_profile_prints_where_the_time_went(folder):
+    printed = ok("select", "pool.npy", "-k", 12, "-o", "out", "--profile").stdout
+    assert "picks a round" in printed
+    assert "all of the selection (s)" in printed
+    assert "picks a round" not in ok("select", "pool.npy", "-k", 12, "-o", "plain").stdout
+
+
 def test_report_json_tells_what_was_done(folder):
     ok("select", "pool.npy", "--fraction", 0.2, "-o", "out", "--backend", "cpu:portable")
     report = json.loads(Path("out/report.json").read_text())

@@ -198,6 +198,12 @@ def test_the_profile_counts_what_was_done() -> None:
     assert profile["rechecks"] > 0
     assert profile["threads"] >= 1
     assert 0 < profile["rounds"] < 300
+    assert profile["picks_per_round"] == pytest.approx(300 / profile["rounds"])
+    looked_at = profile["pairs"] + profile["settled"]
+    assert profile["share_of_pairs"] == pytest.approx(looked_at / (len(POOL) * 300))
+    phases = [value for name, value in profile.items() if name.endswith("_seconds")]
+    assert all(0 <= value <= profile["total_seconds"] for value in phases)
+    assert threshold_select(POOL, 300).profile["rounds"] > 0
 
 
 def test_tiny_pools_on_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,9 @@ def select(
         bool, typer.Option(help="Measure entropy and nearest distances, which compares all pairs.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Print where the time of the selection went.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace OUT once the new is done.")
     ] = False,
@@ -169,6 +172,8 @@ def select(
     with new_folder(out, force) as folder:
         summary = run(options, folder)
     _print(summary)
+    if profile and summary["profile"]:
+        Console(highlight=False).print(profile_table(summary["profile"]))
     say(f"written: {out}")
 
 
@@ -357,6 +362,29 @@ def spread_table(spreads: dict[str, dict[str, Any]]) -> Table:
         column.justify = "right"
     for name, label in MEASURES.items():
         table.add_row(label, *(number(part[name]) for part in spreads.values()))
+    return table
+
+
+PROFILE = {
+    "rounds": "rounds",
+    "picks_per_round": "picks a round",
+    "share_of_pairs": "share of the n k pairs looked at",
+    "rechecks_per_row": "exact distances a row",
+    "open_seconds": "reading and checking the pool (s)",
+    "frontier_seconds": "finding the frontier (s)",
+    "refresh_seconds": "bringing it up to date (s)",
+    "resolve_seconds": "settling picks (s)",
+    "total_seconds": "all of the selection (s)",
+}
+
+
+def profile_table(profile: dict[str, Any]) -> Table:
+    """Where the time of a selection went."""
+    table = Table("where the time went", "")
+    table.columns[1].justify = "right"
+    for name, label in PROFILE.items():
+        value = profile[name]
+        table.add_row(label, f"{value:,}" if isinstance(value, int) else f"{value:.3g}")
     return table
 
 
