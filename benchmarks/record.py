@@ -14,8 +14,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 
-# What a run changes itself does not make the measured code any other.
-NOT_CODE = (":!benchmarks/results", ":!README.md", ":!docs")
+# Changes of these do not make the measured code any other.
+NOT_CODE = (":!benchmarks/results", ":!README.md", ":!CHANGELOG.md", ":!docs", ":!tests")
 
 MEASURED = (
     "case",
@@ -57,7 +57,7 @@ Row = dict[str, Any]
 def provenance() -> Row:
     """The columns that say which code was measured, where and when."""
     return {
-        "commit": _git("rev-parse", "--short=12", "HEAD") or "none",
+        "commit": _git("log", "-1", "--abbrev=12", "--format=%h", "--", ".", *NOT_CODE) or "none",
         "dirty": "yes" if _git("status", "--porcelain", "--", ".", *NOT_CODE) else "no",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
         "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
