@@ -97,6 +97,21 @@ def test_the_fast_path_is_the_one_taken() -> None:
     assert profile["rechecks"] + profile["settled"] < 0.03 * 8000 * 800
 
 
+def test_clusters_too_tight_for_bytes_are_coded_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bytes alone would leave two and a half times as many pairs to exact distances."""
+    rng = np.random.default_rng(0)
+    pool = rng.standard_normal((3, 64))[rng.integers(0, 3, 3000)]
+    pool = (pool + 0.02 * rng.standard_normal((3000, 64))).astype(np.float32)
+    found = greedy_select(pool, 300)
+    monkeypatch.setenv("ENTROSELECT_FILTER", "bf16")
+    finer = greedy_select(pool, 300)
+    same_selection(found, reference.greedy_select(pool, 300))
+    before_the_change = 10 * len(pool)
+    assert found.profile["rechecks"] < 1.1 * finer.profile["rechecks"] + before_the_change
+
+
 def test_every_prefix_is_the_selection_for_that_k() -> None:
     pool = POOLS["digits"]()
     whole = greedy_select(pool, 300)

@@ -75,6 +75,24 @@ def test_more_suspects_than_are_kept_at_a_time() -> None:
     np.testing.assert_array_equal(found.indices, np.tile(np.arange(7), (4, 1)))
 
 
+def test_rows_far_less_exact_than_most(backend: str) -> None:
+    """Among normal rows, a far one whose nearest is another far one, of far longer code steps.
+
+    The nearest of row 900 is row 10, while that of row 10 is row 11: only row 900's end of the
+    pair can find it, and row 10's large residual must not be judged by that of its neighbours.
+    """
+    rng = np.random.default_rng(0)
+    pool = rng.standard_normal((1000, 64)).astype(np.float32)
+    far, aside, near = rng.standard_normal((3, 64)).astype(np.float32)
+    pool[10] = 100 * far
+    pool[11] = 100 * far - 4 * near
+    pool[900] = 100 * far + 40 * aside
+    found = nearest_distances(pool, backend=backend)
+    assert found.indices[900, 0] == 10
+    assert found.indices[10, 0] == 11
+    same_neighbours(found, reference.nearest_distances(pool))
+
+
 def test_itself_is_excluded_but_copies_are_not() -> None:
     pool = POOLS["duplicates"]()
     found = nearest_distances(pool, k=4)
