@@ -83,9 +83,9 @@ def test_rows_far_less_exact_than_most(backend: str) -> None:
     """
     rng = np.random.default_rng(0)
     pool = rng.standard_normal((1000, 64)).astype(np.float32)
-    far, aside, near = rng.standard_normal((3, 64)).astype(np.float32)
+    far, aside = rng.standard_normal((2, 64)).astype(np.float32)
     pool[10] = 100 * far
-    pool[11] = 100 * far - 4 * near
+    pool[11] = 100 * far - 4 * aside
     pool[900] = 100 * far + 40 * aside
     found = nearest_distances(pool, backend=backend)
     assert found.indices[900, 0] == 10
