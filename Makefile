@@ -9,8 +9,9 @@ SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: .venv/demo  ## choose half of 1,797 digit images in three ways; writes demo-report/index.html
+demo: .venv/demo  ## selection and a small loop on digit images; writes demo-report/index.html, demo-loop/report.html
 	.venv/bin/python -m entroselect.cli.demo --out demo-report
+	.venv/bin/python -m entroselect.loop.demo --out demo-loop
 
 test: .venv/test  ## all tests (a few minutes)
 	.venv/bin/python -m pytest tests
@@ -35,7 +36,7 @@ bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 	.venv/bin/python -m benchmarks.table --plot
 
 clean:  ## removes what the other targets made
-	rm -rf .venv build demo-report *.egg-info entroselect/*.so
+	rm -rf .venv build demo-report demo-loop *.egg-info entroselect/*.so
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

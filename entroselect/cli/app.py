@@ -10,6 +10,7 @@ import typer
 from entroselect.cli.entropy import entropy
 from entroselect.cli.errors import PlainErrors
 from entroselect.cli.info import info
+from entroselect.cli.loop import loop, report
 from entroselect.cli.nearest import nearest
 from entroselect.cli.select import select
 
@@ -17,6 +18,8 @@ app = typer.Typer(cls=PlainErrors, add_completion=False, pretty_exceptions_enabl
 app.command()(select)
 app.command()(entropy)
 app.command()(nearest)
+app.command()(loop)
+app.command()(report)
 app.command()(info)
 
 

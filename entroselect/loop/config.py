@@ -1,0 +1,358 @@
+"""Every option of the loop, the presets, and how a command line becomes one configuration."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Paradigm = Literal["replace", "accumulate", "accumulate-subsample", "fresh-data", "multi-model"]
+Method = Literal["none", "random", "greedy", "threshold", "variance"]
+SpaceName = Literal["pixels", "encoder", "dinov2", "inception"]
+Kind = Literal["ddpm", "edm"]
+
+Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Strict:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class Data(_Strict):
+    """Where real images come from."""
+
+    source: str = "digits"  # "digits" (scikit-learn's), or a path: see data.load
+    images: Count | None = None  # N, the size of the first training set; None: all but held_out
+    held_out: CountOrNone = 0  # real images nobody trains on, for the FLD
+
+
+@dataclass(frozen=True)
+class Model(_Strict):
+    """diffusers' UNet2DModel."""
+
+    channels: tuple[Count, ...] = (16, 32)  # one resolution each, halved from one to the next
+    layers: Count = 1  # residual blocks a resolution
+    attention: tuple[CountOrNone, ...] = ()  # resolutions, counted from 0, that have attention
+    groups: Count = 8  # of GroupNorm
+    dropout: Share = 0.0
+    conditional: bool = False  # on the images' labels
+
+
+@dataclass(frozen=True)
+class Diffusion(_Strict):
+    """Noise and what the network predicts."""
+
+    kind: Kind = "ddpm"  # "edm": Karras et al. 2022, preconditioned
+    prediction: Literal["epsilon", "v"] = "v"  # ddpm only
+    schedule: Literal["linear", "cosine"] = "cosine"  # ddpm only
+    steps: Count = 1000  # ddpm only: T
+    sigma_data: Positive = 0.5  # edm only: standard deviation of the images on -1 to 1
+    log_sigma_mean: float = -1.2  # edm only: of the noise levels trained on
+    log_sigma_std: Positive = 1.2  # edm only
+
+
+@dataclass(frozen=True)
+class Train(_Strict):
+    """AdamW with linear warm-up and cosine decay to 0."""
+
+    steps: Count = 2500
+    batch: Count = 64
+    learning_rate: Positive = 3e-3
+    warmup: CountOrNone = 250
+    betas: tuple[Share, Share] = (0.95, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    clip: Positive = 1.0  # largest norm of the gradient
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"  # autocast
+    ema: Share = 0.0  # decay of the averaged weights that are sampled from; 0: none
+    label_dropout: Share = 0.1  # conditional models, so that they can be guided
+
+
+@dataclass(frozen=True)
+class Sample(_Strict):
+    """How images are generated."""
+
+    sampler: Literal["ddpm", "ddim", "dpmpp"] = "dpmpp"  # edm: dpmpp, or Euler for the others
+    steps: Count = 20
+    batch: Count = 256
+    guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
+
+
+@dataclass(frozen=True)
+class Select(_Strict):
+    """How the next training set is taken from the pool."""
+
+    method: Method = "none"
+    space: SpaceName = "encoder"
+    drop_outliers: Share = 0.0  # of the pool, before selecting: largest 5th-neighbour distances
+
+
+@dataclass(frozen=True)
+class Measure(_Strict):
+    """What is measured at every iteration."""
+
+    spaces: tuple[SpaceName, ...] = ("pixels", "encoder")
+    weights: str | None = None  # local DINOv2 folder or Inception file for those spaces
+    neighbours: Count = 5  # of precision, recall, density and coverage
+    memorised: Positive = 0.33  # of the real images' median nearest distance
+
+
+@dataclass(frozen=True)
+class Config(_Strict):
+    """A whole run."""
+
+    paradigm: Paradigm = "replace"
+    iterations: Count = 4
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the pool; see paradigms.wanted
+    generate: Count | None = None  # images an iteration and model; None: see paradigms.to_generate
+    fresh: CountOrNone = 0  # new real images an iteration ("fresh-data")
+    equal_compute: bool = False  # train longer instead of generating more; see run.training_steps
+    device: str = "auto"  # "auto": a GPU if there is one
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    diffusion: Diffusion = field(default_factory=Diffusion)
+    train: Train = field(default_factory=Train)
+    sample: Sample = field(default_factory=Sample)
+    select: Select = field(default_factory=Select)
+    measure: Measure = field(default_factory=Measure)
+
+
+# The paper's network and training (section 3 and appendix; its code on diffusers).
+_PAPER: dict[str, Any] = {
+    "iterations": 8,
+    "model": {
+        "channels": (48, 48, 96, 96, 192, 192),
+        "layers": 2,
+        "attention": (4,),
+        "groups": 16,
+    },
+    "diffusion": {"prediction": "epsilon", "schedule": "linear"},
+    "train": {
+        "steps": 128_000,
+        "batch": 128,
+        "learning_rate": 1e-4,
+        "warmup": 500,
+        "precision": "fp16",
+    },
+    "sample": {"sampler": "ddpm", "steps": 1000, "batch": 1024},
+    "select": {"space": "dinov2"},
+    "measure": {"spaces": ("pixels", "dinov2")},
+}
+
+_MNIST: dict[str, Any] = {
+    "data": {"source": "mnist.npz", "images": 4096, "held_out": 1024},
+    "model": {"channels": (16, 32, 64), "layers": 1},
+    "train": {"steps": 4000, "learning_rate": 2e-3, "warmup": 400},
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {"data": {"source": "digits", "images": 898, "held_out": 400}},
+    "mnist": _MNIST,
+    "mnist-cfg": {
+        **_MNIST,
+        "paradigm": "accumulate",
+        "iterations": 8,
+        "data": {"source": "mnist.npz", "images": 12_000, "held_out": 2000},
+        "model": {"channels": (32, 64, 128), "layers": 1, "conditional": True},
+        "train": {"steps": 20_000, "batch": 128, "learning_rate": 1e-3, "warmup": 500},
+        "sample": {"guidance": 2.0, "steps": 50},
+    },
+    "cifar-small": {
+        "data": {"source": "cifar10.zip", "images": 8192, "held_out": 2000},
+        "model": {"channels": (32, 64, 128), "layers": 2, "attention": (2,)},
+        "train": {"steps": 40_000, "batch": 128, "learning_rate": 5e-4, "warmup": 500},
+        "sample": {"steps": 50},
+    },
+    "paper-cifar": {**_PAPER, "data": {"source": "cifar10", "images": 32_768}},
+    "paper-ffhq": {**_PAPER, "data": {"source": "ffhq32", "images": 8192}},
+}
+
+_ADAPTER = TypeAdapter(Config)
+
+
+def resolve(
+    preset: str = "digits",
+    file: Path | None = None,
+    settings: Iterable[str] = (),
+    **options: Any,
+) -> Config:
+    """A preset, changed by a TOML file, then by `options`, then by `settings` ("train.steps=300").
+
+    Args:
+        preset: a name in PRESETS.
+        file: TOML with the fields of Config; a table for each group.
+        settings: "group.field=value", values as in TOML; bare words are strings.
+        options: fields of Config by dotted name with "__" for the dot; None is passed over.
+
+    Raises:
+        ValueError: an unknown name (with the nearest known one) or a value that does not fit.
+
+    Example:
+        >>> from entroselect.loop.config import resolve
+        >>> resolve("digits", settings=["train.steps=300"], select__method="greedy").train.steps
+        300
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset: {preset!r} is unknown{nearest(preset, PRESETS)}")
+    given = _merged({}, PRESETS[preset])
+    if file is not None:
+        given = _merged(given, _read(file))
+    for name, value in options.items():
+        if value is not None:
+            given = _merged(given, _nested(name.replace("__", "."), value))
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set: expected group.field=value, got {setting!r}")
+        given = _merged(given, _nested(name.strip(), _value(text.strip())))
+    config = from_dict(given)
+    _check(config)
+    return config
+
+
+def from_dict(given: Mapping[str, Any]) -> Config:
+    """Config of nested dictionaries, checked field by field."""
+    try:
+        return _ADAPTER.validate_python(given)
+    except ValidationError as error:
+        raise ValueError(_explained(error)) from None
+
+
+def from_json(path: Path) -> Config:
+    """What `to_json` wrote."""
+    return from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def to_json(config: Config) -> str:
+    """All options, also those left at their defaults."""
+    return json.dumps(asdict(config), indent=2) + "\n"
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
+    """Dotted names of the options in which two configurations differ, with both values."""
+    a, b = _flat(asdict(one)), _flat(asdict(other))
+    return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the most similar known name, or all of them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, 1, 0.6)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return "; known: " + ", ".join(known)
+
+
+def names() -> list[str]:
+    """Dotted names of all options."""
+    return list(_flat(asdict(Config())))
+
+
+def _check(config: Config) -> None:
+    levels = len(config.model.channels)
+    for level in config.model.attention:
+        if level >= levels:
+            raise ValueError(f"model.attention: there is no resolution {level}, only {levels}")
+    for channels in config.model.channels:
+        if channels % config.model.groups:
+            raise ValueError(
+                f"model.groups: {config.model.groups} does not divide {channels} channels"
+            )
+    if config.train.warmup >= config.train.steps:
+        raise ValueError(
+            f"train.warmup: {config.train.warmup} is not below train.steps {config.train.steps}; "
+            "set both"
+        )
+    if config.sample.guidance != 1 and not config.model.conditional:
+        raise ValueError("sample.guidance: needs model.conditional=true")
+    if config.paradigm == "fresh-data" and config.fresh == 0:
+        raise ValueError("fresh: the paradigm fresh-data needs fresh images; set fresh=N")
+    if config.paradigm != "fresh-data" and config.fresh:
+        raise ValueError(f"fresh: only with the paradigm fresh-data, not {config.paradigm}")
+    if config.select.method == "none" and config.select.drop_outliers:
+        raise ValueError("select.drop_outliers: needs a selection; select.method is none")
+    spaces = {*config.measure.spaces, config.select.space}
+    if spaces & {"dinov2", "inception"} and config.measure.weights is None:
+        raise ValueError(
+            "measure.weights: the spaces dinov2 and inception need local weights; pass --weights "
+            "PATH, or choose select.space=encoder and measure.spaces=['pixels','encoder']"
+        )
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{name}: no such option{nearest(name, names())}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] == "literal_error":
+        known = [str(option) for option in _literals(name)]
+        message = f"{first['input']!r} is unknown{nearest(str(first['input']), known)}"
+    return f"{name}: {message}"
+
+
+def _literals(name: str) -> tuple[Any, ...]:
+    return {
+        "paradigm": get_args(Paradigm),
+        "select.method": get_args(Method),
+        "select.space": get_args(SpaceName),
+        "diffusion.kind": get_args(Kind),
+        "diffusion.prediction": ("epsilon", "v"),
+        "diffusion.schedule": ("linear", "cosine"),
+        "train.precision": ("fp32", "fp16", "bf16"),
+        "sample.sampler": ("ddpm", "ddim", "dpmpp"),
+    }.get(name, get_args(SpaceName))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not TOML: {error}") from None
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return None if text == "none" else text
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in change.items():
+        old = merged.get(name)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        merged[name] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _flat(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

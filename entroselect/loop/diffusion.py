@@ -1,0 +1,100 @@
+"""The network, its noise, and how both are stored, all of diffusers' making."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    UNet2DModel,
+)
+
+from entroselect.loop import files
+from entroselect.loop.config import Diffusion, Model
+
+Shape = tuple[int, int, int]  # height, width, channels
+
+
+def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> UNet2DModel:
+    """A UNet2DModel with fresh weights.
+
+    Args:
+        model: its size.
+        shape: (height, width, channels) of the images; sides must be divisible by
+            2 ** (resolutions - 1).
+        classes: labels of a conditional model; one more, the last, means "no label".
+        seed: where the weights come from.
+
+    Raises:
+        ValueError: images whose sides do not divide, conditional without labels.
+    """
+    halved = 2 ** (len(model.channels) - 1)
+    if shape[0] % halved or shape[1] % halved:
+        raise ValueError(
+            f"model.channels: {len(model.channels)} resolutions need image sides divisible by "
+            f"{halved}, got {shape[1]} x {shape[0]}"
+        )
+    if model.conditional and classes == 0:
+        raise ValueError("model.conditional: the images have no labels")
+    attends = [level in model.attention for level in range(len(model.channels))]
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
+        torch.manual_seed(seed.initial_seed())
+        return UNet2DModel(
+            sample_size=shape[:2],
+            in_channels=shape[2],
+            out_channels=shape[2],
+            block_out_channels=model.channels,
+            layers_per_block=model.layers,
+            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
+            norm_num_groups=model.groups,
+            dropout=model.dropout,
+            add_attention=bool(model.attention),
+            num_class_embeds=classes + 1 if model.conditional else None,
+        )
+
+
+def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm") -> Any:
+    """The diffusers scheduler that trains ("ddpm") or samples that diffusion."""
+    if diffusion.kind == "edm":
+        kind = EDMDPMSolverMultistepScheduler if sampler == "dpmpp" else EDMEulerScheduler
+        return kind(sigma_data=diffusion.sigma_data)
+    options: dict[str, Any] = {
+        "num_train_timesteps": diffusion.steps,
+        "beta_schedule": "squaredcos_cap_v2" if diffusion.schedule == "cosine" else "linear",
+        "prediction_type": "v_prediction" if diffusion.prediction == "v" else "epsilon",
+    }
+    if sampler == "dpmpp":
+        return DPMSolverMultistepScheduler(**options)
+    return (DDIMScheduler if sampler == "ddim" else DDPMScheduler)(**options)
+
+
+def save(net: UNet2DModel, schedule: Any, folder: Path) -> None:
+    """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`."""
+    files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
+    files.write_json(folder / "unet" / "config.json", _plain(net.config))
+    files.write_tensors(
+        folder / "unet" / "diffusion_pytorch_model.safetensors", net.state_dict(), format="pt"
+    )
+
+
+def load(folder: Path) -> UNet2DModel:
+    """What `save` wrote."""
+    net: UNet2DModel = UNet2DModel.from_pretrained(
+        folder / "unet", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
+    )
+    return net
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    held = {k: v for k, v in dict(config).items() if not k.startswith("_")}
+    held["_class_name"] = config.get("_class_name", UNet2DModel.__name__)
+    plain: dict[str, Any] = json.loads(json.dumps(held, default=list))
+    return plain

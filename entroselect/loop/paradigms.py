@@ -1,0 +1,88 @@
+"""What is generated, what the pool is made of and how much of it is kept, for each paradigm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from entroselect.loop import seeds
+from entroselect.loop.config import Config, Kind
+from entroselect.loop.data import Images, stack
+
+
+def kinds(config: Config) -> list[Kind]:
+    """The models trained at every iteration: one, or with "multi-model" one of each kind."""
+    return ["ddpm", "edm"] if config.paradigm == "multi-model" else [config.diffusion.kind]
+
+
+def to_generate(config: Config, size: int) -> int:
+    """Images that each model makes at an iteration, where the first training set had `size`.
+
+    "replace" and "multi-model" keep `size` images of what was made last, so the models together
+    make size / keep when something selects; otherwise every model makes `size`.
+    """
+    if config.generate is not None:
+        return config.generate
+    made = size
+    if config.paradigm in ("replace", "multi-model") and config.select.method != "none":
+        made = int(np.ceil(size / config.keep))
+    return -(-made // len(kinds(config))) if config.paradigm == "multi-model" else made
+
+
+def pool(
+    config: Config,
+    real: Images,
+    training: Images,
+    generated: Sequence[Images],
+    fresh: Images | None,
+) -> Images:
+    """What the next training set is taken from.
+
+    replace, multi-model: the images made last, by all models;
+    accumulate, accumulate-subsample: the real images and everything made so far;
+    fresh-data: the last training set, the images made last, and new real ones.
+
+    Args:
+        config: the run.
+        real: the first training set.
+        training: the last training set.
+        generated: the images made at each iteration so far.
+        fresh: new real images, with "fresh-data".
+    """
+    if config.paradigm in ("replace", "multi-model"):
+        return generated[-1]
+    if config.paradigm == "fresh-data":
+        return stack([training, generated[-1], *([fresh] if fresh is not None else [])])
+    return stack([real, *generated])
+
+
+def wanted(config: Config, size: int, pool_size: int) -> int:
+    """How many images the next training set has.
+
+    Without a selection: the whole pool, except accumulate-subsample (`size`). With one: `size`,
+    the number of real images at the start; with fresh-data, `keep` of the pool.
+    """
+    if config.select.method == "none":
+        return size if config.paradigm == "accumulate-subsample" else pool_size
+    if config.paradigm == "fresh-data":
+        return max(1, round(config.keep * pool_size))
+    return min(size, pool_size)
+
+
+def quotas(key: tuple[int | str, ...], sources: Sequence[int], count: int) -> np.ndarray:
+    """Rows of a stack of `sources` sizes: equally many from each, drawn at random.
+
+    What does not divide goes to the first sources. This is accumulate-subsample without a
+    selection.
+    """
+    draw = seeds.numbers(*key)
+    rows, start = [], 0
+    share, rest = divmod(count, len(sources))
+    for number, held in enumerate(sources):
+        quota = share + (number < rest)
+        if quota > held:
+            raise ValueError(f"generate: {quota} images wanted of a source that has only {held}")
+        rows.append(start + np.sort(draw.choice(held, quota, replace=False)))
+        start += held
+    return np.concatenate(rows)
