@@ -255,6 +255,16 @@ def test_paradigms(
     assert len(set(rows.tolist())) == len(rows) == sizes[-1]
 
 
+def test_as_many_generated_images_are_measured_as_there_were_real_ones(
+    whole: dict[str, bytes],
+) -> None:
+    assert run.evenly(80, 40).tolist() == list(range(0, 80, 2))
+    assert run.evenly(3, 40).tolist() == [0, 1, 2]
+    measured = json.loads(whole["iteration-01/metrics.json"])
+    assert measured["generated_size"] == 80
+    assert measured["spaces"]["pixels"]["generated"]["n"] == 40
+
+
 def test_provenance_points_at_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.run(changed(paradigm="accumulate"), folder)

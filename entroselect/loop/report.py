@@ -202,13 +202,12 @@ def _curves(compared: list[Arm], space: str) -> Section:
                 )  # fmt: skip
         axes.set_title(title, fontsize=10)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.supxlabel("iteration", fontsize=9)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False
     )
     several = any(len(arm.runs) > 1 for arm in compared)
-    text = f"Measured in the space {space}." + (
+    text = f"Measured in the space {space}, by iteration." + (
         " Lines are means over seeds; bands reach from lowest to highest." if several else ""
     )
     return Section(f"Through the iterations ({space})", text, [pictures.data_uri(figure)])

@@ -320,11 +320,13 @@ class _Loop:
             "origins": {name: float(np.mean(kinds == kind)) for kind, name in data.ORIGINS.items()},
             "spaces": {},
         }
+        # As many as there were real ones, whatever was generated: entropy compares at one size.
+        judged = generated.take(evenly(len(generated), len(self.real)))
         for name in config.measure.spaces:
             extract = self.spaces[name]
             measured["spaces"][name] = metrics.measure(
                 extract(training),
-                extract(generated),
+                extract(judged),
                 extract(self.real),
                 None if self.held_out is None else extract(self.held_out),
                 neighbours=config.measure.neighbours,
@@ -332,6 +334,12 @@ class _Loop:
             )
         save_grid(here / "grid.png", generated)
         files.write_json(here / "metrics.json", measured)
+
+
+def evenly(count: int, wanted: int) -> Any:
+    """At most `wanted` rows of `count`, evenly spaced, so that every model has its share."""
+    wanted = min(count, wanted)
+    return np.arange(wanted) * count // wanted
 
 
 def write_images(folder: Path, name: str, images: Images) -> None:
