@@ -140,7 +140,8 @@ def page(folders: Sequence[Path]) -> str:
             "trained on D_n and makes G_n, from which D_n+1 is taken.",
             "Falling entropy from iteration to iteration is the collapse; a falling generalisation "
             "score (the mean distance of generated images to the nearest training image) says that "
-            "the model copies. A lower Frechet distance to the real images is better.",
+            "the model copies. More entropy is not more quality: read it beside precision and the "
+            "Frechet distance to the real images, of which lower is better.",
             "The table shows the last iteration that every run has, means over seeds.",
         ],
         _table(compared, main),
