@@ -268,9 +268,9 @@ def test_as_many_generated_images_are_measured_as_there_were_real_ones(
 def test_provenance_points_at_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.run(changed(paradigm="accumulate"), folder)
-    training = run.read_images(folder / "iteration-03", "training")
-    sources = {n: run.read_images(folder / f"iteration-{n:02d}", "generated") for n in (1, 2)}
-    real = run.read_images(folder / "iteration-01", "training")
+    training = data.read(folder / "iteration-03", "training")
+    sources = {n: data.read(folder / f"iteration-{n:02d}", "generated") for n in (1, 2)}
+    real = data.read(folder / "iteration-01", "training")
     by_row = {int(row): i for i, row in enumerate(real.origins[:, 3])}
     for pixels, (kind, iteration, _, row) in zip(training.pixels, training.origins, strict=True):
         if kind == data.SYNTHETIC:

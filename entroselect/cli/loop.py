@@ -162,24 +162,22 @@ def _estimate(config: Config) -> None:
 
     from entroselect.loop import config as options
     from entroselect.loop import diffusion, paradigms, seeds
-    from entroselect.loop.run import _device, check, split, training_steps
+    from entroselect.loop.run import check, device_of, split, training_steps
     from entroselect.loop.sample import generate
     from entroselect.loop.train import train
 
     print(options.to_json(config), end="")
     real, _, stream = split(config)
     check(config, real, stream)
-    device, size = _device(config), len(real)
+    device, size = device_of(config), len(real)
     shape: Any = real.pixels.shape[1:]
     net = diffusion.network(config.model, shape, real.classes, seeds.noise(0))
     parameters = sum(p.numel() for p in net.parameters())
-    timed = {}
     for steps in (2, 8):  # the first steps of a process are slow
         began = time.perf_counter()
         short = asdict(replace(config.train, steps=steps, warmup=1))
         train(real, net, config.diffusion, **short, device=device)
-        timed[steps] = time.perf_counter() - began
-    a_step = max(1e-6, timed[8] / 8)
+    a_step = (time.perf_counter() - began) / 8
     few = min(config.sample.batch, 64)
     labels = None if real.labels is None else np.resize(real.labels, few)
     began = time.perf_counter()

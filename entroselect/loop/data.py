@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from entroselect.loop import files
+
 REAL, SYNTHETIC, FRESH = 0, 1, 2
 ORIGINS = {REAL: "real", SYNTHETIC: "synthetic", FRESH: "fresh"}
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
@@ -62,6 +64,24 @@ def origins(kind: int, count: int, iteration: int = 0, model: int = 0) -> NDArra
     made[:, 0], made[:, 1], made[:, 2] = kind, iteration, model
     made[:, 3] = np.arange(count)
     return made
+
+
+def write(folder: Path, name: str, images: Images) -> None:
+    """Images, labels and origins; the images last, because they tell that the rest is there."""
+    files.write_array(folder / f"{name}_origins.npy", images.origins)
+    if images.labels is not None:
+        files.write_array(folder / f"{name}_labels.npy", images.labels)
+    files.write_array(folder / f"{name}.npy", images.pixels)
+
+
+def read(folder: Path, name: str) -> Images:
+    """What `write` wrote."""
+    labels = folder / f"{name}_labels.npy"
+    return Images(
+        files.read_array(folder / f"{name}.npy"),
+        files.read_array(labels) if labels.exists() else None,
+        files.read_array(folder / f"{name}_origins.npy"),
+    )
 
 
 def load(source: str) -> Images:
@@ -168,8 +188,8 @@ def _cifar(batches: Iterable[Path]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _folder(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    return _decoded((str(f.relative_to(path).as_posix()), f.read_bytes()) for f in files)
+    found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    return _decoded((f.relative_to(path).as_posix(), f.read_bytes()) for f in found)
 
 
 def _zip(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
@@ -182,11 +202,11 @@ def _zip(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
         return _decoded((name, archive.read(name)) for name in names)
 
 
-def _decoded(files: Iterable[tuple[str, bytes]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _decoded(named: Iterable[tuple[str, bytes]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
     arrays: list[NDArray[Any]] = []
     folders: list[str] = []
     first = ""
-    for name, content in files:
+    for name, content in named:
         array = _image(name, content)
         first = first or name
         if arrays and array.shape != arrays[0].shape:

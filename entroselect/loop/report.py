@@ -19,10 +19,9 @@ from entroselect.cli import pictures
 from entroselect.cli.measure import cover, rising_ranks
 from entroselect.cli.page import Section, Table, render
 from entroselect.loop import config as options
-from entroselect.loop import features, paradigms
+from entroselect.loop import data, features, paradigms
 from entroselect.loop.config import Config
 from entroselect.loop.data import Images
-from entroselect.loop.run import read_images
 
 CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a")
 METHODS = {**pictures.COLOURS, "none": "#57606a", "variance": "#b3446c"}
@@ -50,7 +49,7 @@ class Run:
 
     def images(self, iteration: int, name: str) -> Images:
         """ "training" or "generated" of that iteration, from 1."""
-        return read_images(self.folder / f"iteration-{iteration:02d}", name)
+        return data.read(self.folder / f"iteration-{iteration:02d}", name)
 
 
 @dataclass(frozen=True)

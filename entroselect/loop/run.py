@@ -113,14 +113,7 @@ def check(config: Config, real: Images, stream: Images) -> None:
             f"model.conditional: {config.data.source} has no labels; give labels, or set "
             "model.conditional=false"
         )
-    for kind in paradigms.kinds(config):
-        net = diffusion.network(
-            config.model,
-            real.pixels.shape[1:],
-            real.classes,
-            seeds.noise(0),
-        )
-        del net, kind
+    diffusion.network(config.model, real.pixels.shape[1:], real.classes, seeds.noise(0))
     if config.paradigm == "fresh-data" and config.fresh * (config.iterations - 1) > len(stream):
         raise ValueError(
             f"fresh: {config.fresh} images for each of {config.iterations - 1} iterations, but "
@@ -132,7 +125,7 @@ def check(config: Config, real: Images, stream: Images) -> None:
         raise ValueError(
             f"generate: {together} images an iteration, but {size} are to be selected from them"
         )
-    _device(config)
+    device_of(config)
 
 
 def training_steps(config: Config, size: int) -> int:
@@ -161,7 +154,7 @@ class _Loop:
     ) -> None:
         self.config, self.folder, self.real, self.held_out = config, folder, real, held_out
         self.stream, self.deadline, self.progress = stream, deadline, progress
-        self.device = _device(config)
+        self.device = device_of(config)
 
     def run(self) -> None:
         config = self.config
@@ -186,8 +179,8 @@ class _Loop:
             if not (here / "training.npy").exists():
                 if iteration > 1:
                     training = self.select(iteration, training, generated)
-                write_images(here, "training", training)
-            training = read_images(here, "training")
+                data.write(here, "training", training)
+            training = data.read(here, "training")
             generated.append(self.generate(iteration, training))
             if not (here / "metrics.json").exists():
                 self.measure(iteration, training, generated[-1])
@@ -228,10 +221,10 @@ class _Loop:
             parts = []
             for number, kind in enumerate(paradigms.kinds(self.config)):
                 parts.append(self.generate_one(iteration, training, kind, number))
-            write_images(here, "generated", data.stack(parts))
+            data.write(here, "generated", data.stack(parts))
         for kind in paradigms.kinds(self.config):
             shutil.rmtree(here / kind / "parts", ignore_errors=True)
-        return read_images(here, "generated")
+        return data.read(here, "generated")
 
     def generate_one(self, iteration: int, training: Images, kind: Kind, number: int) -> Images:
         config = self.config
@@ -342,24 +335,6 @@ def evenly(count: int, wanted: int) -> Any:
     return np.arange(wanted) * count // wanted
 
 
-def write_images(folder: Path, name: str, images: Images) -> None:
-    """Images, labels and origins; the images last, because they tell that the rest is there."""
-    files.write_array(folder / f"{name}_origins.npy", images.origins)
-    if images.labels is not None:
-        files.write_array(folder / f"{name}_labels.npy", images.labels)
-    files.write_array(folder / f"{name}.npy", images.pixels)
-
-
-def read_images(folder: Path, name: str) -> Images:
-    """What `write_images` wrote."""
-    labels = folder / f"{name}_labels.npy"
-    return Images(
-        files.read_array(folder / f"{name}.npy"),
-        files.read_array(labels) if labels.exists() else None,
-        files.read_array(folder / f"{name}_origins.npy"),
-    )
-
-
 def save_grid(path: Path, images: Images, columns: int = 16, lines: int = 8) -> None:
     """The first images, row by row, as a PNG enlarged to be seen."""
     shown = images.pixels[: columns * lines]
@@ -386,7 +361,8 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
-def _device(config: Config) -> str:
+def device_of(config: Config) -> str:
+    """config.device, with "auto" decided; ValueError if torch cannot use it."""
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
