@@ -51,8 +51,10 @@ clean:  ## removes what the other targets made
 	$(PIP) --no-build-isolation --editable '.[demo]'
 	@touch $@
 
-# Tests try the benchmarks in small, so they need the peers too.
+# Tests try the benchmarks in small, so they need the peers too. fpsample comes as source only and
+# is built first, in isolation, since it wants build tools of its own.
 .venv/test: .venv/build $(SOURCES)
+	$(PIP) fpsample
 	$(PIP) --no-build-isolation --editable '.[test,bench]'
 	@touch $@
 
