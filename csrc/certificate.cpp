@@ -38,6 +38,11 @@ double Certificate::widen(double upper) const {
   return (upper * (1 + canonical_) + scaled_underflow_) * kUp;
 }
 
+double Certificate::squared(double upper) const {
+  const double distance = upper / scale_;
+  return (distance * distance * (1 + canonical_) + underflow_) * kUp;
+}
+
 double Certificate::error(const RowBounds& row, const ColumnBounds& column) const {
   return gamma_ * (row.norm * column.norm + 0.5 * column.norm * column.norm) + flushed_;
 }

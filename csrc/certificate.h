@@ -35,6 +35,9 @@ class Certificate {
   // canonical value could be equal or smaller lies within the result.
   double widen(double upper) const;
 
+  // The largest canonical squared distance of a pair within the scaled distance `upper`.
+  double squared(double upper) const;
+
   // Scores below the result belong to pairs farther apart than `reach`.
   float threshold(const RowBounds& row, const ColumnBounds& column, double reach) const;
 

@@ -60,7 +60,7 @@ std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key riv
     }
     if (micro_.rows.empty()) return {picks, -1};
     const Key inner = !heap.empty() && heap.front().beats(rival) ? heap.front() : rival;
-    refresh(micro_.rows);
+    refresh(micro_.rows, inner.bound);
 
     Timer timer(profile_.resolve_seconds);
     micro_.active.assign(micro_.rows.size(), false);

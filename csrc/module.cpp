@@ -154,11 +154,11 @@ class PyPool {
     pool_->extend(held_.back()->rows);
   }
 
-  void refresh(const std::optional<Indices>& rows) {
+  void refresh(const std::optional<Indices>& rows, double enough) {
     std::vector<int64_t> members;
     if (rows) members = to_vector(*rows);
     py::gil_scoped_release release;
-    rows ? pool_->refresh(std::move(members)) : pool_->refresh_all();
+    rows ? pool_->refresh(std::move(members), enough) : pool_->refresh_all(enough);
   }
 
   py::tuple frontier(int64_t size) {
@@ -353,7 +353,7 @@ PYBIND11_MODULE(_core, m) {
              p.pool().pick(data, count);
            })
       .def("extend", &PyPool::extend)
-      .def("refresh", &PyPool::refresh, "rows"_a = py::none())
+      .def("refresh", &PyPool::refresh, "rows"_a = py::none(), "enough"_a = 0.0)
       .def("frontier", &PyPool::frontier)
       .def("resolve", &PyPool::resolve)
       .def("ahead", &PyPool::ahead)

@@ -17,6 +17,7 @@ constexpr double kWorthThreads = 1e6;  // products, some 5 us
 constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's concern
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
+constexpr int64_t kSwept = 480;        // rows that meet the choices together, at most
 }  // namespace
 
 Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
@@ -28,11 +29,11 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
       filter_(std::make_unique<Filter>(rows, kernels, form)),
       coded_(rows.n),
       bounds_(rows.n),
-      seen_(rows.n),
+      unseen_(rows.n),
       available_(rows.n) {
   micro_.values = Buffer<double>(std::min(rows.n, int64_t(kMicro)) * padded(rows.d));
   std::fill(bounds_.get(), bounds_.get() + rows.n, std::numeric_limits<double>::infinity());
-  std::fill(seen_.get(), seen_.get() + rows.n, 0);
+  std::fill(unseen_.get(), unseen_.get() + rows.n, Unseen{0, 0, 0});
   code_rows();
 }
 
@@ -42,10 +43,12 @@ void Pool::code_rows() {
   packed_ = std::make_unique<Packed>(filter_->words, offset);
   coder_ = std::make_unique<Coder>(*filter_, kernels_);
   profile_ = profile();
-  scans_.clear();
+  sweeps_.clear();
   std::vector<Coder> coders;
   for (int w = 0; w < threads_; ++w) {
-    scans_.push_back(std::make_unique<Scan>(*filter_, kernels_, 1, kGroup));
+    sweeps_.push_back(std::make_unique<Sweep>(
+        *filter_, kernels_, rows_,
+        [this](const double* x, int64_t packed) { return exact(x, packed); }, kSwept));
     coders.emplace_back(*filter_, kernels_);
   }
   codes_ = Buffer<uint32_t>();
@@ -107,52 +110,46 @@ double Pool::exact(const double* x, int64_t packed) const {
   return kernels_.distance_to_row(x, c.source < 0 ? rows_ : extra_[size_t(c.source)], c.row);
 }
 
-void Pool::refresh_all() {
+void Pool::refresh_all(double enough) {
   std::vector<int64_t> rows(static_cast<size_t>(n()));
   for (int64_t i = 0; i < n(); ++i) rows[size_t(i)] = i;
-  refresh_groups(rows);
+  refresh_groups(rows, enough);
 }
 
-void Pool::refresh(std::vector<int64_t> rows) {
-  // Rows that have seen equally many choices share a range of panels.
-  std::sort(rows.begin(), rows.end(), [&](int64_t a, int64_t b) {
-    return seen_[a] != seen_[b] ? seen_[a] < seen_[b] : a < b;
-  });
-  refresh_groups(rows);
+void Pool::refresh(std::vector<int64_t> rows, double enough) {
+  // Rows that have met the same choices go through the others together.
+  std::vector<std::pair<int32_t, int64_t>> order;
+  for (int64_t i : rows) order.push_back({unseen_[i].next, i});
+  std::sort(order.begin(), order.end());
+  for (size_t j = 0; j < rows.size(); ++j) rows[j] = order[j].second;
+  refresh_groups(rows, enough);
 }
 
-void Pool::refresh_groups(const std::vector<int64_t>& rows) {
+void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
   consider_form();
   Timer timer(profile_.refresh_seconds);
   const int64_t total = int64_t(rows.size());
   // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
   double products = 0;
-  for (int64_t i : rows) products += double(count() - seen_[i]) * double(d() + kPerPair);
+  for (int64_t i : rows) products += double(unseen_[i].count(count())) * double(d() + kPerPair);
   const int threads = products < kWorthThreads ? 1 : threads_;
-  const int64_t size = std::clamp<int64_t>((total + threads - 1) / threads, 4, kGroup);
+  const int64_t size = std::clamp<int64_t>((total + threads - 1) / threads, 4, kSwept);
   parallel_for(
       threads, (total + size - 1) / size,
       [&](int64_t item, int worker) {
-        Scan& scan = *scans_[size_t(worker)];
-        int64_t members[kGroup];
-        int count = 0;
-        int64_t first = this->count();
+        Sweep& sweep = *sweeps_[size_t(worker)];
+        sweep.clear();
         for (int64_t j = item * size; j < std::min(total, (item + 1) * size); ++j) {
           const int64_t i = rows[size_t(j)];
-          if (seen_[i] == this->count() || bounds_[i] <= 0) continue;  // nothing can lower it
-          const Nearest best = {bounds_[i], -1};
-          scan.set_row(count, rows_, i, &codes_[i * filter_->words], coded_[i], &best, -1);
-          first = std::min<int64_t>(first, seen_[i]);
-          members[count++] = i;
+          if (unseen_[i].count(count()) == 0 || bounds_[i] <= 0) continue;  // nothing can lower it
+          if (bounds_[i] >= enough)
+            sweep.add(i, &codes_[i * filter_->words], coded_[i], bounds_[i], unseen_[i]);
         }
-        if (count == 0) return;
-        scan.run(count, *packed_, first, this->count(),
-                 [this](const double* x, int64_t packed) { return exact(x, packed); });
-        for (int g = 0; g < count; ++g) {
-          bounds_[members[g]] = scan.best(g)->squared;
-          seen_[members[g]] = int32_t(this->count());
+        sweep.run(*packed_, enough);
+        for (int64_t g = 0; g < sweep.size(); ++g) {
+          bounds_[sweep.row(g)] = sweep.bound(g);
+          unseen_[sweep.row(g)] = sweep.unseen(g);
         }
-        scan.refreshed += count;
       },
       poll_);
 }
@@ -186,15 +183,15 @@ void Pool::choose_in(MicroBlock& block, size_t place) {
 // Rows that were active throughout have seen every choice made in the block.
 void Pool::keep_current(const MicroBlock& block) {
   for (size_t j = 0; j < block.rows.size(); ++j)
-    if (block.active[j]) seen_[block.rows[j]] = int32_t(count());
+    if (block.active[j]) unseen_[block.rows[j]] = unseen_[block.rows[j]].without(0, count());
 }
 
 Profile Pool::profile() const {
   Profile result = profile_;
-  for (const auto& scan : scans_) {
-    result.pairs += scan->pairs;
-    result.rechecks += scan->rechecks;
-    result.refreshed += scan->refreshed;
+  for (const auto& sweep : sweeps_) {
+    result.pairs += sweep->pairs;
+    result.rechecks += sweep->rechecks;
+    result.refreshed += sweep->refreshed;
   }
   return result;
 }

@@ -11,7 +11,7 @@
 #include "filter.h"
 #include "packed.h"
 #include "primitives.h"
-#include "scan.h"
+#include "sweep.h"
 
 namespace entroselect {
 
@@ -27,8 +27,8 @@ class Pool final : public Primitives {
 
   void pick(const int64_t* rows, int64_t count) override;
   void extend(const Rows& vectors) override;
-  void refresh(std::vector<int64_t> rows) override;
-  void refresh_all() override;
+  void refresh(std::vector<int64_t> rows, double enough) override;
+  void refresh_all(double enough) override;
   double widest() const override;
 
   // greedy.cpp
@@ -63,7 +63,7 @@ class Pool final : public Primitives {
   void code_rows();
   void pack(const Chosen& chosen);
   void consider_form();
-  void refresh_groups(const std::vector<int64_t>& rows);
+  void refresh_groups(const std::vector<int64_t>& rows, double enough);
   double exact(const double* x, int64_t packed) const;
 
   const Rows rows_;
@@ -74,8 +74,10 @@ class Pool final : public Primitives {
   std::unique_ptr<Filter> filter_;
   Buffer<uint32_t> codes_;  // of every row
   Buffer<Coded> coded_;
-  Buffer<double> bounds_;  // squared distance to the first seen_ choices; kChosen once chosen
-  Buffer<int32_t> seen_;
+  // At least the squared distance to what has been chosen, equal to it where nothing is unseen;
+  // kChosen once chosen.
+  Buffer<double> bounds_;
+  Buffer<Unseen> unseen_;
   int64_t available_;
 
   std::unique_ptr<Coder> coder_;
@@ -83,7 +85,7 @@ class Pool final : public Primitives {
   std::vector<Chosen> chosen_;
   std::vector<Rows> extra_;
 
-  std::vector<std::unique_ptr<Scan>> scans_;  // one per worker
+  std::vector<std::unique_ptr<Sweep>> sweeps_;  // one per worker
   MicroBlock micro_;
   mutable Profile profile_;
 };

@@ -47,8 +47,8 @@ class Primitives {
 
   virtual void pick(const int64_t* rows, int64_t count) = 0;
   virtual void extend(const Rows& vectors) = 0;
-  virtual void refresh(std::vector<int64_t> rows) = 0;
-  virtual void refresh_all() = 0;
+  virtual void refresh(std::vector<int64_t> rows, double enough) = 0;
+  virtual void refresh_all(double enough) = 0;
   virtual double widest() const = 0;
 
   virtual std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const = 0;

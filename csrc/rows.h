@@ -18,6 +18,13 @@ struct Rows {
   const double* lengths = nullptr;
 
   const void* row(int64_t i) const { return data + i * stride; }
+
+  // A row that will be read soon and may lie anywhere in memory.
+  void prefetch(int64_t i) const {
+    constexpr int64_t kLine = 64, kWidth[] = {8, 4, 2, 2, 1};
+    for (int64_t at = 0; at < d * kWidth[int(dtype)]; at += kLine)
+      __builtin_prefetch(data + i * stride + at);
+  }
 };
 
 // d rounded up to the lanes of the canonical sum; padding columns are 0 and change no bit.

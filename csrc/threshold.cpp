@@ -26,7 +26,7 @@ Picks Pool::resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, do
     micro_.rows.clear();
     for (; at < rows.size() && micro_.rows.size() < kMicro; ++at)
       if (bounds_[rows[at]] >= floor) micro_.rows.push_back(rows[at]);
-    refresh(micro_.rows);
+    refresh(micro_.rows, floor);
 
     Timer timer(profile_.resolve_seconds);
     micro_.active.assign(micro_.rows.size(), false);

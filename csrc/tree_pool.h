@@ -21,8 +21,8 @@ class TreePool final : public Primitives {
 
   void pick(const int64_t* rows, int64_t count) override;
   void extend(const Rows& vectors) override;
-  void refresh(std::vector<int64_t>) override {}
-  void refresh_all() override {}
+  void refresh(std::vector<int64_t>, double) override {}
+  void refresh_all(double) override {}
   double widest() const override { return best_.empty() ? 0 : std::max(best_[0].bound, 0.0); }
 
   // No row is better than another to settle next: an empty block, and no rival.

@@ -37,8 +37,9 @@ class Pool(Protocol):
     def extend(self, values: Any, dtype: str) -> None:
         """Chooses vectors that are not in the pool."""
 
-    def refresh(self, rows: Int64 | None = None) -> None:
-        """Brings the bounds of the given rows (None: of all) up to date with every choice."""
+    def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
+        """Brings the bounds of the given rows (None: of all) up to date with every choice, or to
+        any upper bound below `enough`."""
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
         """About `size` rows with the largest bounds; bound and index of the best left out."""
@@ -89,12 +90,12 @@ def farthest_first(
         done = 1
     floor = 0.0 if min_distance is None else smallest_square(min_distance)
     size = block_size(pool)
-    pool.refresh()
+    pool.refresh(None, math.inf)
     ahead = -1.0  # squared distance of the next pick; negative while undecided
     rounds = 0
     while pool.available and (ahead < 0 or (done < k and ahead >= floor)):
         rows, rival, rival_index = pool.frontier(size)
-        pool.refresh(rows)
+        pool.refresh(rows, rival)
         found, at, ahead = pool.resolve(rows, rival, rival_index, k - done, floor)
         picks.append(found)
         squared.append(at)
@@ -146,7 +147,7 @@ def threshold_decay(
         floor = 0.0 if widest == 0.0 else smallest_square(math.nextafter(tau, math.inf))
         while position < len(order) and done < k:
             rows, position = pool.ahead(order, position, size, floor)
-            pool.refresh(rows)
+            pool.refresh(rows, floor)
             done += accept(*pool.resolve_in_order(rows, k - done, floor))
             rounds += 1
         position = 0
@@ -170,7 +171,7 @@ def _settled_radius(pool: Pool, size: int) -> float:
     ahead = -1.0
     while pool.available and ahead < 0:
         rows, rival, rival_index = pool.frontier(size)
-        pool.refresh(rows)
+        pool.refresh(rows, rival)
         _, _, ahead = pool.resolve(rows, rival, rival_index, 0, 0.0)
     return math.sqrt(ahead) if pool.available else 0.0
 
