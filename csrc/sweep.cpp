@@ -15,6 +15,9 @@ constexpr size_t kManySuspects = 1024;
 // Panels that share one set of thresholds, and after which rows that are done leave their group.
 constexpr int64_t kShared = 4;
 
+// Bounds this far below what is wanted may be rough.
+constexpr double kFar = 0.9;
+
 // How far ahead rows are fetched from memory.
 constexpr size_t kAhead = 2;
 }  // namespace
@@ -112,7 +115,9 @@ void Sweep::scan_panels(const Packed& packed, int64_t first, int64_t last, doubl
         if (upper < enough) {
           row.done = true;
           group_.threshold[g] = float(kInfinity);
-          if (enough == kInfinity) {  // any bound will do, and it will meet this panel again
+          if (row.suspects.front().packed >= base && row.suspects.front().packed < base + kPanel &&
+              upper < kFar * enough) {
+            // A bound that will not be asked for soon. The row will meet this panel again.
             row.bound = upper;
             row.suspects.clear();
             row.unseen = row.unseen.without(base + kPanel, packed.size());
