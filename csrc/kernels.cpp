@@ -616,8 +616,14 @@ inline uint64_t score_all(const Tile& tile, int64_t steps) {
   uint64_t any = 0;
   int r = 0;
   for (; r + kRows <= tile.rows; r += kRows) any |= score_tile<Arithmetic, kRows>(tile, r, steps);
+  // What is left over is scored together with rows that have been scored already: a tile of few
+  // rows takes as long as one of some more.
   constexpr int kHalf = kRows > 4 ? 4 : 1;
+  if (r < tile.rows && tile.rows - r > kHalf && tile.rows >= kRows)
+    return any | score_tile<Arithmetic, kRows>(tile, tile.rows - kRows, steps);
   for (; r + kHalf <= tile.rows; r += kHalf) any |= score_tile<Arithmetic, kHalf>(tile, r, steps);
+  if (r < tile.rows && tile.rows >= kHalf)
+    return any | score_tile<Arithmetic, kHalf>(tile, tile.rows - kHalf, steps);
   for (; r < tile.rows; ++r) any |= score_tile<Arithmetic, 1>(tile, r, steps);
   return any;
 }

@@ -133,17 +133,20 @@ std::vector<int64_t> to_vector(const Indices& rows) {
 class PyPool {
  public:
   PyPool(py::array values, const std::string& dtype, bool cosine, const std::string& isa,
-         const std::string& filter, int threads)
+         const std::string& filter, const std::string& cells, int threads)
       : kernels_(kernels_named(isa)), cosine_(cosine), threads_(threads) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine, kernels_, threads));
     const Rows& rows = held_[0]->rows;
     const bool tree = takes_tree(filter, rows.d, kTreeSelects);
     const Form form = form_named(filter, kernels_, rows.d);
+    const Grouping grouping = cells == "always"  ? Grouping::always
+                              : cells == "never" ? Grouping::never
+                                                 : Grouping::automatic;
     py::gil_scoped_release release;
     if (tree)
       pool_ = std::make_unique<TreePool>(rows, kernels_, threads, check_signals);
     else
-      pool_ = std::make_unique<Pool>(rows, kernels_, form, threads, check_signals);
+      pool_ = std::make_unique<Pool>(rows, kernels_, form, grouping, threads, check_signals);
   }
 
   Primitives& pool() { return *pool_; }
@@ -203,7 +206,8 @@ class PyPool {
   py::dict profile() {
     const Profile p = pool_->profile();
     return py::dict("pairs"_a = p.pairs, "rechecks"_a = p.rechecks, "settled"_a = p.settled,
-                    "refreshed"_a = p.refreshed, "refresh_seconds"_a = p.refresh_seconds,
+                    "refreshed"_a = p.refreshed, "cells"_a = p.cells,
+                    "refresh_seconds"_a = p.refresh_seconds,
                     "resolve_seconds"_a = p.resolve_seconds,
                     "frontier_seconds"_a = p.frontier_seconds, "threads"_a = threads_);
   }
@@ -340,7 +344,7 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "C++ core of entroselect; use the functions of the package instead.";
   py::class_<PyPool>(m, "Pool")
       .def(py::init<py::array, const std::string&, bool, const std::string&, const std::string&,
-                    int>())
+                    const std::string&, int>())
       .def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
       .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
       .def_property_readonly("count", [](PyPool& p) { return p.pool().count(); })

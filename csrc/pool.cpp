@@ -18,12 +18,18 @@ constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's conce
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
 constexpr int64_t kSwept = 480;        // rows that meet the choices together, at most
+constexpr int64_t kFirstLook = 128;    // choices, when it is first asked whether cells pay
+constexpr int64_t kForcedLook = 8;     // the same, when it is not asked
+constexpr int64_t kMostCells = 512;
+constexpr double kWorthCells = 0.75;   // share of the cells that rows need not meet
+constexpr double kManyProducts = 5e4;  // a refreshed row: more than what cells cost beside them
 }  // namespace
 
-Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
+Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
            std::function<void()> poll)
     : rows_(rows),
       kernels_(kernels),
+      grouping_(grouping),
       threads_(threads),
       poll_(std::move(poll)),
       filter_(std::make_unique<Filter>(rows, kernels, form)),
@@ -41,6 +47,8 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
 void Pool::code_rows() {
   const int offset = filter_->form == Form::bytes ? kernels_.panel_offset : 0;
   packed_ = std::make_unique<Packed>(filter_->words, offset);
+  cells_.reset();
+  next_look_ = grouping_ == Grouping::always ? kForcedLook : kFirstLook;
   coder_ = std::make_unique<Coder>(*filter_, kernels_);
   profile_ = profile();
   sweeps_.clear();
@@ -62,23 +70,33 @@ void Pool::code_rows() {
       poll_);
 }
 
-void Pool::pack(const Chosen& chosen) {
-  const int64_t at = packed_->size();
-  packed_->resize(at + 1);
+void Pool::pack(int64_t choice) {
+  const Chosen& chosen = chosen_[size_t(choice)];
+  const uint32_t* code = nullptr;
+  Coded coded;
+  std::vector<uint32_t> own;
   if (chosen.source < 0 && filter_->columns_are_rows) {
-    packed_->put(at, &codes_[chosen.row * filter_->words], coded_[chosen.row]);
-    return;
+    code = &codes_[chosen.row * filter_->words];
+    coded = coded_[chosen.row];
+  } else {
+    own.resize(size_t(filter_->words));
+    const Rows& rows = chosen.source < 0 ? rows_ : extra_[size_t(chosen.source)];
+    coded = coder_->column(rows, chosen.row, own.data());
+    code = own.data();
   }
-  std::vector<uint32_t> code(static_cast<size_t>(filter_->words));
-  const Rows& rows = chosen.source < 0 ? rows_ : extra_[size_t(chosen.source)];
-  const Coded coded = coder_->column(rows, chosen.row, code.data());
-  packed_->put(at, code.data(), coded);
+  if (cells_) {
+    const Place anywhere = {0, std::numeric_limits<float>::infinity()};
+    cells_->put(int32_t(choice), chosen.source < 0 ? places_[chosen.row] : anywhere, code, coded);
+  } else {
+    packed_->resize(choice + 1);
+    packed_->put(choice, code, coded);
+  }
 }
 
-void Pool::pick(const int64_t* rows, int64_t count) {
-  for (int64_t j = 0; j < count; ++j) {
+void Pool::pick(const int64_t* rows, int64_t size) {
+  for (int64_t j = 0; j < size; ++j) {
     chosen_.push_back({-1, rows[j]});
-    pack(chosen_.back());
+    pack(count() - 1);
     bounds_[rows[j]] = kChosen;
     --available_;
     if ((j + 1) % kPolled == 0) poll_();
@@ -89,7 +107,7 @@ void Pool::extend(const Rows& vectors) {
   extra_.push_back(vectors);
   for (int64_t i = 0; i < vectors.n; ++i) {
     chosen_.push_back({int32_t(extra_.size()) - 1, i});
-    pack(chosen_.back());
+    pack(count() - 1);
     if ((i + 1) % kPolled == 0) poll_();
   }
 }
@@ -102,7 +120,56 @@ void Pool::consider_form() {
   if (so_far.rechecks <= kPatience * n() + so_far.pairs / kDear) return;
   filter_ = std::make_unique<Filter>(rows_, kernels_, Form::halves);
   code_rows();
-  for (const Chosen& chosen : chosen_) pack(chosen);
+  for (int64_t choice = 0; choice < count(); ++choice) pack(choice);
+}
+
+// Whether a sample of the rows need not meet most of the cells.
+bool Pool::cells_pay(const Cells& cells) const {
+  Group group(*filter_, kernels_);
+  double spared = 0;
+  for (int64_t s = 0; s < kGroup; ++s) {
+    const int64_t i = s * n() / kGroup;
+    const Cells::Row row = {&codes_[i * filter_->words], &coded_[i]};
+    Place place;
+    cells.place(&row, 1, *packed_, group, &place);
+    spared += cells.spared(place, filter_->certificate.reach(std::max(bounds_[i], 0.0)));
+  }
+  return spared > kWorthCells * kGroup;
+}
+
+// Where rows lie in clusters, the first choices are a centre for each of them. That is found out
+// from a sample once rows meet so many choices that it would pay, and now and then again.
+void Pool::consider_cells() {
+  if (cells_ || !extra_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
+  const Profile so_far = profile();
+  const double products = double(so_far.pairs) * double(d());
+  if (grouping_ == Grouping::automatic && products < kManyProducts * double(so_far.refreshed))
+    return;
+  next_look_ = 4 * count();
+  std::vector<Cells::Row> centres;
+  for (int64_t c = 0; c < std::min(count(), kMostCells); ++c) {
+    const int64_t i = chosen_[size_t(c)].row;
+    centres.push_back({&codes_[i * filter_->words], &coded_[i]});
+  }
+  auto cells = std::make_unique<Cells>(*filter_, kernels_, centres, *packed_);
+  if (grouping_ == Grouping::automatic && !cells_pay(*cells)) return;
+  places_ = Buffer<Place>(n());
+  std::vector<std::unique_ptr<Group>> scratch;
+  for (int w = 0; w < threads_; ++w) scratch.push_back(std::make_unique<Group>(*filter_, kernels_));
+  parallel_for(
+      threads_, (n() + kGroup - 1) / kGroup,
+      [&](int64_t item, int worker) {
+        Cells::Row rows[kGroup];
+        int size = 0;
+        for (int64_t i = item * kGroup; i < std::min(n(), (item + 1) * kGroup); ++i)
+          rows[size++] = {&codes_[i * filter_->words], &coded_[i]};
+        cells->place(rows, size, *packed_, *scratch[size_t(worker)], &places_[item * kGroup]);
+      },
+      poll_);
+  cells_ = std::move(cells);
+  packed_.reset();
+  for (int64_t choice = 0; choice < count(); ++choice) pack(choice);
+  for (int64_t i = 0; i < n(); ++i) unseen_[i] = {0, 0, int32_t(unseen_[i].oldest())};
 }
 
 double Pool::exact(const double* x, int64_t packed) const {
@@ -113,39 +180,56 @@ double Pool::exact(const double* x, int64_t packed) const {
 void Pool::refresh_all(double enough) {
   std::vector<int64_t> rows(static_cast<size_t>(n()));
   for (int64_t i = 0; i < n(); ++i) rows[size_t(i)] = i;
-  refresh_groups(rows, enough);
+  refresh(std::move(rows), enough);
 }
 
 void Pool::refresh(std::vector<int64_t> rows, double enough) {
-  // Rows that have met the same choices go through the others together.
-  std::vector<std::pair<int32_t, int64_t>> order;
-  for (int64_t i : rows) order.push_back({unseen_[i].next, i});
-  std::sort(order.begin(), order.end());
-  for (size_t j = 0; j < rows.size(); ++j) rows[j] = order[j].second;
+  consider_form();
+  consider_cells();
+  // Rows that lie together or have met the same choices go through the others together.
+  const auto key = [&](int64_t i) {
+    return std::pair<int64_t, int64_t>((int64_t(home(i)) << 32) + unseen_[i].next, i);
+  };
+  if (!std::is_sorted(rows.begin(), rows.end(),
+                      [&](int64_t a, int64_t b) { return key(a) < key(b); })) {
+    std::vector<std::pair<int64_t, int64_t>> order;
+    for (int64_t i : rows) order.push_back(key(i));
+    std::sort(order.begin(), order.end());
+    for (size_t j = 0; j < rows.size(); ++j) rows[j] = order[j].second;
+  }
   refresh_groups(rows, enough);
 }
 
 void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
-  consider_form();
   Timer timer(profile_.refresh_seconds);
-  const int64_t total = int64_t(rows.size());
   // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
   double products = 0;
   for (int64_t i : rows) products += double(unseen_[i].count(count())) * double(d() + kPerPair);
   const int threads = products < kWorthThreads ? 1 : threads_;
-  const int64_t size = std::clamp<int64_t>((total + threads - 1) / threads, 4, kSwept);
+  const int64_t total = int64_t(rows.size());
+  const int64_t most = std::clamp<int64_t>((total + threads - 1) / threads, 4, kSwept);
+  std::vector<int64_t> cuts = {0};
+  for (int64_t j = 1; j < total; ++j)
+    if (j - cuts.back() == most || home(rows[size_t(j)]) != home(rows[size_t(j - 1)]))
+      cuts.push_back(j);
+  cuts.push_back(total);
   parallel_for(
-      threads, (total + size - 1) / size,
+      threads, int64_t(cuts.size()) - 1,
       [&](int64_t item, int worker) {
         Sweep& sweep = *sweeps_[size_t(worker)];
         sweep.clear();
-        for (int64_t j = item * size; j < std::min(total, (item + 1) * size); ++j) {
+        for (int64_t j = cuts[size_t(item)]; j < cuts[size_t(item) + 1]; ++j) {
           const int64_t i = rows[size_t(j)];
-          if (unseen_[i].count(count()) == 0 || bounds_[i] <= 0) continue;  // nothing can lower it
-          if (bounds_[i] >= enough)
-            sweep.add(i, &codes_[i * filter_->words], coded_[i], bounds_[i], unseen_[i]);
+          // Nothing can lower it, or it is low enough.
+          if (unseen_[i].count(count()) == 0 || bounds_[i] <= 0 || bounds_[i] < enough) continue;
+          sweep.add(i, &codes_[i * filter_->words], coded_[i], bounds_[i], unseen_[i],
+                    cells_ ? places_[i].toward : 0);
         }
-        sweep.run(*packed_, enough);
+        if (sweep.size() == 0) return;
+        if (cells_)
+          sweep.run(*cells_, home(sweep.row(0)), count(), enough);
+        else
+          sweep.run(*packed_, enough);
         for (int64_t g = 0; g < sweep.size(); ++g) {
           bounds_[sweep.row(g)] = sweep.bound(g);
           unseen_[sweep.row(g)] = sweep.unseen(g);
@@ -188,6 +272,7 @@ void Pool::keep_current(const MicroBlock& block) {
 
 Profile Pool::profile() const {
   Profile result = profile_;
+  result.cells = cells_ ? cells_->size() : 0;
   for (const auto& sweep : sweeps_) {
     result.pairs += sweep->pairs;
     result.rechecks += sweep->rechecks;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "buffer.h"
+#include "cells.h"
 #include "filter.h"
 #include "packed.h"
 #include "primitives.h"
@@ -17,7 +18,7 @@ namespace entroselect {
 
 class Pool final : public Primitives {
  public:
-  Pool(const Rows& rows, const Kernels& kernels, Form form, int threads,
+  Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
        std::function<void()> poll);
 
   int64_t n() const override { return rows_.n; }
@@ -25,7 +26,7 @@ class Pool final : public Primitives {
   int64_t count() const override { return int64_t(chosen_.size()); }
   int64_t available() const override { return available_; }
 
-  void pick(const int64_t* rows, int64_t count) override;
+  void pick(const int64_t* rows, int64_t size) override;
   void extend(const Rows& vectors) override;
   void refresh(std::vector<int64_t> rows, double enough) override;
   void refresh_all(double enough) override;
@@ -61,13 +62,17 @@ class Pool final : public Primitives {
   void choose_in(MicroBlock& block, size_t place);
   void keep_current(const MicroBlock& block);
   void code_rows();
-  void pack(const Chosen& chosen);
+  void pack(int64_t choice);
   void consider_form();
+  void consider_cells();
+  bool cells_pay(const Cells& cells) const;
+  int32_t home(int64_t row) const { return cells_ ? places_[row].cell : 0; }
   void refresh_groups(const std::vector<int64_t>& rows, double enough);
   double exact(const double* x, int64_t packed) const;
 
   const Rows rows_;
   const Kernels& kernels_;
+  const Grouping grouping_;
   const int threads_;
   const std::function<void()> poll_;
 
@@ -81,8 +86,11 @@ class Pool final : public Primitives {
   int64_t available_;
 
   std::unique_ptr<Coder> coder_;
-  std::unique_ptr<Packed> packed_;  // what has been chosen, in order
   std::vector<Chosen> chosen_;
+  std::unique_ptr<Packed> packed_;  // what has been chosen, in order; or
+  std::unique_ptr<Cells> cells_;    // by where it lies, and
+  Buffer<Place> places_;            // where every row does
+  int64_t next_look_;               // at how many choices cells are considered again
   std::vector<Rows> extra_;
 
   std::vector<std::unique_ptr<Sweep>> sweeps_;  // one per worker

@@ -32,7 +32,8 @@ struct Profile {
   int64_t pairs = 0;      // pairs scored by the filter
   int64_t rechecks = 0;   // pairs whose canonical distance the filter asked for
   int64_t settled = 0;    // canonical distances between rows of a micro-block
-  int64_t refreshed = 0;  // rows brought up to date
+  int64_t refreshed = 0;  // rows brought up to date, or as far as was enough
+  int64_t cells = 0;      // of choices that lie close together; 0: all choices in order
   double refresh_seconds = 0, resolve_seconds = 0, frontier_seconds = 0;
 };
 

@@ -40,13 +40,15 @@ Sweep::Sweep(const Filter& filter, const Kernels& kernels, const Rows& pool, Exa
       group_(filter, kernels),
       canonical_(padded(filter.d)) {}
 
-void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen) {
+void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen,
+                float toward) {
   Row& row = rows_[size_t(size_++)];
   row.index = i;
   row.code = code;
   row.coded = coded;
   row.bounds = {coded.norm2, std::sqrt(coded.norm2), coded.residual};
-  row.unseen = unseen;
+  row.toward = toward;
+  row.unseen = row.here = unseen;
   row.done = false;
   row.bound = bound;
   row.reach = filter_.certificate.reach(bound);
@@ -55,40 +57,82 @@ void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double boun
 }
 
 void Sweep::run(const Packed& packed, double enough) {
+  begin();
+  visitors_ = waiting_;
+  meet(packed, nullptr, enough);
+  finish(packed.size());
+}
+
+void Sweep::run(const Cells& cells, int64_t home, int64_t choices, double enough) {
+  begin();
+  double farthest = kInfinity;
+  for (int64_t step = 0; step < cells.size() && !waiting_.empty(); ++step) {
+    const int64_t to = step == 0 ? home : step <= home ? step - 1 : step;
+    if (cells.gap(home, to) > farthest) continue;
+    const std::vector<int32_t>& held = cells.choices(to);
+    visitors_.clear();
+    for (Row* row : waiting_) {
+      if (cells.gap(home, to) - double(row->toward) > row->reach) continue;
+      const auto from = std::lower_bound(held.begin(), held.end(), row->unseen.next);
+      row->here = {0, 0, int32_t(from - held.begin())};
+      if (from != held.end()) visitors_.push_back(row);
+    }
+    meet(cells.packed(to), held.data(), enough);
+    if (to == home) {
+      farthest = 0;
+      for (const Row* row : waiting_)
+        farthest = std::max(farthest, (row->reach + double(row->toward)) * (1 + 0x1p-48));
+    }
+  }
+  finish(choices);
+}
+
+void Sweep::begin() {
   refreshed += size_;
-  active_.clear();
-  for (int64_t g = 0; g < size_; ++g) active_.push_back(&rows_[size_t(g)]);
+  waiting_.clear();
+  for (int64_t g = 0; g < size_; ++g) waiting_.push_back(&rows_[size_t(g)]);
+}
+
+// Rows that have met everything that matters.
+void Sweep::finish(int64_t choices) {
+  for (size_t j = 0; j < waiting_.size(); ++j) {
+    if (j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
+    settle(*waiting_[j]);
+    waiting_[j]->unseen = waiting_[j]->unseen.without(0, choices);
+  }
+}
+
+// The visitors meet packed choices; `choices` are their numbers, none where these are the places.
+void Sweep::meet(const Packed& packed, const int32_t* choices, double enough) {
+  const auto leave = [](std::vector<Row*>& rows) {
+    rows.erase(std::remove_if(rows.begin(), rows.end(), [](const Row* row) { return row->done; }),
+               rows.end());
+  };
   int64_t end = packed.size(), shared = 1;
-  while (!active_.empty()) {
+  for (;;) {
     int64_t newest = 0, oldest = end;
-    for (const Row* row : active_) {
-      newest = std::max(newest, row->unseen.newest(end));
-      oldest = std::min(oldest, row->unseen.oldest());
+    for (const Row* row : visitors_) {
+      newest = std::max(newest, row->here.newest(end));
+      oldest = std::min(oldest, row->here.oldest());
     }
     if (newest == 0) break;
     const int64_t last = (newest + kPanel - 1) / kPanel;
     const int64_t first = std::max(oldest / kPanel, last - shared);
     members_.clear();
-    for (Row* row : active_)
-      if (row->unseen.newest(std::min(end, last * kPanel)) > first * kPanel)
-        members_.push_back(row);
-    scan_panels(packed, first, last, enough);
+    for (Row* row : visitors_)
+      if (row->here.newest(std::min(end, last * kPanel)) > first * kPanel) members_.push_back(row);
+    scan_panels(packed, choices, first, last, enough);
     for (Row* row : leaving_) settle(*row);
-    active_.erase(
-        std::remove_if(active_.begin(), active_.end(), [](const Row* row) { return row->done; }),
-        active_.end());
+    leave(visitors_);
     end = first * kPanel;
     shared = std::min(2 * shared, kShared);
   }
-  for (size_t j = 0; j < active_.size(); ++j) {
-    if (j + kAhead < active_.size()) pool_.prefetch(active_[j + kAhead]->index);
-    settle(*active_[j]);
-    active_[j]->unseen = active_[j]->unseen.without(0, packed.size());
-  }
+  leave(waiting_);
 }
 
 // Panels [first, last), the newest first, for the members.
-void Sweep::scan_panels(const Packed& packed, int64_t first, int64_t last, double enough) {
+void Sweep::scan_panels(const Packed& packed, const int32_t* choices, int64_t first, int64_t last,
+                        double enough) {
   leaving_.clear();
   const ColumnBounds most = packed.most(first, last);
   for (size_t begin = 0; begin < members_.size(); begin += kGroup) {
@@ -102,27 +146,25 @@ void Sweep::scan_panels(const Packed& packed, int64_t first, int64_t last, doubl
       set_threshold(g);
     }
     for (int64_t p = last - 1; p >= first; --p) {
-      const Packed::Panel& panel = packed.panel(p);
-      const int64_t base = p * kPanel;
-      pairs += count * std::min<int64_t>(kPanel, packed.size() - base);
-      for (uint64_t any = group_.score(count, panel); any; any &= any - 1) {
+      pairs += count * std::min<int64_t>(kPanel, packed.size() - p * kPanel);
+      for (uint64_t any = group_.score(count, packed.panel(p)); any; any &= any - 1) {
         const int g = __builtin_ctzll(any);
         Row& row = *group[g];
         if (row.done) continue;
-        collect(row, group_.mask[g], group_.scores + g * kPanel, panel, base, packed.size());
+        const bool first_suspects = row.suspects.empty();
+        collect(row, g, packed, choices, p);
         if (row.suspects.empty()) continue;
         const double upper = filter_.certificate.squared(row.upper);
         if (upper < enough) {
           row.done = true;
           group_.threshold[g] = float(kInfinity);
-          if (row.suspects.front().packed >= base && row.suspects.front().packed < base + kPanel &&
-              upper < kFar * enough) {
-            // A bound that will not be asked for soon. The row will meet this panel again.
-            row.bound = upper;
+          const bool rough = first_suspects && upper < kFar * enough;
+          if (!choices)
+            row.unseen = row.unseen.without((rough ? p + 1 : p) * kPanel, packed.size());
+          if (rough) {  // the row will meet this panel again
+            row.bound = std::min(row.bound, upper);
             row.suspects.clear();
-            row.unseen = row.unseen.without(base + kPanel, packed.size());
           } else {
-            row.unseen = row.unseen.without(base, packed.size());
             leaving_.push_back(&row);
             pool_.prefetch(row.index);
           }
@@ -135,16 +177,18 @@ void Sweep::scan_panels(const Packed& packed, int64_t first, int64_t last, doubl
   }
 }
 
-// Notes the pairs that passed, and lets the best of them tighten what may pass from now on.
-void Sweep::collect(Row& row, uint32_t mask, const float* scores, const Packed::Panel& panel,
-                    int64_t base, int64_t choices) {
-  for (; mask; mask &= mask - 1) {
+// Notes the pairs of panel p that passed, and lets the best of them tighten what may pass from now
+// on.
+void Sweep::collect(Row& row, int g, const Packed& packed, const int32_t* choices, int64_t p) {
+  const Packed::Panel& panel = packed.panel(p);
+  for (uint32_t mask = group_.mask[g]; mask; mask &= mask - 1) {
     const int column = __builtin_ctz(mask);
-    if (base + column >= choices || !row.unseen.holds(base + column)) continue;
-    const auto interval =
-        filter_.certificate.interval(row.bounds, panel.bounds[column], scores[column]);
+    const int64_t place = p * kPanel + column;
+    if (place >= packed.size() || !row.here.holds(place)) continue;
+    const auto interval = filter_.certificate.interval(row.bounds, panel.bounds[column],
+                                                       group_.scores[g * kPanel + column]);
     if (interval.lower > row.reach) continue;
-    row.suspects.push_back({interval.lower, base + column});
+    row.suspects.push_back({interval.lower, choices ? choices[place] : place});
     row.upper = std::min(row.upper, interval.upper);
   }
   row.reach = std::min(row.reach, filter_.certificate.widen(row.upper));

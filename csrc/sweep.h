@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "cells.h"
 #include "group.h"
 #include "scan.h"
 
@@ -15,9 +16,7 @@ namespace entroselect {
 struct Unseen {
   int32_t first, last, next;
 
-  bool holds(int64_t choice) const {
-    return choice >= next || (choice >= first && choice < last);
-  }
+  bool holds(int64_t choice) const { return choice >= next || (choice >= first && choice < last); }
   // One past the newest of them below `end`; 0 when there is none.
   int64_t newest(int64_t end) const {
     if (end > next) return end;
@@ -40,12 +39,16 @@ class Sweep {
   // Begins with no rows.
   void clear() { size_ = 0; }
 
-  // Row i of the pool: its code (kept by the caller), its bound and what it has not met.
-  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen);
+  // Row i of the pool: its code (kept by the caller), its bound, what it has not met and, where
+  // there are cells, its Place::toward.
+  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen,
+           float toward);
 
   // Lowers the bounds to the distances of the nearest choices, or to any upper bounds of them that
-  // are below `enough`.
+  // are below `enough`. All choices are packed in order; or the rows lie in one cell, `home`, and
+  // have no second range of unseen choices: a row that stops short then forgets what it has met.
   void run(const Packed& packed, double enough);
+  void run(const Cells& cells, int64_t home, int64_t choices, double enough);
 
   int64_t size() const { return size_; }
   int64_t row(int64_t g) const { return rows_[size_t(g)].index; }
@@ -62,17 +65,22 @@ class Sweep {
     const uint32_t* code;
     Coded coded;
     RowBounds bounds;
+    float toward;
     Unseen unseen;
-    bool done;      // its bound and what it has not met are final
-    double bound;  // squared; as unseen, what it was until the row is done
+    Unseen here;   // the same by places of what is being met
+    bool done;     // its bound and what it has not met are final
+    double bound;  // squared
     double reach;  // scaled: pairs farther apart cannot lower the bound
     double upper;  // scaled: the least upper bound of a pair met here
     std::vector<Suspect> suspects;
   };
 
-  void scan_panels(const Packed& packed, int64_t first, int64_t last, double enough);
-  void collect(Row& row, uint32_t mask, const float* scores, const Packed::Panel& panel,
-               int64_t base, int64_t choices);
+  void begin();
+  void finish(int64_t choices);
+  void meet(const Packed& packed, const int32_t* choices, double enough);
+  void scan_panels(const Packed& packed, const int32_t* choices, int64_t first, int64_t last,
+                   double enough);
+  void collect(Row& row, int g, const Packed& packed, const int32_t* choices, int64_t p);
   void settle(Row& row);
 
   const Filter& filter_;
@@ -81,7 +89,9 @@ class Sweep {
   const ExactDistance exact_;
   int64_t size_ = 0;
   std::vector<Row> rows_;
-  std::vector<Row*> active_, members_, leaving_;
+  // Rows that are not done; those of them that meet the choices at hand, and the panels at hand;
+  // those that are done once their suspects are decided.
+  std::vector<Row*> waiting_, visitors_, members_, leaving_;
   Group group_;
   Buffer<double> canonical_;
 };

@@ -13,7 +13,14 @@ class Pool:
     count: int
     available: int
     def __init__(
-        self, values: NDArray[Any], dtype: str, cosine: bool, isa: str, filter: str, threads: int
+        self,
+        values: NDArray[Any],
+        dtype: str,
+        cosine: bool,
+        isa: str,
+        filter: str,
+        cells: str,
+        threads: int,
     ) -> None: ...
     def pick(self, rows: Int64) -> None: ...
     def extend(self, values: NDArray[Any], dtype: str) -> None: ...

@@ -16,9 +16,21 @@ from entroselect.results import Neighbours
 def filter_form() -> str:
     """What spares most distances: ENTROSELECT_FILTER, "tree" (at most 8 columns) or products of
     rows coded as "int8" or "bf16"; "auto" if it is not set."""
-    given = os.environ.get("ENTROSELECT_FILTER") or "auto"
-    if given not in ("auto", "tree", "int8", "bf16"):
-        raise ValueError(f"ENTROSELECT_FILTER: expected tree, int8 or bf16, got {given!r}")
+    return _choice("FILTER", "tree", "int8", "bf16")
+
+
+def cells() -> str:
+    """Whether selection keeps what it has chosen in cells, most of which the triangle inequality
+    then spares most rows: ENTROSELECT_CELLS, "always" or "never"; "auto", where it pays, if it is
+    not set."""
+    return _choice("CELLS", "always", "never")
+
+
+def _choice(name: str, *accepted: str) -> str:
+    given = os.environ.get(f"ENTROSELECT_{name}") or "auto"
+    if given not in ("auto", *accepted):
+        listed = " or ".join((", ".join(accepted[:-1]), accepted[-1]))
+        raise ValueError(f"ENTROSELECT_{name}: expected {listed}, got {given!r}")
     return given
 
 
@@ -32,7 +44,13 @@ class Cpu:
     def open_pool(self, rows: Rows, metric: str) -> _core.Pool:
         """The pool behind the primitives of entroselect/engine.py."""
         return _core.Pool(
-            rows.values, rows.dtype, metric == "cosine", self.isa, filter_form(), threads()
+            rows.values,
+            rows.dtype,
+            metric == "cosine",
+            self.isa,
+            filter_form(),
+            cells(),
+            threads(),
         )
 
     def nearest(

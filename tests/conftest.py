@@ -25,7 +25,7 @@ FORMS = [
 
 @pytest.fixture(autouse=True)
 def _default_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BACKEND", "BLOCK", "FILTER", "THREADS"):
+    for name in ("BACKEND", "BLOCK", "CELLS", "FILTER", "THREADS"):
         monkeypatch.delenv(f"ENTROSELECT_{name}", raising=False)
 
 
