@@ -20,9 +20,10 @@ constexpr double kPerPair = 16;        // cost of a pair beside its columns, in 
 constexpr int64_t kSwept = 480;        // rows that meet the choices together, at most
 constexpr int64_t kFirstLook = 128;    // choices, when it is first asked whether cells pay
 constexpr int64_t kForcedLook = 8;     // the same, when it is not asked
-constexpr int64_t kMostCells = 512;
+constexpr int64_t kMostCells = 128;
 constexpr double kWorthCells = 0.75;   // share of the cells that rows need not meet
 constexpr double kManyProducts = 5e4;  // a refreshed row: more than what cells cost beside them
+constexpr int64_t kWorthPlacing = 8;   // pairs met for one that placing all rows takes
 }  // namespace
 
 Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
@@ -143,11 +144,13 @@ void Pool::consider_cells() {
   if (cells_ || !extra_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
   const Profile so_far = profile();
   const double products = double(so_far.pairs) * double(d());
-  if (grouping_ == Grouping::automatic && products < kManyProducts * double(so_far.refreshed))
+  const int64_t size = std::min(count(), kMostCells);
+  if (grouping_ == Grouping::automatic && (products < kManyProducts * double(so_far.refreshed) ||
+                                           so_far.pairs < kWorthPlacing * n() * size))
     return;
   next_look_ = 4 * count();
   std::vector<Cells::Row> centres;
-  for (int64_t c = 0; c < std::min(count(), kMostCells); ++c) {
+  for (int64_t c = 0; c < size; ++c) {
     const int64_t i = chosen_[size_t(c)].row;
     centres.push_back({&codes_[i * filter_->words], &coded_[i]});
   }
@@ -160,10 +163,10 @@ void Pool::consider_cells() {
       threads_, (n() + kGroup - 1) / kGroup,
       [&](int64_t item, int worker) {
         Cells::Row rows[kGroup];
-        int size = 0;
+        int members = 0;
         for (int64_t i = item * kGroup; i < std::min(n(), (item + 1) * kGroup); ++i)
-          rows[size++] = {&codes_[i * filter_->words], &coded_[i]};
-        cells->place(rows, size, *packed_, *scratch[size_t(worker)], &places_[item * kGroup]);
+          rows[members++] = {&codes_[i * filter_->words], &coded_[i]};
+        cells->place(rows, members, *packed_, *scratch[size_t(worker)], &places_[item * kGroup]);
       },
       poll_);
   cells_ = std::move(cells);

@@ -1,10 +1,10 @@
 """The round loops of selection, over a handful of primitives.
 
-Distances to the chosen rows only ever decrease. So each pool row carries a *bound*, the exact
-squared distance to the nearest of the first `seen` picks, and a stale bound is still an upper
-bound. A round takes the rows with the largest bounds (the frontier), brings only those up to
-date, and settles picks among them for as long as the best of them beats the *rival*, the best
-stale bound left outside: nothing outside can overtake. Rows far below the frontier are never
+Distances to the chosen rows only ever decrease. So each pool row carries a *bound*, at least its
+squared distance to the nearest pick, and a stale bound is still an upper bound. A round takes the
+rows with the largest bounds (the frontier), lowers only those, each until it is up to date or
+below the *rival*, the best bound left outside, and settles picks among them for as long as the
+best of them beats the rival: nothing else can overtake. Rows far below the frontier are never
 touched. See docs/exactness.md for why the result equals the textbook loop's.
 
 A backend supplies the primitives; today that is `_core.Pool` on the CPU.
@@ -21,6 +21,11 @@ import numpy as np
 
 from entroselect._progress import Report
 from entroselect.results import Float64, Int64
+
+
+# What the size of a block aims at, and its least value.
+PICKS_PER_ROUND = 256
+LEAST_BLOCK = 1024
 
 
 class Pool(Protocol):
@@ -65,14 +70,24 @@ class Pool(Protocol):
 
 
 def block_size(pool: Pool) -> int:
-    """Frontier rows per round: ENTROSELECT_BLOCK, or enough that rounds are few and the rows'
-    filter copies stay in cache."""
+    """Frontier rows per round, at first: ENTROSELECT_BLOCK, or enough that rounds are few and the
+    rows' filter copies stay in cache."""
     given = os.environ.get("ENTROSELECT_BLOCK")
     if given:
         if not given.isdecimal() or int(given) < 1:
             raise ValueError(f"ENTROSELECT_BLOCK: expected an integer >= 1, got {given!r}")
         return int(given)
     return max(256, min(8192, pool.n // 8))
+
+
+def next_block_size(pool: Pool, size: int, picks: int) -> int:
+    """Frontier rows for the round after one of that size that settled so many picks. Where rounds
+    settle many, smaller ones lower the rival faster, so that rows have to meet fewer picks."""
+    if os.environ.get("ENTROSELECT_BLOCK"):
+        return size
+    if picks > PICKS_PER_ROUND:
+        return min(size, max(LEAST_BLOCK, size // 2))
+    return min(2 * size, block_size(pool)) if picks < PICKS_PER_ROUND // 4 else size
 
 
 def farthest_first(
@@ -101,6 +116,7 @@ def farthest_first(
         squared.append(at)
         done += len(found)
         rounds += 1
+        size = next_block_size(pool, size, len(found))
         if report is not None:
             report(done, k)
     radius = math.sqrt(ahead) if pool.available else 0.0
