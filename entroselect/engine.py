@@ -22,7 +22,6 @@ import numpy as np
 from entroselect._progress import Report
 from entroselect.results import Float64, Int64
 
-
 # What the size of a block aims at, and its least value.
 PICKS_PER_ROUND = 256
 LEAST_BLOCK = 1024

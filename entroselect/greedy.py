@@ -56,9 +56,9 @@ def greedy_select(
         ValueError, TypeError: naming the argument, before any work.
 
     Complexity: at most n k d products in the filter's precision, typically a twentieth (clusters)
-    to a fifth of them (half where k is n / 2), and a few exact distances a row. Extra memory: n d + k d bytes (twice that where the
-    filter needs bfloat16) + 60 bytes a row, and a copy of 4 or 8 bytes a value for integer types
-    other than uint8 and bool (2 for int8).
+    to a fifth of them (half where k is n / 2), and a few exact distances a row. Extra memory:
+    n d + k d bytes (twice that where the filter needs bfloat16) + 60 bytes a row, and a copy of 4
+    or 8 bytes a value for integer types other than uint8 and bool (2 for int8).
 
     Example:
         >>> import numpy as np
