@@ -3,12 +3,14 @@
 #include <algorithm>
 
 #include "pool.h"
+#include "threads.h"
 #include "timer.h"
 
 namespace entroselect {
 
 namespace {
 constexpr int64_t kSample = 2048;
+constexpr int64_t kPart = 8192;  // rows that one thread looks through at a time
 
 bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
 bool first_is_nearer(const Key& a, const Key& b) { return b.beats(a); }  // for heaps: best on top
@@ -25,13 +27,29 @@ std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
                    std::greater<double>());
   const double cut = std::max(sample[rank], 0.0);
 
+  struct Part {
+    std::vector<Key> keys;
+    Key rival = {kChosen, -1};
+  };
+  std::vector<Part> parts(size_t((n() + kPart - 1) / kPart));
+  parallel_for(
+      parts.size() < 4 ? 1 : threads_, int64_t(parts.size()),
+      [&](int64_t item, int) {
+        Part part;
+        for (int64_t i = item * kPart; i < std::min(n(), (item + 1) * kPart); ++i) {
+          if (bounds_[i] >= cut)
+            part.keys.push_back({bounds_[i], i});
+          else if (bounds_[i] > part.rival.bound)
+            part.rival = {bounds_[i], i};
+        }
+        parts[size_t(item)] = std::move(part);
+      },
+      poll_);
   std::vector<Key> keys;
   Key rival = {kChosen, -1};
-  for (int64_t i = 0; i < n(); ++i) {
-    if (bounds_[i] >= cut)
-      keys.push_back({bounds_[i], i});
-    else if (bounds_[i] > rival.bound)
-      rival = {bounds_[i], i};
+  for (const Part& part : parts) {
+    keys.insert(keys.end(), part.keys.begin(), part.keys.end());
+    if (part.rival.bound > rival.bound) rival = part.rival;
   }
   if (int64_t(keys.size()) > 2 * size) {  // many equal bounds
     std::nth_element(keys.begin(), keys.begin() + size, keys.end(), first_is_farther);
@@ -47,19 +65,20 @@ std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key riv
                                        double floor) {
   Picks picks;
   std::vector<Key> heap;
-  for (int64_t i : rows) heap.push_back({bounds_[i], i});
+  for (int64_t i : rows)
+    if (Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
   std::make_heap(heap.begin(), heap.end(), first_is_nearer);
 
   for (;;) {
     // The block's best rows, as long as they could be picked before the rival.
     micro_.rows.clear();
-    while (!heap.empty() && micro_.rows.size() < kMicro && heap.front().beats(rival)) {
+    while (!heap.empty() && micro_.rows.size() < kMicro) {
       micro_.rows.push_back(heap.front().row);
       std::pop_heap(heap.begin(), heap.end(), first_is_nearer);
       heap.pop_back();
     }
     if (micro_.rows.empty()) return {picks, -1};
-    const Key inner = !heap.empty() && heap.front().beats(rival) ? heap.front() : rival;
+    const Key inner = heap.empty() ? rival : heap.front();
     refresh(micro_.rows, inner.bound);
 
     Timer timer(profile_.resolve_seconds);
@@ -87,7 +106,7 @@ std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key riv
     keep_current(micro_);
     if (next >= 0) return {picks, next};
     for (int64_t i : micro_.rows) {
-      if (bounds_[i] < 0) continue;  // picked
+      if (bounds_[i] < 0 || !Key{bounds_[i], i}.beats(rival)) continue;  // picked, or out of it
       heap.push_back({bounds_[i], i});
       std::push_heap(heap.begin(), heap.end(), first_is_nearer);
     }

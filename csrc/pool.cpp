@@ -17,13 +17,29 @@ constexpr double kWorthThreads = 1e6;  // products, some 5 us
 constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's concern
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
-constexpr int64_t kSwept = 480;        // rows that meet the choices together, at most
-constexpr int64_t kFirstLook = 128;    // choices, when it is first asked whether cells pay
-constexpr int64_t kForcedLook = 8;     // the same, when it is not asked
+constexpr int64_t kShares = 4;       // of a thread in a job, so that all end at about the same time
+constexpr int64_t kSwept = 480;      // rows that meet the choices together, at most
+constexpr int64_t kFirstLook = 128;  // choices, when it is first asked whether cells pay
+constexpr int64_t kForcedLook = 8;   // the same, when it is not asked
 constexpr int64_t kMostCells = 128;
 constexpr double kWorthCells = 0.75;   // share of the cells that rows need not meet
 constexpr double kManyProducts = 5e4;  // a refreshed row: more than what cells cost beside them
 constexpr int64_t kWorthPlacing = 8;   // pairs met for one that placing all rows takes
+
+// Stable; `key` gives less than `keys`.
+template <class Key>
+void group_by(std::vector<int64_t>& rows, int64_t keys, const Key& key) {
+  if (int64_t(rows.size()) < keys / 8) {
+    std::stable_sort(rows.begin(), rows.end(),
+                     [&](int64_t a, int64_t b) { return key(a) < key(b); });
+    return;
+  }
+  std::vector<int64_t> place(size_t(keys) + 1), grouped(rows.size());
+  for (int64_t i : rows) ++place[size_t(key(i)) + 1];
+  for (size_t k = 1; k < place.size(); ++k) place[k] += place[k - 1];
+  for (int64_t i : rows) grouped[size_t(place[size_t(key(i))]++)] = i;
+  rows.swap(grouped);
+}
 }  // namespace
 
 Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
@@ -190,16 +206,8 @@ void Pool::refresh(std::vector<int64_t> rows, double enough) {
   consider_form();
   consider_cells();
   // Rows that lie together or have met the same choices go through the others together.
-  const auto key = [&](int64_t i) {
-    return std::pair<int64_t, int64_t>((int64_t(home(i)) << 32) + unseen_[i].next, i);
-  };
-  if (!std::is_sorted(rows.begin(), rows.end(),
-                      [&](int64_t a, int64_t b) { return key(a) < key(b); })) {
-    std::vector<std::pair<int64_t, int64_t>> order;
-    for (int64_t i : rows) order.push_back(key(i));
-    std::sort(order.begin(), order.end());
-    for (size_t j = 0; j < rows.size(); ++j) rows[j] = order[j].second;
-  }
+  group_by(rows, count() + 1, [&](int64_t i) { return unseen_[i].next; });
+  if (cells_) group_by(rows, cells_->size(), [&](int64_t i) { return places_[i].cell; });
   refresh_groups(rows, enough);
 }
 
@@ -210,7 +218,8 @@ void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
   for (int64_t i : rows) products += double(unseen_[i].count(count())) * double(d() + kPerPair);
   const int threads = products < kWorthThreads ? 1 : threads_;
   const int64_t total = int64_t(rows.size());
-  const int64_t most = std::clamp<int64_t>((total + threads - 1) / threads, 4, kSwept);
+  const int64_t share = std::max<int64_t>((total + threads - 1) / threads, 4);
+  const int64_t most = std::min(share, std::clamp<int64_t>(share / kShares, kGroup, kSwept));
   std::vector<int64_t> cuts = {0};
   for (int64_t j = 1; j < total; ++j)
     if (j - cuts.back() == most || home(rows[size_t(j)]) != home(rows[size_t(j - 1)]))
