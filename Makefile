@@ -4,6 +4,8 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --cons
 SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -path '*/__pycache__/*') \
           CMakeLists.txt setup.py pyproject.toml constraints.txt
 
+CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
+
 .PHONY: help demo test lint format bench bench-table clean
 
 help:  ## this list
@@ -20,12 +22,12 @@ lint: .venv/lint  ## style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h tests/*.cpp
+	.venv/bin/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 format: .venv/lint  ## rewrites what lint would complain about
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
-	.venv/bin/clang-format -i csrc/*.cpp csrc/*.h tests/*.cpp
+	.venv/bin/clang-format -i $(CXX_SOURCES)
 
 bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then the tables
 	.venv/bin/python -m pytest benchmarks

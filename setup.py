@@ -30,6 +30,8 @@ class CMakeBuild(build_ext):
                 f"-DPython_EXECUTABLE={sys.executable}",
                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
                 f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+                # ENTROSELECT_CUDA=off leaves the CUDA module out though nvcc is there.
+                f"-DENTROSELECT_CUDA={os.environ.get('ENTROSELECT_CUDA', 'auto').upper()}",
             ],
             check=True,
         )
@@ -48,7 +50,7 @@ setup(
         *kernels,
     ],
     package_dir={"entroselect.kernels": "kernels"},
-    package_data={"entroselect": ["py.typed", "_core.pyi", "cli/*.html"]},
+    package_data={"entroselect": ["py.typed", "*.pyi", "cli/*.html"]},
     ext_modules=[Extension("entroselect._core", sources=[])],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,

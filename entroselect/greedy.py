@@ -71,7 +71,7 @@ def greedy_select(
         [2]
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose(backend)
+    chosen = _dispatch.choose(backend, features, selected)
     rows = _checks.usable_rows("features", features, metric)
     before, vectors = _checks.chosen_before(selected, rows, metric)
     has_before = len(before) > 0 or vectors is not None
@@ -101,7 +101,7 @@ def greedy_select(
             pool, k, min_distance, report, first
         )
     profile = engine.profile(pool, len(indices), rounds, began, opened)
-    return Selection(indices, distances, radius, chosen.name, profile=profile)
+    return Selection(rows.like(indices), rows.like(distances), radius, chosen.name, profile=profile)
 
 
 def _first_pick(chosen: Any, rows: Rows, start: int | str, seed: int | None, metric: str) -> int:

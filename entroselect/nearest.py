@@ -48,7 +48,7 @@ def nearest_distances(
         >>> found.indices[:, 0].tolist(), found.distances[0].tolist()
         ([2, 2, 0], [1.0])
     """
-    chosen = _dispatch.choose(backend)
+    chosen = _dispatch.choose(backend, queries, points)
     rows = _checks.usable_rows("queries", queries, metric)
     targets = rows
     if points is not None:

@@ -103,7 +103,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      "backend: expected one of auto, cpu, cpu:avx512bf16"),
     ("backend type", lambda: greedy_select(POOL, 2, backend=1), TypeError, "backend: expected a"),
     ("cuda", lambda: greedy_select(POOL, 2, backend="cuda"), ValueError,
-     "backend: 'cuda' cannot run here: not part of this version"),
+     "backend: 'cuda' cannot run here: "),
     ("progress", lambda: greedy_select(POOL, 2, progress="yes"), TypeError, "progress: expected"),
     ("duplicates", lambda: kl_entropy(POOL, duplicates="ignore"), ValueError,
      "duplicates: expected one of error, floor, drop, got 'ignore'"),
