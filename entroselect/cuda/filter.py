@@ -37,7 +37,7 @@ class Tile:
 # By the major number of the compute capability: the largest that keep everything in registers,
 # as ptxas reports it (tests/test_cuda_compiled.py); other shapes wait for a measurement.
 TILES = {
-    8: Tile(128, 128, 64, 8, 3),
+    8: Tile(128, 64, 64, 8, 4),
     9: Tile(128, 128, 64, 8, 3),
     10: Tile(128, 64, 64, 8, 3),
 }
