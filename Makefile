@@ -6,7 +6,7 @@ SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -
 
 CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
 
-.PHONY: help demo test lint format bench bench-table clean
+.PHONY: help demo test lint format bench bench-table gpu-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then
 bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 	.venv/bin/python -m benchmarks.table
 	.venv/bin/python -m benchmarks.table --plot
+
+gpu-check:  ## with an NVIDIA GPU, no network needed: builds, tests and measures backend "cuda" (10 minutes)
+	$(PYTHON) benchmarks/gpu_check.py
 
 clean:  ## removes what the other targets made
 	rm -rf .venv build demo-report demo-loop *.egg-info entroselect/*.so

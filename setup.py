@@ -16,6 +16,8 @@ class CMakeBuild(build_ext):
     """Builds the extension modules with CMake and leaves them where setuptools wants them."""
 
     def build_extension(self, ext: Extension) -> None:
+        if ext.optional:
+            return  # built along with the first, where nvcc is found
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
@@ -51,7 +53,10 @@ setup(
     ],
     package_dir={"entroselect.kernels": "kernels"},
     package_data={"entroselect": ["py.typed", "*.pyi", "cli/*.html"]},
-    ext_modules=[Extension("entroselect._core", sources=[])],
+    ext_modules=[
+        Extension("entroselect._core", sources=[]),
+        Extension("entroselect._cuda", sources=[], optional=True),
+    ],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,
 )

@@ -8,6 +8,9 @@ whole pools, with inputs that are tensors of the device.
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,7 @@ from entroselect import (
 from entroselect._rows import Rows
 from entroselect.results import on_host
 
-from .conftest import NO_GPU, normal, same_neighbours, same_selection
+from .conftest import NO_GPU, ROOT, normal, same_neighbours, same_selection
 from .pools import POOLS
 
 torch = pytest.importorskip("torch")
@@ -201,8 +204,9 @@ def test_out_of_memory_takes_smaller_tiles_then_says_what_it_needs(
 ) -> None:
     from entroselect.cuda.filter import Frame
 
+    if not NO_GPU:
+        pytest.skip("needs tiles smaller than a GPU's")
     pool = _cut("unequal_clusters", rows=200)
-    monkeypatch.setenv("ENTROSELECT_BLOCK", "80")
     room, largest = Frame.room, 40
 
     def full(self: Any, rows: Any, n: int) -> Any:
@@ -266,6 +270,35 @@ def test_smallest_distances_are_kept_apart(gpu: Any) -> None:
     pool += np.arange(96)[:, None] % 8 * 1e-13
     assert math.isfinite(float(kl_entropy(pool)))
     _same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
+
+
+def test_the_measurements_of_gpu_check_run(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu as measurements
+    from benchmarks import record
+
+    monkeypatch.setattr(measurements, "CASES", measurements.CASES[:1] + measurements.CASES[3:4])
+    device = "cpu" if NO_GPU else "cuda"
+    rows = measurements.run(device, 60, tmp_path, quick=True)
+    ours = [row for row in rows if row["kind"] == "ours"]
+    assert [row["agreement"] for row in ours] == [
+        "20 of 20 as on the CPU",
+        "64 of 64 as in float64",
+    ]
+    assert len(record.read(tmp_path / "gpu-greedy.csv")) == 3
+    assert len(record.read(tmp_path / "gpu-nearest.csv")) == 2
+    assert "of the product's rate" in measurements.table(rows)
+
+
+def test_gpu_check_says_what_is_missing() -> None:
+    if not NO_GPU:
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith("gpu-check: cannot run here: ")
 
 
 needs_gpu = pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}")
