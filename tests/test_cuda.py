@@ -346,3 +346,16 @@ def test_host_arrays_may_be_sent_there() -> None:
     found = greedy_select(pool, 200, backend="cuda")
     assert isinstance(found.indices, np.ndarray)
     same_selection(found, reference.greedy_select(pool, 200))
+
+
+@needs_gpu
+@pytest.mark.parametrize("method", ["greedy", "threshold", "variance", "random", "none"])
+def test_the_loop_chooses_the_same_from_features_on_the_device(method: Any) -> None:
+    from entroselect.loop.choose import choose
+
+    pool = normal(900, 24)
+    there = torch.as_tensor(pool, device="cuda")
+    np.testing.assert_array_equal(
+        choose(there, 200, method, drop_outliers=0.05),
+        choose(pool, 200, method, drop_outliers=0.05),
+    )
