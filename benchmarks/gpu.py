@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -209,9 +210,9 @@ def main() -> None:
     print("\n".join(certificate(Cuda())), flush=True)
     rows = run("cuda", arguments.seconds, arguments.results, arguments.quick)
     for peer in ("flashlib", "faiss"):
-        probe = ["python", "-c", f"import {peer}"]
-        if subprocess.run(probe, capture_output=True, check=False).returncode:
-            print(f"skipped, not installed: {peer}")
+        probe = [sys.executable, "-c", f"import {peer}"]
+        missing = subprocess.run(probe, capture_output=True, check=False).returncode
+        print(f"skipped, {'not installed' if missing else 'no comparison written yet'}: {peer}")
     print(table(rows))
 
 

@@ -36,7 +36,7 @@ def widened(score, norm2, residual, error, underflow):
 #             each row's reach (>= 0, so its bits are ordered): any order gives a valid answer
 #   valid     width a multiple of BK, codes zero-padded to it; m * (end - begin) < 2^31;
 #             pairs beyond `capacity` are counted and not written: the caller must look
-@triton.jit
+@triton.jit(do_not_specialize=["m", "begin", "end", "capacity"])
 def filter_pairs(
     row_codes, row_norm2, row_norm, row_residual,  # coded rows, by index[slot]
     index, skip, reach,  # of each slot: its coded row, the column to skip, its reach
@@ -50,7 +50,7 @@ def filter_pairs(
     tile = tl.program_id(0)
     slot = tile * BM + tl.arange(0, BM)
     valid = slot < m
-    place = slot.to(tl.int64)
+    place = tl.where(valid, slot, 0).to(tl.int64)  # slots past the end read row 0 and are left out
     if INDEXED:
         place = tl.load(index + slot, mask=valid, other=0)
     x_norm2 = tl.load(row_norm2 + place, mask=valid, other=0.0)
@@ -102,7 +102,9 @@ def filter_pairs(
                 top = tl.max(left, axis=1)
                 column = tl.min(tl.where(left == top[:, None], c[None, :], 2**31 - 1), axis=1)
                 hit = top >= passing
-                at = tl.atomic_add(counter + tl.zeros_like(slot), 1, mask=hit, sem="relaxed")
+                hits = hit.to(tl.int32)
+                at = tl.atomic_add(counter, tl.sum(hits), sem="relaxed")
+                at += tl.cumsum(hits) - hits
                 hit = hit & (at < capacity)
                 tl.store(slots + at, slot, mask=hit)
                 tl.store(columns + at, column, mask=hit)
