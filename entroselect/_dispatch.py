@@ -13,6 +13,7 @@ stands in for "auto".
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
@@ -80,12 +81,12 @@ def _why_not_cpu() -> dict[str, str]:
 def why_not_cuda() -> str:
     """What is missing for backend "cuda", "" if nothing is."""
     try:
-        from entroselect import _cuda
+        _cuda = importlib.import_module("entroselect._cuda")
     except ModuleNotFoundError:
         return "built without CUDA (no nvcc was found, or ENTROSELECT_CUDA=off was set)"
     except ImportError as error:
         return f"its module does not load: {error}"
-    reason = _cuda.why_not()
+    reason: str = _cuda.why_not()
     if reason:
         return reason
     for package in ("torch", "triton"):

@@ -66,8 +66,9 @@ class Pool:
             self._choose(-1 - torch.arange(first, len(self.extra), device=held.device))
             self._code(Held(self.kernels, Rows(vectors, "float64"), "euclidean", held.device), None)
 
-    def refresh(self, rows: Any = None) -> None:
-        """Brings the bounds of the given rows (None: of all) up to date with every choice."""
+    def refresh(self, rows: Any = None, enough: float = 0.0) -> None:
+        """Brings the bounds of the given rows (None: of all) up to date with every choice, whatever
+        would be `enough`."""
         began = time.perf_counter()
         with self.held.here():
             self._pack()
