@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -186,3 +187,9 @@ def test_an_instruction_set_the_machine_lacks_is_refused(monkeypatch: pytest.Mon
     for name in lacking:
         with pytest.raises(ValueError, match=f"backend: '{name}' cannot run here: "):
             greedy_select(POOL, 2, backend=name)
+
+
+def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "entroselect._cuda", None)  # as if it did not exist
+    with pytest.raises(ValueError, match="'cuda' cannot run here: built without CUDA"):
+        greedy_select(POOL, 2, backend="cuda")
