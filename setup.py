@@ -20,8 +20,6 @@ class CMakeBuild(build_ext):
             return  # built along with the first, where nvcc is found
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve()
-        if self.editable_mode:  # kept, so that only what changed is built again
-            build = ROOT / "build" / f"editable-{sys.implementation.cache_tag}"
         build.mkdir(parents=True, exist_ok=True)
         subprocess.run(
             [
