@@ -4,7 +4,9 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --cons
 SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -path '*/__pycache__/*') \
           CMakeLists.txt setup.py pyproject.toml constraints.txt
 
-.PHONY: help demo test lint format bench bench-table clean
+CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
+
+.PHONY: help demo test lint format bench bench-table gpu-check clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,12 +22,12 @@ lint: .venv/lint  ## style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h tests/*.cpp
+	.venv/bin/clang-format --dry-run --Werror $(CXX_SOURCES)
 
 format: .venv/lint  ## rewrites what lint would complain about
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
-	.venv/bin/clang-format -i csrc/*.cpp csrc/*.h tests/*.cpp
+	.venv/bin/clang-format -i $(CXX_SOURCES)
 
 bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then the tables
 	.venv/bin/python -m pytest benchmarks
@@ -34,6 +36,9 @@ bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then
 bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 	.venv/bin/python -m benchmarks.table
 	.venv/bin/python -m benchmarks.table --plot
+
+gpu-check:  ## with an NVIDIA GPU, no network needed: builds, tests and measures backend "cuda" (10 minutes)
+	$(PYTHON) benchmarks/gpu_check.py
 
 clean:  ## removes what the other targets made
 	rm -rf .venv build demo-report demo-loop *.egg-info entroselect/*.so

@@ -16,6 +16,8 @@ class CMakeBuild(build_ext):
     """Builds the extension modules with CMake and leaves them where setuptools wants them."""
 
     def build_extension(self, ext: Extension) -> None:
+        if ext.optional:
+            return  # built along with the first, where nvcc is found
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
@@ -30,6 +32,8 @@ class CMakeBuild(build_ext):
                 f"-DPython_EXECUTABLE={sys.executable}",
                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
                 f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+                # ENTROSELECT_CUDA=off leaves the CUDA module out though nvcc is there.
+                f"-DENTROSELECT_CUDA={os.environ.get('ENTROSELECT_CUDA', 'auto').upper()}",
             ],
             check=True,
         )
@@ -48,8 +52,11 @@ setup(
         *kernels,
     ],
     package_dir={"entroselect.kernels": "kernels"},
-    package_data={"entroselect": ["py.typed", "_core.pyi", "cli/*.html"]},
-    ext_modules=[Extension("entroselect._core", sources=[])],
+    package_data={"entroselect": ["py.typed", "*.pyi", "cli/*.html"]},
+    ext_modules=[
+        Extension("entroselect._core", sources=[]),
+        Extension("entroselect._cuda", sources=[], optional=True),
+    ],
     cmdclass={"build_ext": CMakeBuild},
     zip_safe=False,
 )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from entroselect import _core
-from entroselect._rows import Rows, as_rows
+from entroselect._rows import Rows, as_rows, is_on_cuda
 from entroselect._threads import threads
 from entroselect.results import Int64
 
@@ -70,7 +70,12 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
     """Rows whose every value is finite and small enough to square; for cosine, no zero row."""
     choice("metric", metric, METRICS)
     rows = as_rows(name, given)
-    bad = _core.first_unusable_row(rows.values, rows.dtype, LARGEST, threads())
+    if rows.on_cuda:
+        from entroselect import cuda
+
+        bad = cuda.first_unusable_row(rows.values, LARGEST)
+    else:
+        bad = _core.first_unusable_row(rows.values, rows.dtype, LARGEST, threads())
     if bad >= 0:
         row = rows.float64(bad)
         column = int(np.flatnonzero(~(np.abs(row) <= LARGEST))[0])
@@ -84,7 +89,10 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
             f"column {column}"
         )
     if metric == "cosine":
-        zero = _core.first_zero_row(rows.values, rows.dtype, threads())
+        if rows.on_cuda:
+            zero = cuda.first_zero_row(rows.values)
+        else:
+            zero = _core.first_zero_row(rows.values, rows.dtype, threads())
         if zero >= 0:
             raise ValueError(
                 f"{name}: row {zero} (the first) has length 0, so metric='cosine' cannot "
@@ -104,6 +112,8 @@ def chosen_before(selected: Any, pool: Rows, metric: str) -> tuple[Int64, Rows |
     nothing = np.empty(0, dtype=np.int64)
     if selected is None:
         return nothing, None
+    if is_on_cuda(selected) and len(selected.shape) == 1:
+        selected = np.from_dlpack(selected.cpu())  # indices, a few bytes a pick
     shape = (
         selected.shape if hasattr(selected, "shape") else _as_numbers("selected", selected).shape
     )

@@ -1,9 +1,10 @@
 """The one place where a backend is chosen.
 
     backend=            served by
-    "auto"              the fastest that can run here: today always the CPU's best instruction set
-    "cpu"               the same
+    "auto"              "cuda" for inputs in the memory of a CUDA device, otherwise "cpu"
+    "cpu"               the CPU's best instruction set
     "cpu:avx2" ...      that instruction set, or an error that says why not
+    "cuda"              the inputs' GPU; inputs in host memory are copied to the current one
     "reference"         entroselect/reference.py, the textbook loops
 
 An explicit backend never falls back to another. The environment variable ENTROSELECT_BACKEND
@@ -12,14 +13,21 @@ stands in for "auto".
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
+from typing import TYPE_CHECKING, Any
 
 from entroselect import _core
+from entroselect._rows import is_on_cuda
 from entroselect.cpu import Cpu
 from entroselect.reference import NAME as REFERENCE
 
+if TYPE_CHECKING:
+    from entroselect.cuda import Cuda
 
-def choose(backend: str) -> Cpu | None:
+
+def choose(backend: str, *inputs: Any) -> Cpu | Cuda | None:
     """The backend for a request, None for the reference, whose functions take the same arguments.
 
     Raises TypeError, or ValueError that says what is available or why this one is not.
@@ -27,16 +35,28 @@ def choose(backend: str) -> Cpu | None:
     if not isinstance(backend, str):
         raise TypeError(f"backend: expected a string, got {type(backend).__name__}")
     if backend == "auto":
-        backend = os.environ.get("ENTROSELECT_BACKEND") or "cpu"
+        backend = os.environ.get("ENTROSELECT_BACKEND") or "auto"
         if backend == "auto":
-            backend = "cpu"
+            backend = "cuda" if any(map(is_on_cuda, inputs)) else "cpu"
+    if backend != "cuda" and any(map(is_on_cuda, inputs)):
+        raise ValueError(
+            f"backend: {backend!r} reads host memory, but an input is on a CUDA device; move it to "
+            "the CPU, or use backend='cuda'"
+        )
     if backend == REFERENCE:
         return None
-    reasons = why_not()
+    if backend == "cuda":
+        reason = why_not_cuda()
+        if reason:
+            raise ValueError(f"backend: 'cuda' cannot run here: {reason}")
+        from entroselect.cuda import Cuda
+
+        return Cuda()
+    reasons = _why_not_cpu()
     if backend == "cpu":
         return Cpu(next(name for name, reason in reasons.items() if not reason))
     if backend not in reasons:
-        known = ", ".join(("auto", "cpu", *reasons, REFERENCE))
+        known = ", ".join(("auto", "cpu", *reasons, "cuda", REFERENCE))
         raise ValueError(f"backend: expected one of {known}; got {backend!r}")
     if reasons[backend]:
         raise ValueError(f"backend: {backend!r} cannot run here: {reasons[backend]}")
@@ -51,6 +71,31 @@ def name_of(backend: str) -> str:
 
 def why_not() -> dict[str, str]:
     """For every backend, best first: "" when it can run here, otherwise the reason it cannot."""
-    reasons = {f"cpu:{isa}": reason for isa, reason in _core.instruction_sets()}
-    reasons["cuda"] = "not part of this version"
-    return reasons
+    return {**_why_not_cpu(), "cuda": why_not_cuda()}
+
+
+def _why_not_cpu() -> dict[str, str]:
+    return {f"cpu:{isa}": reason for isa, reason in _core.instruction_sets()}
+
+
+def why_not_cuda() -> str:
+    """What is missing for backend "cuda", "" if nothing is."""
+    try:
+        _cuda = importlib.import_module("entroselect._cuda")
+    except ModuleNotFoundError:
+        return "built without CUDA (no nvcc was found, or ENTROSELECT_CUDA=off was set)"
+    except ImportError as error:
+        return f"its module does not load: {error}"
+    reason: str = _cuda.why_not()
+    if reason:
+        return reason
+    for package in ("torch", "triton"):
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed: pip install 'entroselect[gpu]'"
+    import torch
+
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no GPU it can use"
+    if torch.cuda.get_device_capability()[0] < 8:
+        return f"{torch.cuda.get_device_name()} is older than compute capability 8.0"
+    return ""

@@ -23,15 +23,18 @@ _WIDEN = {
 }
 _NATIVE = ("float64", "float32", "float16", "uint8")
 
+_KDL_CUDA = 2  # DLPack's number for memory of a CUDA device
+
 
 @dataclass(frozen=True)
 class Rows:
     """Checked (n, d) rows: `values` as the engine reads them, `dtype` what they mean.
 
-    bfloat16 has no NumPy dtype; its bits stand in a uint16 array with dtype "bfloat16".
+    `values` is a NumPy array, or a torch tensor on a CUDA device. bfloat16 has no NumPy dtype; its
+    bits stand in a uint16 array with dtype "bfloat16".
     """
 
-    values: NDArray[Any]
+    values: Any
     dtype: str
 
     @property
@@ -42,9 +45,24 @@ class Rows:
     def d(self) -> int:
         return int(self.values.shape[1])
 
+    @property
+    def on_cuda(self) -> bool:
+        """In the memory of a CUDA device."""
+        return not isinstance(self.values, np.ndarray)
+
+    def like(self, found: Any) -> Any:
+        """An array or tensor of results, where these rows are: NumPy or their CUDA device."""
+        if self.on_cuda:
+            import torch
+
+            return torch.as_tensor(found, device=self.values.device)
+        return found if isinstance(found, np.ndarray) else found.cpu().numpy()
+
     def float64(self, rows: Any = slice(None)) -> NDArray[np.float64]:
         """The given rows as float64, exactly."""
         part = self.values[rows]
+        if self.on_cuda:
+            return np.asarray(part.double().cpu())
         if self.dtype == "bfloat16":
             part = (part.astype(np.uint32) << 16).view(np.float32)
         return np.asarray(part, dtype=np.float64)
@@ -53,16 +71,16 @@ class Rows:
 def as_rows(name: str, given: Any) -> Rows:
     """Views `given` as (n, d) rows, copying only where the engine cannot read it in place.
 
-    Accepts NumPy arrays and memmaps, and anything with DLPack on the CPU or `__array__`.
+    Accepts NumPy arrays and memmaps, anything with DLPack on the CPU or `__array__`, and anything
+    with DLPack on a CUDA device, which stays there.
     Raises TypeError or ValueError naming the argument. Values are not looked at.
     """
     if isinstance(given, Rows):  # handed on from one operation to another
         return given
+    if is_on_cuda(given):
+        return _cuda_rows(name, given)
     array, dtype = _as_array(name, given)
-    if array.ndim != 2:
-        raise ValueError(f"{name}: expected a 2-D array (rows, columns), got shape {array.shape}")
-    if array.shape[0] == 0 or array.shape[1] == 0:
-        raise ValueError(f"{name}: empty, shape {array.shape}; at least 1 row and 1 column needed")
+    _check_shape(name, tuple(array.shape))
     if dtype not in (*_NATIVE, "bfloat16"):
         array = array.astype(_WIDEN[dtype])
         dtype = _WIDEN[dtype]
@@ -78,6 +96,51 @@ def as_rows(name: str, given: Any) -> Rows:
         if not array.flags.aligned:
             array = array.copy()
     return Rows(array, dtype)
+
+
+def _check_shape(name: str, shape: tuple[int, ...]) -> None:
+    if len(shape) != 2:
+        raise ValueError(f"{name}: expected a 2-D array (rows, columns), got shape {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+
+
+def is_on_cuda(given: Any) -> bool:
+    """Whether an input lies in the memory of a CUDA device."""
+    if isinstance(given, Rows):
+        return given.on_cuda
+    if isinstance(given, np.ndarray) or not hasattr(given, "__dlpack_device__"):
+        return False
+    try:
+        return int(given.__dlpack_device__()[0]) == _KDL_CUDA
+    except (BufferError, RuntimeError, TypeError, ValueError):
+        return False  # it lies nowhere DLPack knows: as_rows says so under the argument's name
+
+
+def _cuda_rows(name: str, given: Any) -> Rows:
+    try:
+        import torch
+    except ImportError as error:
+        raise ValueError(
+            f"{name}: on a CUDA device, which needs torch: pip install 'entroselect[gpu]'"
+        ) from error
+    tensor = given if isinstance(given, torch.Tensor) else torch.utils.dlpack.from_dlpack(given)
+    tensor = tensor.detach()
+    _check_shape(name, tuple(tensor.shape))
+    if tensor.dtype == torch.bool:
+        tensor = tensor.view(torch.uint8)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in (*_NATIVE, "bfloat16"):
+        if dtype not in _WIDEN:
+            raise TypeError(
+                f"{name}: dtype {dtype} is not supported; use float16, bfloat16, float32, float64, "
+                "an integer type or bool"
+            )
+        dtype = _WIDEN[dtype]
+        tensor = tensor.to(getattr(torch, dtype))
+    if (tensor.shape[1] > 1 and tensor.stride(1) != 1) or tensor.stride(0) < 1:
+        tensor = tensor.contiguous()
+    return Rows(tensor, dtype)
 
 
 def _as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
@@ -116,7 +179,7 @@ def _from_protocol(name: str, given: Any) -> Any:
             raise ValueError(f"{name}: cannot be read through DLPack: {error}") from error
         if capsule is None:
             raise ValueError(
-                f"{name}: on DLPack device type {device}; this build serves CPU memory only, "
+                f"{name}: on DLPack device type {device}; this build serves CPU and CUDA memory, "
                 "move it to the CPU first"
             )
         array, dtype = _core.from_dlpack(capsule, name)

@@ -10,7 +10,7 @@ import numpy as np
 from entroselect import _checks
 from entroselect._rows import Rows
 from entroselect.nearest import nearest_distances
-from entroselect.results import Entropy, Float64, Neighbours
+from entroselect.results import Entropy, Float64, Neighbours, on_host
 
 DUPLICATES = ("error", "floor", "drop")
 
@@ -79,7 +79,7 @@ def from_neighbours(
 ) -> Entropy:
     """The estimate from neighbours already found among `rows`; arguments as in `kl_entropy`."""
     n, k = found.distances.shape
-    distances = found.distances[:, k - 1]
+    distances = on_host(found.distances)[:, k - 1]
     zeros = int(np.count_nonzero(distances == 0))
     if zeros and duplicates == "error":
         first = int(np.flatnonzero(distances == 0)[0])
@@ -108,16 +108,17 @@ def from_neighbours(
 def _without_copies(rows: Rows, found: Neighbours) -> Float64:
     """k-th neighbour distances among the first of every set of equal rows."""
     n, k = found.distances.shape
+    every, indices = on_host(found.distances), on_host(found.indices)
     # Ties go to the lowest index, so a copy of an earlier row has such a row as its nearest.
-    copy = (found.distances[:, 0] == 0) & (found.indices[:, 0] < np.arange(n))
+    copy = (every[:, 0] == 0) & (indices[:, 0] < np.arange(n))
     keep = np.flatnonzero(~copy)
     if len(keep) <= k:
         raise ValueError(
             f"features: only {len(keep)} distinct rows, the {k}-th nearest needs {k + 1}"
         )
-    distances: Float64 = found.distances[keep, k - 1]
+    distances: Float64 = every[keep, k - 1]
     # Only rows that had a copy among their neighbours need new ones.
-    again = keep[copy[found.indices[keep]].any(axis=1)]
+    again = keep[copy[indices[keep]].any(axis=1)]
     if len(again):
         nearest = nearest_distances(
             Rows(rows.values[again], rows.dtype),
@@ -125,7 +126,7 @@ def _without_copies(rows: Rows, found: Neighbours) -> Float64:
             k + 1,  # each finds itself first, the only one at distance 0
             backend=found.backend,
         )
-        distances[np.searchsorted(keep, again)] = nearest.distances[:, k]
+        distances[np.searchsorted(keep, again)] = on_host(nearest.distances)[:, k]
     return distances
 
 
@@ -160,7 +161,8 @@ def generalization_score(
     rows = _checks.usable_rows("generated", generated)
     against = _checks.usable_rows("training", training)
     _checks.same_width("generated", rows, "training", against)
-    found = nearest_distances(rows, against, backend=backend, progress=progress).distances
+    nearest = nearest_distances(rows, against, backend=backend, progress=progress)
+    found = on_host(nearest.distances)
     if kind == "mse":
         return float(np.mean(found**2) / rows.d)
     return float(np.mean(found))
@@ -177,7 +179,8 @@ def mean_nearest_distance(features: Any, *, backend: str = "auto", progress: Any
     rows = _checks.usable_rows("features", features)
     if rows.n < 2:
         raise ValueError("features: at least 2 rows needed, got 1")
-    return float(np.mean(nearest_distances(rows, backend=backend, progress=progress).distances))
+    found = nearest_distances(rows, backend=backend, progress=progress)
+    return float(np.mean(on_host(found.distances)))
 
 
 def log_unit_ball_volume(d: int) -> float:

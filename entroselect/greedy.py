@@ -35,7 +35,8 @@ def greedy_select(
 
     Args:
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
-            anything with DLPack on the CPU or `__array__`. Not modified.
+            anything with DLPack on the CPU or `__array__`, or a tensor on a CUDA device. Not
+            modified.
         k: how many rows, 1 <= k <= n less those in `selected`.
         start: first pick: a pool index, "random" (drawn with `seed`), or "center" (the row
             nearest to the mean row).
@@ -44,13 +45,14 @@ def greedy_select(
             vectors that are not in the pool. Picks continue from there; `start` is not used.
         metric: "euclidean", or "cosine": rows are divided by their length, the rest is the same.
         min_distance: stop early, when the next pick would be closer than this.
-        backend: "auto", "cpu", "cpu:<instruction set>" or "reference"; see `entroselect info`.
+        backend: "auto", "cpu", "cpu:<instruction set>", "cuda" or "reference"; see
+            `entroselect info`. "auto" is "cuda" for a tensor on a CUDA device, otherwise "cpu".
         progress: None, True (a bar on a terminal, lines elsewhere) or a function of (done, total).
 
     Returns:
         `Selection` with indices int64 (k,) in pick order, distances float64 (k,) from each pick
         to everything chosen before it (never increasing; inf for the very first) and radius, the
-        largest distance of any pool row to the selection.
+        largest distance of any pool row to the selection. Arrays are where the pool is.
 
     Raises:
         ValueError, TypeError: naming the argument, before any work.
@@ -58,7 +60,8 @@ def greedy_select(
     Complexity: at most n k d products in the filter's precision, typically a twentieth (clusters)
     to a fifth of them (half where k is n / 2), and a few exact distances a row. Extra memory:
     n d + k d bytes (twice that where the filter needs bfloat16) + 60 bytes a row, and a copy of 4
-    or 8 bytes a value for integer types other than uint8 and bool (2 for int8).
+    or 8 bytes a value for integer types other than uint8 and bool (2 for int8). On a GPU: 2 (n + k)
+    d bytes of fp16 and 24 bytes a row, or tiles of that within ENTROSELECT_MEMORY_LIMIT bytes.
 
     Example:
         >>> import numpy as np
@@ -71,7 +74,7 @@ def greedy_select(
         [2]
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose(backend)
+    chosen = _dispatch.choose(backend, features, selected)
     rows = _checks.usable_rows("features", features, metric)
     before, vectors = _checks.chosen_before(selected, rows, metric)
     has_before = len(before) > 0 or vectors is not None
@@ -101,7 +104,7 @@ def greedy_select(
             pool, k, min_distance, report, first
         )
     profile = engine.profile(pool, len(indices), rounds, began, opened)
-    return Selection(indices, distances, radius, chosen.name, profile=profile)
+    return Selection(rows.like(indices), rows.like(distances), radius, chosen.name, profile=profile)
 
 
 def _first_pick(chosen: Any, rows: Rows, start: int | str, seed: int | None, metric: str) -> int:

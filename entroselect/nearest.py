@@ -21,13 +21,15 @@ def nearest_distances(
     """The k nearest points of every query: exact distances and indices.
 
     Args:
-        queries: (Nq, d) rows; any real dtype, NumPy, memmap, DLPack on the CPU or `__array__`.
+        queries: (Nq, d) rows; any real dtype, NumPy, memmap, DLPack on the CPU or `__array__`, or
+            a tensor on a CUDA device.
         points: (Np, d) rows of any such kind; None means the queries themselves, each against
             the others (a row is not its own neighbour; an equal row is).
         k: neighbours per query, at most Np (Np - 1 without `points`).
         metric: "euclidean", or "cosine": Euclidean after dividing each row by its length, so
             the distance is sqrt(2 - 2 cos).
-        backend: "auto", "cpu", "cpu:<instruction set>" or "reference"; see `entroselect info`.
+        backend: "auto", "cpu", "cpu:<instruction set>", "cuda" or "reference"; see
+            `entroselect info`. "auto" is "cuda" for a tensor on a CUDA device, otherwise "cpu".
         progress: None, True (a bar on a terminal, lines elsewhere) or a function of (done, total).
 
     Returns:
@@ -48,7 +50,7 @@ def nearest_distances(
         >>> found.indices[:, 0].tolist(), found.distances[0].tolist()
         ([2, 2, 0], [1.0])
     """
-    chosen = _dispatch.choose(backend)
+    chosen = _dispatch.choose(backend, queries, points)
     rows = _checks.usable_rows("queries", queries, metric)
     targets = rows
     if points is not None:

@@ -12,11 +12,17 @@ Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
 
+def on_host(found: Any) -> NDArray[Any]:
+    """Results as NumPy, wherever they are."""
+    return found if isinstance(found, np.ndarray) else np.asarray(found.cpu())
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """k rows of a pool, in the order in which they were chosen.
 
-    Any prefix is the selection for that smaller k.
+    Any prefix is the selection for that smaller k. Of a pool on a CUDA device, arrays are tensors
+    there.
 
     Attributes:
         indices: int64 (k,); pool rows in pick order.
@@ -43,7 +49,8 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The k nearest points of every query, nearest first; ties: lowest index first.
+    """The k nearest points of every query, nearest first; ties: lowest index first. Of queries on a
+    CUDA device, arrays are tensors there.
 
     Attributes:
         distances: float64 (Nq, k).

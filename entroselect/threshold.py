@@ -67,7 +67,7 @@ def threshold_select(
         ([0, 3, 2], [4.0, 4.0, 1.0])
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose(backend)
+    chosen = _dispatch.choose(backend, features, selected)
     rows = _checks.usable_rows("features", features, metric)
     before, vectors = _checks.chosen_before(selected, rows, metric)
     k = check_count(k, rows, before)
@@ -102,7 +102,14 @@ def threshold_select(
             pool, k, traversal, threshold, decay, report
         )
     profile = engine.profile(pool, len(indices), rounds, began, opened)
-    return Selection(indices, distances, radius, chosen.name, thresholds, profile)
+    return Selection(
+        rows.like(indices),
+        rows.like(distances),
+        radius,
+        chosen.name,
+        rows.like(thresholds),
+        profile,
+    )
 
 
 def _traversal(order: Any, seed: int | None, n: int) -> Int64:

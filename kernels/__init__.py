@@ -1,1 +1,1 @@
-"""Device code (Triton and CUDA). Empty so far: the engine runs on the CPU; see docs/status.md."""
+"""Device code: cuda/ is compiled into entroselect._cuda, triton/ when it is first used."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +15,17 @@ import pytest
 from entroselect import _dispatch
 from entroselect.results import Neighbours, Selection
 
+ROOT = Path(__file__).parents[1]
+
+REASONS = _dispatch.why_not()
+NO_GPU = REASONS.pop("cuda")  # "" where backend "cuda" runs
+
 # Every instruction set this machine can run; each must give the same answer.
-BACKENDS = [name for name, reason in _dispatch.why_not().items() if not reason]
+BACKENDS = [name for name, reason in REASONS.items() if not reason]
+
+# Triton decides when it is imported whether its interpreter takes the place of a GPU.
+if NO_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 # Those that code rows in bytes do so by themselves; their other form is asked for.
@@ -25,7 +39,7 @@ FORMS = [
 
 @pytest.fixture(autouse=True)
 def _default_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BACKEND", "BLOCK", "CELLS", "FILTER", "THREADS"):
+    for name in ("BACKEND", "BLOCK", "CELLS", "FILTER", "MEMORY_LIMIT", "THREADS"):
         monkeypatch.delenv(f"ENTROSELECT_{name}", raising=False)
 
 
@@ -40,6 +54,34 @@ def backend(
     if form:
         monkeypatch.setenv("ENTROSELECT_FILTER", form)
     return str(name)
+
+
+@pytest.fixture(scope="session")
+def host_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CUDA sources as host C++: the module _cuda_host and the program cuda_check."""
+    pybind11 = pytest.importorskip("pybind11")
+    build = tmp_path_factory.mktemp("cuda_host")
+    options = [
+        "-DENTROSELECT_CUDA_CHECK=ON",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+    ]
+    subprocess.run(["cmake", "-S", str(ROOT), "-B", str(build), *options], check=True)
+    jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
+    subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
+    return build
+
+
+@pytest.fixture(scope="session")
+def host_kernels(host_build: Path) -> Any:
+    """kernels/cuda as a module that works on host memory."""
+    path = next(host_build.glob("_cuda_host*.so"))
+    spec = importlib.util.spec_from_file_location("_cuda_host", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def same_selection(ours: Selection, oracle: Selection) -> None:

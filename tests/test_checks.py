@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +104,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      "backend: expected one of auto, cpu, cpu:avx512bf16"),
     ("backend type", lambda: greedy_select(POOL, 2, backend=1), TypeError, "backend: expected a"),
     ("cuda", lambda: greedy_select(POOL, 2, backend="cuda"), ValueError,
-     "backend: 'cuda' cannot run here: not part of this version"),
+     "backend: 'cuda' cannot run here: "),
     ("progress", lambda: greedy_select(POOL, 2, progress="yes"), TypeError, "progress: expected"),
     ("duplicates", lambda: kl_entropy(POOL, duplicates="ignore"), ValueError,
      "duplicates: expected one of error, floor, drop, got 'ignore'"),
@@ -186,3 +187,9 @@ def test_an_instruction_set_the_machine_lacks_is_refused(monkeypatch: pytest.Mon
     for name in lacking:
         with pytest.raises(ValueError, match=f"backend: '{name}' cannot run here: "):
             greedy_select(POOL, 2, backend=name)
+
+
+def test_a_build_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "entroselect._cuda", None)  # as if it did not exist
+    with pytest.raises(ValueError, match="'cuda' cannot run here: built without CUDA"):
+        greedy_select(POOL, 2, backend="cuda")

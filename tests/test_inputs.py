@@ -152,18 +152,24 @@ def test_a_tensor_outlives_its_name() -> None:
         same_selection(greedy_select(made[1].clone(), 100), oracle)
 
 
-def test_device_arrays_are_refused_by_name() -> None:
-    class OnGpu:
+@pytest.mark.parametrize(
+    ("kind", "backend", "says"),
+    [
+        (2, "cpu", "backend: 'cpu' reads host memory, but an input is on a CUDA device"),
+        (2, "reference", "backend: 'reference' reads host memory, but an input is on a CUDA"),
+        (10, "auto", "features: on DLPack device type 10; this build serves CPU"),
+    ],
+)
+def test_device_arrays_are_refused_by_name(kind: int, backend: str, says: str) -> None:
+    class OnDevice:
         def __dlpack_device__(self) -> tuple[int, int]:
-            return 2, 0
+            return kind, 0
 
         def __dlpack__(self, stream: Any = None) -> Any:
             raise AssertionError("must not be asked")
 
-    with pytest.raises(
-        ValueError, match="features: on DLPack device type 2; this build serves CPU"
-    ):
-        greedy_select(OnGpu(), 1)
+    with pytest.raises(ValueError, match=says):
+        greedy_select(OnDevice(), 1, backend=backend)
 
 
 def test_numpy_alone_is_enough() -> None:

@@ -238,6 +238,13 @@ def test_a_set_of_copies_has_no_entropy_and_counts_as_memorised() -> None:
 # choice and paradigms
 
 
+def test_features_stay_in_host_memory_without_a_gpu() -> None:
+    images = data.Images(np.zeros((3, 8, 8, 1), np.uint8), None, data.origins(data.REAL, 3))
+    assert isinstance(features.for_selection(features.pixels, images), np.ndarray)
+    net = features._Batches(torch.nn.Flatten(), lambda given, rows: torch.ones(len(rows), 4), "cpu")
+    np.testing.assert_array_equal(features.for_selection(net, images), np.ones((3, 4), np.float32))
+
+
 def test_every_method_chooses_k_different_rows() -> None:
     pool = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
     chosen = {}

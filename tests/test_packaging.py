@@ -26,9 +26,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         [sys.executable, "-c", make_sdist, str(folder)], cwd=ROOT, check=True, capture_output=True
     )
     sdist = next(folder.glob("*.tar.gz"))
+    # As on a machine without nvcc.
+    environment = {**os.environ, "ENTROSELECT_CUDA": "off"}
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run(
-        [*wheel, "--wheel-dir", str(folder), str(sdist)], check=True, capture_output=True
+        [*wheel, "--wheel-dir", str(folder), str(sdist)],
+        check=True,
+        capture_output=True,
+        env=environment,
     )
     return next(folder.glob("*.whl")), sdist
 
@@ -40,10 +45,13 @@ def test_the_wheel_holds_what_it_needs(built: tuple[Path, Path]) -> None:
         "entroselect/py.typed",
         "entroselect/_core.pyi",
         "entroselect/kernels/__init__.py",
+        "entroselect/kernels/triton/filter.py",
+        "entroselect/cuda/__init__.py",
         "entroselect/cli/app.py",
         "entroselect/cli/page.html",
     ):
         assert needed in names
+    assert not any(name.startswith("entroselect/_cuda.") and name.endswith(".so") for name in names)
     assert any(name.startswith("entroselect/_core.") and name.endswith(".so") for name in names)
     assert not any(name.startswith(("tests/", "benchmarks/", "kernels/")) for name in names)
 
@@ -72,6 +80,7 @@ def test_the_wheel_works_away_from_the_checkout(built: tuple[Path, Path], tmp_pa
 def test_the_sources_are_complete(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
-    for source in (ROOT / "csrc").iterdir():
-        assert f"csrc/{source.name}" in names
+    for folder in ("csrc", "kernels/cuda"):
+        for source in (ROOT / folder).iterdir():
+            assert f"{folder}/{source.name}" in names
     assert {"CMakeLists.txt", "setup.py", "LICENSE", "kernels/__init__.py"} <= names

@@ -16,7 +16,7 @@ from rich.table import Table
 from entroselect import _dispatch
 from entroselect._threads import threads
 
-# The packages whose versions matter when answers are compared; torch only hands in tensors.
+# The packages whose versions matter when answers are compared.
 PACKAGES = (
     "numpy",
     "typer",
@@ -26,6 +26,7 @@ PACKAGES = (
     "safetensors",
     "scikit-learn",
     "torch",
+    "triton",
 )
 
 
@@ -62,7 +63,13 @@ def gather() -> dict[str, Any]:
         "backends": {**_dispatch.why_not(), "reference": ""},
         "environment": {
             name: os.environ[name]
-            for name in ("ENTROSELECT_BACKEND", "ENTROSELECT_THREADS", "ENTROSELECT_BLOCK")
+            for name in (
+                "ENTROSELECT_BACKEND",
+                "ENTROSELECT_THREADS",
+                "ENTROSELECT_BLOCK",
+                "ENTROSELECT_FILTER",
+                "ENTROSELECT_MEMORY_LIMIT",
+            )
             if name in os.environ
         },
         "extras": extras(),

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from entroselect import greedy_select, nearest_distances, threshold_select
 from entroselect.loop import seeds
 from entroselect.loop.config import Method
+from entroselect.results import on_host
 
 
 def choose(
-    features: NDArray[Any],
+    features: Any,
     k: int,
     method: Method,
     *,
@@ -23,7 +24,7 @@ def choose(
     """k rows of the pool, in the order of choice.
 
     Args:
-        features: (n, d) of the pool.
+        features: (n, d) of the pool, an array or a tensor on a CUDA device.
         k: how many, at most n.
         method: "none", the first k; "random"; "greedy", farthest first from a random row
             (algorithm 1 of Shi et al. 2025); "threshold", decaying (algorithm 2); "variance",
@@ -45,7 +46,7 @@ def choose(
     rows = np.arange(len(features))
     if drop_outliers and method != "none":
         neighbours = min(5, len(features) - 1)
-        lonely = nearest_distances(features, k=neighbours).distances[:, -1]
+        lonely = on_host(nearest_distances(features, k=neighbours).distances)[:, -1]
         left = len(features) - int(drop_outliers * len(features))
         rows = np.sort(np.argsort(lonely, kind="stable")[:left])
     if k > len(rows):
@@ -59,10 +60,11 @@ def choose(
     elif method == "random":
         chosen = np.sort(seeds.numbers(*key, "random").choice(len(rows), k, replace=False))
     elif method == "greedy":
-        chosen = greedy_select(usable, k, start="random", seed=seed).indices
+        chosen = on_host(greedy_select(usable, k, start="random", seed=seed).indices)
     elif method == "threshold":
-        chosen = threshold_select(usable, k, seed=seed).indices
+        chosen = on_host(threshold_select(usable, k, seed=seed).indices)
     else:
-        centred = usable.astype(np.float64) - usable.mean(axis=0, dtype=np.float64)
+        values = on_host(usable)
+        centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
         chosen = np.argsort(-(centred**2).sum(axis=1), kind="stable")[:k]
     return rows[chosen]

@@ -209,7 +209,11 @@ class _Loop:
             if method not in ("none", "random"):
                 space = self.spaces[config.select.space]  # type: ignore[assignment]
             rows = choose(
-                space(pool), count, method, drop_outliers=config.select.drop_outliers, key=key
+                features.for_selection(space, pool),
+                count,
+                method,
+                drop_outliers=config.select.drop_outliers,
+                key=key,
             )
         files.write_array(self.here(iteration) / "indices.npy", rows)
         return pool.take(rows)

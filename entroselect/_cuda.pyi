@@ -1,0 +1,3 @@
+"""The CUDA kernels; see kernels/cuda/module.cpp. Absent where there was no nvcc."""
+
+def why_not() -> str: ...

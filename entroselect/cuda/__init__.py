@@ -1,0 +1,92 @@
+"""The CUDA backend: filter passes in Triton (kernels/triton), exact distances and the settling of
+picks in CUDA (kernels/cuda), on the caller's device and stream.
+
+Tensors are torch's; its functions sort and compact where their order is defined. `Cuda` takes the
+kernels as an argument, so that tests can run everything on a CPU: Triton in its interpreter, the
+CUDA sources compiled for the host. Nothing here chooses that by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from entroselect._rows import Rows
+from entroselect.cuda.filter import Tile
+from entroselect.cuda.nearest import Search
+from entroselect.cuda.pool import Pool
+from entroselect.cuda.rows import Held
+from entroselect.results import Neighbours
+
+
+class Cuda:
+    """Opens pools and finds neighbours. Rows in host memory go to the current CUDA device."""
+
+    name = "cuda"
+
+    def __init__(self, kernels: Any = None, device: str = "cuda", tile: Tile | None = None) -> None:
+        if kernels is None:
+            from entroselect import _cuda as kernels
+        self.kernels, self.device, self.tile = kernels, device, tile
+
+    def open_pool(self, rows: Rows, metric: str) -> Pool:
+        """The pool behind the primitives of entroselect/engine.py."""
+        return Pool(self._hold(rows, metric), self.tile)
+
+    def nearest(
+        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
+    ) -> Neighbours:
+        """k nearest points of each query; points=None means the other queries."""
+        held = self._hold(queries, metric)
+        with held.here():
+            targets = held if points is None else self._hold(points, metric, held.device)
+            squared, indices = Search(held, targets, k, self.tile).run(progress)
+            distances = held.roots(squared)
+        return Neighbours(queries.like(distances), queries.like(indices), self.name)
+
+    def center(self, rows: Rows, metric: str) -> int:
+        """The row nearest to the mean row, the first of equals."""
+        held = self._hold(rows, metric)
+        with held.here():
+            mean = held.new(held.d, torch.float64)
+            self.kernels.mean_row(held.argument(), held.n, mean.data_ptr(), held.stream())
+            squared = held.distances_to(mean)
+            return int((squared == squared.min()).nonzero()[0])
+
+    def _hold(self, rows: Rows, metric: str, device: torch.device | None = None) -> Held:
+        if device is None:
+            device = torch.device(self.device)
+            if device.type == "cuda" and device.index is None:
+                device = torch.device("cuda", torch.cuda.current_device())
+            if isinstance(rows.values, torch.Tensor):
+                device = rows.values.device
+        return Held(self.kernels, rows, metric, device)
+
+
+def first_unusable_row(values: torch.Tensor, largest: float) -> int:
+    """The first row with a value that is not finite or is beyond `largest`, -1 if there is none."""
+
+    def usable(rows: torch.Tensor) -> torch.Tensor:
+        if not rows.is_floating_point():
+            return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        # Narrower types than float64 end before `largest`, which they could not even hold.
+        fits = rows.abs() <= largest if rows.dtype == torch.float64 else torch.isfinite(rows)
+        return fits.all(dim=1)
+
+    return _first(values, lambda rows: ~usable(rows))
+
+
+def first_zero_row(values: torch.Tensor) -> int:
+    """The first row of canonical length 0, -1 if there is none."""
+    # The smallest squares underflow to 0: such rows have length 0 too, so the sum decides.
+    return _first(values, lambda rows: ~((rows.double() ** 2).sum(dim=1) > 0))
+
+
+def _first(values: torch.Tensor, bad: Any) -> int:
+    step = max(1, (1 << 24) // values.shape[1])
+    for start in range(0, len(values), step):
+        places = bad(values[start : start + step]).nonzero()
+        if len(places):
+            return start + int(places[0])
+    return -1

@@ -1,0 +1,255 @@
+"""engine.Pool in device memory."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from entroselect._rows import Rows
+from entroselect.cuda.filter import Coded, Filter, Found, Task, Tile
+from entroselect.cuda.rows import Held
+from entroselect.results import Float64, Int64
+
+# Unseen choices that rows are compared with exactly: the first leaves every pair open anyway.
+FEW = 4
+
+# Bounds looked at to find the frontier.
+SAMPLE = 2048
+
+
+class Pool:
+    """engine.Pool in device memory."""
+
+    def __init__(self, held: Held, tile: Tile | None) -> None:
+        self.held, self.kernels = held, held.kernels
+        self.n, self.d = held.n, held.d
+        self.count, self.available = 0, held.n
+        with held.here():
+            self.bounds = torch.full((self.n,), math.inf, dtype=torch.float64, device=held.device)
+            self.seen = torch.zeros(self.n, dtype=torch.int32, device=held.device)
+            self.chosen = held.new(0, torch.int64)
+            self.extra = held.new((0, self.d), torch.float64)
+            self.filter = Filter(held, tile)
+            self.frame = self.filter.frame
+            self.codes = self._all_codes()
+            self.columns = self.frame.room(held, 0)
+            self.packed = 0  # choices that have been coded
+            self.state = held.new(self.kernels.STATE_BYTES, torch.uint8)
+            self.micro = held.new(self.kernels.MICRO, torch.int64)
+            self.between = held.new(self.kernels.MICRO**2, torch.float64)
+        self._order: tuple[Any, Any] = (None, None)
+        self._spent = dict.fromkeys(("refresh", "resolve", "frontier"), 0.0)
+        self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
+
+    def pick(self, rows: Int64) -> None:
+        """Chooses pool rows."""
+        with self.held.here():
+            taken = torch.as_tensor(np.ascontiguousarray(rows), device=self.held.device)
+            self._choose(taken)
+            self.bounds[taken] = -1.0
+            self.available -= len(taken)
+
+    def extend(self, values: Any, dtype: str) -> None:
+        """Chooses vectors that are not in the pool."""
+        held = self.held
+        metric = "euclidean" if held.lengths is None else "cosine"
+        with held.here():
+            self._pack()
+            given = Held(self.kernels, Rows(values, dtype), metric, held.device)
+            vectors = given.float64(torch.arange(given.n, device=held.device))
+            first = len(self.extra)
+            self.extra = torch.cat([self.extra, vectors])
+            self._choose(-1 - torch.arange(first, len(self.extra), device=held.device))
+            self._code(Held(self.kernels, Rows(vectors, "float64"), "euclidean", held.device), None)
+
+    def refresh(self, rows: Any = None, enough: float = 0.0) -> None:
+        """Brings the bounds of the given rows (None: of all) up to date with every choice, whatever
+        would be `enough`."""
+        began = time.perf_counter()
+        with self.held.here():
+            self._pack()
+            if rows is None:
+                rows = torch.arange(self.n, device=self.held.device)
+            stale = (self.bounds[rows] > 0) & (self.seen[rows] < self.count)
+            rows = rows[stale]
+            if len(rows):
+                # Rows that have seen equally many choices share a range of columns.
+                seen, order = torch.sort(self.seen[rows], stable=True)
+                rows, least = rows[order].contiguous(), int(seen[0])
+                if self.count - least <= FEW:
+                    self._compare(rows)
+                else:
+                    self._lower(rows, least)
+                self.seen[rows] = self.count
+                self._counted["refreshed"] += len(rows)
+        self._spent["refresh"] += time.perf_counter() - began
+
+    def frontier(self, size: int) -> tuple[Any, float, int]:
+        """About `size` rows with the largest bounds; bound and index of the best left out."""
+        began = time.perf_counter()
+        with self.held.here():
+            # A cut that about `size` rows reach, from a sample; then one pass collects them.
+            looked_at = min(self.n, SAMPLE)
+            places = torch.arange(looked_at, device=self.held.device) * self.n // looked_at
+            rank = min(looked_at - 1, size * looked_at // self.n)
+            cut = torch.sort(self.bounds[places], descending=True).values[rank].clamp(min=0.0)
+            inside = self.bounds >= cut
+            rows = inside.nonzero().flatten()
+            if len(rows) > 2 * size:  # many equal bounds
+                order = torch.sort(self.bounds[rows], descending=True, stable=True).indices
+                best = int(rows[order[size]])
+                rival = float(self.bounds[best])
+                rows = torch.sort(rows[order[:size]]).values
+            else:
+                outside = torch.where(inside, -1.0, self.bounds)
+                rival = float(outside.max())
+                best = int((outside == rival).nonzero()[0]) if rival >= 0 else -1
+        self._spent["frontier"] += time.perf_counter() - began
+        return rows, rival, best
+
+    def resolve(
+        self, rows: Any, rival: float, rival_index: int, limit: int, floor: float
+    ) -> tuple[Int64, Float64, float]:
+        """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
+        `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
+        began = time.perf_counter()
+        limit = min(limit, len(rows))
+        with self.held.here():
+            scratch, squared, _kept = self._scratch(rows, limit)
+            picked, ahead = self.kernels.farthest_first(
+                self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
+                rival, rival_index, limit, floor, self.held.stream(),
+            )  # fmt: skip
+            found = self._settled(picked, squared)
+        self._spent["resolve"] += time.perf_counter() - began
+        return *found, ahead
+
+    def ahead(self, order: Int64, start: int, size: int, floor: float) -> tuple[Any, int]:
+        """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
+        and the position after them."""
+        began = time.perf_counter()
+        with self.held.here():
+            if self._order[0] is not order:
+                self._order = (order, torch.as_tensor(order, device=self.held.device))
+            traversal = self._order[1]
+            parts, found = [traversal[:0]], 0
+            while start < len(traversal) and found < size:
+                window = traversal[start : start + max(size, 65536)]
+                places = (self.bounds[window] >= floor).nonzero().flatten()[: size - found]
+                parts.append(window[places])
+                found += len(places)
+                start += int(places[-1]) + 1 if found == size else len(window)
+            rows = torch.cat(parts)
+        self._spent["frontier"] += time.perf_counter() - began
+        return rows, start
+
+    def resolve_in_order(self, rows: Any, limit: int, floor: float) -> tuple[Int64, Float64]:
+        """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
+        began = time.perf_counter()
+        limit = min(limit, len(rows))
+        with self.held.here():
+            scratch, squared, _kept = self._scratch(rows, limit)
+            picked = self.kernels.in_order(
+                self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
+                limit, floor, self.held.stream(),
+            )  # fmt: skip
+            found = self._settled(picked, squared)
+        self._spent["resolve"] += time.perf_counter() - began
+        return found
+
+    def widest(self) -> float:
+        """The largest bound of any unchosen row, 0 when there is none."""
+        return max(0.0, float(self.bounds.max()))
+
+    def profile(self) -> dict[str, Any]:
+        """Counters; seconds are the host's, in which queued work may run on."""
+        spent = {f"{name}_seconds": seconds for name, seconds in self._spent.items()}
+        return {**self._counted, **spent}
+
+    def _choose(self, entries: torch.Tensor) -> None:
+        self._make_room(len(entries))
+        self.chosen[self.count : self.count + len(entries)] = entries
+        self.count += len(entries)
+
+    def _make_room(self, more: int) -> None:
+        if self.count + more > len(self.chosen):
+            grown = self.held.new(max(2 * len(self.chosen), self.count + more), torch.int64)
+            grown[: self.count] = self.chosen[: self.count]
+            self.chosen = grown
+
+    def _pack(self) -> None:
+        """Codes pool rows that were chosen since the last time."""
+        if self.packed < self.count:
+            self._code(self.held, self.chosen[self.packed : self.count])
+
+    def _code(self, rows: Held, index: torch.Tensor | None) -> None:
+        if self.count > len(self.columns):
+            grown = self.frame.room(self.held, max(2 * len(self.columns), self.count))
+            for to, old in zip(grown.tensors(), self.columns.tensors(), strict=True):
+                to[: self.packed] = old[: self.packed]
+            self.columns = grown
+        new = self.columns.part(self.packed, self.count)
+        self.frame.code(rows, index, 0, len(new), new)
+        self.packed = self.count
+
+    def _all_codes(self) -> Coded | None:
+        """Of the whole pool, where they fit; otherwise tiles of rows are coded as they come."""
+        limit = self.filter.limit
+        need = self.n * self.frame.bytes_a_row()
+        if limit is not None and need > limit // 2:
+            return None
+        try:
+            return self.frame.code(self.held, None, 0, self.n)
+        except torch.OutOfMemoryError:
+            return None
+
+    def _compare(self, rows: torch.Tensor) -> None:
+        """Exact distances to all choices that the rows have not seen."""
+        self._counted["rechecks"] += int((self.count - self.seen[rows]).sum())
+        self.kernels.catch_up(
+            self._selection(), self.state.data_ptr(), rows.data_ptr(), len(rows), self.count,
+            self.held.stream(),
+        )  # fmt: skip
+
+    def _lower(self, rows: torch.Tensor, least: int) -> None:
+        """Lowers the bounds of rows by the choices that they have not seen."""
+        self._counted["pairs"] += int((self.count - self.seen[rows]).sum())
+        task = Task(
+            self.held, self.codes, self.columns,
+            reach=lambda part: self.frame.reach(self.bounds[part]),
+            recheck=self._recheck, seen=self.seen, tighten=True,
+        )  # fmt: skip
+        self.filter.run(task, rows, least, self.count)
+
+    def _recheck(self, found: Found) -> None:
+        self._counted["rechecks"] += len(found.slot)
+        pairs, sides = found.arguments(self.kernels, found.rows)
+        self.kernels.recheck(pairs, sides, self._selection(), 0, self.held.stream())
+
+    def _selection(self) -> Any:
+        extra = self.kernels.Rows(self.extra.data_ptr(), 8 * self.d, self.d, "float64", 0)
+        return self.kernels.Selection(
+            self.held.argument(), extra, self.chosen.data_ptr(), self.bounds.data_ptr(),
+            self.seen.data_ptr(),
+        )  # fmt: skip
+
+    def _scratch(self, rows: torch.Tensor, limit: int) -> tuple[Any, torch.Tensor, Any]:
+        self._make_room(limit)
+        keys = self.held.new(max(1, len(rows)), torch.int64)
+        squared = self.held.new(max(1, limit), torch.float64)
+        scratch = self.kernels.Scratch(
+            self.state.data_ptr(), self.micro.data_ptr(), self.between.data_ptr(),
+            keys.data_ptr(), squared.data_ptr(),
+        )  # fmt: skip
+        return scratch, squared, keys  # the caller keeps them until the kernels are done
+
+    def _settled(self, picked: int, squared: torch.Tensor) -> tuple[Int64, Float64]:
+        rows = self.chosen[self.count : self.count + picked].cpu().numpy()
+        self.count += picked
+        self.available -= picked
+        self._counted["settled"] += picked * self.kernels.MICRO
+        return rows, squared[:picked].cpu().numpy()

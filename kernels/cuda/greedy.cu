@@ -1,0 +1,241 @@
+// Farthest-first inside a block: a few kernels settle picks by the hundred, and the host looks only
+// now and then. The argument is that of docs/exactness.md, "The block".
+
+#include "catch_up.cuh"
+#include "kernels.h"
+
+namespace entroselect::cuda {
+
+namespace {
+
+// Takes up to kMicro of the block's rows that beat the rival, the best by their (stale) bounds, in
+// order of rows; the best of those left out becomes the inner rival.
+//
+//   grid      1 block of 1024 threads; the block's rows must ascend
+//   shared    29 KB; 20 syncs a running sum, three sums, two syncs a step of the search
+//   method    a radix search for a cut that at most kMicro keys reach, 8 bits a step, ended as soon
+//             as half of kMicro do; equal keys are taken from the front
+//   valid     any number of rows; bounds >= 0 or kChosen
+struct TakeBest {
+  static constexpr int threads = 1024;
+  struct Shared {
+    int a[threads], b[threads], ties[threads], digits[256];
+    Key best[threads];
+    uint64_t low;
+    int above;
+  };
+
+  Selection selection;
+  Scratch scratch;
+  const int64_t* rows;
+  int64_t n;
+
+  template <class AnyBlock>
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& s) const {
+    State& state = *scratch.state;
+    if (state.finished) return;
+    uint64_t* keys = scratch.keys;
+    block.each([&](int t) {
+      s.a[t] = 0;
+      for (int64_t i = t; i < n; i += threads) {
+        const Key key = {selection.bounds[rows[i]], rows[i]};
+        keys[i] = key.bound >= 0 && key.beats(state.rival) ? bits_of(key.bound) + 1 : 0;
+        s.a[t] += keys[i] != 0;
+      }
+    });
+    add_up(block, s.a, s.b);
+    const int total = s.a[threads - 1];
+    block.sync();
+    uint64_t cut = 1, equal = 0;  // members: keys from `cut` on, and the first `quota` of `equal`
+    int quota = 0;
+    if (total > kMicro) search(block, s, &cut, &equal, &quota);
+
+    // A thread looks at a run of rows, so that places follow the order of rows.
+    const int64_t run = (n + threads - 1) / threads;
+    const auto each_of = [&](int t, const auto& f) {
+      for (int64_t i = t * run; i < n && i < (t + 1) * run; ++i) f(i);
+    };
+    block.each([&](int t) {
+      s.a[t] = 0;
+      each_of(t, [&](int64_t i) { s.a[t] += quota > 0 && keys[i] == equal; });
+    });
+    add_up(block, s.a, s.b);
+    block.each([&](int t) {
+      int ties = s.ties[t] = t ? s.a[t - 1] : 0;  // before this thread's run
+      s.b[t] = 0;
+      each_of(t, [&](int64_t i) {
+        s.b[t] += keys[i] >= cut || (quota > 0 && keys[i] == equal && ties++ < quota);
+      });
+    });
+    block.each([&](int t) { s.a[t] = s.b[t]; });
+    add_up(block, s.a, s.b);
+    place(block, s, each_of, cut, equal, quota);
+  }
+
+ private:
+  template <class AnyBlock>
+  ENTROSELECT_ANY void search(const AnyBlock& block, Shared& s, uint64_t* cut, uint64_t* equal,
+                              int* quota) const {
+    uint64_t low = 0;
+    int above = 0;
+    for (int shift = 56; shift >= 0; shift -= 8) {
+      block.each([&](int t) {
+        if (t < 256) s.digits[t] = 0;
+      });
+      block.each([&](int t) {
+        for (int64_t i = t; i < n; i += threads) {
+          const uint64_t key = scratch.keys[i];
+          if (key && (shift == 56 || key >> (shift + 8) == low >> (shift + 8)))
+            increment(&s.digits[key >> shift & 255]);
+        }
+      });
+      block.each([&](int t) {
+        if (t) return;
+        int digit = 255, reached = above;
+        while (reached + s.digits[digit] <= kMicro) reached += s.digits[digit--];
+        s.above = reached;
+        s.low = low | uint64_t(digit) << shift;
+      });
+      low = s.low;
+      above = s.above;
+      block.sync();
+      if (above >= kMicro / 2) {
+        *cut = low + (uint64_t(1) << shift);
+        return;
+      }
+    }
+    *cut = low + 1;
+    *equal = low;
+    *quota = kMicro - above;
+  }
+
+  template <class AnyBlock, class EachOf>
+  ENTROSELECT_ANY void place(const AnyBlock& block, Shared& s, const EachOf& each_of, uint64_t cut,
+                             uint64_t equal, int quota) const {
+    State& state = *scratch.state;
+    block.each([&](int t) {
+      int at = t ? s.a[t - 1] : 0, ties = s.ties[t];
+      Key out = {kChosen, 0};
+      each_of(t, [&](int64_t i) {
+        const uint64_t key = scratch.keys[i];
+        if (key >= cut || (quota > 0 && key == equal && ties++ < quota)) {
+          scratch.micro[at++] = rows[i];
+        } else if (key) {
+          const Key other = {selection.bounds[rows[i]], rows[i]};
+          if (other.beats(out)) out = other;
+        }
+      });
+      s.best[t] = out;
+    });
+    find_best(block, s.best);
+    block.each([&](int t) {
+      if (t) return;
+      state.micro = s.a[threads - 1];
+      state.inner = s.best[0].bound >= 0 ? s.best[0] : state.rival;
+      if (state.micro == 0) {  // the rival comes next
+        state.finished = 1;
+        state.next = -1;
+      }
+    });
+  }
+};
+
+// Picks rows of the micro-block, farthest first, while they beat the inner rival.
+//
+//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
+//             choice and their distances lie in scratch.between
+//   shared    4 KB; per pick 10 syncs
+struct SettleFarthest {
+  static constexpr int threads = kMicro;
+  struct Shared {
+    int64_t row[threads];
+    double bound[threads];
+    bool active[threads];  // may be picked in this step; others keep their stale bound
+    Key best[threads];
+  };
+
+  Selection selection;
+  Scratch scratch;
+  int64_t limit;
+  double floor;
+
+  template <class AnyBlock>
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& s) const {
+    State& state = *scratch.state;
+    if (state.finished) return;
+    const int64_t count = state.count, picked = state.picked;
+    const Key inner = state.inner;
+    block.each([&](int t) {
+      s.active[t] = t < state.micro;
+      if (!s.active[t]) return;
+      s.row[t] = scratch.micro[t];
+      s.bound[t] = selection.bounds[s.row[t]];
+      s.active[t] = Key{s.bound[t], s.row[t]}.beats(inner);
+      selection.seen[s.row[t]] = int32_t(count);
+    });
+    int64_t made = 0;
+    double next = -1;
+    for (;;) {
+      block.each([&](int t) {  // places ascend as rows do
+        const bool wins = s.active[t] && Key{s.bound[t], s.row[t]}.beats(inner);
+        s.best[t] = {wins ? s.bound[t] : kChosen, t};
+      });
+      find_best(block, s.best);
+      const Key best = s.best[0];
+      block.sync();
+      if (best.bound < 0) break;  // nobody here is certain to come next
+      if (picked + made == limit || best.bound < floor) {
+        next = best.bound;
+        break;
+      }
+      block.each([&](int t) {
+        if (t == best.row) {
+          s.active[t] = false;
+          selection.chosen[count + made] = s.row[t];
+          selection.bounds[s.row[t]] = kChosen;
+          scratch.squared[picked + made] = best.bound;
+        } else if (s.active[t]) {
+          const double squared = scratch.between[best.row * kMicro + t];
+          if (squared < s.bound[t]) s.bound[t] = squared;
+        }
+      });
+      ++made;
+    }
+    block.each([&](int t) {
+      if (s.active[t]) {  // has seen every choice made here
+        selection.bounds[s.row[t]] = s.bound[t];
+        selection.seen[s.row[t]] = int32_t(count + made);
+      }
+      if (t) return;
+      state.count = count + made;
+      state.picked = picked + made;
+      state.next = next;
+      state.finished = next >= 0;
+    });
+  }
+};
+
+constexpr int kSteps = 16;   // micro-blocks between looks from the host
+constexpr int kSplits = 32;  // threads that share one row's unseen choices
+
+}  // namespace
+
+Settled farthest_first(const Selection& selection, const Scratch& scratch, const int64_t* rows,
+                       int64_t n, int64_t count, Key rival, int64_t limit, double floor,
+                       Stream stream) {
+  State state = {count, 0, 0, 0, 0, -1, rival, rival};
+  to_device(scratch.state, &state, sizeof state, stream);
+  while (!state.finished) {
+    for (int step = 0; step < kSteps; ++step) {
+      launch(TakeBest{selection, scratch, rows, n}, 1, stream);
+      launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
+             kMicro * kSplits / CatchUp::threads, stream);
+      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
+      launch(SettleFarthest{selection, scratch, limit, floor}, 1, stream);
+    }
+    to_host(&state, scratch.state, sizeof state, stream);
+  }
+  return {state.picked, state.next};
+}
+
+}  // namespace entroselect::cuda

@@ -1,0 +1,73 @@
+// Every operation of this folder. Pointers are device memory, work is queued on the stream; only
+// farthest_first and in_order wait for it. No framework is known here: see module.cpp.
+#pragma once
+
+#include "selection.cuh"
+
+namespace entroselect::cuda {
+
+// Coded rows: `width` fp16 values each; ||X~||^2 to nearest; upper bounds of ||X~|| and ||X - X~||.
+struct Coded {
+  uint16_t* codes;
+  float* norm2;
+  float* norm;
+  float* residual;
+};
+
+// What the filter left open: place of the row in its tile, column, score.
+struct Pairs {
+  const int32_t* slot;
+  const int32_t* column;
+  const float* score;
+  int64_t n;
+};
+
+// Both sides of a filter's tile: row[slot] of the caller's rows, whose coded form is
+// rows[index[slot]], or rows[slot] without an index.
+struct Sides {
+  const int64_t* row;
+  const int64_t* index;
+  Coded rows, columns;
+  const float* reach;  // of each slot: no pair beyond it matters
+  double gamma;        // relative error of a score
+};
+
+struct Settled {
+  int64_t picked;
+  double next;  // the next pick's squared distance, -1 where undecided
+};
+
+// "" when kernels can run here, otherwise why not.
+std::string why_not();
+
+void code(const Rows& rows, const int64_t* index, int64_t first, int64_t n, const double* centre,
+          double scale, int64_t width, const Coded& out, Stream stream);
+
+void distances_to(const Rows& rows, int64_t n, const Rows& vector, double* out, Stream stream);
+
+void roots(double* values, int64_t n, Stream stream);
+
+// out (n, d): the rows of the index as float64.
+void widen_rows(const Rows& rows, const int64_t* index, int64_t n, double* out, Stream stream);
+
+void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
+
+// Exact bounds of n rows by every choice they have not seen.
+void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,
+              int64_t count, Stream stream);
+
+// Selection: lowers the bounds of the pairs' rows; a column is a choice. Neighbours (`chosen` is
+// null): squared[p] of each pair, infinite where dropped; a column is a row of `pool`, and `extra`
+// holds the rows, of the same type or float64.
+void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
+             Stream stream);
+
+// The primitives resolve and resolve_in_order of entroselect/engine.py; `count` choices were made
+// before, and there is room in `chosen` for `limit` more. For farthest_first the rows ascend.
+Settled farthest_first(const Selection& selection, const Scratch& scratch, const int64_t* rows,
+                       int64_t n, int64_t count, Key rival, int64_t limit, double floor,
+                       Stream stream);
+int64_t in_order(const Selection& selection, const Scratch& scratch, const int64_t* rows, int64_t n,
+                 int64_t count, int64_t limit, double floor, Stream stream);
+
+}  // namespace entroselect::cuda

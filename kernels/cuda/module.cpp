@@ -1,0 +1,143 @@
+// The Python module entroselect._cuda: thin bindings over raw pointers, no framework, no decisions.
+// entroselect/cuda.py is the only caller and answers for shapes and lifetimes. Tests build the same
+// file for the host under the name _cuda_host.
+
+#include <pybind11/pybind11.h>
+
+#include "kernels.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace entroselect::cuda {
+namespace {
+
+template <class T>
+T* pointer(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+Dtype dtype_of(const std::string& name) {
+  if (name == "float64") return Dtype::f64;
+  if (name == "float32") return Dtype::f32;
+  if (name == "float16") return Dtype::f16;
+  if (name == "bfloat16") return Dtype::bf16;
+  if (name == "uint8") return Dtype::u8;
+  throw std::invalid_argument("unknown dtype " + name);
+}
+
+Rows rows_of(uintptr_t data, int64_t stride, int64_t d, const std::string& dtype,
+             uintptr_t lengths) {
+  return {pointer<const char>(data), stride, d, dtype_of(dtype), pointer<const double>(lengths)};
+}
+
+Coded coded_of(uintptr_t codes, uintptr_t norm2, uintptr_t norm, uintptr_t residual) {
+  return {pointer<uint16_t>(codes), pointer<float>(norm2), pointer<float>(norm),
+          pointer<float>(residual)};
+}
+
+Selection selection_of(const Rows& pool, const Rows& extra, uintptr_t chosen, uintptr_t bounds,
+                       uintptr_t seen) {
+  return {pool, extra, pointer<int64_t>(chosen), pointer<double>(bounds), pointer<int32_t>(seen)};
+}
+
+Scratch scratch_of(uintptr_t state, uintptr_t micro, uintptr_t between, uintptr_t keys,
+                   uintptr_t squared) {
+  return {pointer<State>(state), pointer<int64_t>(micro), pointer<double>(between),
+          pointer<uint64_t>(keys), pointer<double>(squared)};
+}
+
+}  // namespace
+}  // namespace entroselect::cuda
+
+PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
+  using namespace entroselect::cuda;
+  using Release = py::call_guard<py::gil_scoped_release>;
+  m.doc() = "CUDA kernels of entroselect; use backend='cuda' of the package's functions instead.";
+  m.attr("MICRO") = kMicro;
+  m.attr("STATE_BYTES") = sizeof(State);
+  py::class_<Stream>(m, "Stream", py::module_local())
+      .def(py::init(
+          [](int device, uintptr_t handle) { return Stream{device, pointer<void>(handle)}; }));
+  py::class_<Rows>(m, "Rows", py::module_local()).def(py::init(&rows_of));
+  py::class_<Coded>(m, "Coded", py::module_local()).def(py::init(&coded_of));
+  py::class_<Selection>(m, "Selection", py::module_local()).def(py::init(&selection_of));
+  py::class_<Scratch>(m, "Scratch", py::module_local()).def(py::init(&scratch_of));
+  py::class_<Pairs>(m, "Pairs", py::module_local())
+      .def(py::init([](uintptr_t slot, uintptr_t column, uintptr_t score, int64_t n) {
+        return Pairs{pointer<const int32_t>(slot), pointer<const int32_t>(column),
+                     pointer<const float>(score), n};
+      }));
+  py::class_<Sides>(m, "Sides", py::module_local())
+      .def(py::init([](uintptr_t row, uintptr_t index, const Coded& rows, const Coded& columns,
+                       uintptr_t reach, double gamma) {
+        return Sides{pointer<const int64_t>(row),
+                     pointer<const int64_t>(index),
+                     rows,
+                     columns,
+                     pointer<const float>(reach),
+                     gamma};
+      }));
+  m.def("why_not", &why_not);
+  m.def(
+      "code",
+      [](const Rows& rows, uintptr_t index, int64_t first, int64_t n, uintptr_t centre,
+         double scale, int64_t width, const Coded& out, Stream stream) {
+        code(rows, pointer<const int64_t>(index), first, n, pointer<const double>(centre), scale,
+             width, out, stream);
+      },
+      Release());
+  m.def(
+      "distances_to",
+      [](const Rows& rows, int64_t n, const Rows& vector, uintptr_t out, Stream stream) {
+        distances_to(rows, n, vector, pointer<double>(out), stream);
+      },
+      Release());
+  m.def(
+      "roots",
+      [](uintptr_t values, int64_t n, Stream stream) { roots(pointer<double>(values), n, stream); },
+      Release());
+  m.def(
+      "widen_rows",
+      [](const Rows& rows, uintptr_t index, int64_t n, uintptr_t out, Stream stream) {
+        widen_rows(rows, pointer<const int64_t>(index), n, pointer<double>(out), stream);
+      },
+      Release());
+  m.def(
+      "mean_row",
+      [](const Rows& rows, int64_t n, uintptr_t out, Stream stream) {
+        mean_row(rows, n, pointer<double>(out), stream);
+      },
+      Release());
+  m.def(
+      "catch_up",
+      [](const Selection& selection, uintptr_t state, uintptr_t rows, int64_t n, int64_t count,
+         Stream stream) {
+        catch_up(selection, pointer<State>(state), pointer<const int64_t>(rows), n, count, stream);
+      },
+      Release());
+  m.def(
+      "recheck",
+      [](const Pairs& pairs, const Sides& sides, const Selection& selection, uintptr_t squared,
+         Stream stream) { recheck(pairs, sides, selection, pointer<double>(squared), stream); },
+      Release());
+  m.def("farthest_first", [](const Selection& selection, const Scratch& scratch, uintptr_t rows,
+                             int64_t n, int64_t count, double rival, int64_t rival_row,
+                             int64_t limit, double floor, Stream stream) {
+    Settled settled;
+    {
+      py::gil_scoped_release release;
+      settled = farthest_first(selection, scratch, pointer<const int64_t>(rows), n, count,
+                               {rival, rival_row}, limit, floor, stream);
+    }
+    return py::make_tuple(settled.picked, settled.next);
+  });
+  m.def(
+      "in_order",
+      [](const Selection& selection, const Scratch& scratch, uintptr_t rows, int64_t n,
+         int64_t count, int64_t limit, double floor, Stream stream) {
+        return in_order(selection, scratch, pointer<const int64_t>(rows), n, count, limit, floor,
+                        stream);
+      },
+      Release());
+}

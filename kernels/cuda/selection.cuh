@@ -1,0 +1,59 @@
+// What a selection keeps in device memory, and the small state of settling picks among a block's
+// rows without a look from the host.
+#pragma once
+
+#include "rows.cuh"
+
+namespace entroselect::cuda {
+
+// A row by its bound. The one that comes first is the next pick: larger bound, then lower row.
+struct Key {
+  double bound;
+  int64_t row;
+
+  ENTROSELECT_ANY bool beats(const Key& other) const {
+    return bound > other.bound || (bound == other.bound && row < other.row);
+  }
+};
+
+// The bound of a chosen row. Below every distance, duplicates of chosen rows included.
+constexpr double kChosen = -1;
+
+// Rows among which picks are settled at a time by exact distances.
+constexpr int kMicro = 128;
+
+struct Selection {
+  Rows pool;
+  Rows extra;       // chosen vectors that are no pool rows, float64
+  int64_t* chosen;  // in order: a pool row, or -1 - row of extra
+  double* bounds;   // squared distance to the first seen[i] choices; kChosen once chosen
+  int32_t* seen;
+
+  ENTROSELECT_ANY double distance_to(int64_t row, int64_t choice) const {
+    const int64_t c = chosen[choice];
+    return c >= 0 ? distance(pool, row, pool, c) : distance(pool, row, extra, -1 - c);
+  }
+};
+
+struct State {
+  int64_t count;     // choices in all
+  int64_t picked;    // of them, since the host last looked
+  int64_t at;        // in order: the place in the block that comes next
+  int64_t micro;     // rows of the micro-block
+  int64_t finished;  // nothing more can be settled: later kernels return at once
+  double next;       // bound of the next pick, -1 where undecided
+  Key rival, inner;  // the best row outside the block; outside the micro-block
+};
+
+// Memory of one resolve, all on the device.
+struct Scratch {
+  State* state;
+  int64_t* micro;   // kMicro pool rows
+  double* between;  // kMicro x kMicro canonical squared distances
+  uint64_t* keys;   // one a row of the block
+  double* squared;  // bound of each pick made, `limit` of them
+};
+
+struct NoShared {};
+
+}  // namespace entroselect::cuda

@@ -1,0 +1,151 @@
+// Threshold filter inside a block: rows in traversal order, accepted where their exact bound still
+// reaches the floor.
+
+#include "catch_up.cuh"
+#include "kernels.h"
+
+namespace entroselect::cuda {
+
+namespace {
+
+// Takes the next kMicro rows whose (stale) bound reaches the floor.
+//
+//   grid      1 block of 1024 threads, a window of rows at a time
+//   shared    8 KB
+//   valid     floor >= 0, so that chosen rows never reach it
+struct TakeNext {
+  static constexpr int threads = 1024;
+  struct Shared {
+    int a[threads], b[threads];
+    int64_t stop;
+  };
+
+  Selection selection;
+  Scratch scratch;
+  const int64_t* rows;
+  int64_t n;
+  int64_t limit;
+  double floor;
+
+  template <class AnyBlock>
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& s) const {
+    State& state = *scratch.state;
+    if (state.finished) return;
+    int64_t at = state.at;
+    int found = state.picked < limit ? 0 : kMicro;  // enough already
+    const bool enough = found > 0;
+    block.sync();  // everyone has read the state that is written below
+    while (found < kMicro && at < n) {
+      block.each([&](int t) {
+        s.a[t] = at + t < n && selection.bounds[rows[at + t]] >= floor;
+        if (t == 0) s.stop = at + threads;
+      });
+      add_up(block, s.a, s.b);
+      block.each([&](int t) {
+        const int before = t ? s.a[t - 1] : 0;
+        if (s.a[t] == before || found + before >= kMicro) return;
+        scratch.micro[found + before] = rows[at + t];
+        if (found + before == kMicro - 1) s.stop = at + t + 1;
+      });
+      found += s.a[threads - 1];
+      at = s.stop;
+      block.sync();
+    }
+    block.each([&](int t) {
+      if (t) return;
+      state.at = at < n ? at : n;
+      state.micro = enough ? 0 : found < kMicro ? found : kMicro;
+      state.finished = state.micro == 0;
+    });
+  }
+};
+
+// Accepts rows of the micro-block in their order.
+//
+//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
+//             choice and their distances lie in scratch.between
+//   shared    4 KB; per pick 10 syncs
+struct SettleInOrder {
+  static constexpr int threads = kMicro;
+  struct Shared {
+    int64_t row[threads];
+    double bound[threads];
+    bool active[threads];
+    Key best[threads];
+  };
+
+  Selection selection;
+  Scratch scratch;
+  int64_t limit;
+  double floor;
+
+  template <class AnyBlock>
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& s) const {
+    State& state = *scratch.state;
+    if (state.finished) return;
+    const int64_t count = state.count, picked = state.picked;
+    block.each([&](int t) {
+      s.active[t] = t < state.micro;
+      if (!s.active[t]) return;
+      s.row[t] = scratch.micro[t];
+      s.bound[t] = selection.bounds[s.row[t]];
+      s.active[t] = s.bound[t] >= floor;
+      selection.seen[s.row[t]] = int32_t(count);
+    });
+    int64_t made = 0;
+    while (picked + made < limit) {
+      // The first that still reaches the floor: all of these keys are equal but for the place.
+      block.each(
+          [&](int t) { s.best[t] = {s.active[t] && s.bound[t] >= floor ? 1.0 : kChosen, t}; });
+      find_best(block, s.best);
+      const Key first = s.best[0];
+      block.sync();
+      if (first.bound < 0) break;
+      block.each([&](int t) {
+        if (t == first.row) {
+          s.active[t] = false;
+          selection.chosen[count + made] = s.row[t];
+          selection.bounds[s.row[t]] = kChosen;
+          scratch.squared[picked + made] = s.bound[t];
+        } else if (s.active[t]) {
+          const double squared = scratch.between[first.row * kMicro + t];
+          if (squared < s.bound[t]) s.bound[t] = squared;
+        }
+      });
+      ++made;
+    }
+    block.each([&](int t) {
+      if (s.active[t]) {  // has seen every choice made here
+        selection.bounds[s.row[t]] = s.bound[t];
+        selection.seen[s.row[t]] = int32_t(count + made);
+      }
+      if (t) return;
+      state.count = count + made;
+      state.picked = picked + made;
+    });
+  }
+};
+
+constexpr int kSteps = 16;   // micro-blocks between looks from the host
+constexpr int kSplits = 32;  // threads that share one row's unseen choices
+
+}  // namespace
+
+int64_t in_order(const Selection& selection, const Scratch& scratch, const int64_t* rows, int64_t n,
+                 int64_t count, int64_t limit, double floor, Stream stream) {
+  State state = {count, 0, 0, 0, 0, -1, {}, {}};
+  to_device(scratch.state, &state, sizeof state, stream);
+  while (!state.finished) {
+    for (int step = 0; step < kSteps; ++step) {
+      launch(TakeNext{selection, scratch, rows, n, limit, floor}, 1, stream);
+      launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
+             kMicro * kSplits / CatchUp::threads, stream);
+      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
+      launch(SettleInOrder{selection, scratch, limit, floor}, 1, stream);
+    }
+    to_host(&state, scratch.state, sizeof state, stream);
+  }
+  return state.picked;
+}
+
+}  // namespace entroselect::cuda

@@ -1,0 +1,1 @@
+"""Triton kernels: what is a matrix product. Importing this needs the package triton."""

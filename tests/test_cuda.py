@@ -1,0 +1,361 @@
+"""The CUDA backend against the oracle: whole index lists.
+
+Without a GPU, the host build of kernels/cuda and Triton's interpreter stand in for it: everything
+is tested but the devices themselves, on pools cut short. On a GPU the same tests run there, on
+whole pools, with inputs that are tensors of the device.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entroselect import (
+    _dispatch,
+    greedy_select,
+    kl_entropy,
+    nearest_distances,
+    reference,
+    threshold_select,
+)
+from entroselect._rows import Rows
+from entroselect.results import on_host
+
+from .conftest import NO_GPU, ROOT, normal, same_neighbours, same_selection
+from .pools import POOLS
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
+
+# The interpreter is NumPy, which warns where a GPU silently computes an infinity.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """A function that puts a pool where backend "cuda" works, and makes it the one chosen."""
+    if not NO_GPU:
+        return lambda pool, **tile: torch.as_tensor(np.array(pool), device="cuda")
+    from entroselect.cuda import Cuda
+    from entroselect.cuda.filter import Tile
+
+    kernels = request.getfixturevalue("host_kernels")
+
+    def use(pool: Any, columns: int = 32, capacity: int | None = None) -> Any:
+        host = Cuda(kernels, "cpu", Tile(32, columns, 32, 4, 1, capacity))
+        monkeypatch.setattr(
+            _dispatch, "choose", lambda backend, *inputs: None if backend == "reference" else host
+        )
+        return pool
+
+    use(None)
+    return use
+
+
+def _cut(name: str, metric: str = "euclidean", rows: int = 100) -> Any:
+    pool = POOLS[name]()
+    if metric == "cosine":
+        squared = reference.squared_distances(pool.astype(np.float64), np.zeros(pool.shape[1]))
+        pool = pool[squared > 0]
+    return pool[:rows] if NO_GPU else pool
+
+
+def _same(found: Any, oracle: Any) -> None:
+    """As same_selection or same_neighbours, for tensors too."""
+    assert found.backend == "cuda"
+    parts = {name: on_host(getattr(found, name)) for name in ("indices", "distances")}
+    if isinstance(oracle, reference.Neighbours):
+        return same_neighbours(reference.Neighbours(**parts, backend="cuda"), oracle)
+    limits = None if found.thresholds is None else on_host(found.thresholds)
+    return same_selection(
+        reference.Selection(**parts, radius=found.radius, backend="cuda", thresholds=limits), oracle
+    )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", POOLS)
+def test_greedy(name: str, metric: str, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = _cut(name, metric)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "24")  # many rounds, so that the filter has work
+    oracle = reference.greedy_select(pool, len(pool), metric=metric)
+    _same(greedy_select(gpu(pool), len(pool), metric=metric), oracle)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", POOLS)
+def test_threshold(name: str, metric: str, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = _cut(name, metric, 70)
+    k = max(1, len(pool) * 3 // 4)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
+    options = {"metric": metric, "decay": 0.8, "seed": 3}
+    _same(threshold_select(gpu(pool), k, **options), reference.threshold_select(pool, k, **options))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", POOLS)
+def test_nearest(name: str, metric: str, gpu: Any) -> None:
+    pool = _cut(name, metric, 80)
+    if len(pool) < 2:
+        pytest.skip("a single row has no neighbour")
+    _same(
+        nearest_distances(gpu(pool), metric=metric),
+        reference.nearest_distances(pool, metric=metric),
+    )
+
+
+@pytest.mark.parametrize("name", ["digits", "duplicates", "unequal_clusters", "one_outlier"])
+@pytest.mark.parametrize("k", [3, 20])
+def test_several_neighbours(name: str, k: int, gpu: Any) -> None:
+    pool = _cut(name, rows=170)
+    _same(
+        nearest_distances(gpu(pool[:30]), gpu(pool[10:]), k),
+        reference.nearest_distances(pool[:30], pool[10:], k),
+    )
+
+
+def test_neighbours_among_several_blocks_of_points(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = _cut("unequal_clusters", rows=150)
+    monkeypatch.setenv("ENTROSELECT_MEMORY_LIMIT", str(2 * 64 * 140))  # 64 coded rows at a time
+    _same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
+
+
+@pytest.mark.parametrize("queries", [np.float64, np.float16, np.uint8])
+@pytest.mark.parametrize("points", [np.float32, np.float64])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_queries_and_points_of_other_types(
+    queries: type, points: type, metric: str, gpu: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    q, p = (rng.integers(1, 200, (n, 20)).astype(t) for n, t in ((20, queries), (70, points)))
+    oracle = reference.nearest_distances(q, p, metric=metric)
+    _same(nearest_distances(gpu(q), gpu(p), metric=metric), oracle)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_selected_vectors(dtype: type, metric: str, gpu: Any) -> None:
+    pool = POOLS["digits"]()[:120]
+    vectors = np.random.default_rng(5).integers(1, 17, (37, 64)).astype(dtype)
+    options: dict[str, Any] = {"selected": vectors, "metric": metric}
+    oracle = reference.greedy_select(pool, 60, **options)
+    options["selected"] = gpu(vectors)
+    _same(greedy_select(gpu(pool), 60, **options), oracle)
+
+
+def test_selected_indices_and_min_distance(gpu: Any) -> None:
+    pool = _cut("unequal_clusters", rows=150)
+    before = [3, 149, 77]
+    whole = reference.greedy_select(pool, 80, selected=before)
+    limit = float(whole.distances[50])
+    options = {"selected": before, "min_distance": limit}
+    _same(greedy_select(gpu(pool), 80, **options), reference.greedy_select(pool, 80, **options))
+    _same(
+        threshold_select(gpu(pool), 80, selected=before),
+        reference.threshold_select(pool, 80, selected=before),
+    )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("start", ["center", "random", 7])
+def test_starts(start: Any, metric: str, gpu: Any) -> None:
+    pool = normal(90, 19) + 3
+    options = {"start": start, "metric": metric, "seed": 11 if start == "random" else None}
+    _same(greedy_select(gpu(pool), 30, **options), reference.greedy_select(pool, 30, **options))
+
+
+@pytest.mark.parametrize("block", ["1", "7", "64", "1000"])
+def test_block_size_changes_nothing(block: str, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = _cut("digits", rows=300)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", block)
+    k = {"1": 20, "7": 100}.get(block, 200)
+    _same(greedy_select(gpu(pool), k), reference.greedy_select(pool, k))
+
+
+def test_more_pairs_than_there_is_room_for(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal rows far from the centre leave every pair open."""
+    pool = np.concatenate([normal(70, 8), np.full((40, 8), 50, np.float32)])
+    pool[70:, 0] += np.random.default_rng(1).integers(0, 2, 40) * np.float32(1e-5)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "40")
+    few = {"columns": 16, "capacity": 512}
+    _same(greedy_select(gpu(pool, **few), 100), reference.greedy_select(pool, 100))
+    _same(nearest_distances(gpu(pool, **few), k=2), reference.nearest_distances(pool, k=2))
+
+
+def test_a_pool_whose_codes_do_not_fit(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = _cut("unequal_clusters", rows=200)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "40")
+    monkeypatch.setenv("ENTROSELECT_MEMORY_LIMIT", "20000")
+    _same(greedy_select(gpu(pool), 150), reference.greedy_select(pool, 150))
+    monkeypatch.setenv("ENTROSELECT_MEMORY_LIMIT", "lots")
+    with pytest.raises(ValueError, match="ENTROSELECT_MEMORY_LIMIT: expected a number of bytes"):
+        greedy_select(gpu(pool), 3)
+
+
+def test_out_of_memory_takes_smaller_tiles_then_says_what_it_needs(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.cuda.filter import Frame
+
+    if not NO_GPU:
+        pytest.skip("needs tiles smaller than a GPU's")
+    pool = _cut("unequal_clusters", rows=200)
+    room, largest = Frame.room, 40
+
+    def full(self: Any, rows: Any, n: int) -> Any:
+        if n > largest:
+            raise torch.OutOfMemoryError("no more")
+        return room(self, rows, n)
+
+    monkeypatch.setattr(Frame, "room", full)
+    _same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
+    largest = 20
+    with pytest.raises(MemoryError, match=r"backend 'cuda': \d+ more bytes of GPU memory needed"):
+        nearest_distances(gpu(pool))
+
+
+def test_the_filter_does_the_work(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = normal(400, 64)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
+    found = greedy_select(gpu(pool), 120)
+    _same(found, reference.greedy_select(pool, 120))
+    profile = found.profile
+    assert 0 < profile["pairs"] < 0.8 * 400 * 120  # lazy
+    assert 0 < profile["rechecks"] < 0.15 * profile["pairs"] + 4 * 400  # certified
+
+
+def test_entropy_and_copies(gpu: Any) -> None:
+    pool = _cut("duplicates", rows=120)
+    with pytest.raises(ValueError, match="have their 1-th nearest row at distance 0"):
+        kl_entropy(gpu(pool))
+    ours = kl_entropy(gpu(pool), duplicates="drop")
+    oracle = kl_entropy(pool, duplicates="drop", backend="reference")
+    assert float(ours) == float(oracle)
+    assert ours.n == oracle.n
+
+
+def test_progress(gpu: Any) -> None:
+    calls: list[tuple[int, int]] = []
+    nearest_distances(gpu(normal(50, 8)), progress=lambda done, n: calls.append((done, n)))
+    assert calls[-1] == (50, 50)
+
+
+def test_without_a_gpu_it_says_so() -> None:
+    if not NO_GPU:
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="backend: 'cuda' cannot run here: ") as refused:
+        greedy_select(normal(10, 3), 2, backend="cuda")
+    assert NO_GPU in str(refused.value)
+
+
+def test_device_memory_is_never_read_by_a_cpu_backend() -> None:
+    there = Rows(torch.zeros((4, 3)), "float32")  # a tensor is what rows on a device hold
+    with pytest.raises(ValueError, match="backend: 'cpu' reads host memory"):
+        greedy_select(there, 2, backend="cpu")
+    if NO_GPU:
+        with pytest.raises(ValueError, match="backend: 'cuda' cannot run here"):
+            greedy_select(there, 2)
+
+
+def test_smallest_distances_are_kept_apart(gpu: Any) -> None:
+    """A row's residual may be far larger than the distances to its copies."""
+    pool = np.repeat(normal(12, 33, dtype=np.float64), 8, axis=0)
+    pool += np.arange(96)[:, None] % 8 * 1e-13
+    assert math.isfinite(float(kl_entropy(pool)))
+    _same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
+
+
+def test_the_measurements_of_gpu_check_run(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu as measurements
+    from benchmarks import record
+
+    monkeypatch.setattr(measurements, "CASES", measurements.CASES[:1] + measurements.CASES[3:4])
+    device = "cpu" if NO_GPU else "cuda"
+    rows = measurements.run(device, 60, tmp_path, quick=True)
+    ours = [row for row in rows if row["kind"] == "ours"]
+    assert [row["agreement"] for row in ours] == [
+        "20 of 20 as on the CPU",
+        "64 of 64 as in float64",
+    ]
+    assert len(record.read(tmp_path / "gpu-greedy.csv")) == 3
+    assert len(record.read(tmp_path / "gpu-nearest.csv")) == 2
+    assert "of the product's rate" in measurements.table(rows)
+
+
+def test_gpu_check_says_what_is_missing() -> None:
+    if not NO_GPU:
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith("gpu-check: cannot run here: ")
+
+
+needs_gpu = pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}")
+
+
+@needs_gpu
+def test_a_larger_pool_of_every_type() -> None:
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+        pool = torch.randn((20000, 96), generator=torch.Generator().manual_seed(0)).to(dtype)
+        there = pool.cuda()
+        for call in (
+            lambda x: greedy_select(x, 1500),
+            lambda x: threshold_select(x, 1500),
+            lambda x: nearest_distances(x, k=1),
+            lambda x: nearest_distances(x[:2000], x, k=5),
+        ):
+            ours, cpu = call(there), call(pool)
+            assert ours.indices.device == there.device
+            np.testing.assert_array_equal(on_host(ours.indices), cpu.indices)
+            np.testing.assert_array_equal(on_host(ours.distances), cpu.distances)
+
+
+@needs_gpu
+def test_the_callers_stream_and_device_are_used() -> None:
+    for number in range(torch.cuda.device_count()):
+        device = torch.device("cuda", number)
+        stream = torch.cuda.Stream(device)
+        with torch.cuda.stream(stream):
+            # Still being filled when the selection starts: another stream would read zeros.
+            pool = torch.zeros((50000, 64), device=device)
+            for _ in range(50):
+                pool = pool @ torch.eye(64, device=device)
+            pool += torch.arange(3200000, device=device).reshape(50000, 64) % 251
+            found = greedy_select(pool, 300)
+        stream.synchronize()
+        assert found.indices.device == device
+        np.testing.assert_array_equal(
+            on_host(found.indices), greedy_select(on_host(pool), 300).indices
+        )
+
+
+@needs_gpu
+def test_host_arrays_may_be_sent_there() -> None:
+    pool = normal(3000, 40)
+    found = greedy_select(pool, 200, backend="cuda")
+    assert isinstance(found.indices, np.ndarray)
+    same_selection(found, reference.greedy_select(pool, 200))
+
+
+@needs_gpu
+@pytest.mark.parametrize("method", ["greedy", "threshold", "variance", "random", "none"])
+def test_the_loop_chooses_the_same_from_features_on_the_device(method: Any) -> None:
+    from entroselect.loop.choose import choose
+
+    pool = normal(900, 24)
+    there = torch.as_tensor(pool, device="cuda")
+    np.testing.assert_array_equal(
+        choose(there, 200, method, drop_outliers=0.05),
+        choose(pool, 200, method, drop_outliers=0.05),
+    )
