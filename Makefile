@@ -4,7 +4,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --cons
 SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -path '*/__pycache__/*') \
           CMakeLists.txt setup.py pyproject.toml constraints.txt
 
-.PHONY: help demo test lint format bench bench-table clean
+.PHONY: help demo test lint format bench bench-table study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,8 +35,19 @@ bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 	.venv/bin/python -m benchmarks.table
 	.venv/bin/python -m benchmarks.table --plot
 
+# The images of MNIST for the study; without them it has its digits part.
+MNIST ?= $(ENTROSELECT_BENCH_DATA)
+SCALE ?= small
+
+study: .venv/test  ## the paper's claims, run and compared (hours; goes on where it was; MNIST=FILE, SCALE=full)
+	.venv/bin/python -m benchmarks.study --out study-runs --scale $(SCALE) --mnist "$(MNIST)"
+	$(MAKE) study-table
+
+study-table: .venv/test  ## tables and figures of docs/reproduction.md from benchmarks/results/study_*.csv
+	.venv/bin/python -m benchmarks.study_table
+
 clean:  ## removes what the other targets made
-	rm -rf .venv build demo-report demo-loop *.egg-info entroselect/*.so
+	rm -rf .venv build demo-report demo-loop study-runs *.egg-info entroselect/*.so
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
