@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from benchmarks import study
-from benchmarks.record import read
+from benchmarks import study, study_claims, study_plot, study_table
+from benchmarks.record import RESULTS, Row, read
 from entroselect.loop import config as options
 from entroselect.loop import run as loop
 
@@ -138,3 +138,81 @@ def test_mnist_is_shrunk_by_means(tmp_path: Path) -> None:
     expected[0, 0, 1] = 89
     np.testing.assert_array_equal(made["x"], expected)
     assert made["y"].tolist() == [7, 1]
+
+
+def rows_of(arm: str, seed: int, iteration: int, **measures: float) -> list[Row]:
+    """Lines of the results in both spaces, with something for what is not given."""
+    made: Row = dict.fromkeys(study.COLUMNS, str(1 + 0.1 * iteration + 0.01 * seed))
+    made |= {"data": "digits", "arm": arm, "seed": str(seed), "iteration": str(iteration)}
+    made |= {"variance": str(iteration * iteration)}
+    made |= {name: str(value) for name, value in measures.items()}
+    return [made | {"space": space} for space in ("encoder", "pixels")]
+
+
+def answers(rows: list[Row]) -> dict[str, study_claims.Answer]:
+    found = study_claims.Found(rows, "digits")
+    checked = {claimed: check(found) for _, claimed, check in study_claims.claims()}
+    return {claimed: answer for claimed, answer in checked.items() if answer is not None}
+
+
+def test_the_table_says_what_the_results_say() -> None:
+    rows = []
+    for seed, (falling, fd) in enumerate([((3, 2, 1), 5.0), ((3, 1, 2), 5.2), ((3, 2, 0.5), 4.8)]):
+        for iteration, gs in enumerate(falling, 1):
+            rows += rows_of("none", seed, iteration, entropy=10 * gs, gs=gs, fd=5)
+            rows += rows_of("greedy", seed, iteration, entropy=30 + iteration, gs=gs, fd=fd)
+    found = answers(rows)
+    assert found["replace: GS falls (encoder)"].holds == [True, False, True]
+    assert found["replace: GS falls (encoder)"].agrees == "in 2 of 3 seeds"
+    assert found["replace: GS falls (encoder)"].found == "3.000 ± 0.000 → 1.67 ± 0.58 → 1.17 ± 0.76"
+    assert found["replace: greedy has a lower fd[encoder]"].found == (
+        "5.00 ± 0.20 against 5.000 ± 0.000, iteration 3"
+    )
+    assert found["replace: greedy has a lower fd[encoder]"].holds == [False, False, True]
+    assert found["replace: greedy keeps entropy higher than no selection"].agrees == "yes"
+    assert found["replace: greedy keeps GS higher than no selection"].agrees == "**no**"
+    assert not any(claimed.startswith("accumulate") for claimed in found)
+    text = study_table.render(rows)
+    assert "| 3 | replace: greedy has a lower fd[encoder] | digits | 5.00 ± 0.20 against" in text
+    line = next(line for line in text.splitlines() if line.startswith("| greedy | 3 | 33.000"))
+    assert line.endswith("| in 1 of 3 seeds |")
+
+
+def test_claims_about_sizes_and_shares() -> None:
+    rows = []
+    for seed, best in enumerate(["keep 0.8", "none"]):
+        for arm in study_claims.KEPT:
+            rows += rows_of(arm, seed, 1, gs=1)
+            rows += rows_of(arm, seed, 2, fd=1 if arm == best else 2, gs=0.9)
+        for n, (arm, gs) in enumerate({"quarter": 0.5, "half": 0.7 + seed / 2}.items()):
+            rows += rows_of(arm, seed, 1, gs=1, training_n=n)
+            rows += rows_of(arm, seed, 2, gs=gs)
+    found = answers(rows)
+    assert found["fd is best at a kept share inside 0.2 to 1"].holds == [True, False]
+    assert found["fd is best at a kept share inside 0.2 to 1"].found.endswith("best at 0.8, 1")
+    assert found["smaller N, faster fall of GS (encoder)"].holds == [True, False]
+
+
+def test_entropy_explains_gs_or_variance_does() -> None:
+    draw = np.random.default_rng(0)
+    rows = []
+    for iteration in range(1, 9):
+        gs, noise = float(np.exp(-iteration)), float(draw.random())
+        for seed, names in enumerate([("entropy", "variance"), ("variance", "entropy")]):
+            measures = {names[0]: 9.0 - iteration, names[1]: noise}
+            rows += rows_of("none", seed, iteration, gs=gs, **measures)
+    found = answers(rows)["log GS goes with entropy, less with variance (encoder)"]
+    assert found.holds == [True, False]
+
+
+def test_committed_page_is_what_the_committed_results_give() -> None:
+    assert study_table.main(["--check"]) == 0
+    assert study_table.main(["--check", "--results", "nowhere.csv"]) == 1
+
+
+def test_figures_are_drawn(tmp_path: Path) -> None:
+    rows = read(RESULTS / "study_small.csv")
+    study_plot.draw(study_table.data_sets(rows), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "study_replace.png", "study_accumulate.png", "study_entropy_gs.png", "study_kept.png"
+    }  # fmt: skip
