@@ -58,6 +58,7 @@ ACCUMULATE = ["paradigm=accumulate"]
 GUIDED = ["model.conditional=true", "sample.guidance=2.0"]
 ONE = ["iterations=2"]  # the first training is on real images, the second on what was selected
 FLOOR = ["select.drop_outliers=0.2"]
+REAL_FLOOR = ["select.drop_far=0.4"]
 FRESH = [*ONE, "paradigm=fresh-data"]
 
 # What each arm changes. Arms without a paradigm replace; select.space is the encoder's.
@@ -68,6 +69,9 @@ ARMS: dict[str, list[str]] = {
     "variance": [*ONE, "select.method=variance"],
     "greedy pixels": [*GREEDY, "select.space=pixels"],
     "greedy floor": [*GREEDY, *FLOOR],
+    "greedy floor 0.4": [*GREEDY, "select.drop_outliers=0.4"],
+    "greedy near real": [*GREEDY, *REAL_FLOOR],
+    "random near real": ["select.method=random", *REAL_FLOOR],
     "keep 0.2": [*ONE, *GREEDY, "keep=0.2"],
     "keep 0.4": [*ONE, *GREEDY, "keep=0.4"],
     "keep 0.6": [*ONE, *GREEDY, "keep=0.6"],
@@ -86,7 +90,7 @@ ARMS: dict[str, list[str]] = {
     "quarter": [],
     "long none": ONE,
     "long greedy": [*ONE, *GREEDY],
-    "long greedy floor": [*ONE, *GREEDY, *FLOOR],
+    "long greedy near real": [*ONE, *GREEDY, *REAL_FLOOR],
 }
 SHARES = {"half": 2, "quarter": 4}  # arms that start from N over this many images
 
@@ -94,14 +98,19 @@ SHARES = {"half": 2, "quarter": 4}  # arms that start from N over this many imag
 # that a study that was stopped early has whole seeds.
 PLAN: list[tuple[str, list[str]]] = [
     ("digits", ["none", "greedy", "threshold", "greedy floor"]),
-    ("mnist", ["none", "greedy", "greedy floor"]),
-    ("digits", ["accumulate none", "accumulate greedy", "accumulate greedy floor"]),
-    ("digits", ["fresh random", "fresh greedy", "fresh greedy floor"]),
+    ("mnist", ["none", "greedy"]),
+    ("digits", ["accumulate none", "accumulate greedy"]),
+    ("digits", ["fresh random", "fresh greedy"]),
     ("digits", ["keep 0.2", "keep 0.4", "keep 0.6", "keep 0.8"]),
-    ("mnist", ["accumulate none", "guided none", "guided greedy"]),
     ("digits", ["quarter"]),
-    ("digits", ["long none", "long greedy", "long greedy floor"]),
-    ("digits", ["greedy pixels", "accumulate threshold", "keep 0.8 floor", "half", "variance"]),
+    ("digits", ["greedy near real", "random near real"]),
+    ("mnist", ["accumulate none", "guided none", "guided greedy"]),
+    ("mnist", ["greedy near real"]),
+    ("digits", ["long none", "long greedy", "long greedy near real"]),
+    ("digits", ["accumulate threshold", "accumulate greedy floor", "fresh greedy floor"]),
+    ("digits", ["greedy floor 0.4", "greedy pixels"]),
+    ("mnist", ["greedy floor"]),
+    ("digits", ["half", "keep 0.8 floor", "variance"]),
 ]
 
 COLUMNS = (

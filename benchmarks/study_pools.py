@@ -18,21 +18,21 @@ import numpy as np
 
 from benchmarks.record import PROVENANCE, RESULTS, Row, provenance
 from benchmarks.study import Task, tasks
-from entroselect import nearest_distances
 from entroselect.cli.errors import plain_failures, say
 from entroselect.loop import config as options
 from entroselect.loop import data, features, metrics
 from entroselect.loop.choose import choose
+from entroselect.loop.config import Method, SpaceName
 
 POOLS = ("greedy", "long greedy")
 FLOORS = (0.0, 0.2, 0.4)
-# Method, space, and what the floor leaves out first: rows far from the others of the pool, as
-# select.drop_outliers does, or rows far from the nearest real image.
-WAYS = [
+# Method, space, and which rows are left out first: select.drop_outliers or select.drop_far.
+WAYS: list[tuple[Method, SpaceName, str]] = [
     ("random", "encoder", "outliers"),
+    ("random", "encoder", "far from real"),
     ("greedy", "encoder", "outliers"),
-    ("greedy", "pixels", "outliers"),
     ("greedy", "encoder", "far from real"),
+    ("greedy", "pixels", "outliers"),
     ("threshold", "encoder", "outliers"),
 ]
 COLUMNS = ("data", "pool", "seed", "method", "space", "leaves_out", "share", "entropy")
@@ -47,21 +47,17 @@ def chosen_sets(folder: Path, seed: int) -> Iterator[Row]:
     seen = {name: (extract(real), extract(pool)) for name, extract in spaces.items()}
     for method, space, leaves_out in WAYS:
         for share in FLOORS:
-            if share and method == "random":
-                continue
-            real_rows, rows = seen[space]  # type: ignore[index]
-            if leaves_out == "far from real":
-                far = nearest_distances(rows, real_rows).distances[:, 0]
-                usable = np.sort(np.argsort(far, kind="stable")[: len(far) - int(share * len(far))])
-                picked = usable[choose(rows[usable], len(real), method, key=(seed, "pools"))]  # type: ignore[arg-type]
-            else:
-                picked = choose(
-                    rows,
-                    len(real),
-                    method,
-                    drop_outliers=share,
-                    key=(seed, "pools"),  # type: ignore[arg-type]
-                )
+            real_rows, rows = seen[space]
+            outliers, far = (share, 0.0) if leaves_out == "outliers" else (0.0, share)
+            picked = choose(
+                rows,
+                len(real),
+                method,
+                drop_outliers=outliers,
+                drop_far=far,
+                real=real_rows,
+                key=(seed, "pools"),
+            )
             way = {"method": method, "space": space, "leaves_out": leaves_out, "share": share}
             yield {**way, **distances(seen, picked)}
 

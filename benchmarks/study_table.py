@@ -24,6 +24,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "greedy",
         "threshold",
         "greedy floor",
+        "greedy floor 0.4",
+        "greedy near real",
+        "random near real",
         "keep 0.8",
         "keep 0.8 floor",
         "greedy pixels",
@@ -38,7 +41,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "guided greedy",
     ),
     "Fresh data": ("fresh random", "fresh greedy", "fresh greedy floor"),
-    "Three times the training": ("long none", "long greedy", "long greedy floor"),
+    "Three times the training": ("long none", "long greedy", "long greedy near real"),
 }
 SHOWN = (
     ("entropy", "encoder", "entropy"),
@@ -82,7 +85,12 @@ def claimed(sets: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
 
 def header() -> list[str]:
     """Of the tables of arms."""
-    return ["arm", "iteration", *(name for _, _, name in SHOWN), "fd below the first arm's"]
+    return [
+        "arm",
+        "iteration",
+        *(name for _, _, name in SHOWN),
+        "fd of the first arm there, and in how many seeds it is higher",
+    ]
 
 
 def compared(found: Found, arms: Sequence[str]) -> list[list[str]]:
@@ -95,7 +103,7 @@ def compared(found: Found, arms: Sequence[str]) -> list[list[str]]:
         values = [spread(found.at(arm, name, end, space, seeds)) for name, space, _ in SHOWN]
         ours, first = (found.at(a, "fd", end, "encoder", seeds) for a in (arm, arms[0]))
         wins = sum(a < b for a, b in zip(ours, first, strict=True))
-        verdict = "" if arm == arms[0] else f"in {wins} of {len(seeds)} seeds"
+        verdict = "" if arm == arms[0] else f"{spread(first)}, {wins} of {len(seeds)}"
         lines.append([arm, str(end), *values, verdict])
     return lines
 

@@ -175,7 +175,7 @@ def test_the_table_says_what_the_results_say() -> None:
     text = study_table.render(rows)
     assert "| 3 | replace: greedy has a lower fd[encoder] | digits | 5.00 ± 0.20 against" in text
     line = next(line for line in text.splitlines() if line.startswith("| greedy | 3 | 33.000"))
-    assert line.endswith("| in 1 of 3 seeds |")
+    assert line.endswith("| 5.000 ± 0.000, 1 of 3 |")
 
 
 def test_claims_about_sizes_and_shares() -> None:

@@ -98,7 +98,9 @@ class Select(_Strict):
 
     method: Method = "none"
     space: SpaceName = "encoder"
-    drop_outliers: Share = 0.0  # of the pool, before selecting: largest 5th-neighbour distances
+    # Shares of the pool that are left out before selecting:
+    drop_outliers: Share = 0.0  # largest distances to the 5th nearest other image
+    drop_far: Share = 0.0  # largest distances to the nearest real image
 
 
 @dataclass(frozen=True)
@@ -284,8 +286,9 @@ def _check(config: Config) -> None:
         raise ValueError("fresh: the paradigm fresh-data needs fresh images; set fresh=N")
     if config.paradigm != "fresh-data" and config.fresh:
         raise ValueError(f"fresh: only with the paradigm fresh-data, not {config.paradigm}")
-    if config.select.method == "none" and config.select.drop_outliers:
-        raise ValueError("select.drop_outliers: needs a selection; select.method is none")
+    for name in ("drop_outliers", "drop_far"):
+        if config.select.method == "none" and getattr(config.select, name):
+            raise ValueError(f"select.{name}: needs a selection; select.method is none")
     spaces = {*config.measure.spaces, config.select.space}
     if spaces & {"dinov2", "inception"} and config.measure.weights is None:
         raise ValueError(

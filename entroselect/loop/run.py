@@ -125,6 +125,17 @@ def check(config: Config, real: Images, stream: Images) -> None:
         raise ValueError(
             f"generate: {together} images an iteration, but {size} are to be selected from them"
         )
+    if selects:
+        many = config.paradigm in ("replace", "multi-model")
+        pool = together if many else size + together + config.fresh
+        floors = config.select.drop_outliers, config.select.drop_far
+        left = pool - sum(int(share * pool) for share in floors)
+        if left < paradigms.wanted(config, size, pool):
+            raise ValueError(
+                f"select.drop_outliers, select.drop_far: {floors[0]} and {floors[1]} may leave "
+                f"{left} of {pool} images, {paradigms.wanted(config, size, pool)} are wanted; "
+                "set them, or keep, lower"
+            )
     device_of(config)
 
 
@@ -161,7 +172,7 @@ class _Loop:
         if not (self.folder / "env.json").exists():
             files.write_json(self.folder / "env.json", environment(self.device))
         wanted = dict.fromkeys((*config.measure.spaces, config.select.space))
-        if config.select.method in ("none", "random"):
+        if not _looks(config):
             wanted = dict.fromkeys(config.measure.spaces)
         self.progress.start("preparing feature spaces", None)
         self.spaces = features.spaces(
@@ -206,10 +217,16 @@ class _Loop:
             rows = paradigms.quotas(key, [len(self.real), *map(len, generated)], count)
         else:
             space = features.pixels
-            if method not in ("none", "random"):
+            if _looks(config):
                 space = self.spaces[config.select.space]  # type: ignore[assignment]
             rows = choose(
-                space(pool), count, method, drop_outliers=config.select.drop_outliers, key=key
+                space(pool),
+                count,
+                method,
+                drop_outliers=config.select.drop_outliers,
+                drop_far=config.select.drop_far,
+                real=space(self.real),
+                key=key,
             )
         files.write_array(self.here(iteration) / "indices.npy", rows)
         return pool.take(rows)
@@ -327,6 +344,13 @@ class _Loop:
             )
         save_grid(here / "grid.png", generated)
         files.write_json(here / "metrics.json", measured)
+
+
+def _looks(config: Config) -> bool:
+    """Whether the selection takes distances, and so needs its space."""
+    select = config.select
+    floors = bool(select.drop_outliers or select.drop_far)
+    return select.method not in ("none", "random") or (select.method == "random" and floors)
 
 
 def evenly(count: int, wanted: int) -> Any:
