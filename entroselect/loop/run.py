@@ -24,30 +24,24 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 
 from entroselect.loop import config as options
 from entroselect.loop import data, diffusion, features, files, metrics, paradigms, seeds
 from entroselect.loop.choose import choose
 from entroselect.loop.config import Config, Kind
 from entroselect.loop.data import Images
+from entroselect.loop.device import device_of, environment
 from entroselect.loop.progress import Progress
 from entroselect.loop.sample import generate
 from entroselect.loop.train import Stopped, saved_step, train
-
-PACKAGES = ("entroselect", "torch", "diffusers", "numpy", "safetensors")
 
 
 def run(
@@ -342,58 +336,20 @@ class _Loop:
                 neighbours=config.measure.neighbours,
                 memorised=config.measure.memorised,
             )
-        save_grid(here / "grid.png", generated)
+        data.save_grid(here / "grid.png", generated)
         files.write_json(here / "metrics.json", measured)
 
 
 def _looks(config: Config) -> bool:
     """Whether the selection takes distances, and so needs its space."""
     select = config.select
-    floors = bool(select.drop_outliers or select.drop_far)
-    return select.method not in ("none", "random") or (select.method == "random" and floors)
+    return select.method not in ("none", "random") or bool(select.drop_outliers + select.drop_far)
 
 
 def evenly(count: int, wanted: int) -> Any:
     """At most `wanted` rows of `count`, evenly spaced, so that every model has its share."""
     wanted = min(count, wanted)
     return np.arange(wanted) * count // wanted
-
-
-def save_grid(path: Path, images: Images, columns: int = 16, lines: int = 8) -> None:
-    """The first images, row by row, as a PNG enlarged to be seen."""
-    shown = images.pixels[: columns * lines]
-    count, height, width, channels = shown.shape
-    sheet = np.full((lines, columns, height + 1, width + 1, channels), 255, np.uint8)
-    sheet.reshape(lines * columns, height + 1, width + 1, channels)[:count, :-1, :-1] = shown
-    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(lines * (height + 1), -1, channels)
-    factor = max(1, 720 // sheet.shape[1])
-    sheet = sheet.repeat(factor, 0).repeat(factor, 1)
-    work = path.with_name("grid.partial.png")
-    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(work)
-    work.replace(path)
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions and machine."""
-    return {
-        "packages": {name: version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
-        "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
-    }
-
-
-def device_of(config: Config) -> str:
-    """config.device, with "auto" decided; ValueError if torch cannot use it."""
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: {config.device!r} cannot be used ({error})") from None
-    return config.device
 
 
 def _same_configuration(config: Config, folder: Path) -> None:
