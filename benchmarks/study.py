@@ -71,12 +71,12 @@ ARMS: dict[str, list[str]] = {
     "greedy floor": [*GREEDY, *FLOOR],
     "greedy floor 0.4": [*GREEDY, "select.drop_outliers=0.4"],
     "greedy near real": [*GREEDY, *REAL_FLOOR],
-    "random near real": ["select.method=random", *REAL_FLOOR],
+    "random near real": [*ONE, "select.method=random", *REAL_FLOOR],
     "keep 0.2": [*ONE, *GREEDY, "keep=0.2"],
     "keep 0.4": [*ONE, *GREEDY, "keep=0.4"],
     "keep 0.6": [*ONE, *GREEDY, "keep=0.6"],
-    "keep 0.8": [*GREEDY, "keep=0.8"],
-    "keep 0.8 floor": [*GREEDY, "keep=0.8", "select.drop_outliers=0.1"],
+    "keep 0.8": [*ONE, *GREEDY, "keep=0.8"],
+    "keep 0.8 floor": [*ONE, *GREEDY, "keep=0.8", "select.drop_outliers=0.1"],
     "accumulate none": SUBSAMPLE,
     "accumulate greedy": [*ACCUMULATE, *GREEDY],
     "accumulate threshold": [*ACCUMULATE, "select.method=threshold"],
@@ -88,11 +88,16 @@ ARMS: dict[str, list[str]] = {
     "fresh greedy floor": [*FRESH, *GREEDY, *FLOOR],
     "half": [],
     "quarter": [],
+    "quarter greedy": GREEDY,
     "long none": ONE,
     "long greedy": [*ONE, *GREEDY],
     "long greedy near real": [*ONE, *GREEDY, *REAL_FLOOR],
 }
-SHARES = {"half": 2, "quarter": 4}  # arms that start from N over this many images
+SHARES = {
+    "half": 2,
+    "quarter": 4,
+    "quarter greedy": 4,
+}  # arms that start from N over this many images
 
 # What is run, most telling first. Within a part all arms of a seed come before the next seed, so
 # that a study that was stopped early has whole seeds.
@@ -102,7 +107,7 @@ PLAN: list[tuple[str, list[str]]] = [
     ("digits", ["accumulate none", "accumulate greedy"]),
     ("digits", ["fresh random", "fresh greedy"]),
     ("digits", ["keep 0.2", "keep 0.4", "keep 0.6", "keep 0.8"]),
-    ("digits", ["quarter"]),
+    ("digits", ["quarter", "quarter greedy"]),
     ("digits", ["greedy near real", "random near real"]),
     ("mnist", ["accumulate none", "guided none", "guided greedy"]),
     ("mnist", ["greedy near real"]),

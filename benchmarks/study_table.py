@@ -41,6 +41,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "guided greedy",
     ),
     "Fresh data": ("fresh random", "fresh greedy", "fresh greedy floor"),
+    "A quarter of N": ("quarter", "quarter greedy"),
     "Three times the training": ("long none", "long greedy", "long greedy near real"),
 }
 SHOWN = (
