@@ -103,14 +103,14 @@ SHARES = {
 # that a study that was stopped early has whole seeds.
 PLAN: list[tuple[str, list[str]]] = [
     ("digits", ["none", "greedy", "threshold", "greedy floor"]),
-    ("mnist", ["none", "greedy"]),
+    ("digits", ["greedy near real"]),
+    ("mnist", ["none", "greedy", "greedy near real"]),
     ("digits", ["accumulate none", "accumulate greedy"]),
     ("digits", ["fresh random", "fresh greedy"]),
     ("digits", ["keep 0.2", "keep 0.4", "keep 0.6", "keep 0.8"]),
     ("digits", ["quarter", "quarter greedy"]),
-    ("digits", ["greedy near real", "random near real"]),
+    ("digits", ["random near real"]),
     ("mnist", ["accumulate none", "guided none", "guided greedy"]),
-    ("mnist", ["greedy near real"]),
     ("digits", ["long none", "long greedy", "long greedy near real"]),
     ("digits", ["accumulate threshold", "accumulate greedy floor", "fresh greedy floor"]),
     ("digits", ["greedy floor 0.4", "greedy pixels"]),
