@@ -59,7 +59,7 @@ def data_sets(rows: Sequence[Row]) -> list[Found]:
     return [Found(rows, name) for name in dict.fromkeys(row["data"] for row in rows)]
 
 
-def render(rows: Sequence[Row]) -> str:
+def render(rows: Sequence[Row], pools: Sequence[Row] = ()) -> str:
     """What stands between the markers of docs/reproduction.md."""
     if not rows:
         return "No results yet."
@@ -70,6 +70,8 @@ def render(rows: Sequence[Row]) -> str:
             lines = compared(found, arms)
             if len(lines) > 1:
                 text += [f"### {title}: {found.data}", "", *table(header(), lines), ""]
+    if pools:
+        text += ["### Chosen from the first pool, before any training", "", *chosen(pools), ""]
     return "\n".join([*text, footnote(sets)])
 
 
@@ -121,6 +123,22 @@ def real_images(found: Found) -> list[list[str]]:
     return [["*other real images*", "", *cells, ""]]
 
 
+def chosen(pools: Sequence[Row]) -> list[str]:
+    """The sets that study_pools chose: mean and deviation over seeds, a line for each way."""
+    names = ("entropy", "fd", "fd_pixels", "precision", "recall")
+    ways: dict[tuple[str, ...], list[Row]] = {}
+    for row in pools:
+        floor = "" if float(row["share"]) == 0 else f"{row['share']} {row['leaves_out']}"
+        space = "" if row["method"] == "random" else row["space"]
+        ways.setdefault((row["data"], row["pool"], row["method"], space, floor), []).append(row)
+    lines = []
+    for way, rows in ways.items():
+        once = {row["seed"]: row for row in rows}.values()
+        lines.append([*way, *(spread([float(row[name]) for row in once]) for name in names)])
+    header = ["images", "pool of", "choice", "in", "left out", *names]
+    return table([name.replace("fd_pixels", "fd[pixels]") for name in header], lines)
+
+
 def footnote(sets: Sequence[Found]) -> str:
     """Sizes and where the figures come from."""
     every = [row for found in sets for row in found.rows]
@@ -145,12 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     parser.add_argument("--results", type=Path, default=RESULTS / "study_small.csv")
+    parser.add_argument("--pools", type=Path, default=RESULTS / "study_pools.csv")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--images", type=Path, default=IMAGES)
     options = parser.parse_args(arguments)
     rows = read(options.results)
     text = options.page.read_text(encoding="utf-8")
-    wanted = replaced(text, render(rows))
+    wanted = replaced(text, render(rows, read(options.pools)))
     if options.check:
         if wanted != text:
             print(f"{options.page}: out of date, run python -m benchmarks.study_table")

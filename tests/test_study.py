@@ -20,7 +20,7 @@ TINY = [
     "iterations=2", "data.images=40", "model.channels=[8,8]", "model.groups=4", "train.steps=4",
     "train.batch=8", "train.warmup=1", "sample.steps=2", "measure.spaces=['pixels']",
 ]  # fmt: skip
-PARTS = [("digits", ["none", "greedy", "greedy pixels"])]
+PARTS = [("digits", ["none", "greedy", "greedy pixels"], 2)]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_fresh_arms_have_the_papers_proportions() -> None:
 def test_a_tiny_study_goes_on_and_ends(
     tmp_path: Path, mnist: Path, small_plan: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "PLAN", [*PARTS, ("mnist", ["none"])])
+    monkeypatch.setattr(study, "PLAN", [*PARTS, ("mnist", ["none"], 2)])
     results = tmp_path / "study.csv"
     given = ["--out", str(tmp_path / "runs"), "--results", str(results), "--mnist", str(mnist)]
     given += ["--seeds", "3", *(part for one in TINY for part in ("--set", one))]
@@ -103,7 +103,7 @@ def test_a_tiny_study_goes_on_and_ends(
 def test_without_mnist_it_says_so_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(study, "PLAN", [("mnist", ["none"])])
+    monkeypatch.setattr(study, "PLAN", [("mnist", ["none"], 2)])
     study.main(["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "study.csv")])
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "digits only: no MNIST was named (--mnist FILE, or make study MNIST=FILE)"
