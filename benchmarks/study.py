@@ -88,16 +88,15 @@ ARMS: dict[str, list[str]] = {
     "fresh greedy floor": [*FRESH, *GREEDY, *FLOOR],
     "half": [],
     "quarter": [],
-    "quarter greedy": GREEDY,
     "long none": ONE,
     "long greedy": [*ONE, *GREEDY],
     "long greedy near real": [*ONE, *GREEDY, *REAL_FLOOR],
 }
-SHARES = {
-    "half": 2,
-    "quarter": 4,
-    "quarter greedy": 4,
-}  # arms that start from N over this many images
+# The same with an eighth of the images, which a model of this size learns by heart.
+_SMALL_ARMS = ("none", "greedy", "greedy near real", "accumulate none", "accumulate greedy")
+for _arm in (*_SMALL_ARMS, "guided none", "guided greedy"):
+    ARMS[f"small {_arm}"] = ARMS[_arm]
+SHARES = {"half": 2, "quarter": 4, "small": 8}  # first words of arms with N over this many images
 
 # What is run, most telling first: images, arms, and their iterations at the small scale. Within a
 # part all arms of a seed come before the next seed, so that a study that was stopped early has
@@ -106,15 +105,19 @@ PLAN: list[tuple[str, list[str], int]] = [
     ("digits", ["none", "greedy", "threshold", "greedy floor"], 3),
     ("digits", ["greedy near real"], 3),
     ("digits", ["accumulate none", "accumulate greedy"], 3),
+    ("digits", ["small none", "small greedy"], 3),
     ("digits", ["fresh random", "fresh greedy"], 2),
     ("digits", ["keep 0.2", "keep 0.8"], 2),
-    ("mnist", ["none", "greedy"], 3),
-    ("digits", ["quarter"], 3),
-    ("mnist", ["accumulate none", "guided none", "guided greedy"], 2),
+    ("mnist", ["none", "greedy"], 2),
+    ("mnist", ["small none", "small greedy"], 2),
+    ("mnist", ["small accumulate none", "small guided none", "small guided greedy"], 2),
+    ("digits", ["small accumulate none", "small accumulate greedy"], 2),
     ("digits", ["keep 0.4", "keep 0.6", "random near real"], 2),
-    ("digits", ["quarter greedy"], 3),
-    ("mnist", ["greedy near real"], 3),
+    ("digits", ["small greedy near real"], 3),
+    ("digits", ["quarter"], 3),
+    ("mnist", ["greedy near real"], 2),
     ("digits", ["long none", "long greedy", "long greedy near real"], 2),
+    ("mnist", ["accumulate none", "guided none", "guided greedy"], 2),
     ("digits", ["accumulate threshold", "accumulate greedy floor"], 3),
     ("digits", ["fresh greedy floor", "keep 0.8 floor", "variance", "greedy pixels"], 2),
     ("digits", ["half", "greedy floor 0.4"], 3),
@@ -193,8 +196,8 @@ def sized(arm: str, config: Config) -> list[str]:
     them and 10,000 new ones, 40,000 are kept.
     """
     n = config.data.images or 0
-    if arm in SHARES:
-        return [f"data.images={n // SHARES[arm]}"]
+    if arm.split()[0] in SHARES:
+        return [f"data.images={n // SHARES[arm.split()[0]]}"]
     if arm.startswith("long"):
         return [f"train.steps={3 * config.train.steps}"]
     if arm.startswith("fresh"):
