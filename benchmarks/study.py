@@ -294,9 +294,8 @@ def measured(folder: Path, task: Task, config: Config) -> list[Row]:
         for space, values in found["spaces"].items():
             row = {"iteration": found["iteration"], "space": space, **found["origins"]}
             rows.append({**row, "training_n": found["training_size"], **columns(values)})
-    if task.arm == "none":
+    if task.arm in ("none", "small none"):
         rows += other_real(folder, config)
-    # Rows of other real images go by the run they are compared in.
     pixels = "x".join(map(str, files.read_array(folder / "iteration-01/training.npy").shape[1:3]))
     return [
         {"data": task.data, "pixels": pixels, "arm": task.arm, "seed": task.seed, **row}

@@ -16,7 +16,8 @@ from benchmarks.record import Row
 KEPT = {"keep 0.2": 0.2, "keep 0.4": 0.4, "greedy": 0.5, "keep 0.6": 0.6, "keep 0.8": 0.8}
 KEPT |= {"none": 1.0}  # all that was made
 REPLACE = ("none", "greedy", "threshold", "greedy floor")
-SIZES = ("quarter", "half", "none")
+SIZES = ("small none", "quarter", "half", "none")
+SPACES = ("pixels", "encoder")
 
 Series = dict[int, float]  # by iteration
 
@@ -127,11 +128,11 @@ def compares(one: str, other: str, measure: str, space: str, larger: bool) -> Ch
     return check
 
 
-def correlates(space: str) -> Check:
+def correlates(prefix: str, space: str) -> Check:
     """log GS goes with entropy, and more closely than with variance."""
 
     def check(found: Found) -> Answer | None:
-        arms = [arm for arm in REPLACE if found.series(arm, "gs", space)]
+        arms = [prefix + arm for arm in REPLACE if found.series(prefix + arm, "gs", space)]
         _, seeds = found.common(*arms)
         if not seeds:
             return None
@@ -219,62 +220,81 @@ def better_than_first(arm: str, space: str) -> Check:
 
 def claims() -> list[tuple[str, str, Check]]:
     """Number, what is claimed, and the check; in the order of the page."""
-    made: list[tuple[str, str, Check]] = []
-    for space in ("encoder", "pixels"):
+    return [
+        *_collapse("", ""),
+        *_collapse("small ", ", N / 8"),
+        *(("2", f"smaller N, faster fall of GS ({s})", smaller_is_faster("gs", s)) for s in SPACES),
+        *_selection("", "replace"),
+        *_selection("small ", "replace, N / 8"),
+        *_selection("accumulate ", "accumulate"),
+        *_selection("small accumulate ", "accumulate, N / 8"),
+        ("6", "fd is best at a kept share inside 0.2 to 1", kept_share("encoder")),
+        *_fresh(),
+        *_real_images("accumulate ", ""),
+        *_real_images("small accumulate ", ", N / 8"),
+        *_guidance("", ""),
+        *_guidance("small ", ", N / 8"),
+    ]
+
+
+def _collapse(prefix: str, where: str) -> list[tuple[str, str, Check]]:
+    none, made = f"{prefix}none", []
+    for space in SPACES:
         made += [
-            ("1", f"replace: entropy falls ({space})", falls("none", "entropy", space)),
-            ("1", f"replace: GS falls ({space})", falls("none", "gs", space)),
-            ("1", f"log GS goes with entropy, less with variance ({space})", correlates(space)),
-            ("2", f"smaller N, faster fall of GS ({space})", smaller_is_faster("gs", space)),
-        ]
-    for paradigm in ("replace", "accumulate"):
-        prefix = "" if paradigm == "replace" else f"{paradigm} "
-        for method in ("greedy", "threshold"):
-            arms = prefix + method, prefix + "none"
-            for measure, name in (("entropy", "entropy"), ("gs", "GS")):
-                text = f"{paradigm}: {method} keeps {name} higher than no selection"
-                made.append(("3", text, compares(*arms, measure, "encoder", larger=True)))
-            for space in ("encoder", "pixels"):
-                text = f"{paradigm}: {method} has a lower fd[{space}]"
-                made.append(("3", text, compares(*arms, "fd", space, larger=False)))
-    made += [("6", "fd is best at a kept share inside 0.2 to 1", kept_share("encoder"))]
-    for arm in ("fresh greedy", "fresh greedy floor"):
-        what = arm.removeprefix("fresh ")
-        better = compares(arm, "fresh random", "fd", "encoder", larger=False)
-        made += [
+            (f"replace{where}: entropy falls ({space})", falls(none, "entropy", space)),
+            (f"replace{where}: GS falls ({space})", falls(none, "gs", space)),
             (
-                "7",
-                f"fresh data: {what} beats the model of the original data",
-                better_than_first(arm, "encoder"),
+                f"replace{where}: log GS goes with entropy, less with variance ({space})",
+                correlates(prefix, space),
             ),
-            ("7", f"fresh data: {what} beats a random choice", better),
         ]
+    return [("1", claimed, check) for claimed, check in made]
+
+
+def _selection(prefix: str, where: str) -> list[tuple[str, str, Check]]:
+    made = []
     for method in ("greedy", "threshold"):
-        arms = f"accumulate {method}", "accumulate none"
-        made.append(
-            (
-                "8",
-                f"{method} takes more real images than their quota",
-                compares(*arms, "real", "encoder", larger=True),
-            )
-        )
-    guided = ("guided none", "accumulate none"), ("guided greedy", "guided none")
-    made += [
-        ("9", "guided: entropy falls (encoder)", falls("guided none", "entropy", "encoder")),
+        arms = f"{prefix}{method}", f"{prefix}none"
+        for measure in ("entropy", "gs", "fd"):
+            for space in SPACES:
+                lower = measure == "fd"
+                word = "lower" if lower else "higher"
+                claimed = f"{where}: {method} has {word} {measure.replace('gs', 'GS')} ({space})"
+                made.append(("3", claimed, compares(*arms, measure, space, larger=not lower)))
+    return made
+
+
+def _fresh() -> list[tuple[str, str, Check]]:
+    made = []
+    for arm in ("greedy", "greedy floor"):
+        better = compares(f"fresh {arm}", "fresh random", "fd", "encoder", larger=False)
+        first = better_than_first(f"fresh {arm}", "encoder")
+        made += [
+            ("7", f"fresh data: {arm} has lower fd than the model of the original data", first),
+            ("7", f"fresh data: {arm} has lower fd than a random choice", better),
+        ]
+    return made
+
+
+def _real_images(prefix: str, where: str) -> list[tuple[str, str, Check]]:
+    made = []
+    for method in ("greedy", "threshold"):
+        check = compares(f"{prefix}{method}", f"{prefix}none", "real", "encoder", larger=True)
+        made.append(("8", f"{method} takes more real images than their quota{where}", check))
+    return made
+
+
+def _guidance(prefix: str, where: str) -> list[tuple[str, str, Check]]:
+    free, alone, selected = (
+        f"{prefix}{arm}" for arm in ("accumulate none", "guided none", "guided greedy")
+    )
+    made = [
+        ("entropy falls with guidance", falls(alone, "entropy", "encoder")),
+        ("with greedy it does not", keeps_up(selected, "entropy", "encoder")),
+        ("guided has lower fd than free", compares(alone, free, "fd", "encoder", larger=False)),
         (
-            "9",
-            "guided, with greedy: entropy does not fall (encoder)",
-            keeps_up("guided greedy", "entropy", "encoder"),
-        ),
-        (
-            "9",
-            "guided: lower fd than unconditional",
-            compares(*guided[0], "fd", "encoder", larger=False),
-        ),
-        (
-            "9",
-            "guided, with greedy: lower fd than guided alone",
-            compares(*guided[1], "fd", "encoder", larger=False),
+            "guided and greedy has lower fd than guided",
+            compares(selected, alone, "fd", "encoder", larger=False),
         ),
     ]
-    return made
+    return [("9", f"{claimed}{where}", check) for claimed, check in made]

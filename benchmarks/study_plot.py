@@ -28,8 +28,16 @@ ARMS = {
     "accumulate greedy floor": ("greedy, floor", RED),
     "guided none": ("guided", OLIVE),
     "guided greedy": ("guided, greedy", "#1f6fb2"),
-    "half": ("half of N", TEAL),
-    "quarter": ("quarter of N", RED),
+    "greedy near real": ("greedy, near real", "#4c9a62"),
+    "half": ("N / 2", TEAL),
+    "quarter": ("N / 4", RED),
+    "small none": ("replace, no selection", "#b58900"),
+    "small greedy": ("replace, greedy", VIOLET),
+    "small greedy near real": ("greedy, near real", "#4c9a62"),
+    "small accumulate none": ("accumulate, no selection", TEAL),
+    "small accumulate greedy": ("accumulate, greedy", RED),
+    "small guided none": ("accumulate, guided", OLIVE),
+    "small guided greedy": ("accumulate, guided, greedy", "#1f6fb2"),
 }
 MEASURES = (
     ("entropy", "pixels", "entropy of G, pixels (nats)"),
@@ -41,12 +49,14 @@ MEASURES = (
 
 
 def draw(sets: Sequence[Found], folder: Path) -> None:
-    """study_replace.png, study_accumulate.png, study_entropy_gs.png and study_kept.png."""
+    """All of them: study_*.png in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace = ("none", "greedy", "threshold", "greedy floor", "keep 0.8")
+    replace = ("none", "greedy", "threshold", "greedy floor", "greedy near real")
     courses(sets, replace, "Replace", folder / "study_replace.png")
     accumulate = tuple(arm for arm in ARMS if arm.startswith(("accumulate", "guided")))
     courses(sets, accumulate, "Accumulate", folder / "study_accumulate.png")
+    small = tuple(arm for arm in ARMS if arm.startswith("small"))
+    courses(sets, small, "An eighth of the images", folder / "study_small.png")
     correlation(sets, folder / "study_entropy_gs.png")
     kept_and_sizes(sets, folder / "study_kept.png")
 
@@ -62,7 +72,8 @@ def courses(sets: Sequence[Found], arms: Sequence[str], title: str, target: Path
         for axis, (measure, space, label) in zip(line, MEASURES, strict=True):
             for arm in arms:
                 course(axis, found, arm, measure, space)
-            real_line(axis, found, measure, space)
+            first = "small none" if arms[0].startswith("small") else "none"
+            real_line(axis, found, first, measure, space)
             axis.set(xlabel="iteration", title=label)
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(visible=True, alpha=0.3)
@@ -72,21 +83,24 @@ def courses(sets: Sequence[Found], arms: Sequence[str], title: str, target: Path
     save(figure, target)
 
 
-def course(axis: Any, found: Found, arm: str, measure: str, space: str) -> None:
+def course(
+    axis: Any, found: Found, arm: str, measure: str, space: str, label: str | None = None
+) -> None:
     """One arm: the mean over seeds and their range."""
     end, seeds = found.common(arm)
     if not end:
         return
-    label, colour = ARMS[arm]
+    known, colour = ARMS[arm]
     steps = range(1, end + 1)
     values = np.array([found.at(arm, measure, n, space, seeds) for n in steps])
     axis.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
-    axis.plot(steps, values.mean(1), marker="o", markersize=3.5, color=colour, label=label)
+    axis.plot(steps, values.mean(1), marker="o", markersize=3.5, color=colour, label=label or known)
 
 
-def real_line(axis: Any, found: Found, measure: str, space: str) -> None:
-    """The level of as many other real images."""
-    rows = [r for r in found.rows if r["iteration"] == "0" and r["space"] == space]
+def real_line(axis: Any, found: Found, arm: str, measure: str, space: str) -> None:
+    """The level of as many other real images as that arm's training set has."""
+    real = [row for row in found.rows if row["iteration"] == "0" and row["arm"] == arm]
+    rows = [row for row in real if row["space"] == space]
     if rows:
         level = np.mean([float(row[measure]) for row in rows])
         axis.axhline(level, color="black", linestyle=":", linewidth=1)
@@ -137,8 +151,9 @@ def kept_and_sizes(sets: Sequence[Found], target: Path) -> None:
     axes[0].plot(shares, [np.mean(values[s]) for s in shares], color=VIOLET, marker="o")
     axes[0].set(xlabel="kept share of what was made", ylabel="fd, encoder, iteration 2")
     for arm in SIZES:
-        course(axes[1], found, arm, "gs", "pixels")
-    axes[1].set(xlabel="iteration", ylabel="GS, pixels", title="no selection, three sizes of N")
+        size = [row["training_n"] for row in found.rows if row["arm"] == arm][:1]
+        course(axes[1], found, arm, "gs", "pixels", f"N = {''.join(size)}")
+    axes[1].set(xlabel="iteration", ylabel="GS, pixels", title="no selection, by size of N")
     axes[0].set_title("greedy, one selection")
     axes[1].xaxis.get_major_locator().set_params(integer=True)
     axes[1].legend(fontsize=8)

@@ -40,17 +40,25 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "guided none",
         "guided greedy",
     ),
+    "Replace, N / 8": ("small none", "small greedy", "small greedy near real"),
+    "Accumulate, N / 8": (
+        "small accumulate none",
+        "small accumulate greedy",
+        "small guided none",
+        "small guided greedy",
+    ),
     "Fresh data": ("fresh random", "fresh greedy", "fresh greedy floor"),
-    "A quarter of N": ("quarter", "quarter greedy"),
     "Three times the training": ("long none", "long greedy", "long greedy near real"),
 }
 SHOWN = (
+    ("entropy", "pixels", "entropy[pixels]"),
     ("entropy", "encoder", "entropy"),
     ("gs", "encoder", "GS"),
     ("fd", "encoder", "fd"),
     ("fd", "pixels", "fd[pixels]"),
     ("precision", "encoder", "precision"),
     ("recall", "encoder", "recall"),
+    ("real", "encoder", "real share of D"),
 )
 
 
@@ -98,7 +106,7 @@ def header() -> list[str]:
 
 def compared(found: Found, arms: Sequence[str]) -> list[list[str]]:
     """Arms at the last iteration that they share with the first, and how fd compares with its."""
-    lines: list[list[str]] = real_images(found)
+    lines = real_images(found, "small none" if arms[0].startswith("small") else "none")
     for arm in arms:
         end, seeds = found.common(arms[0], arm)
         if not end:
@@ -111,9 +119,9 @@ def compared(found: Found, arms: Sequence[str]) -> list[list[str]]:
     return lines
 
 
-def real_images(found: Found) -> list[list[str]]:
-    """What as many other real images measure in the place of generated ones."""
-    rows = [row for row in found.rows if row["iteration"] == "0"]
+def real_images(found: Found, arm: str) -> list[list[str]]:
+    """What as many other real images measure in the place of the first generated ones."""
+    rows = [row for row in found.rows if row["iteration"] == "0" and row["arm"] == arm]
     if not rows:
         return []
     cells = [
