@@ -74,6 +74,8 @@ def spread(values: Sequence[float]) -> str:
     if len(values) < 2:
         return f"{mean:.3g}"
     deviation = float(np.std(values, ddof=1))
+    if deviation == 0:
+        return f"{mean:.3g}"
     size = max(deviation, abs(mean) / 1000, 1e-9)
     decimals = min(3, max(0, 1 - math.floor(math.log10(size))))
     return f"{mean:.{decimals}f} ± {deviation:.{decimals}f}"

@@ -85,6 +85,12 @@ def test_bad_options_are_named(settings: list[str], message: str) -> None:
         config.resolve("digits", None, settings)
 
 
+def test_none_is_a_method_and_the_absence_of_a_number() -> None:
+    made = config.resolve("digits", settings=["select.method=none", "data.images=none"])
+    assert made.select.method == "none"
+    assert made.data.images is None
+
+
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean digits"):
         config.resolve("digit")
