@@ -125,11 +125,12 @@ PLAN: list[tuple[str, list[str], int]] = [
     ("mnist", ["greedy floor"], 3),
 ]
 
-COLUMNS = (
-    "data pixels arm seed iteration space n entropy entropy_training gs gs_mse variance "
-    "variance_training mnnd fd kid precision recall density coverage vendi memorised duplicates "
-    "real synthetic fresh training_n settings"
-).split() + list(PROVENANCE)
+COLUMNS = [
+    "data", "pixels", "arm", "seed", "iteration", "space", "n", "entropy", "entropy_training",
+    "gs", "gs_mse", "variance", "variance_training", "mnnd", "fd", "kid", "precision", "recall",
+    "density", "coverage", "vendi", "memorised", "duplicates", "real", "synthetic", "fresh",
+    "training_n", "settings", *PROVENANCE,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
