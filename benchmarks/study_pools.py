@@ -2,7 +2,7 @@
 
 python -m benchmarks.study_pools --out study-runs
 
-For every pool that the study's greedy runs chose N of 2N images from first: other ways to choose
+For every pool that the greedy runs of the study chose N of 2N images from first: other ways to choose
 N of them, and how far what is chosen is from the real images. Takes seconds a pool.
 """
 
@@ -24,7 +24,7 @@ from entroselect.loop import data, features, metrics
 from entroselect.loop.choose import choose
 from entroselect.loop.config import Method, SpaceName
 
-POOLS = ("greedy", "long greedy")
+POOLS = ("greedy", "small greedy", "long greedy")
 FLOORS = (0.0, 0.2, 0.4)
 # Method, space, and which rows are left out first: select.drop_outliers or select.drop_far.
 WAYS: list[tuple[Method, SpaceName, str]] = [
