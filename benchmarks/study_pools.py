@@ -2,8 +2,8 @@
 
 python -m benchmarks.study_pools --out study-runs
 
-For every pool that the greedy runs of the study chose N of 2N images from first: other ways to choose
-N of them, and how far what is chosen is from the real images. Takes seconds a pool.
+For every pool that the greedy runs of the study first chose N of 2N images from: other ways to
+choose N of them, and how far what is chosen is from the real images. Takes seconds a pool.
 """
 
 from __future__ import annotations
