@@ -98,8 +98,6 @@ for _arm in (*_SMALL_ARMS, "guided none", "guided greedy"):
     ARMS[f"small {_arm}"] = ARMS[_arm]
 SHARES = {"half": 2, "quarter": 4, "small": 8}  # first words of arms with N over this many images
 
-SMALL_GUIDANCE = ("small accumulate none", "small guided none", "small guided greedy")
-
 # What is run, most telling first: images, arms, and their iterations at the small scale. Within a
 # part all arms of a seed come before the next seed, so that a study that was stopped early has
 # whole seeds.
@@ -109,8 +107,10 @@ PLAN: list[tuple[str, list[str], int]] = [
     ("digits", ["accumulate none", "accumulate greedy"], 3),
     ("digits", ["fresh random", "fresh greedy"], 2),
     ("digits", ["small accumulate none", "small accumulate greedy"], 2),
-    ("digits", ["keep 0.2", "keep 0.8"], 2),
-    ("mnist", ["none", "greedy", *SMALL_GUIDANCE], 2),
+    ("digits", ["keep 0.8"], 2),
+    ("mnist", ["none", "greedy"], 2),
+    ("mnist", ["small accumulate none", "small guided none", "small guided greedy"], 2),
+    ("digits", ["keep 0.2"], 2),
     ("digits", ["small none", "small greedy"], 3),
     ("mnist", ["small none", "small greedy"], 2),
     ("digits", ["keep 0.4", "keep 0.6", "random near real"], 2),
