@@ -66,7 +66,7 @@ def courses(sets: Sequence[Found], arms: Sequence[str], title: str, target: Path
     sets = [found for found in sets if any(found.series(arm, "fd") for arm in arms)]
     if not sets:
         return
-    shape = {"figsize": (15, 3.1 * len(sets)), "squeeze": False, "layout": "constrained"}
+    shape = {"figsize": (15, 0.5 + 3.1 * len(sets)), "squeeze": False, "layout": "constrained"}
     figure, axes = pyplot.subplots(len(sets), len(MEASURES), **shape)
     for line, found in zip(axes, sets, strict=True):
         for axis, (measure, space, label) in zip(line, MEASURES, strict=True):
@@ -78,7 +78,12 @@ def courses(sets: Sequence[Found], arms: Sequence[str], title: str, target: Path
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(visible=True, alpha=0.3)
         line[0].set_ylabel(found.data)
-        line[0].legend(fontsize=8)
+    # A figure's legend stands beside the lines, one entry for all panels of an arm.
+    entries = [axis.get_legend_handles_labels() for axis in axes[:, 0]]
+    named = {
+        name: line for lines, names in entries for line, name in zip(lines, names, strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=8, fontsize=9)
     figure.suptitle(f"{title}: mean and range over seeds; dotted: other real images", fontsize=11)
     save(figure, target)
 
@@ -147,7 +152,10 @@ def kept_and_sizes(sets: Sequence[Found], target: Path) -> None:
     shares = sorted(values)
     for number, seed in enumerate(seeds):
         axes[0].plot(shares, [values[s][number] for s in shares], color=VIOLET, alpha=0.3)
-        axes[0].annotate(f"seed {seed}", (shares[0], values[shares[0]][number]), fontsize=7)
+        place = (shares[0], values[shares[0]][number])
+        axes[0].annotate(
+            f"seed {seed}", place, xytext=(4, 3), textcoords="offset points", fontsize=7
+        )
     axes[0].plot(shares, [np.mean(values[s]) for s in shares], color=VIOLET, marker="o")
     axes[0].set(xlabel="kept share of what was made", ylabel="fd, encoder, iteration 2")
     for arm in SIZES:
