@@ -6,7 +6,7 @@ SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -
 
 CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
 
-.PHONY: help demo test lint format bench bench-table gpu-check clean
+.PHONY: help demo test lint format bench bench-table gpu-check study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,8 +40,19 @@ bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 gpu-check:  ## with an NVIDIA GPU, no network needed: builds, tests and measures backend "cuda" (10 minutes)
 	$(PYTHON) benchmarks/gpu_check.py
 
+# The images of MNIST for the study; without them it has its digits part.
+MNIST ?= $(ENTROSELECT_BENCH_DATA)
+SCALE ?= small
+
+study: .venv/test  ## the paper's claims, run and compared (hours; goes on where it was; MNIST=FILE, SCALE=full)
+	.venv/bin/python -m benchmarks.study --out study-runs --scale $(SCALE) --mnist "$(MNIST)"
+	$(MAKE) study-table
+
+study-table: .venv/test  ## tables and figures of docs/reproduction.md from benchmarks/results/study_*.csv
+	.venv/bin/python -m benchmarks.study_table
+
 clean:  ## removes what the other targets made
-	rm -rf .venv build demo-report demo-loop *.egg-info entroselect/*.so
+	rm -rf .venv build demo-report demo-loop study-runs *.egg-info entroselect/*.so
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -19,7 +19,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from entroselect.loop import config, data, demo, files, report, run, train
+from entroselect import nearest_distances
+from entroselect.loop import config, data, demo, features, files, report, run, train
 
 from .loop_runs import TINY
 
@@ -192,6 +193,10 @@ def test_a_folder_of_another_configuration(tmp_path: Path) -> None:
         ({"model": config.Model(channels=(8, 8, 8, 8, 8))}, "divisible by 16, got 8 x 8"),
         ({"paradigm": "fresh-data", "fresh": 1700}, "fresh: 1700 images for each of 2"),
         ({"device": "nonsense"}, "device: 'nonsense' cannot be used"),
+        (
+            {"keep": 0.8, "select": config.Select("greedy", "pixels", drop_far=0.3)},
+            "drop_far: 0.0 and 0.3 may leave 35 of 50 images, 40 are wanted",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_before_training(
@@ -344,3 +349,16 @@ def test_bad_use_of_the_commands(tmp_path: Path) -> None:
         assert found.returncode in (1, 2)
         assert message in found.stderr
         assert "Traceback" not in found.stderr
+
+
+def test_a_floor_is_taken_in_the_selections_own_space(tmp_path: Path) -> None:
+    """Also for a random choice, which looks at nothing else."""
+    select = config.Select("random", "encoder", drop_far=0.25)
+    assert run.run(changed(iterations=2, select=select), tmp_path / "run")
+    pool = data.read(tmp_path / "run/iteration-01", "generated")
+    real = data.read(tmp_path / "run/iteration-01", "training")
+    space = features.spaces(["encoder"], real, folder=tmp_path / "run")["encoder"]
+    away = nearest_distances(space(pool), space(real)).distances[:, 0]
+    chosen = files.read_array(tmp_path / "run/iteration-02/indices.npy")
+    assert len(chosen) == 40
+    assert set(chosen.tolist()) <= set(np.argsort(away, kind="stable")[:60].tolist())

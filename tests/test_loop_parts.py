@@ -75,6 +75,7 @@ def test_every_preset_resolves(preset: str, tmp_path: Path) -> None:
         (["paradigm=fresh-data"], "fresh: .* needs fresh images"),
         (["sample.guidance=2"], "sample.guidance: needs model.conditional"),
         (["select.space=dinov2"], "pass --weights"),
+        (["select.drop_far=0.1"], "select.drop_far: needs a selection"),
         (["model.channels=[12]"], "model.groups: 8 does not divide 12"),
         (["train.steps=10"], "train.warmup: 250 is not below"),
     ],
@@ -82,6 +83,12 @@ def test_every_preset_resolves(preset: str, tmp_path: Path) -> None:
 def test_bad_options_are_named(settings: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config.resolve("digits", None, settings)
+
+
+def test_none_is_a_method_and_the_absence_of_a_number() -> None:
+    made = config.resolve("digits", settings=["select.method=none", "data.images=none"])
+    assert made.select.method == "none"
+    assert made.data.images is None
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
@@ -267,6 +274,25 @@ def test_outliers_can_be_kept_out() -> None:
     assert 7 not in choose(pool, 20, "greedy", drop_outliers=0.05)
     with pytest.raises(ValueError, match=r"select.drop_outliers: leaves 100 of 200 images"):
         choose(pool, 150, "greedy", drop_outliers=0.5)
+
+
+@pytest.mark.parametrize("method", ["greedy", "random", "threshold", "variance"])
+def test_what_is_far_from_real_images_can_be_kept_out(method: config.Method) -> None:
+    draw = np.random.default_rng(0)
+    real = draw.standard_normal((50, 8)).astype(np.float32)
+    pool = draw.standard_normal((200, 8)).astype(np.float32) * 2
+    away = np.linalg.norm(pool[:, None] - real[None], axis=2).min(axis=1)
+    allowed = set(np.argsort(away)[:120].tolist())
+    assert not set(choose(pool, 120, method).tolist()) <= allowed
+    assert set(choose(pool, 120, method, drop_far=0.4, real=real).tolist()) == allowed
+    # With both floors, what either leaves out is out.
+    both = choose(pool, 60, method, drop_far=0.4, drop_outliers=0.3, real=real).tolist()
+    lonely = np.sort(np.linalg.norm(pool[:, None] - pool[None], axis=2), axis=1)[:, 5]
+    assert set(both) <= allowed & set(np.argsort(lonely)[:140].tolist())
+    with pytest.raises(ValueError, match=r"select.drop_far: leaves 120 of 200 images"):
+        choose(pool, 121, method, drop_far=0.4, real=real)
+    with pytest.raises(ValueError, match="drop_far: needs real"):
+        choose(pool, 10, method, drop_far=0.4)
 
 
 def images(n: int, kind: int, iteration: int = 0) -> data.Images:

@@ -162,7 +162,8 @@ def _estimate(config: Config) -> None:
 
     from entroselect.loop import config as options
     from entroselect.loop import diffusion, paradigms, seeds
-    from entroselect.loop.run import check, device_of, split, training_steps
+    from entroselect.loop.device import device_of
+    from entroselect.loop.run import check, split, training_steps
     from entroselect.loop.sample import generate
     from entroselect.loop.train import train
 

@@ -19,6 +19,8 @@ def choose(
     method: Method,
     *,
     drop_outliers: float = 0.0,
+    drop_far: float = 0.0,
+    real: Any = None,
     key: tuple[int | str, ...] = (0,),
 ) -> NDArray[np.int64]:
     """k rows of the pool, in the order of choice.
@@ -32,6 +34,8 @@ def choose(
         drop_outliers: this share of the pool, the rows with the largest distance to their 5th
             nearest other row, cannot be chosen. Farthest first likes outliers, and in a generated
             pool these are often failures.
+        drop_far: this share of the pool, the rows farthest from any of `real`, cannot be chosen.
+        real: (m, d) of the real images, for `drop_far`.
         key: what the random numbers depend on.
 
     Raises:
@@ -43,15 +47,21 @@ def choose(
         >>> sorted(choose(np.array([[0.0], [1.0], [9.0], [10.0]]), 2, "variance").tolist())
         [0, 3]
     """
-    rows = np.arange(len(features))
+    barred = np.zeros(len(features), bool)
     if drop_outliers and method != "none":
         neighbours = min(5, len(features) - 1)
         lonely = on_host(nearest_distances(features, k=neighbours).distances)[:, -1]
-        left = len(features) - int(drop_outliers * len(features))
-        rows = np.sort(np.argsort(lonely, kind="stable")[:left])
+        barred[_largest(lonely, drop_outliers)] = True
+    if drop_far and method != "none":
+        if real is None:
+            raise ValueError("drop_far: needs real, the images that distances are taken to")
+        far = on_host(nearest_distances(features, real).distances)[:, 0]
+        barred[_largest(far, drop_far)] = True
+    rows = np.flatnonzero(~barred)
     if k > len(rows):
         raise ValueError(
-            f"select.drop_outliers: leaves {len(rows)} of {len(features)} images, {k} are wanted"
+            f"select.{'drop_outliers' if drop_outliers else 'drop_far'}: leaves {len(rows)} of "
+            f"{len(features)} images, {k} are wanted"
         )
     usable = features[rows]
     seed = int(seeds.numbers(*key, "seed").integers(2**32))
@@ -68,3 +78,9 @@ def choose(
         centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
         chosen = np.argsort(-(centred**2).sum(axis=1), kind="stable")[:k]
     return rows[chosen]
+
+
+def _largest(distances: NDArray[Any], share: float) -> NDArray[np.int64]:
+    """Rows of that share with the largest distances; of equal ones the last."""
+    left = len(distances) - int(share * len(distances))
+    return np.argsort(distances, kind="stable")[left:]

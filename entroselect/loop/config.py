@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+NONE = BeforeValidator(lambda value: None if value == "none" else value)  # TOML has no null
 
 
 class _Strict:
@@ -37,7 +38,9 @@ class Data(_Strict):
     """Where real images come from."""
 
     source: str = "digits"  # "digits" (scikit-learn's), or a path: see data.load
-    images: Count | None = None  # N, the size of the first training set; None: all but held_out
+    images: Annotated[Count | None, NONE] = (
+        None  # N, the size of the first training set; None: all but held_out
+    )
     held_out: CountOrNone = 0  # real images nobody trains on, for the FLD
 
 
@@ -98,7 +101,9 @@ class Select(_Strict):
 
     method: Method = "none"
     space: SpaceName = "encoder"
-    drop_outliers: Share = 0.0  # of the pool, before selecting: largest 5th-neighbour distances
+    # Shares of the pool that are left out before selecting:
+    drop_outliers: Share = 0.0  # largest distances to the 5th nearest other image
+    drop_far: Share = 0.0  # largest distances to the nearest real image
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,9 @@ class Measure(_Strict):
     """What is measured at every iteration."""
 
     spaces: tuple[SpaceName, ...] = ("pixels", "encoder")
-    weights: str | None = None  # local DINOv2 folder or Inception file for those spaces
+    weights: Annotated[str | None, NONE] = (
+        None  # local DINOv2 folder or Inception file for those spaces
+    )
     neighbours: Count = 5  # of precision, recall, density and coverage
     memorised: Positive = 0.33  # of the real images' median nearest distance
 
@@ -119,7 +126,9 @@ class Config(_Strict):
     iterations: Count = 4
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the pool; see paradigms.wanted
-    generate: Count | None = None  # images an iteration and model; None: see paradigms.to_generate
+    generate: Annotated[Count | None, NONE] = (
+        None  # images an iteration and model; None: see paradigms.to_generate
+    )
     fresh: CountOrNone = 0  # new real images an iteration ("fresh-data")
     equal_compute: bool = False  # train longer instead of generating more; see run.training_steps
     device: str = "auto"  # "auto": a GPU if there is one
@@ -284,8 +293,9 @@ def _check(config: Config) -> None:
         raise ValueError("fresh: the paradigm fresh-data needs fresh images; set fresh=N")
     if config.paradigm != "fresh-data" and config.fresh:
         raise ValueError(f"fresh: only with the paradigm fresh-data, not {config.paradigm}")
-    if config.select.method == "none" and config.select.drop_outliers:
-        raise ValueError("select.drop_outliers: needs a selection; select.method is none")
+    for name in ("drop_outliers", "drop_far"):
+        if config.select.method == "none" and getattr(config.select, name):
+            raise ValueError(f"select.{name}: needs a selection; select.method is none")
     spaces = {*config.measure.spaces, config.select.space}
     if spaces & {"dinov2", "inception"} and config.measure.weights is None:
         raise ValueError(
@@ -330,7 +340,7 @@ def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        return None if text == "none" else text
+        return text
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:

@@ -84,6 +84,20 @@ def read(folder: Path, name: str) -> Images:
     )
 
 
+def save_grid(path: Path, images: Images, columns: int = 16, lines: int = 8) -> None:
+    """The first images, row by row, as a PNG enlarged to be seen."""
+    shown = images.pixels[: columns * lines]
+    count, height, width, channels = shown.shape
+    sheet = np.full((lines, columns, height + 1, width + 1, channels), 255, np.uint8)
+    sheet.reshape(lines * columns, height + 1, width + 1, channels)[:count, :-1, :-1] = shown
+    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(lines * (height + 1), -1, channels)
+    factor = max(1, 720 // sheet.shape[1])
+    sheet = sheet.repeat(factor, 0).repeat(factor, 1)
+    work = path.with_name("grid.partial.png")
+    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(work)
+    work.replace(path)
+
+
 def load(source: str) -> Images:
     """Real images.
 

@@ -24,30 +24,24 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
 
 from entroselect.loop import config as options
 from entroselect.loop import data, diffusion, features, files, metrics, paradigms, seeds
 from entroselect.loop.choose import choose
 from entroselect.loop.config import Config, Kind
 from entroselect.loop.data import Images
+from entroselect.loop.device import device_of, environment
 from entroselect.loop.progress import Progress
 from entroselect.loop.sample import generate
 from entroselect.loop.train import Stopped, saved_step, train
-
-PACKAGES = ("entroselect", "torch", "diffusers", "numpy", "safetensors")
 
 
 def run(
@@ -125,6 +119,17 @@ def check(config: Config, real: Images, stream: Images) -> None:
         raise ValueError(
             f"generate: {together} images an iteration, but {size} are to be selected from them"
         )
+    if selects:
+        many = config.paradigm in ("replace", "multi-model")
+        pool = together if many else size + together + config.fresh
+        floors = config.select.drop_outliers, config.select.drop_far
+        left = pool - sum(int(share * pool) for share in floors)
+        if left < paradigms.wanted(config, size, pool):
+            raise ValueError(
+                f"select.drop_outliers, select.drop_far: {floors[0]} and {floors[1]} may leave "
+                f"{left} of {pool} images, {paradigms.wanted(config, size, pool)} are wanted; "
+                "set them, or keep, lower"
+            )
     device_of(config)
 
 
@@ -161,7 +166,7 @@ class _Loop:
         if not (self.folder / "env.json").exists():
             files.write_json(self.folder / "env.json", environment(self.device))
         wanted = dict.fromkeys((*config.measure.spaces, config.select.space))
-        if config.select.method in ("none", "random"):
+        if not _looks(config):
             wanted = dict.fromkeys(config.measure.spaces)
         self.progress.start("preparing feature spaces", None)
         self.spaces = features.spaces(
@@ -206,13 +211,15 @@ class _Loop:
             rows = paradigms.quotas(key, [len(self.real), *map(len, generated)], count)
         else:
             space = features.pixels
-            if method not in ("none", "random"):
+            if _looks(config):
                 space = self.spaces[config.select.space]  # type: ignore[assignment]
             rows = choose(
                 features.for_selection(space, pool),
                 count,
                 method,
                 drop_outliers=config.select.drop_outliers,
+                drop_far=config.select.drop_far,
+                real=features.for_selection(space, self.real),
                 key=key,
             )
         files.write_array(self.here(iteration) / "indices.npy", rows)
@@ -329,51 +336,20 @@ class _Loop:
                 neighbours=config.measure.neighbours,
                 memorised=config.measure.memorised,
             )
-        save_grid(here / "grid.png", generated)
+        data.save_grid(here / "grid.png", generated)
         files.write_json(here / "metrics.json", measured)
+
+
+def _looks(config: Config) -> bool:
+    """Whether the selection takes distances, and so needs its space."""
+    select = config.select
+    return select.method not in ("none", "random") or bool(select.drop_outliers + select.drop_far)
 
 
 def evenly(count: int, wanted: int) -> Any:
     """At most `wanted` rows of `count`, evenly spaced, so that every model has its share."""
     wanted = min(count, wanted)
     return np.arange(wanted) * count // wanted
-
-
-def save_grid(path: Path, images: Images, columns: int = 16, lines: int = 8) -> None:
-    """The first images, row by row, as a PNG enlarged to be seen."""
-    shown = images.pixels[: columns * lines]
-    count, height, width, channels = shown.shape
-    sheet = np.full((lines, columns, height + 1, width + 1, channels), 255, np.uint8)
-    sheet.reshape(lines * columns, height + 1, width + 1, channels)[:count, :-1, :-1] = shown
-    sheet = sheet.transpose(0, 2, 1, 3, 4).reshape(lines * (height + 1), -1, channels)
-    factor = max(1, 720 // sheet.shape[1])
-    sheet = sheet.repeat(factor, 0).repeat(factor, 1)
-    work = path.with_name("grid.partial.png")
-    Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(work)
-    work.replace(path)
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Versions and machine."""
-    return {
-        "packages": {name: version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
-        "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
-    }
-
-
-def device_of(config: Config) -> str:
-    """config.device, with "auto" decided; ValueError if torch cannot use it."""
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device: {config.device!r} cannot be used ({error})") from None
-    return config.device
 
 
 def _same_configuration(config: Config, folder: Path) -> None:

@@ -1,0 +1,114 @@
+"""What a selection does to a training set, before anything is trained on it.
+
+python -m benchmarks.study_pools --out study-runs
+
+For every pool that the greedy runs of the study first chose N of 2N images from: other ways to
+choose N of them, and how far what is chosen is from the real images. Takes seconds a pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.record import PROVENANCE, RESULTS, Row, provenance
+from benchmarks.study import Task, tasks
+from entroselect.cli.errors import plain_failures, say
+from entroselect.loop import config as options
+from entroselect.loop import data, features, metrics
+from entroselect.loop.choose import choose
+from entroselect.loop.config import Method, SpaceName
+
+POOLS = ("greedy", "small greedy", "long greedy")
+FLOORS = (0.0, 0.2, 0.4)
+# Method, space, and which rows are left out first: select.drop_outliers or select.drop_far.
+WAYS: list[tuple[Method, SpaceName, str]] = [
+    ("random", "encoder", "outliers"),
+    ("random", "encoder", "far from real"),
+    ("greedy", "encoder", "outliers"),
+    ("greedy", "encoder", "far from real"),
+    ("greedy", "pixels", "outliers"),
+    ("threshold", "encoder", "outliers"),
+]
+COLUMNS = ("data", "pool", "seed", "method", "space", "leaves_out", "share", "entropy")
+COLUMNS += ("entropy_pixels", "fd", "fd_pixels", "precision", "recall", *PROVENANCE)
+
+
+def chosen_sets(folder: Path, seed: int) -> Iterator[Row]:
+    """A row for each way to choose N images of what the first model of that run made."""
+    config = options.from_json(folder / "config.json")
+    real, pool = (data.read(folder / "iteration-01", name) for name in ("training", "generated"))
+    spaces = features.spaces(("encoder", "pixels"), real, folder=folder, key=(config.seed,))
+    seen = {name: (extract(real), extract(pool)) for name, extract in spaces.items()}
+    for method, space, leaves_out in WAYS:
+        for share in FLOORS:
+            real_rows, rows = seen[space]
+            outliers, far = (share, 0.0) if leaves_out == "outliers" else (0.0, share)
+            picked = choose(
+                rows,
+                len(real),
+                method,
+                drop_outliers=outliers,
+                drop_far=far,
+                real=real_rows,
+                key=(seed, "pools"),
+            )
+            way = {"method": method, "space": space, "leaves_out": leaves_out, "share": share}
+            yield {**way, **distances(seen, picked)}
+
+
+def distances(seen: dict[Any, Any], picked: np.ndarray[Any, Any]) -> Row:
+    """Entropy of the chosen rows, and how far they are from the real ones."""
+    real, pool = seen["encoder"]
+    real_pixels, pool_pixels = seen["pixels"]
+    return {
+        "entropy": metrics.spread(pool[picked])["entropy"],
+        "entropy_pixels": metrics.spread(pool_pixels[picked])["entropy"],
+        "fd": metrics.frechet_distance(real, pool[picked]),
+        "fd_pixels": metrics.frechet_distance(real_pixels, pool_pixels[picked]),
+        **{k: v for k, v in metrics.manifold(real, pool[picked], 5).items() if k in COLUMNS},
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.study_pools", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--out", type=Path, default=Path("study-runs"), help="the run folders")
+    parser.add_argument("--results", type=Path, default=RESULTS / "study_pools.csv")
+    given = parser.parse_args(arguments)
+    stamp, rows = provenance(), []
+    with plain_failures():
+        for task in tasks("small", ("digits", "mnist"), range(100)):
+            folder = given.out / task.name
+            if task.arm in POOLS and (folder / "iteration-01" / "DONE").exists():
+                say(f"pool of {task.data}, {task.arm}, seed {task.seed}")
+                rows += [{**named(task), **row, **stamp} for row in chosen_sets(folder, task.seed)]
+        if not rows:
+            raise ValueError(f"--out: {given.out} holds no run of the study; make study first")
+        write(given.results, rows)
+
+
+def named(task: Task) -> Row:
+    """The columns that say which pool."""
+    return {"data": task.data, "pool": task.arm, "seed": task.seed}
+
+
+def write(results: Path, rows: list[Row]) -> None:
+    """The CSV; atomic."""
+    temporary = results.with_suffix(".csv.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    temporary.replace(results)
+
+
+if __name__ == "__main__":
+    main()
