@@ -290,6 +290,7 @@ def _guidance(prefix: str, where: str) -> list[tuple[str, str, Check]]:
     free, alone, selected = (
         f"{prefix}{arm}" for arm in ("accumulate none", "guided none", "guided greedy")
     )
+    more_real = compares(selected, alone, "real", "encoder", larger=True)
     made = [
         ("entropy falls with guidance", falls(alone, "entropy", "encoder")),
         ("with greedy it does not", keeps_up(selected, "entropy", "encoder")),
@@ -299,4 +300,8 @@ def _guidance(prefix: str, where: str) -> list[tuple[str, str, Check]]:
             compares(selected, alone, "fd", "encoder", larger=False),
         ),
     ]
-    return [("9", f"{claimed}{where}", check) for claimed, check in made]
+    numbered = [("9", f"{claimed}{where}", check) for claimed, check in made]
+    return [
+        ("8", f"guided, greedy takes more real images than a quota{where}", more_real),
+        *numbered,
+    ]
