@@ -1,4 +1,4 @@
-// The heart of the CPU backend: a group of rows against a range of packed rows. Score tiles give
+// Neighbours: a group of rows against a range of packed rows. Score tiles give
 // suspects, the certificate throws out those that cannot matter, and what is left is rechecked
 // in canonical float64, best first.
 #pragma once
@@ -48,7 +48,6 @@ class Scan {
 
   int64_t rechecks = 0;
   int64_t pairs = 0;
-  int64_t refreshed = 0;
 
  private:
   struct Row {
