@@ -454,7 +454,9 @@ def test_info(folder, monkeypatch):
     assert "cpu:portable" in text
     assert known["backends"]["cuda"][:14] in text  # what follows may stand on another line
     monkeypatch.setattr("entroselect.cli.info._installed", lambda name: None)
-    assert "typer" in json.loads(ok("info", "--json").stdout)["extras"]["demo"]
+    extras = json.loads(ok("info", "--json").stdout)["extras"]
+    assert "typer" in extras["demo"]
+    assert ("tomli" in extras["loop"]) == (sys.version_info < (3, 11))  # asked for there only
 
 
 def test_help_and_version(folder):

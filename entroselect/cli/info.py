@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import re
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from typing import Annotated, Any
 
 import typer
+from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
@@ -67,6 +67,7 @@ def gather() -> dict[str, Any]:
                 "ENTROSELECT_BACKEND",
                 "ENTROSELECT_THREADS",
                 "ENTROSELECT_BLOCK",
+                "ENTROSELECT_CELLS",
                 "ENTROSELECT_FILTER",
                 "ENTROSELECT_MEMORY_LIMIT",
             )
@@ -87,15 +88,16 @@ def extras() -> dict[str, str]:
 
 
 def _packages_of(extra: str) -> list[str]:
+    """What the extra adds on this Python and platform."""
     names = []
-    for line in requires("entroselect") or []:
-        if not re.search(rf"""extra == ['"]{re.escape(extra)}['"]""", line):
+    for requirement in map(Requirement, requires("entroselect") or []):
+        marker = requirement.marker
+        if marker is None or not marker.evaluate({"extra": extra}):
             continue
-        inner = re.match(r"entroselect\[([^\]]+)\]", line)
-        if inner:
-            names += _packages_of(inner[1])
+        if requirement.name == "entroselect":
+            names += [name for inner in sorted(requirement.extras) for name in _packages_of(inner)]
         else:
-            names.append(re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0])
+            names.append(requirement.name)
     return names
 
 
