@@ -8,6 +8,7 @@ from importlib.metadata import version as _version
 
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select
+from entroselect.io import open_pool
 from entroselect.nearest import nearest_distances
 from entroselect.results import Entropy, Neighbours, Selection
 from entroselect.threshold import threshold_select
@@ -23,5 +24,6 @@ __all__ = [
     "kl_entropy",
     "mean_nearest_distance",
     "nearest_distances",
+    "open_pool",
     "threshold_select",
 ]

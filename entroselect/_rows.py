@@ -68,22 +68,40 @@ class Rows:
         return np.asarray(part, dtype=np.float64)
 
 
+def engine_dtype(name: str, stored: str) -> str:
+    """What values of a dtype become when they are read; TypeError where that is nothing."""
+    if stored == "bool":
+        return "uint8"
+    if stored in (*_NATIVE, "bfloat16"):
+        return stored
+    if stored not in _WIDEN:
+        raise TypeError(
+            f"{name}: dtype {stored} is not supported; use float16, bfloat16, float32, float64, "
+            "an integer type or bool"
+        )
+    return _WIDEN[stored]
+
+
 def as_rows(name: str, given: Any) -> Rows:
     """Views `given` as (n, d) rows, copying only where the engine cannot read it in place.
 
-    Accepts NumPy arrays and memmaps, anything with DLPack on the CPU or `__array__`, and anything
-    with DLPack on a CUDA device, which stays there.
+    Accepts NumPy arrays and memmaps, anything with DLPack on the CPU or `__array__`, anything with
+    DLPack on a CUDA device, which stays there, and an `entroselect.io.Source`, which is read whole.
     Raises TypeError or ValueError naming the argument. Values are not looked at.
     """
     if isinstance(given, Rows):  # handed on from one operation to another
         return given
     if is_on_cuda(given):
         return _cuda_rows(name, given)
-    array, dtype = _as_array(name, given)
+    from entroselect.io.source import Source  # which needs this module itself
+
+    if isinstance(given, Source):
+        return given.rows(name)
+    array, stored = _as_array(name, given)
     _check_shape(name, tuple(array.shape))
-    if dtype not in (*_NATIVE, "bfloat16"):
-        array = array.astype(_WIDEN[dtype])
-        dtype = _WIDEN[dtype]
+    dtype = engine_dtype(name, stored)
+    if dtype != stored:
+        array = array.astype(dtype)
     itemsize = array.dtype.itemsize
     # Rows may stand apart (a view of columns), but each row must be contiguous and forward.
     row_step, column_step = array.strides
@@ -129,14 +147,9 @@ def _cuda_rows(name: str, given: Any) -> Rows:
     _check_shape(name, tuple(tensor.shape))
     if tensor.dtype == torch.bool:
         tensor = tensor.view(torch.uint8)
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    if dtype not in (*_NATIVE, "bfloat16"):
-        if dtype not in _WIDEN:
-            raise TypeError(
-                f"{name}: dtype {dtype} is not supported; use float16, bfloat16, float32, float64, "
-                "an integer type or bool"
-            )
-        dtype = _WIDEN[dtype]
+    stored = str(tensor.dtype).removeprefix("torch.")
+    dtype = engine_dtype(name, stored)
+    if dtype != stored:
         tensor = tensor.to(getattr(torch, dtype))
     if (tensor.shape[1] > 1 and tensor.stride(1) != 1) or tensor.stride(0) < 1:
         tensor = tensor.contiguous()
@@ -160,13 +173,7 @@ def _as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
         given = given.astype(given.dtype.newbyteorder("="))
     if given.dtype == np.bool_:
         given = given.view(np.uint8)
-    dtype = given.dtype.name
-    if dtype not in _NATIVE and dtype not in _WIDEN:
-        raise TypeError(
-            f"{name}: dtype {dtype} is not supported; use float16, bfloat16, float32, float64, "
-            "an integer type or bool"
-        )
-    return given, dtype
+    return given, given.dtype.name
 
 
 def _from_protocol(name: str, given: Any) -> Any:

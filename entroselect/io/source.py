@@ -1,0 +1,242 @@
+"""Rows that can be read piece by piece: what every format has in common.
+
+A format says how consecutive rows get into a buffer (`_reading`). Everything else stands here once:
+checks, values as the engine reads them, and how scattered rows become few large reads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entroselect._memory import available, in_words
+from entroselect._rows import Rows, as_rows, engine_dtype, is_on_cuda
+from entroselect.results import Int64
+
+# Fills (m, d) of the stored dtype with the rows from `start` on.
+Fill = Callable[[int, NDArray[Any]], None]
+
+# take() reads through gaps up to this many bytes: a disk hands them over in about the time that it
+# needs to begin another read.
+READ_THROUGH = 256 << 10
+
+# Where there are gaps, at most this much is read at once, so that take() needs little memory
+# beside its result; whole pools are read in such pieces too.
+PIECE = 16 << 20
+
+
+class Source:
+    """(n, d) rows outside of memory.
+
+    Attributes:
+        n, d: rows and columns.
+        dtype: what values mean once read: "float64", "float32", "float16", "uint8" or "bfloat16".
+            Integers are widened to a floating dtype that holds them.
+        stored: the dtype's name in the file.
+        name: how messages call it, the path as it was given.
+        format: "npy", "parquet", ...
+        bytes_read: asked of files so far; for formats that decode, the decoded size.
+
+    `read` and `take` may be called from any thread, one call at a time.
+    """
+
+    def __init__(self, name: str, format: str, shape: tuple[int, ...], stored: Any) -> None:
+        """`shape` as stored, rows first; trailing dimensions are flattened. `stored`: NumPy dtype,
+        or "bfloat16"."""
+        if len(shape) < 2:
+            raise ValueError(
+                f"{name}: holds an array of shape {shape}; expected (rows, columns) or more "
+                "dimensions"
+            )
+        self.name = name
+        self.format = format
+        self.stored_shape = shape
+        self.n = int(shape[0])
+        self.d = int(np.prod(shape[1:], dtype=object))
+        if self.n < 1 or self.d < 1:
+            raise ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+        # bfloat16 has no NumPy dtype; its bits stand in uint16.
+        self._buffer_dtype = np.dtype(np.uint16 if stored == "bfloat16" else stored)
+        self.stored = "bfloat16" if stored == "bfloat16" else self._buffer_dtype.name
+        self.dtype = engine_dtype(name, self.stored)
+        self.row_bytes = self.d * self._buffer_dtype.itemsize  # as stored
+        self.bytes_read = 0
+        self._counting = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, d)."""
+        return self.n, self.d
+
+    def __repr__(self) -> str:
+        return f"<{self.format} {self.name}: {self.n} rows of {self.d} {self.stored}>"
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start to stop - 1: a new C-contiguous (stop - start, d) array as the engine reads it
+        (uint16 bits where dtype is "bfloat16")."""
+        if not 0 <= start <= stop <= self.n:
+            raise ValueError(f"{self.name}: has rows 0 to {self.n - 1}, asked for {start}:{stop}")
+        values = np.empty((stop - start, self.d), self._buffer_dtype)
+        if len(values):
+            with self._reading() as fill:
+                fill(start, values)
+        return self._as_engine(values)
+
+    def take(self, rows: Int64) -> NDArray[Any]:
+        """The given rows, distinct and ascending: (len(rows), d), otherwise as `read`.
+
+        Rows less than `READ_THROUGH` bytes apart are got with one read of all that lies between,
+        at most `PIECE` bytes at once, which is also the memory needed beside the result.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+            raise TypeError(
+                f"{self.name}: expected a list of row numbers, got {rows.dtype} of shape "
+                f"{rows.shape}"
+            )
+        values = np.empty((len(rows), self.d), self._buffer_dtype)
+        if len(rows) == 0:
+            return self._as_engine(values)
+        rows = rows.astype(np.int64)
+        if rows[0] < 0 or rows[-1] >= self.n or not (rows[1:] > rows[:-1]).all():
+            raise ValueError(
+                f"{self.name}: expected distinct ascending rows within 0 to {self.n - 1}"
+            )
+        begins = self._runs(rows)
+        ends = np.append(begins[1:], len(rows))
+        # Rows in the file that each run covers; scratch serves those with gaps in them.
+        spans = rows[ends - 1] - rows[begins] + 1
+        gaps = spans > ends - begins
+        scratch = np.empty((int(spans[gaps].max(initial=0)), self.d), self._buffer_dtype)
+        with self._reading() as fill:
+            for begin, end, span, gap in zip(
+                begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True
+            ):
+                first = int(rows[begin])
+                if gap:
+                    fill(first, scratch[:span])
+                    np.take(scratch, rows[begin:end] - first, axis=0, out=values[begin:end])
+                else:
+                    fill(first, values[begin:end])
+        return self._as_engine(values)
+
+    def ids(self, rows: Int64) -> NDArray[Any] | None:
+        """Ids of the given rows, in any order, strings or integers; None if there are none."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """What reports say about the input."""
+        return {
+            "path": self.name,
+            "format": self.format,
+            "shape": list(self.stored_shape),
+            "dtype": self.stored,
+            "rows": self.n,
+            "columns": self.d,
+        }
+
+    def rows(self, name: str) -> Rows:
+        """All of it in memory, for the argument called `name`.
+
+        Raises:
+            ValueError: if it is larger than the memory that is available.
+        """
+        dtype = np.dtype("uint16" if self.dtype == "bfloat16" else self.dtype)
+        needed, left = self.n * self.d * dtype.itemsize, available()
+        if left is not None and needed > left:
+            raise ValueError(
+                f"{name}: {self.name} takes {in_words(needed)} and {in_words(left)} of memory are "
+                "available; pass memory_limit to read it piece by piece"
+            )
+        values = np.empty((self.n, self.d), dtype)
+        step = max(1, PIECE // self.row_bytes)
+        in_place = self._buffer_dtype == dtype
+        with self._reading() as fill:
+            for start in range(0, self.n, step):
+                part = values[start : start + step]
+                if in_place:
+                    fill(start, part)
+                else:
+                    piece = np.empty(part.shape, self._buffer_dtype)
+                    fill(start, piece)
+                    part[...] = self._as_engine(piece)
+        return Rows(values, self.dtype)
+
+    def _reading(self) -> AbstractContextManager[Fill]:
+        """Opens what has to be opened for a read() or take(); the format's own part."""
+        raise NotImplementedError
+
+    def _count(self, bytes_: int) -> None:
+        with self._counting:
+            self.bytes_read += bytes_
+
+    def _gap(self) -> int:
+        """Rows between two wanted ones that are read rather than skipped."""
+        return READ_THROUGH // self.row_bytes
+
+    def _runs(self, rows: Int64) -> Int64:
+        """Positions in `rows` at which a new read begins."""
+        window = max(1, PIECE // self.row_bytes)
+        apart = np.diff(rows) > self._gap() + 1
+        apart |= np.diff(rows // window) > 0
+        return np.concatenate([[0], np.flatnonzero(apart) + 1])
+
+    def _as_engine(self, values: NDArray[Any]) -> NDArray[Any]:
+        """A buffer's values in the engine's dtype; the buffer is given up."""
+        if not values.dtype.isnative:
+            values = values.byteswap(inplace=True).view(values.dtype.newbyteorder("="))
+        if values.dtype == np.bool_:
+            values = values.view(np.uint8)
+        return values if self.dtype == "bfloat16" else values.astype(self.dtype, copy=False)
+
+
+class ArraySource(Source):
+    """An array in memory, or anything `entroselect` takes as rows, as a Source.
+
+    Example:
+        >>> import numpy as np
+        >>> from entroselect.io.source import ArraySource
+        >>> source = ArraySource(np.arange(12).reshape(4, 3))
+        >>> source.shape, source.dtype, source.take(np.array([0, 3])).tolist()
+        ((4, 3), 'float64', [[0.0, 1.0, 2.0], [9.0, 10.0, 11.0]])
+    """
+
+    def __init__(self, given: Any, name: str = "array", format: str = "array") -> None:
+        if is_on_cuda(given):
+            raise ValueError(
+                f"{name}: lies on a CUDA device and cannot be read piece by piece; pass it to the "
+                "operation itself, or move it to the CPU"
+            )
+        shape = given.shape if isinstance(given, np.ndarray) else None
+        if shape is not None and len(shape) > 2:
+            given = given.reshape(shape[0], -1)
+        self._rows = as_rows(name, given)
+        super().__init__(
+            name,
+            format,
+            shape or self._rows.values.shape,
+            "bfloat16" if self._rows.dtype == "bfloat16" else self._rows.values.dtype,
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Fill]:
+        yield self._fill
+
+    def _fill(self, start: int, out: NDArray[Any]) -> None:
+        out[...] = self._rows.values[start : start + len(out)]
+        self._count(out.nbytes)
+
+    def _gap(self) -> int:
+        return 0  # nothing is gained by copying rows that are not wanted
+
+    def rows(self, name: str) -> Rows:
+        """The array itself."""
+        return self._rows
