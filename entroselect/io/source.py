@@ -198,6 +198,18 @@ class Source:
         return values if self.dtype == "bfloat16" else values.astype(self.dtype, copy=False)
 
 
+class NoRows(Source):
+    """The share of a process that has none: an array of shape (0, d)."""
+
+    def __init__(self, given: Any) -> None:
+        shape = tuple(given.shape)
+        if len(shape) != 2 or shape[1] < 1:
+            raise ValueError(f"features: expected a 2-D array (rows, columns), got shape {shape}")
+        stored = str(given.dtype).removeprefix("torch.")
+        super().__init__("features", "array", (1, shape[1]), stored)
+        self.n = 0
+
+
 class ArraySource(Source):
     """An array in memory, or anything `entroselect` takes as rows, as a Source.
 
