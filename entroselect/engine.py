@@ -239,11 +239,14 @@ def threshold_decay(
     done = trail.done
     while done < k:
         while trail.position < len(order) and done < k:
+            begin = trail.position
             found, at, trail.position = accept_in_order(
-                pool, order, trail.position, size, k - done, trail.floor
+                pool, order, begin, size, k - done, trail.floor
             )
             trail.add(found, at)
             done += len(found)
+            if done == k:  # whoever goes on for more begins after the last
+                trail.position = begin + int(np.flatnonzero(order[begin:] == found[-1])[0]) + 1
             trail.rounds += 1
             if watch is not None:
                 watch(trail)

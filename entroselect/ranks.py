@@ -198,10 +198,9 @@ class Ranks:
         try:
             exchange()
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
             raise LostRank(
-                f"rank {self.rank}: another process has stopped answering ({first}); start again, "
-                "with a checkpoint the selection goes on from there"
+                f"rank {self.rank}: another process has stopped answering; start all of them "
+                "again, with a checkpoint a selection goes on where it was"
             ) from error
 
 

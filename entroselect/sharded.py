@@ -40,9 +40,11 @@ class Sharded:
         self.first = int(sizes[: ranks.rank].sum())
         self.n, self.d = int(sizes.sum()), local.d
         self.count, self.available = 0, self.n
-        asked = getattr(local, "block", None)
-        if asked is not None:
-            self.block = int(np.concatenate(ranks.gather(np.array([asked])))[sizes > 0].min())
+        # Blocks are gathered on one process: the smallest that any of them asks for.
+        asked = getattr(local, "block", 0) if local.n else 0
+        limits = np.concatenate(ranks.gather(np.array([asked], dtype=np.int64)))
+        if limits.any():
+            self.block = int(limits[limits > 0].min())
         self._order: tuple[Any, Int64, Int64] = (None, np.empty(0, np.int64), np.empty(0, np.int64))
         self._positions = np.empty(0, np.int64)
         self.rounds = 0

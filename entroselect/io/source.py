@@ -132,6 +132,12 @@ class Source:
         """Ids of the given rows, in any order, strings or integers; None if there are none."""
         return None
 
+    def part(self, start: int, stop: int) -> Source:
+        """Rows start to stop - 1, as one of several processes may take them; possibly none."""
+        if not 0 <= start <= stop <= self.n:
+            raise ValueError(f"{self.name}: has rows 0 to {self.n - 1}, asked for {start}:{stop}")
+        return Part(self, start, stop)
+
     def describe(self) -> dict[str, Any]:
         """What reports say about the input."""
         return {
@@ -196,6 +202,38 @@ class Source:
         if values.dtype == np.bool_:
             values = values.view(np.uint8)
         return values if self.dtype == "bfloat16" else values.astype(self.dtype, copy=False)
+
+
+class Part(Source):
+    """Consecutive rows of another source."""
+
+    def __init__(self, whole: Source, start: int, stop: int) -> None:
+        self.__dict__.update(whole.__dict__)
+        self._whole, self._start = whole, start
+        self.n = stop - start
+        self.bytes_read = 0
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows start to stop - 1 of the part."""
+        return self._counted(lambda: self._whole.read(self._start + start, self._start + stop))
+
+    def take(self, rows: Int64) -> NDArray[Any]:
+        """The given rows of the part."""
+        return self._counted(lambda: self._whole.take(np.asarray(rows, np.int64) + self._start))
+
+    def ids(self, rows: Int64) -> NDArray[Any] | None:
+        """Ids of the given rows of the part."""
+        return self._whole.ids(np.asarray(rows, np.int64) + self._start)
+
+    def rows(self, name: str) -> Rows:
+        """All of the part in memory."""
+        return Rows(self.read(0, self.n), self.dtype)
+
+    def _counted(self, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        before = self._whole.bytes_read
+        values = read()
+        self.bytes_read += self._whole.bytes_read - before
+        return values
 
 
 class NoRows(Source):

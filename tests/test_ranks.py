@@ -1,0 +1,140 @@
+"""Several processes: the same indices as the oracle's, for every number of them and every split."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entroselect import greedy_select, reference, threshold_select
+
+from .conftest import ROOT
+from .pools import POOLS
+
+pytest.importorskip("torch.distributed")
+
+
+def run(size: int, folder: Path, *cases: str, **environment: str) -> list[list[Any]]:
+    """For every case what each process found: a dict, or the text of its error."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.ranks_run", str(size), str(folder), *cases],
+        cwd=ROOT,
+        check=True,
+        timeout=300,
+        env={**os.environ, "ENTROSELECT_THREADS": "1", "OMP_NUM_THREADS": "1", **environment},
+    )
+    found: list[list[Any]] = []
+    for case in cases:
+        found.append([])
+        for rank in range(size):
+            out = folder / f"{case.replace('/', '_')}.{rank}"
+            if Path(f"{out}.npz").exists():
+                with np.load(f"{out}.npz") as arrays:
+                    found[-1].append(dict(arrays))
+            else:
+                text = Path(f"{out}.txt")
+                found[-1].append(text.read_text() if text.exists() else None)
+    return found
+
+
+def same(found: Any, oracle: reference.Selection, prefix: str = "") -> None:
+    assert isinstance(found, dict), found
+    assert found[f"{prefix}indices"].tolist() == oracle.indices.tolist()
+    assert found[f"{prefix}distances"].tolist() == oracle.distances.tolist()
+    assert float(found[f"{prefix}radius"]) == oracle.radius
+    if oracle.thresholds is not None:
+        assert found[f"{prefix}thresholds"].tolist() == oracle.thresholds.tolist()
+
+
+SPLITS = ("even", "first", "uneven")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_every_pool_and_split(size: int, tmp_path: Path) -> None:
+    cases = []
+    for number, name in enumerate(POOLS):
+        split = SPLITS[(number + size) % 3]
+        if size == 2 or number % 3 == size % 3:
+            cases.append(f"greedy,{name},{split},-")
+            cases.append(f"threshold,{name},{SPLITS[(number + size + 1) % 3]},-")
+    cases.append("options,offset_1e6,uneven,-")
+    cases.append("options,offset_1e6,uneven,40000")
+    cases.append("greedy,wide,even,140000")
+    cases.append("threshold,duplicates,uneven,12000")
+    for case, ranks in zip(cases, run(size, tmp_path / "out", *cases), strict=True):
+        method, name, *_ = case.split(",")
+        pool = POOLS[name]()[:400]
+        k = max(1, len(pool) // 2)
+        for found in ranks:
+            if method == "greedy":
+                same(found, reference.greedy_select(pool, k))
+            elif method == "threshold":
+                same(found, reference.threshold_select(pool, k, decay=0.7))
+            else:
+                k = len(pool) // 5
+                vectors = np.ones((2, pool.shape[1]))
+                for number, given in enumerate(
+                    (
+                        {"start": "center"},
+                        {"start": "random", "seed": 5},
+                        {"selected": [3, 11, len(pool) - 1]},
+                        {"selected": vectors, "metric": "cosine"},
+                        {"min_distance": 3.0},
+                    )
+                ):
+                    same(found, reference.greedy_select(pool, k, **given), f"{number}.")
+                for number, given in enumerate(({"seed": 4}, {"selected": [5, 7]}), start=5):
+                    oracle = reference.threshold_select(pool, k, decay=0.7, **given)
+                    same(found, oracle, f"{number}.")
+
+
+def test_what_processes_must_agree_on(tmp_path: Path) -> None:
+    expected = {
+        "k": "ValueError: group: the processes disagree: k=5 on rank 0, k=6 on rank 1",
+        "metric": "ValueError: group: the processes disagree: metric=euclidean on rank 0",
+        "columns": "ValueError: group: the processes disagree: columns=20 on rank 0, columns=19",
+        "dtype": "ValueError: group: the processes disagree: dtype=float32 on rank 0",
+        "nan": "ValueError: features: values must be finite; row 3",
+        "limit": "ValueError: memory_limit: 100 bytes are too few",
+    }
+    found = run(2, tmp_path / "out", *(f"disagree,{what}" for what in expected))
+    for message, ranks in zip(expected.values(), found, strict=True):
+        for said in ranks:
+            assert said.startswith(message), said
+
+
+@pytest.mark.parametrize("method", ["greedy", "threshold"])
+def test_killed_and_gone_on_with_another_number(method: str, tmp_path: Path) -> None:
+    file = tmp_path / "saved"
+    pool = POOLS["unequal_clusters"]()[:400]
+    oracle = (
+        reference.greedy_select(pool, 200)
+        if method == "greedy"
+        else reference.threshold_select(pool, 200, decay=0.7)
+    )
+    name = f"saving,unequal_clusters,{method},{file},2"
+    for number, (size, die) in enumerate([(3, "1.3"), (2, "0.4"), (4, "3.2")]):
+        died = run(size, tmp_path / f"out{number}", f"{name},{die}", ENTROSELECT_BLOCK="8")[0]
+        assert file.exists()
+        for rank, said in enumerate(died):
+            if rank != int(die[0]):
+                assert "has stopped answering" in said, said
+        assert float((tmp_path / f"out{number}" / "seconds").read_text()) < 60
+    for found in run(2, tmp_path / "end", f"{name},-")[0]:
+        same(found, oracle)
+    # On its own, and further.
+    again = {"greedy": greedy_select, "threshold": threshold_select}[method]
+    given = {} if method == "greedy" else {"decay": 0.7}
+    with pytest.raises(ValueError, match="checkpoint: .*another selection"):
+        again(pool, 200, checkpoint=file, selected=[3], **given)
+    found = again(pool, 300, checkpoint=file, **given)
+    whole = getattr(reference, f"{method}_select")(pool, 300, **given)
+    assert found.indices.tolist() == whole.indices.tolist()
+    assert found.distances.tolist() == whole.distances.tolist()
+    assert found.radius == whole.radius
