@@ -84,6 +84,7 @@ def test_report_json_tells_what_was_done(folder):
     picked = np.load("out/indices.npy")
     assert report["input"] == {
         "path": "pool.npy",
+        "format": "npy",
         "key": None,
         "shape": [60, 5],
         "dtype": "float32",
