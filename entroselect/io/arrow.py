@@ -180,7 +180,9 @@ def _is_ids(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return pa.types.is_integer(kind) or any(is_string(kind) for is_string in strings)
+    # A column of nothing is what files without rows may have; the holes of others are found.
+    others = (pa.types.is_integer, pa.types.is_null)
+    return any(is_such(kind) for is_such in (*strings, *others))
 
 
 def _listed(columns: dict[str, str]) -> str:

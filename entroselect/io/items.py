@@ -28,13 +28,15 @@ class ArrowDataset(Source):
     def __init__(self, dataset: Any, column: str | None, id_column: str | None) -> None:
         name = f"{type(dataset).__name__} of {len(dataset)} rows"
         table = dataset.with_format("arrow")
-        head = table[: min(1, len(dataset))]
+        if len(dataset) == 0:
+            raise ValueError(f"{name}: empty; at least 1 row needed")
+        head = table[:1]
         self.column = vector_column(name, head.schema, column)
         ids = id_column_of(name, head.schema, id_column)
         self._table = dataset.select_columns([self.column]).with_format("arrow")
         self._ids = None if ids is None else dataset.select_columns([ids]).with_format("arrow")
         self._id_column = ids
-        first = self._column(head, 0, None)
+        first = dense(head.column(self.column).combine_chunks(), name, 0)
         super().__init__(
             name,
             "dataset",
@@ -57,13 +59,11 @@ class ArrowDataset(Source):
             for begin in range(0, len(out), step):
                 part = out[begin : begin + step]
                 table = self._table[start + begin : start + begin + len(part)]
-                part[...] = self._column(table, start + begin, self.d)
+                vectors = table.column(self.column).combine_chunks()
+                part[...] = dense(vectors, self.name, start + begin, self.d)
                 self._count(part.nbytes)
 
         yield fill
-
-    def _column(self, table: Any, start: int, d: int | None) -> NDArray[Any]:
-        return dense(table.column(self.column).combine_chunks(), self.name, start, d)
 
 
 class Items(Source):

@@ -196,7 +196,9 @@ def open_parquet(path: Path) -> Any:
     except ImportError:
         raise needs(path, "pyarrow") from None
     try:
-        return pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False)
+        return pq.ParquetFile(
+            path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
+        )
     except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
         raise damaged(path, error) from error
 

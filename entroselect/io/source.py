@@ -186,7 +186,9 @@ class Source:
                 first = int(rows[begin])
                 if gap:
                     fill(first, scratch[:span])
-                    np.take(scratch, rows[begin:end] - first, axis=0, out=values[begin:end])
+                    # Anything but mode="raise" writes to `out` without a copy between.
+                    part, wanted = values[begin:end], rows[begin:end] - first
+                    np.take(scratch, wanted, axis=0, out=part, mode="clip")
                 else:
                     fill(first, values[begin:end])
 
@@ -260,7 +262,7 @@ class ArraySource(Source):
         yield fill
 
     def _gather(self, rows: Int64, values: NDArray[Any]) -> None:
-        np.take(self._rows.values, rows, axis=0, out=values)
+        np.take(self._rows.values, rows, axis=0, out=values, mode="clip")
         self._count(values.nbytes)
 
     def rows(self, name: str) -> Rows:
