@@ -16,13 +16,14 @@ bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
 bool first_is_nearer(const Key& a, const Key& b) { return b.beats(a); }  // for heaps: best on top
 }  // namespace
 
-std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
-  Timer timer(profile_.frontier_seconds);
+std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n, int64_t size,
+                                                 int threads,
+                                                 const std::function<void()>& poll) {
   // A cut that about `size` rows reach, from a sample; then one pass collects them.
   std::vector<double> sample;
-  for (int64_t s = 0; s < std::min(n(), kSample); ++s)
-    sample.push_back(bounds_[s * n() / std::min(n(), kSample)]);
-  const size_t rank = std::min(sample.size() - 1, size_t(size * int64_t(sample.size()) / n()));
+  for (int64_t s = 0; s < std::min(n, kSample); ++s)
+    sample.push_back(bounds[s * n / std::min(n, kSample)]);
+  const size_t rank = std::min(sample.size() - 1, size_t(size * int64_t(sample.size()) / n));
   std::nth_element(sample.begin(), sample.begin() + int64_t(rank), sample.end(),
                    std::greater<double>());
   const double cut = std::max(sample[rank], 0.0);
@@ -31,20 +32,20 @@ std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
     std::vector<Key> keys;
     Key rival = {kChosen, -1};
   };
-  std::vector<Part> parts(size_t((n() + kPart - 1) / kPart));
+  std::vector<Part> parts(size_t((n + kPart - 1) / kPart));
   parallel_for(
-      parts.size() < 4 ? 1 : threads_, int64_t(parts.size()),
+      parts.size() < 4 ? 1 : threads, int64_t(parts.size()),
       [&](int64_t item, int) {
         Part part;
-        for (int64_t i = item * kPart; i < std::min(n(), (item + 1) * kPart); ++i) {
-          if (bounds_[i] >= cut)
-            part.keys.push_back({bounds_[i], i});
-          else if (bounds_[i] > part.rival.bound)
-            part.rival = {bounds_[i], i};
+        for (int64_t i = item * kPart; i < std::min(n, (item + 1) * kPart); ++i) {
+          if (bounds[i] >= cut)
+            part.keys.push_back({bounds[i], i});
+          else if (bounds[i] > part.rival.bound)
+            part.rival = {bounds[i], i};
         }
         parts[size_t(item)] = std::move(part);
       },
-      poll_);
+      poll);
   std::vector<Key> keys;
   Key rival = {kChosen, -1};
   for (const Part& part : parts) {
@@ -59,6 +60,11 @@ std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
   std::vector<int64_t> rows;
   for (const Key& key : keys) rows.push_back(key.row);
   return {rows, rival};
+}
+
+std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
+  Timer timer(profile_.frontier_seconds);
+  return frontier_of(bounds_.get(), n(), size, threads_, poll_);
 }
 
 std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key rival, int64_t limit,
@@ -89,12 +95,12 @@ std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key riv
     double next = -1;
     for (;;) {
       Key best = inner;
-      size_t place = 0;
+      size_t place = micro_.rows.size();
       for (size_t j = 0; j < micro_.rows.size(); ++j) {
         const Key key = {bounds_[micro_.rows[j]], micro_.rows[j]};
         if (micro_.active[j] && key.beats(best)) best = key, place = j;
       }
-      if (best.row == inner.row) break;  // nobody here is certain to come next
+      if (place == micro_.rows.size()) break;  // nobody here is certain to come next
       if (int64_t(picks.rows.size()) == limit || best.bound < floor) {
         next = best.bound;
         break;

@@ -125,6 +125,7 @@ py::array_t<T> to_array(const std::vector<T>& values) {
 }
 
 using Indices = py::array_t<int64_t, py::array::c_style>;
+using Doubles = py::array_t<double, py::array::c_style>;
 
 std::vector<int64_t> to_vector(const Indices& rows) {
   return std::vector<int64_t>(rows.data(), rows.data() + rows.size());
@@ -143,13 +144,45 @@ class PyPool {
                               : cells == "never" ? Grouping::never
                                                  : Grouping::automatic;
     py::gil_scoped_release release;
-    if (tree)
+    if (tree) {
       pool_ = std::make_unique<TreePool>(rows, kernels_, threads, check_signals);
-    else
-      pool_ = std::make_unique<Pool>(rows, kernels_, form, grouping, threads, check_signals);
+    } else {
+      auto block =
+          std::make_unique<Pool>(rows, kernels_, form, grouping, threads, check_signals);
+      block_ = block.get();
+      pool_ = std::move(block);
+    }
   }
 
   Primitives& pool() { return *pool_; }
+
+  Pool& block() {
+    if (!block_) throw std::logic_error("a tree is no block of a larger pool");
+    return *block_;
+  }
+
+  py::array_t<double> bounds(const Indices& rows) {
+    py::array_t<double> found(rows.size());
+    for (py::ssize_t j = 0; j < rows.size(); ++j)
+      found.mutable_data()[j] = block().bound(rows.data()[j]);
+    return found;
+  }
+
+  py::tuple state() {
+    const int64_t n = block().n();
+    py::array_t<double> bounds(n);
+    py::array_t<int64_t> met(n);
+    for (int64_t i = 0; i < n; ++i) {
+      bounds.mutable_data()[i] = block().bound(i);
+      met.mutable_data()[i] = block().met(i);
+    }
+    return py::make_tuple(bounds, met);
+  }
+
+  void restart(const Doubles& bounds, const Indices& met) {
+    block().restart(bounds.data(), met.data());
+    held_.resize(1);
+  }
 
   void extend(py::array values, const std::string& dtype) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine_, kernels_, threads_));
@@ -218,7 +251,17 @@ class PyPool {
   const int threads_;
   std::vector<std::unique_ptr<Held>> held_;
   std::unique_ptr<Primitives> pool_;
+  Pool* block_ = nullptr;  // the same, unless it is a tree
 };
+
+py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {
+  std::pair<std::vector<int64_t>, Key> found;
+  {
+    py::gil_scoped_release release;
+    found = frontier_of(bounds.data(), bounds.size(), size, threads, check_signals);
+  }
+  return py::make_tuple(to_array(found.first), found.second.bound, found.second.row);
+}
 
 py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::array points,
                      const std::string& point_dtype, bool same, int64_t k, bool cosine,
@@ -294,22 +337,19 @@ int64_t first_zero_row(const py::array& values, const std::string& dtype, int th
   });
 }
 
-// Sums the rows in order, then divides: the same bits as entroselect.reference.
-py::array_t<double> mean_row(py::array values, const std::string& dtype, bool cosine, int threads) {
+// Adds the rows to a sum, in order: the same bits as numpy's sum over rows in entroselect.reference.
+void add_rows(py::array values, const std::string& dtype, bool cosine, Doubles sum, int threads) {
   const Kernels& kernels = best_kernels();
   const Held held(std::move(values), dtype, cosine, kernels, threads);
   const Rows& rows = held.rows;
-  py::array_t<double> mean(rows.d);
-  double* out = mean.mutable_data();
+  double* out = sum.mutable_data();
   py::gil_scoped_release release;
-  std::vector<double> row(size_t(padded(rows.d))), sum(row);
+  std::vector<double> row(size_t(padded(rows.d)));
   for (int64_t i = 0; i < rows.n; ++i) {
     kernels.load_row(rows, i, row.data());
-    for (int64_t l = 0; l < rows.d; ++l) sum[size_t(l)] += row[size_t(l)];
+    for (int64_t l = 0; l < rows.d; ++l) out[l] += row[size_t(l)];
     if ((i + 1) % 16384 == 0) check_signals();
   }
-  for (int64_t l = 0; l < rows.d; ++l) out[l] = sum[size_t(l)] / double(rows.n);
-  return mean;
 }
 
 py::array_t<double> distances_to(py::array values, const std::string& dtype,
@@ -357,6 +397,11 @@ PYBIND11_MODULE(_core, m) {
              p.pool().pick(data, count);
            })
       .def("extend", &PyPool::extend)
+      .def("exclude", [](PyPool& p,
+                         const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
+      .def("bounds", &PyPool::bounds)
+      .def("state", &PyPool::state)
+      .def("restart", &PyPool::restart)
       .def("refresh", &PyPool::refresh, "rows"_a = py::none(), "enough"_a = 0.0)
       .def("frontier", &PyPool::frontier)
       .def("resolve", &PyPool::resolve)
@@ -364,11 +409,12 @@ PYBIND11_MODULE(_core, m) {
       .def("resolve_in_order", &PyPool::resolve_in_order)
       .def("widest", [](PyPool& p) { return p.pool().widest(); })
       .def("profile", &PyPool::profile);
+  m.def("frontier", &py_frontier);
   m.def("nearest", &py_nearest);
   m.def("filter_intervals", &py_filter_intervals);
   m.def("first_unusable_row", &first_unusable_row);
   m.def("first_zero_row", &first_zero_row);
-  m.def("mean_row", &mean_row);
+  m.def("add_rows", &add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(), "threads"_a);
   m.def("distances_to", &distances_to);
   m.def("instruction_sets", &instruction_sets);
   m.def("from_dlpack", &from_dlpack);

@@ -62,10 +62,7 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping groupin
 
 // Codes all rows for the filter and makes what depends on the form of the codes.
 void Pool::code_rows() {
-  const int offset = filter_->form == Form::bytes ? kernels_.panel_offset : 0;
-  packed_ = std::make_unique<Packed>(filter_->words, offset);
-  cells_.reset();
-  next_look_ = grouping_ == Grouping::always ? kForcedLook : kFirstLook;
+  begin_choices();
   coder_ = std::make_unique<Coder>(*filter_, kernels_);
   profile_ = profile();
   sweeps_.clear();
@@ -114,10 +111,33 @@ void Pool::pick(const int64_t* rows, int64_t size) {
   for (int64_t j = 0; j < size; ++j) {
     chosen_.push_back({-1, rows[j]});
     pack(count() - 1);
-    bounds_[rows[j]] = kChosen;
-    --available_;
     if ((j + 1) % kPolled == 0) poll_();
   }
+  exclude(rows, size);
+}
+
+void Pool::exclude(const int64_t* rows, int64_t size) {
+  for (int64_t j = 0; j < size; ++j) bounds_[rows[j]] = kChosen;
+  available_ -= size;
+}
+
+void Pool::restart(const double* bounds, const int64_t* met) {
+  chosen_.clear();
+  extra_.clear();
+  begin_choices();
+  available_ = 0;
+  for (int64_t i = 0; i < n(); ++i) {
+    bounds_[i] = bounds[i];
+    unseen_[i] = {0, 0, int32_t(met[i])};
+    available_ += bounds[i] != kChosen;
+  }
+}
+
+void Pool::begin_choices() {
+  const int offset = filter_->form == Form::bytes ? kernels_.panel_offset : 0;
+  packed_ = std::make_unique<Packed>(filter_->words, offset);
+  cells_.reset();
+  next_look_ = grouping_ == Grouping::always ? kForcedLook : kFirstLook;
 }
 
 void Pool::extend(const Rows& vectors) {

@@ -2,6 +2,7 @@
 // and only where they may matter.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -31,6 +32,16 @@ class Pool final : public Primitives {
   void refresh(std::vector<int64_t> rows, double enough) override;
   void refresh_all(double enough) override;
   double widest() const override;
+
+  // For pools that are a part of a larger one, or a block of it.
+  // These rows may not be picked: they are chosen as vectors.
+  void exclude(const int64_t* rows, int64_t size);
+  double bound(int64_t row) const { return bounds_[row]; }
+  // How many of the leading choices the row has certainly met.
+  int64_t met(int64_t row) const { return std::min(unseen_[row].oldest(), count()); }
+  // Forgets all choices. Every row gets a bound, kChosen included, and has met so many of the
+  // choices to come.
+  void restart(const double* bounds, const int64_t* met);
 
   // greedy.cpp
   std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
@@ -62,6 +73,7 @@ class Pool final : public Primitives {
   void choose_in(MicroBlock& block, size_t place);
   void keep_current(const MicroBlock& block);
   void code_rows();
+  void begin_choices();
   void pack(int64_t choice);
   void consider_form();
   void consider_cells();
@@ -97,6 +109,10 @@ class Pool final : public Primitives {
   MicroBlock micro_;
   mutable Profile profile_;
 };
+
+// About `size` rows with the largest bounds, in no order, and the best row left out.
+std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n, int64_t size,
+                                                 int threads, const std::function<void()>& poll);
 
 // Rows among which picks are settled at a time by exact distances.
 constexpr size_t kMicro = 64;

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,16 @@ METRICS = ("euclidean", "cosine")
 
 # Beyond this, (a - b)**2 summed over the columns may overflow float64.
 LARGEST = 1e150
+
+
+class Shaped(Protocol):
+    """Anything of n rows and d columns."""
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def d(self) -> int: ...
 
 
 def integer(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
@@ -70,6 +80,16 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
     """Rows whose every value is finite and small enough to square; for cosine, no zero row."""
     choice("metric", metric, METRICS)
     rows = as_rows(name, given)
+    usable_values(name, rows, metric)
+    return rows
+
+
+def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | None = None) -> None:
+    """The same of rows that are a part of something larger, in which they have these numbers."""
+
+    def number(row: int) -> int:
+        return row if numbers is None else int(numbers[row])
+
     if rows.on_cuda:
         from entroselect import cuda
 
@@ -81,11 +101,11 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
         column = int(np.flatnonzero(~(np.abs(row) <= LARGEST))[0])
         if math.isfinite(row[column]):
             raise ValueError(
-                f"{name}: row {bad} holds {row[column]:g} at column {column}; squared distances "
-                f"overflow beyond {LARGEST:g}, rescale the data"
+                f"{name}: row {number(bad)} holds {row[column]:g} at column {column}; squared "
+                f"distances overflow beyond {LARGEST:g}, rescale the data"
             )
         raise ValueError(
-            f"{name}: values must be finite; row {bad} (the first) holds {row[column]} at "
+            f"{name}: values must be finite; row {number(bad)} (the first) holds {row[column]} at "
             f"column {column}"
         )
     if metric == "cosine":
@@ -95,19 +115,18 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
             zero = _core.first_zero_row(rows.values, rows.dtype, threads())
         if zero >= 0:
             raise ValueError(
-                f"{name}: row {zero} (the first) has length 0, so metric='cosine' cannot "
+                f"{name}: row {number(zero)} (the first) has length 0, so metric='cosine' cannot "
                 "normalise it; drop such rows"
             )
-    return rows
 
 
-def same_width(name: str, rows: Rows, other_name: str, other: Rows) -> None:
+def same_width(name: str, rows: Shaped, other_name: str, other: Shaped) -> None:
     """Both have the same number of columns."""
     if rows.d != other.d:
         raise ValueError(f"{name}: has {rows.d} columns but {other_name} has {other.d}")
 
 
-def chosen_before(selected: Any, pool: Rows, metric: str) -> tuple[Int64, Rows | None]:
+def chosen_before(selected: Any, pool: Shaped, metric: str) -> tuple[Int64, Rows | None]:
     """`selected` as (pool indices, vectors): one of the two is empty or None."""
     nothing = np.empty(0, dtype=np.int64)
     if selected is None:

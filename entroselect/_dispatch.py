@@ -63,6 +63,13 @@ def choose(backend: str, *inputs: Any) -> Cpu | Cuda | None:
     return Cpu(backend)
 
 
+def only_in_memory(**arguments: Any) -> None:
+    """Refuses what the reference does not have."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(f"{name}: backend {REFERENCE!r} has no use for it; leave it out")
+
+
 def name_of(backend: str) -> str:
     """What results of that backend will say in `.backend`."""
     chosen = choose(backend)

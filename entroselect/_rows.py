@@ -58,6 +58,17 @@ class Rows:
             return torch.as_tensor(found, device=self.values.device)
         return found if isinstance(found, np.ndarray) else found.cpu().numpy()
 
+    def host(self, rows: Any) -> NDArray[Any]:
+        """The given rows in host memory, as `values` holds them there."""
+        part = self.values[rows]
+        if not self.on_cuda:
+            return np.asarray(part)
+        if self.dtype == "bfloat16":
+            import torch
+
+            return np.asarray(part.view(torch.int16).cpu()).view(np.uint16)
+        return np.asarray(part.cpu())
+
     def float64(self, rows: Any = slice(None)) -> NDArray[np.float64]:
         """The given rows as float64, exactly."""
         part = self.values[rows]

@@ -10,7 +10,7 @@ import numpy as np
 from entroselect import _core
 from entroselect._rows import Rows
 from entroselect._threads import threads
-from entroselect.results import Neighbours
+from entroselect.results import Float64, Neighbours
 
 
 def filter_form() -> str:
@@ -41,14 +41,18 @@ class Cpu:
         self.name = name
         self.isa = name.removeprefix("cpu:")
 
-    def open_pool(self, rows: Rows, metric: str) -> _core.Pool:
-        """The pool behind the primitives of entroselect/engine.py."""
+    def open_pool(self, rows: Rows, metric: str, block: bool = False) -> _core.Pool:
+        """The pool behind the primitives of entroselect/engine.py; with `block` also behind those
+        of engine.Block."""
+        form = filter_form()
+        if block and form != "bf16":
+            form = "int8"  # trees are for whole pools
         return _core.Pool(
             rows.values,
             rows.dtype,
             metric == "cosine",
             self.isa,
-            filter_form(),
+            form,
             cells(),
             threads(),
         )
@@ -75,7 +79,17 @@ class Cpu:
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row, the first of equals."""
-        cosine = metric == "cosine"
-        mean = _core.mean_row(rows.values, rows.dtype, cosine, threads())
-        squared = _core.distances_to(rows.values, rows.dtype, mean, cosine, threads())
-        return int(np.argmin(squared))
+        mean = np.zeros(rows.d)
+        add_rows(rows, metric, mean)
+        mean /= rows.n
+        return int(np.argmin(distances_to(rows, metric, mean)))
+
+
+def add_rows(rows: Rows, metric: str, total: Float64) -> None:
+    """Adds the rows to float64 (d,), one after the other, in place."""
+    _core.add_rows(rows.values, rows.dtype, metric == "cosine", total, threads())
+
+
+def distances_to(rows: Rows, metric: str, vector: Float64) -> Float64:
+    """Canonical squared distance of every row to a float64 vector."""
+    return _core.distances_to(rows.values, rows.dtype, vector, metric == "cosine", threads())

@@ -7,7 +7,9 @@ below the *rival*, the best bound left outside, and settles picks among them for
 best of them beats the rival: nothing else can overtake. Rows far below the frontier are never
 touched. See docs/exactness.md for why the result equals the textbook loop's.
 
-A backend supplies the primitives; today that is `_core.Pool` on the CPU.
+Who supplies the primitives: `_core.Pool` and `cuda.Pool` for rows in memory, `streamed.Streamed`
+for rows on disk, `sharded.Sharded` for rows of several processes. The last two settle picks in
+blocks, which are pools of the first kind.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from entroselect._progress import Report
 from entroselect.results import Float64, Int64
 
 # What the size of a block aims at, and its least value.
@@ -68,21 +71,76 @@ class Pool(Protocol):
         """Counters."""
 
 
+class Block(Pool, Protocol):
+    """A pool that can be a part of a larger one, or a block of it."""
+
+    def exclude(self, rows: Int64) -> None:
+        """These rows may not be picked any more: they are chosen, through `extend`."""
+
+    def bounds(self, rows: Int64) -> Float64:
+        """Their bounds, -1 where chosen."""
+
+    def state(self) -> tuple[Float64, Int64]:
+        """(bounds, met) of all rows: how many of the leading choices each has certainly met."""
+
+    def restart(self, bounds: Float64, met: Int64) -> None:
+        """Forgets all choices; sets the bounds (-1: may not be picked) and how many of the choices
+        to come each row has met, at most as many as come before the next refresh."""
+
+
+@dataclass
+class Trail:
+    """How far a selection has come: its picks, and where a pass of the threshold filter stands."""
+
+    picks: list[Int64] = field(default_factory=list)
+    squared: list[Float64] = field(default_factory=list)
+    thresholds: list[Float64] = field(default_factory=list)
+    rounds: int = 0
+    position: int = 0  # in the traversal order
+    tau: float = 0.0
+    floor: float = -1.0  # of squares in this pass; negative before the first
+
+    @property
+    def done(self) -> int:
+        """Rows picked."""
+        return sum(map(len, self.picks))
+
+    def add(self, found: Int64, at: Float64) -> None:
+        """More picks, with their squared distances."""
+        self.picks.append(found)
+        self.squared.append(at)
+        self.thresholds.append(np.full(len(found), self.tau))
+
+    def joined(self) -> tuple[Int64, Float64, Float64]:
+        """(picks, squared distances, thresholds) in three arrays."""
+        nothing = np.empty(0, dtype=np.int64)
+        return (
+            np.concatenate([nothing, *self.picks]),
+            np.concatenate([np.empty(0), *self.squared]),
+            np.concatenate([np.empty(0), *self.thresholds]),
+        )
+
+
+# Called after every round with how far the selection has come.
+Watch = Callable[[Trail], None]
+
+
 def block_size(pool: Pool) -> int:
-    """Frontier rows per round, at first: ENTROSELECT_BLOCK, or enough that rounds are few and the
-    rows' filter copies stay in cache."""
+    """Frontier rows per round, at first: ENTROSELECT_BLOCK, what the pool asks for, or enough that
+    rounds are few and the rows' filter copies stay in cache."""
     given = os.environ.get("ENTROSELECT_BLOCK")
     if given:
         if not given.isdecimal() or int(given) < 1:
             raise ValueError(f"ENTROSELECT_BLOCK: expected an integer >= 1, got {given!r}")
         return int(given)
-    return max(256, min(8192, pool.n // 8))
+    asked: int | None = getattr(pool, "block", None)
+    return asked if asked is not None else max(256, min(8192, pool.n // 8))
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
     """Frontier rows for the round after one of that size that settled so many picks. Where rounds
     settle many, smaller ones lower the rival faster, so that rows have to meet fewer picks."""
-    if os.environ.get("ENTROSELECT_BLOCK"):
+    if os.environ.get("ENTROSELECT_BLOCK") or getattr(pool, "block", None) is not None:
         return size
     if picks > PICKS_PER_ROUND:
         return min(size, max(LEAST_BLOCK, size // 2))
@@ -90,36 +148,70 @@ def next_block_size(pool: Pool, size: int, picks: int) -> int:
 
 
 def farthest_first(
-    pool: Pool, k: int, min_distance: float | None, report: Report | None, first: int
-) -> tuple[Int64, Float64, float, int]:
-    """Greedy max-min: (picks, distances, radius, rounds). `first` starts an empty selection."""
-    picks: list[Int64] = []
-    squared: list[Float64] = []
-    done = 0
+    pool: Pool,
+    k: int,
+    min_distance: float | None,
+    first: int,
+    trail: Trail,
+    watch: Watch | None,
+) -> float:
+    """Greedy max-min until the trail has k picks; returns the radius. `first` starts an empty
+    selection."""
     if pool.count == 0:
         start = np.array([first], dtype=np.int64)
         pool.pick(start)
-        picks.append(start)
-        squared.append(np.array([np.inf]))
-        done = 1
+        trail.add(start, np.array([np.inf]))
     floor = 0.0 if min_distance is None else smallest_square(min_distance)
     size = block_size(pool)
     pool.refresh(None, math.inf)
     ahead = -1.0  # squared distance of the next pick; negative while undecided
-    rounds = 0
+    done = trail.done
     while pool.available and (ahead < 0 or (done < k and ahead >= floor)):
         rows, rival, rival_index = pool.frontier(size)
         pool.refresh(rows, rival)
         found, at, ahead = pool.resolve(rows, rival, rival_index, k - done, floor)
+        trail.add(found, at)
+        done += len(found)
+        trail.rounds += 1
+        size = next_block_size(pool, size, len(found))
+        if watch is not None:
+            watch(trail)
+    return math.sqrt(ahead) if pool.available else 0.0
+
+
+def settle(
+    pool: Pool, rival: float, rival_index: int, limit: int, floor: float
+) -> tuple[Int64, Float64, float]:
+    """Rounds inside a block: what `Pool.resolve` does, for all of its rows. The rival stands
+    between rows rival_index - 1 and rival_index of the block."""
+    picks, squared, ahead, done, last = [], [], -1.0, 0, False
+    size = block_size(pool)
+    while pool.available and ahead < 0 and not last:
+        rows, inner, inner_index = pool.frontier(size)
+        last = rival > inner or (rival == inner and rival_index <= inner_index)
+        if last:
+            inner, inner_index = rival, rival_index
+        pool.refresh(rows, inner)
+        found, at, ahead = pool.resolve(rows, inner, inner_index, limit - done, floor)
         picks.append(found)
         squared.append(at)
         done += len(found)
-        rounds += 1
         size = next_block_size(pool, size, len(found))
-        if report is not None:
-            report(done, k)
-    radius = math.sqrt(ahead) if pool.available else 0.0
-    return np.concatenate(picks), np.sqrt(np.concatenate(squared)), radius, rounds
+    nothing = np.empty(0, dtype=np.int64)
+    return np.concatenate([nothing, *picks]), np.concatenate([np.empty(0), *squared]), ahead
+
+
+def settle_in_order(block: Pool, limit: int, floor: float) -> tuple[Int64, Float64]:
+    """What `Pool.resolve_in_order` does, for all rows of a block, in rounds."""
+    order = np.arange(block.n)
+    picks, squared, done, position = [order[:0]], [np.empty(0)], 0, 0
+    size = block_size(block)
+    while position < block.n and done < limit:
+        found, at, position = accept_in_order(block, order, position, size, limit - done, floor)
+        picks.append(found)
+        squared.append(at)
+        done += len(found)
+    return np.concatenate(picks), np.concatenate(squared)
 
 
 def threshold_decay(
@@ -128,57 +220,61 @@ def threshold_decay(
     order: Int64,
     threshold: float | None,
     decay: float,
-    report: Report | None,
-) -> tuple[Int64, Float64, Float64, float, int]:
-    """Threshold filter: (picks, distances, thresholds, radius, rounds)."""
-    picks: list[Int64] = []
-    squared: list[Float64] = []
-    thresholds: list[Float64] = []
+    trail: Trail,
+    watch: Watch | None,
+) -> float:
+    """Threshold filter until the trail has k picks; returns the radius."""
     size = block_size(pool)
-
-    def accept(found: Int64, at: Float64) -> int:
-        picks.append(found)
-        squared.append(at)
-        thresholds.append(np.full(len(found), tau))
-        if report is not None:
-            report(sum(map(len, picks)), k)
-        return len(found)
-
-    done = 0
-    started = pool.count > 0
-    if not started:
-        pool.pick(order[:1])
-    pool.refresh()
-    tau = math.sqrt(pool.widest()) if threshold is None else threshold
-    if not started:
-        done = accept(order[:1], np.array([np.inf]))
-    position = 0 if started else 1
-    rounds = 0
-    widest = pool.widest()
+    if trail.floor < 0:
+        started = pool.count > 0
+        if not started:
+            pool.pick(order[:1])
+        pool.refresh()
+        widest = pool.widest()
+        trail.tau = math.sqrt(widest) if threshold is None else threshold
+        if not started:
+            trail.add(order[:1], np.array([np.inf]))
+            trail.position = 1
+        trail.floor = _begin_pass(trail, widest)
+    done = trail.done
     while done < k:
-        # One pass. With nothing but copies of accepted rows left, they are taken in order.
-        if widest == 0.0:
-            tau = 0.0
-        floor = 0.0 if widest == 0.0 else smallest_square(math.nextafter(tau, math.inf))
-        while position < len(order) and done < k:
-            rows, position = pool.ahead(order, position, size, floor)
-            pool.refresh(rows, floor)
-            done += accept(*pool.resolve_in_order(rows, k - done, floor))
-            rounds += 1
-        position = 0
+        while trail.position < len(order) and done < k:
+            found, at, trail.position = accept_in_order(
+                pool, order, trail.position, size, k - done, trail.floor
+            )
+            trail.add(found, at)
+            done += len(found)
+            trail.rounds += 1
+            if watch is not None:
+                watch(trail)
+        if done == k:
+            break
+        trail.position = 0
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
-        tau *= decay
-        while 0.0 < math.sqrt(widest) <= tau:
-            tau *= decay
-    radius = _settled_radius(pool, size)
-    return (
-        np.concatenate(picks),
-        np.sqrt(np.concatenate(squared)),
-        np.concatenate(thresholds),
-        radius,
-        rounds,
-    )
+        trail.tau *= decay
+        while 0.0 < math.sqrt(widest) <= trail.tau:
+            trail.tau *= decay
+        trail.floor = _begin_pass(trail, widest)
+    return _settled_radius(pool, size)
+
+
+def accept_in_order(
+    pool: Pool, order: Int64, position: int, size: int, limit: int, floor: float
+) -> tuple[Int64, Float64, int]:
+    """One round of a pass: (picks, squared distances, position after it)."""
+    rows, position = pool.ahead(order, position, size, floor)
+    pool.refresh(rows, floor)
+    return *pool.resolve_in_order(rows, limit, floor), position
+
+
+def _begin_pass(trail: Trail, widest: float) -> float:
+    """The least square that a pass accepts. With nothing but copies of accepted rows left, they
+    are taken in order."""
+    if widest == 0.0:
+        trail.tau = 0.0
+        return 0.0
+    return smallest_square(math.nextafter(trail.tau, math.inf))
 
 
 def _settled_radius(pool: Pool, size: int) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from entroselect import _checks, _dispatch, engine, reference
 from entroselect._progress import reporter
-from entroselect._rows import Rows
+from entroselect.opened import Opened, Run
 from entroselect.results import Int64, Selection
 
 STARTS = ("random", "center")
@@ -26,6 +26,9 @@ def greedy_select(
     min_distance: float | None = None,
     backend: str = "auto",
     progress: Any = None,
+    memory_limit: int | str | None = None,
+    group: Any = None,
+    checkpoint: Any = None,
 ) -> Selection:
     """Chooses k rows one by one, each the farthest from everything chosen before it.
 
@@ -35,8 +38,8 @@ def greedy_select(
 
     Args:
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
-            anything with DLPack on the CPU or `__array__`, or a tensor on a CUDA device. Not
-            modified.
+            anything with DLPack on the CPU or `__array__`, a tensor on a CUDA device, or what
+            `open_pool` returns. Not modified. With `group`, this process's rows.
         k: how many rows, 1 <= k <= n less those in `selected`.
         start: first pick: a pool index, "random" (drawn with `seed`), or "center" (the row
             nearest to the mean row).
@@ -47,7 +50,17 @@ def greedy_select(
         min_distance: stop early, when the next pick would be closer than this.
         backend: "auto", "cpu", "cpu:<instruction set>", "cuda" or "reference"; see
             `entroselect info`. "auto" is "cuda" for a tensor on a CUDA device, otherwise "cpu".
-        progress: None, True (a bar on a terminal, lines elsewhere) or a function of (done, total).
+        progress: None, True (a bar on a terminal, lines elsewhere) or a function of (done, total);
+            with `group`, on rank 0.
+        memory_limit: bytes, or text such as "8GiB", that what is allocated here may take, beside
+            what the interpreter and its libraries take. Rows that do not fit are read piece by
+            piece, each a few times in all; profile["bytes_read"] says how much.
+        group: a torch.distributed process group, or True for all processes: each passes its own
+            rows, (0, d) if it has none, and the same other arguments. Rows are numbered from rank
+            0 on. Every process gets the whole selection.
+        checkpoint: a file to save the state in every few minutes and at the end. If it is there
+            already, the selection goes on from it, with any number of processes, memory limit and
+            larger k. All processes need to see it.
 
     Returns:
         `Selection` with indices int64 (k,) in pick order, distances float64 (k,) from each pick
@@ -55,13 +68,17 @@ def greedy_select(
         largest distance of any pool row to the selection. Arrays are where the pool is.
 
     Raises:
-        ValueError, TypeError: naming the argument, before any work.
+        ValueError, TypeError: naming the argument, before any work; values of rows that are read
+            piece by piece are looked at in the first pass over them. With `group`, on every
+            process if on one.
+        RuntimeError: another process of the group died.
 
     Complexity: at most n k d products in the filter's precision, typically a twentieth (clusters)
     to a fifth of them (half where k is n / 2), and a few exact distances a row. Extra memory:
     n d + k d bytes (twice that where the filter needs bfloat16) + 60 bytes a row, and a copy of 4
     or 8 bytes a value for integer types other than uint8 and bool (2 for int8). On a GPU: 2 (n + k)
-    d bytes of fp16 and 24 bytes a row, or tiles of that within ENTROSELECT_MEMORY_LIMIT bytes.
+    d bytes of fp16 and 24 bytes a row, or tiles of that within `memory_limit`. Read piece by piece:
+    16 bytes a row and at least some 200 rows; docs/scale.md says what is read and exchanged.
 
     Example:
         >>> import numpy as np
@@ -75,16 +92,15 @@ def greedy_select(
     """
     began = time.perf_counter()
     chosen = _dispatch.choose(backend, features, selected)
-    rows = _checks.usable_rows("features", features, metric)
-    before, vectors = _checks.chosen_before(selected, rows, metric)
-    has_before = len(before) > 0 or vectors is not None
-    _check_start(start, seed, has_before, rows.n)
-    k = check_count(k, rows, before)
     if min_distance is not None:
         min_distance = _checks.non_negative("min_distance", min_distance)
-
-    with reporter(progress, "greedy") as report:
-        if chosen is None:
+    if chosen is None:
+        _dispatch.only_in_memory(memory_limit=memory_limit, group=group, checkpoint=checkpoint)
+        rows = _checks.usable_rows("features", features, metric)
+        before, vectors = _checks.chosen_before(selected, rows, metric)
+        _check_start(start, seed, len(before) > 0 or vectors is not None, rows.n)
+        k = check_count(k, rows, before)
+        with reporter(progress, "greedy") as report:
             return reference.greedy_select(
                 features,
                 k,
@@ -95,37 +111,44 @@ def greedy_select(
                 min_distance=min_distance,
                 progress=report,
             )
-        pool = open_with(chosen, rows, metric, before, vectors)
-        opened = time.perf_counter()
-        first = 0
-        if not has_before:  # otherwise unused
-            first = _first_pick(chosen, rows, start, seed, metric)
-        indices, distances, radius, rounds = engine.farthest_first(
-            pool, k, min_distance, report, first
-        )
-    profile = engine.profile(pool, len(indices), rounds, began, opened)
-    return Selection(rows.like(indices), rows.like(distances), radius, chosen.name, profile=profile)
+    pool = Opened(
+        features,
+        metric,
+        chosen,
+        memory_limit=memory_limit,
+        group=group,
+        whole=checkpoint is None,
+    )
+    with pool.together():
+        before, vectors = _checks.chosen_before(selected, pool, metric)
+        has_before = len(before) > 0 or vectors is not None
+        _check_start(start, seed, has_before, pool.n)
+        k = check_count(k, pool, before)
+    about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
+    pool.check_same(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
+    opened = time.perf_counter()
+    with pool.reporter(progress, "greedy") as report:
+        run = Run(pool, k, before, vectors, checkpoint, about, report)
+        first = 0  # unused unless nothing is chosen yet
+        if pool.pool.count == 0:
+            first = _first_pick(pool, start, seed)
+        radius = engine.farthest_first(pool.pool, k, min_distance, first, run.trail, run.watch)
+        run.end()
+    indices, squared, _ = run.trail.joined()
+    profile = engine.profile(pool.pool, len(indices), run.trail.rounds, began, opened)
+    return Selection(
+        pool.like(indices), pool.like(np.sqrt(squared)), radius, chosen.name, profile=profile
+    )
 
 
-def _first_pick(chosen: Any, rows: Rows, start: int | str, seed: int | None, metric: str) -> int:
+def _first_pick(pool: Opened, start: int | str, seed: int | None) -> int:
     if start == "random":
-        return int(np.random.default_rng(seed).integers(rows.n))
-    return int(chosen.center(rows, metric) if start == "center" else start)
+        drawn = pool.agreed(lambda: np.random.default_rng(seed).integers(pool.n, size=1))
+        return int(drawn[0])
+    return pool.center() if start == "center" else int(start)
 
 
-def open_with(
-    chosen: Any, rows: Rows, metric: str, before: Int64, vectors: Rows | None
-) -> engine.Pool:
-    """A pool in which `before` (pool rows) or `vectors` count as chosen."""
-    pool: engine.Pool = chosen.open_pool(rows, metric)
-    if len(before):
-        pool.pick(before)
-    if vectors is not None:
-        pool.extend(vectors.values, vectors.dtype)
-    return pool
-
-
-def check_count(k: Any, rows: Rows, before: Int64) -> int:
+def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
     """k as an int the pool can serve."""
     left = rows.n - len(before)
     why = f" (the pool has {rows.n} rows" + (f", {len(before)} selected)" if len(before) else ")")

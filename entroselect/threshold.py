@@ -9,7 +9,8 @@ import numpy as np
 
 from entroselect import _checks, _dispatch, engine, reference
 from entroselect._progress import reporter
-from entroselect.greedy import check_count, open_with
+from entroselect.greedy import check_count
+from entroselect.opened import Opened, Run
 from entroselect.results import Int64, Selection
 
 
@@ -25,6 +26,9 @@ def threshold_select(
     metric: str = "euclidean",
     backend: str = "auto",
     progress: Any = None,
+    memory_limit: int | str | None = None,
+    group: Any = None,
+    checkpoint: Any = None,
 ) -> Selection:
     """Goes through the pool and accepts rows farther than a threshold from all accepted ones;
     after each pass the threshold decays, until k rows are accepted.
@@ -45,7 +49,7 @@ def threshold_select(
         decay: factor after each pass, above 0 and at most 0.999999.
         order: traversal order, a permutation of the pool rows. Default: pool order.
         seed: shuffles the traversal instead; not together with `order`.
-        selected, metric, backend, progress: as in `greedy_select`.
+        selected, metric, backend, progress, memory_limit, group, checkpoint: as in `greedy_select`.
 
     Returns:
         `Selection` with indices in acceptance order, distances from each accepted row to
@@ -68,9 +72,6 @@ def threshold_select(
     """
     began = time.perf_counter()
     chosen = _dispatch.choose(backend, features, selected)
-    rows = _checks.usable_rows("features", features, metric)
-    before, vectors = _checks.chosen_before(selected, rows, metric)
-    k = check_count(k, rows, before)
     if threshold is not None:
         threshold = _checks.non_negative("threshold", threshold)
     # Closer to 1, getting past one gap between distances would take millions of passes.
@@ -79,9 +80,11 @@ def threshold_select(
     seed = _checks.seed_value(seed)
     if order is not None and seed is not None:
         raise ValueError("seed: shuffles the traversal that order already gives; pass one of them")
-
-    with reporter(progress, "threshold") as report:
-        if chosen is None:
+    if chosen is None:
+        _dispatch.only_in_memory(memory_limit=memory_limit, group=group, checkpoint=checkpoint)
+        rows = _checks.usable_rows("features", features, metric)
+        k = check_count(k, rows, _checks.chosen_before(selected, rows, metric)[0])
+        with reporter(progress, "threshold") as report:
             return reference.threshold_select(
                 features,
                 k,
@@ -93,21 +96,43 @@ def threshold_select(
                 metric=metric,
                 progress=report,
             )
-        traversal = _traversal(order, seed, rows.n)
-        pool = open_with(chosen, rows, metric, before, vectors)
-        opened = time.perf_counter()
+    pool = Opened(
+        features,
+        metric,
+        chosen,
+        memory_limit=memory_limit,
+        group=group,
+        whole=checkpoint is None,
+    )
+    with pool.together():
+        before, vectors = _checks.chosen_before(selected, pool, metric)
+        k = check_count(k, pool, before)
+        traversal = _traversal(order, seed, pool.n)
+    about = {
+        "operation": "threshold",
+        "threshold": threshold,
+        "decay": decay,
+        "order": traversal,
+        "selected": vectors or before,
+    }
+    pool.check_same(**about, k=k, checkpoint=str(checkpoint))
+    opened = time.perf_counter()
+    with pool.reporter(progress, "threshold") as report:
+        run = Run(pool, k, before, vectors, checkpoint, about, report)
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
-        indices, distances, thresholds, radius, rounds = engine.threshold_decay(
-            pool, k, traversal, threshold, decay, report
+        radius = engine.threshold_decay(
+            pool.pool, k, traversal, threshold, decay, run.trail, run.watch
         )
-    profile = engine.profile(pool, len(indices), rounds, began, opened)
+        run.end()
+    indices, squared, thresholds = run.trail.joined()
+    profile = engine.profile(pool.pool, len(indices), run.trail.rounds, began, opened)
     return Selection(
-        rows.like(indices),
-        rows.like(distances),
+        pool.like(indices),
+        pool.like(np.sqrt(squared)),
         radius,
         chosen.name,
-        rows.like(thresholds),
+        pool.like(thresholds),
         profile,
     )
 

@@ -43,6 +43,7 @@ class ArrowDataset(Source):
             (len(dataset), first.shape[1]),
             stored_dtype(head.schema.field(self.column).type),
         )
+        self.overhead = PIECE
 
     def ids(self, rows: Int64) -> NDArray[Any] | None:
         """Ids of the given rows, in any order; None where the dataset has none."""

@@ -98,7 +98,8 @@ def _open_path(
     path: Path, column: str | int | None, id_column: str | None, key: str | None
 ) -> Source:
     if not path.exists():
-        _check_suffix(path)
+        if path.suffix not in ("", ".zarr"):
+            _check_suffix(path)
         raise ValueError(f"{path}: no such file")
     if column is not None and not isinstance(column, str):
         raise TypeError(f"column: expected the name of a column, got {column!r}")
@@ -129,6 +130,11 @@ def _open_object(
 ) -> Source:
     kind = type(given).__name__
     _refuse(kind, key=key)
+    if isinstance(given, dict):
+        raise TypeError(
+            f"path_or_object: expected a path or rows, got {kind}; choose one of "
+            f"{', '.join(map(repr, given)) or 'nothing'}"
+        )
     if isinstance(given, Source):
         _refuse(kind, column=column, id_column=id_column)
         return given
@@ -144,7 +150,7 @@ def _open_object(
         _refuse(kind, column=column)
         mapped = open_memmap(given) if isinstance(given, np.memmap) else None
         return mapped or ArraySource(given)
-    if isinstance(given, (bytes, dict)) or not all(hasattr(given, name) for name in _ITEMS):
+    if isinstance(given, bytes) or not all(hasattr(given, name) for name in _ITEMS):
         raise TypeError(
             "path_or_object: expected a path, an array or an object with __len__ and __getitem__, "
             f"got {kind}"

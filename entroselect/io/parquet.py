@@ -27,6 +27,9 @@ from entroselect.results import Int64
 # What is decoded at once.
 _BATCH = 4 << 20
 
+# What Arrow holds for that: the batch, the lengths of its lists, pages and buffers of the file.
+_OVERHEAD = 24 << 20
+
 
 class ParquetFile(Source):
     """A column of lists of one length.
@@ -51,6 +54,7 @@ class ParquetFile(Source):
         kind = schema.field(self.column).type
         d = self._width(file)
         super().__init__(str(path), "parquet", (metadata.num_rows, d), stored_dtype(kind))
+        self.overhead = _OVERHEAD
         self._read_through = 0  # what lies between has been decoded anyway, or is skipped
         self._ids = IdColumn.find(path, id_column, file)
         self._batch_rows = max(1, min(65536, _BATCH // self.row_bytes))

@@ -41,6 +41,7 @@ class Shards(Source):
         self.parts = [parts[index] for index in kept]
         self._ids = None if ids is None else [ids[index] for index in kept]
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
+        self.overhead = max(part.overhead for part in self.parts)
         self._read_through = first._read_through
         self._last = 0
 

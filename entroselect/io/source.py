@@ -25,9 +25,9 @@ Fill = Callable[[int, NDArray[Any]], None]
 # needs to begin another read.
 READ_THROUGH = 256 << 10
 
-# Where there are gaps, at most this much is read at once, so that take() needs little memory
-# beside its result; whole pools are read in such pieces too.
+# Not more than this is read at once where it has to be held beside the result.
 PIECE = 16 << 20
+_LEAST_PIECE = 1 << 20
 
 
 class Source:
@@ -43,6 +43,7 @@ class Source:
         name: how messages call it, the path as it was given.
         format: "npy", "parquet", ...
         key: which array of a file that may hold several; None where there is one.
+        overhead: bytes of memory that reading takes beside its result, and may keep between calls.
         bytes_read: asked of files so far; for formats that decode, the decoded size.
 
     `read` and `take` may be called from any thread, one call at a time.
@@ -71,6 +72,7 @@ class Source:
         self.stored = "bfloat16" if stored == "bfloat16" else self.buffer_dtype.name
         self.dtype = engine_dtype(name, self.stored)
         self.row_bytes = self.d * self.buffer_dtype.itemsize  # as stored
+        self.overhead = 0
         self._read_through = READ_THROUGH
         self._bytes_read = 0
         self._counting = threading.Lock()
@@ -106,7 +108,8 @@ class Source:
         """The given rows, distinct and ascending: (len(rows), d), otherwise as `read`.
 
         Rows less than `READ_THROUGH` bytes apart are got with one read of all that lies between,
-        at most `PIECE` bytes at once, which is also the memory needed beside the result.
+        at most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory
+        is needed beside the result.
         """
         rows = np.asarray(rows)
         if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
@@ -201,7 +204,8 @@ class Source:
 
     def _runs(self, rows: Int64) -> Int64:
         """Positions in `rows` at which a new read begins."""
-        window = max(1, PIECE // self.row_bytes)
+        most = min(PIECE, max(_LEAST_PIECE, len(rows) * self.row_bytes))
+        window = max(1, most // self.row_bytes)
         apart = np.diff(rows) > self._read_through // self.row_bytes + 1
         apart |= np.diff(rows // window) > 0
         return np.concatenate([[0], np.flatnonzero(apart) + 1])
@@ -218,6 +222,17 @@ class Source:
 def empty(name: str, shape: tuple[int, ...]) -> ValueError:
     """For a pool without rows or columns."""
     return ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+
+
+class NoRows(Source):
+    """The share of a process that has none: an array of shape (0, d)."""
+
+    def __init__(self, given: Any) -> None:
+        shape = tuple(given.shape)
+        if len(shape) != 2 or shape[1] < 1:
+            raise ValueError(f"features: expected a 2-D array (rows, columns), got shape {shape}")
+        stored = str(given.dtype).removeprefix("torch.")
+        super().__init__("features", "array", shape, stored)
 
 
 class ArraySource(Source):

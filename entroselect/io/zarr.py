@@ -32,6 +32,7 @@ class ZarrArray(Source):
         super().__init__(str(path), "zarr", self._array.shape, self._array.dtype, key)
         self.path = path
         self._chunk_rows = int(self._array.chunks[0])
+        self.overhead = 2 * max(PIECE, self._chunk_rows * self.row_bytes)  # chunks, and as rows
         self._read_through = 0  # what lies between has been decoded anyway, or is skipped
         self._lock = threading.Lock()
         self._release()
@@ -80,6 +81,8 @@ def _open(path: Path, key: str | None) -> tuple[Any, str | None]:
         import zarr
     except ImportError:
         raise needs(path, "zarr") from None
+    if not hasattr(zarr.Group, "members"):
+        raise needs(path, "zarr 3 (Python 3.11 or later)")
     try:
         node = zarr.open(str(path), mode="r")
         if isinstance(node, zarr.Array):

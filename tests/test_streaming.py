@@ -1,0 +1,151 @@
+"""Selection from rows that are read piece by piece: whole index lists equal the oracle's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from entroselect import greedy_select, open_pool, reference, streamed, threshold_select
+from entroselect._rows import as_rows
+
+from .conftest import BACKENDS, normal, same_selection
+from .pools import POOLS
+
+
+def smallest_limit(pool: NDArray, **options) -> int:
+    """As the error says it."""
+    with pytest.raises(ValueError, match="memory_limit") as caught:
+        greedy_select(pool, 1, memory_limit=1, **options)
+    return int(re.search(r"smallest that works is (\d+)", str(caught.value))[1])
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles and blocks of as few as three rows."""
+    monkeypatch.setattr(streamed, "_LEAST", 3)
+
+
+@pytest.mark.parametrize("room", [1, 4])
+@pytest.mark.parametrize("name", POOLS)
+def test_adversarial_pools(name: str, room: int, tiny: None) -> None:
+    pool = POOLS[name]()
+    limit = smallest_limit(pool) + 16 * (room - 1) * len(pool)
+    k = max(1, len(pool) // (2 if room == 4 else 10))
+    oracle = reference.greedy_select(pool, k)
+    found = greedy_select(pool, k, memory_limit=limit)
+    same_selection(found, oracle)
+    assert "bytes_read" in found.profile or len(pool) < 3  # it did not simply fit
+    oracle = reference.threshold_select(pool, k, decay=0.7)
+    same_selection(threshold_select(pool, k, decay=0.7, memory_limit=limit), oracle)
+
+
+@pytest.mark.parametrize("backend", [BACKENDS[0], BACKENDS[-1]])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_options(metric: str, backend: str, tiny: None, tmp_path: Path) -> None:
+    pool = normal(300, 12)
+    limit = smallest_limit(pool)
+    for options in (
+        {"start": "center"},
+        {"start": "random", "seed": 3},
+        {"start": 299},
+        {"selected": [7, 3, 250]},
+        {"selected": normal(40, 12, seed=9).astype(np.float64)},
+        {"min_distance": 0.3 if metric == "cosine" else 2.5},
+    ):
+        oracle = reference.greedy_select(pool, 50, metric=metric, **options)
+        found = greedy_select(
+            pool, 50, metric=metric, backend=backend, memory_limit=2 * limit, **options
+        )
+        same_selection(found, oracle)
+    for options in (
+        {"order": np.random.default_rng(0).permutation(300)},
+        {"seed": 5, "threshold": 0.4, "decay": 0.5},
+        {"selected": [7, 3, 250], "decay": 0.8},
+    ):
+        oracle = reference.threshold_select(pool, 50, metric=metric, **options)
+        found = threshold_select(
+            pool, 50, metric=metric, backend=backend, memory_limit=limit, **options
+        )
+        same_selection(found, oracle)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8", "int32", ">f4"])
+def test_files(dtype: str, tiny: None, tmp_path: Path) -> None:
+    pool = (normal(500, 8) * 50).clip(0).astype(dtype)
+    np.save(tmp_path / "pool.npy", pool)
+    oracle = reference.greedy_select(pool, 120)
+    source = open_pool(tmp_path / "pool.npy")
+    found = greedy_select(source, 120, memory_limit=smallest_limit(pool) + 4000)
+    same_selection(found, oracle)
+    assert found.profile["bytes_read"] == source.bytes_read >= pool.nbytes
+    mapped = np.load(tmp_path / "pool.npy", mmap_mode="r")
+    same_selection(greedy_select(mapped, 120, memory_limit=smallest_limit(pool) + 4000), oracle)
+    same_selection(greedy_select(source, 120), oracle)
+
+
+def test_rows_are_read_a_handful_of_times(tmp_path: Path) -> None:
+    pool = normal(20000, 32)
+    np.save(tmp_path / "pool.npy", pool)
+    source = open_pool(tmp_path / "pool.npy")
+    found = greedy_select(source, 2000, memory_limit=1_500_000)
+    same_selection(found, greedy_select(pool, 2000))
+    assert found.profile["reads_per_row"] < 5
+
+
+def test_picks_beyond_memory_go_to_a_file(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = normal(400, 30)
+    read = []
+    whole = streamed.Picked.tiles
+    monkeypatch.setattr(
+        streamed.Picked, "tiles", lambda self, first: read.append(self._moved) or whole(self, first)
+    )
+    limit = smallest_limit(pool)
+    same_selection(greedy_select(pool, 300, memory_limit=limit), reference.greedy_select(pool, 300))
+    assert max(read) > 0
+
+
+def test_everything_that_fits_is_held(tmp_path: Path) -> None:
+    pool = normal(300, 8)
+    found = greedy_select(pool, 30, memory_limit="1GiB")
+    assert "bytes_read" not in found.profile
+    same_selection(found, reference.greedy_select(pool, 30))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
+def test_bad_values_are_named_by_their_row(bad: float, tiny: None) -> None:
+    pool = normal(300, 8).astype(np.float64)
+    pool[211, 5] = bad
+    with pytest.raises(ValueError, match=r"features: .*row 211.*column 5"):
+        greedy_select(pool, 30, memory_limit=smallest_limit(normal(300, 8).astype(np.float64)))
+
+
+def test_a_zero_row_has_no_direction(tiny: None) -> None:
+    pool = normal(300, 8)
+    pool[77] = 0
+    with pytest.raises(ValueError, match=r"features: row 77 .*cosine"):
+        greedy_select(pool, 30, metric="cosine", memory_limit=smallest_limit(pool))
+
+
+def test_the_limit_is_checked() -> None:
+    pool = normal(300, 8)
+    with pytest.raises(ValueError, match="memory_limit: expected"):
+        greedy_select(pool, 3, memory_limit="much")
+    limit = smallest_limit(pool)
+    greedy_select(pool, 3, memory_limit=limit)
+    with pytest.raises(ValueError, match=f"memory_limit: .*{limit}"):
+        threshold_select(pool, 3, memory_limit=limit - 1)
+    with pytest.raises(ValueError, match="memory_limit: backend 'reference'"):
+        greedy_select(pool, 3, memory_limit=limit, backend="reference")
+
+
+def test_values_come_in_the_order_asked_for() -> None:
+    pool = normal(50, 4)
+    opened = streamed.Streamed(
+        open_pool(pool), "euclidean", None, streamed.BYTES_A_ROW * 50 + 10**6
+    )
+    rows = np.array([31, 2, 2, 49, 0])
+    assert (opened.values(rows) == as_rows("pool", pool).values[rows]).all()
