@@ -28,7 +28,7 @@ from entroselect.results import Int64
 _BATCH = 4 << 20
 
 # What Arrow holds for that: the batch, the lengths of its lists, pages and buffers of the file.
-_OVERHEAD = 24 << 20
+_OVERHEAD = 32 << 20
 
 
 class ParquetFile(Source):

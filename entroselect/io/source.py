@@ -22,8 +22,8 @@ from entroselect.results import Int64
 Fill = Callable[[int, NDArray[Any]], None]
 
 # take() reads through gaps up to this many bytes: a disk hands them over in about the time that it
-# needs to begin another read.
-READ_THROUGH = 256 << 10
+# needs to begin another read (docs/decisions.md).
+READ_THROUGH = 128 << 10
 
 # Not more than this is read at once where it has to be held beside the result.
 PIECE = 16 << 20
