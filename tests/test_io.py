@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 import entroselect
 from entroselect import _memory, open_pool
 from entroselect._rows import _WIDEN, as_rows
+from entroselect.io import arrow
 from entroselect.io import parquet as parquet_module
 from entroselect.io import source as source_module
 from entroselect.io.npy import FlatFile
@@ -25,7 +27,6 @@ pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 N, D = 211, 7  # primes: no shard, batch, chunk or row group divides them
-COUNTED = pa.proxy_memory_pool(pa.default_memory_pool())  # must outlive all that came from it
 KINDS = ["<f2", "<f4", "<f8", "|u1", "<i2", "<i8", "|b1", "bfloat16"]
 
 
@@ -243,7 +244,7 @@ def test_shards_come_in_the_order_of_their_names_as_text(tmp_path):
 def test_parquet_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_module, "_BATCH", 400)
     given, names = values("<f4"), np.array([f"row {row}" for row in range(N)])
-    ends = [0, 90, 91, N]
+    ends = [0, 0, 90, 91, N]  # the first is empty, and knows no width
     for shard, (begin, end) in enumerate(itertools.pairwise(ends)):
         table = bits_table(given[begin:end], names=names[begin:end])
         pq.write_table(table, tmp_path / f"part-{shard}.parquet", row_group_size=41)
@@ -493,6 +494,10 @@ def test_reading_parquet_forward_decodes_each_row_once(tmp_path, monkeypatch):
     assert source.bytes_read == given.nbytes  # still at hand
     source.take(np.array([505]))
     assert source.bytes_read == given.nbytes + 640  # the first batch of its row group
+    pq.write_table(bits_table(given), tmp_path / "x.parquet", row_group_size=100)
+    source = open_pool(tmp_path / "x.parquet")
+    source.take(np.array([3, 25, 405, 901]))
+    assert source.bytes_read == (2 + 1 + 1) * 640  # what lies between is not decoded
 
 
 def test_parquet_needs_little_memory(tmp_path):
@@ -507,16 +512,15 @@ def test_parquet_needs_little_memory(tmp_path):
         compression=None,
     )
     del table
-    earlier = pa.default_memory_pool()
-    pa.set_memory_pool(COUNTED)
-    try:
-        source = open_pool(tmp_path / "x.parquet")
-        for start in range(0, source.n, 1000):
-            part = source.read(start, min(source.n, start + 1000))
-            assert np.array_equal(part, given[start : start + 1000])
-        assert 0 < COUNTED.max_memory() < source.overhead
-    finally:
-        pa.set_memory_pool(earlier)
+    before, most = pa.total_allocated_bytes(), 0
+    source = open_pool(tmp_path / "x.parquet")
+    for start in range(0, source.n, 1000):
+        part = source.read(start, min(source.n, start + 1000))
+        assert np.array_equal(part, given[start : start + 1000])
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert 0 < most < source.overhead
+    source._release()
+    assert pa.total_allocated_bytes() - before < 1 << 20
 
 
 def test_npy_needs_no_memory_of_its_own(tmp_path):
@@ -535,7 +539,13 @@ def test_npy_needs_no_memory_of_its_own(tmp_path):
         tracemalloc.stop()
 
 
-def test_a_background_thread_may_read(tmp_path):
+def test_a_background_thread_may_read(tmp_path, monkeypatch):
+    def slow(*arguments):
+        time.sleep(0.0002)  # long enough for another thread to come between
+        return arrow.dense(*arguments)
+
+    monkeypatch.setattr(parquet_module, "dense", slow)
+    monkeypatch.setattr(parquet_module, "_BATCH", 6400)
     given = values("<f4", 3000, 16)
     np.save(tmp_path / "x.npy", given)
     pq.write_table(bits_table(given), tmp_path / "x.parquet", row_group_size=256)

@@ -25,20 +25,20 @@ class Shards(Source):
     """
 
     def __init__(self, name: str, parts: Sequence[Source], ids: Sequence[IdColumn] | None) -> None:
-        first = parts[0]
-        for part in parts:
+        kept = [index for index, part in enumerate(parts) if part.n]
+        if not kept:
+            raise empty(name, (0, *parts[0].stored_shape[1:]))
+        self.parts = [parts[index] for index in kept]
+        first = self.parts[0]
+        for part in self.parts:
             if (part.d, part.buffer_dtype) != (first.d, first.buffer_dtype):
                 raise ValueError(
                     f"{part.name}: has rows of {part.d} {part.buffer_dtype} and {first.name} of "
                     f"{first.d} {first.buffer_dtype}; all files of a folder must be alike"
                 )
-        rows = sum(part.n for part in parts)
-        if not rows:
-            raise empty(name, (0, *first.stored_shape[1:]))
+        rows = sum(part.n for part in self.parts)
         kind = "bfloat16" if first.stored == "bfloat16" else first.buffer_dtype
         super().__init__(name, first.format, (rows, *first.stored_shape[1:]), kind)
-        kept = [index for index, part in enumerate(parts) if part.n]
-        self.parts = [parts[index] for index in kept]
         self._ids = None if ids is None else [ids[index] for index in kept]
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
         self.overhead = max(part.overhead for part in self.parts)
