@@ -252,6 +252,9 @@ def test_parquet_shards(tmp_path, monkeypatch):
     check(source, given)
     rows = np.array([91, 90, 3, 210, 3])
     assert source.ids(rows).tolist() == names[rows].tolist()
+    table = bits_table(given[:3], names=pa.array([1, 2, 1 << 40], pa.int64()))
+    pq.write_table(table, tmp_path / "part-4.parquet")
+    assert open_pool(tmp_path).ids(np.array([213, 0])).tolist() == [1 << 40, "row 0"]
 
 
 def test_ids_are_strings_or_integers(tmp_path):
@@ -574,8 +577,12 @@ def test_rows_that_are_not_there_are_refused(tmp_path):
     for start, stop in ((-1, 3), (0, N + 1), (5, 4)):
         with pytest.raises(ValueError, match=r"x\.npy: has rows 0 to 210, asked for"):
             source.read(start, stop)
-    for rows in ([-1], [N], [3, 3], [4, 3]):
-        with pytest.raises(ValueError, match=r"x\.npy: expected distinct ascending rows.*210"):
+    for rows in ([-1], [N]):
+        for asks in (source.take, source.ids):
+            with pytest.raises(ValueError, match=r"x\.npy: expected rows within 0 to 210"):
+                asks(np.array(rows))
+    for rows in ([3, 3], [4, 3]):
+        with pytest.raises(ValueError, match=r"x\.npy: expected distinct rows in ascending order"):
             source.take(np.array(rows))
     with pytest.raises(TypeError, match=r"x\.npy: expected a list of row numbers"):
         source.take(np.array([0.5]))

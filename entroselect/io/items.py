@@ -45,11 +45,10 @@ class ArrowDataset(Source):
         )
         self.overhead = PIECE
 
-    def ids(self, rows: Int64) -> NDArray[Any] | None:
-        """Ids of the given rows, in any order; None where the dataset has none."""
+    def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
         if self._ids is None or self._id_column is None:
             return None
-        table = self._ids[np.asarray(rows).tolist()]
+        table = self._ids[rows.tolist()]
         return id_array(table.column(self._id_column).combine_chunks(), self.name, 0)
 
     @contextmanager

@@ -59,8 +59,7 @@ class ParquetFile(Source):
         self._ids = IdColumn.find(path, id_column, file)
         self._batch_rows = max(1, min(65536, _BATCH // self.row_bytes))
 
-    def ids(self, rows: Int64) -> NDArray[Any] | None:
-        """Ids of the given rows, in any order; None where the file has none."""
+    def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
         return None if self._ids is None else self._ids.take(rows)
 
     def _width(self, file: Any) -> int:
@@ -164,7 +163,6 @@ class IdColumn:
 
     def take(self, rows: Int64) -> NDArray[Any]:
         """Ids of the given rows, in any order."""
-        rows = np.asarray(rows, dtype=np.int64)
         groups = np.searchsorted(self._starts, rows, "right") - 1
         found: NDArray[Any] | None = None
         file = open_parquet(self.path)

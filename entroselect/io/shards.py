@@ -50,26 +50,6 @@ class Shards(Source):
         """Asked of all files so far."""
         return sum(part.bytes_read for part in self.parts)
 
-    def ids(self, rows: Int64) -> NDArray[Any] | None:
-        """Ids of the given rows, in any order; None where the files have none."""
-        rows = np.asarray(rows, dtype=np.int64)
-        shards = np.searchsorted(self._starts, rows, "right") - 1
-        found: NDArray[Any] | None = None
-        for shard in np.unique(shards).tolist():
-            here = np.flatnonzero(shards == shard)
-            within = rows[here] - self._starts[shard]
-            ids = (
-                self.parts[shard].ids(within)
-                if self._ids is None
-                else self._ids[shard].take(within)
-            )
-            if ids is None:
-                return None
-            if found is None:
-                found = np.empty(len(rows), ids.dtype)
-            found[here] = ids
-        return found
-
     def describe(self) -> dict[str, Any]:
         """What reports say about the input."""
         return {**super().describe(), "files": len(self.parts)}
@@ -94,6 +74,24 @@ class Shards(Source):
                     start, out = start + rows, out[rows:]
 
             yield fill
+
+    def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
+        shards = np.searchsorted(self._starts, rows, "right") - 1
+        places, found = [], []
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            within = rows[here] - self._starts[shard]
+            column = None if self._ids is None else self._ids[shard]
+            ids = self.parts[shard].ids(within) if column is None else column.take(within)
+            if ids is None:
+                return None
+            places.append(here)
+            found.append(ids)
+        alike = len({ids.dtype for ids in found}) == 1
+        result = np.empty(len(rows), found[0].dtype if alike else object)
+        for here, ids in zip(places, found, strict=True):
+            result[here] = ids
+        return result
 
     def _keep_only(self, shard: int) -> None:
         """What a file keeps between calls, it keeps only while it is the last that was read."""

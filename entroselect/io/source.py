@@ -111,25 +111,18 @@ class Source:
         at most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory
         is needed beside the result.
         """
-        rows = np.asarray(rows)
-        if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
-            raise TypeError(
-                f"{self.name}: expected a list of row numbers, got {rows.dtype} of shape "
-                f"{rows.shape}"
-            )
-        rows = rows.astype(np.int64)
-        if len(rows) and (rows[0] < 0 or rows[-1] >= self.n or not (rows[1:] > rows[:-1]).all()):
-            raise ValueError(
-                f"{self.name}: expected distinct ascending rows within 0 to {self.n - 1}"
-            )
+        rows = self._row_numbers(rows)
+        if not (rows[1:] > rows[:-1]).all():
+            raise ValueError(f"{self.name}: expected distinct rows in ascending order")
         values = np.empty((len(rows), self.d), self.buffer_dtype)
         if len(rows):
             self._gather(rows, values)
         return self._as_engine(values)
 
     def ids(self, rows: Int64) -> NDArray[Any] | None:
-        """Ids of the given rows, in any order, strings or integers; None if there are none."""
-        return None
+        """Ids of the given rows, in any order, strings (an object array) or integers; None where
+        there are none."""
+        return self._find_ids(self._row_numbers(rows))
 
     def describe(self) -> dict[str, Any]:
         """What reports say about the input."""
@@ -194,6 +187,21 @@ class Source:
                     np.take(scratch, wanted, axis=0, out=part, mode="clip")
                 else:
                     fill(first, values[begin:end])
+
+    def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
+        return None
+
+    def _row_numbers(self, rows: Any) -> Int64:
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+            raise TypeError(
+                f"{self.name}: expected a list of row numbers, got {rows.dtype} of shape "
+                f"{rows.shape}"
+            )
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.n):
+            raise ValueError(f"{self.name}: expected rows within 0 to {self.n - 1}")
+        numbers: Int64 = rows.astype(np.int64)
+        return numbers
 
     def _count(self, bytes_: int) -> None:
         with self._counting:
