@@ -23,7 +23,7 @@ class Duplicates(str, Enum):
 
 
 def entropy(
-    pool: Annotated[Path, typer.Argument(metavar="POOL", help="Rows: .npy, .npz or .safetensors.")],
+    pool: Annotated[Path, typer.Argument(metavar="POOL", help=f"Rows: {pools.KINDS}.")],
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Which neighbour.")] = 1,
     duplicates: Annotated[
         Duplicates, typer.Option(help="For equal rows: fail, use --floor, or keep one of each.")
@@ -33,6 +33,9 @@ def entropy(
         typer.Option(help="The smallest distance, with --duplicates floor. Default 1e-10."),
     ] = None,
     key: Annotated[str | None, typer.Option(help="Which array of the file.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Which column holds the rows, where there are several.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -40,7 +43,7 @@ def entropy(
     if floor is not None and duplicates is not Duplicates.floor:
         bad_use("--floor", "has no meaning without --duplicates floor")
     check_backend(backend)
-    source = pools.read(pool, key)
+    source = pools.read(pool, key, column)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
     with naming(features=source.path, queries=source.path):
         found = kl_entropy(

@@ -24,6 +24,8 @@ PACKAGES = (
     "matplotlib",
     "jinja2",
     "safetensors",
+    "pyarrow",
+    "zarr",
     "scikit-learn",
     "torch",
     "triton",

@@ -18,9 +18,7 @@ from entroselect.cli.select import Metric, versions
 
 
 def nearest(
-    queries: Annotated[
-        Path, typer.Argument(metavar="QUERIES", help="Rows: .npy, .npz or .safetensors.")
-    ],
+    queries: Annotated[Path, typer.Argument(metavar="QUERIES", help=f"Rows: {pools.KINDS}.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
     points: Annotated[
         Path | None,
@@ -31,6 +29,12 @@ def nearest(
     key: Annotated[str | None, typer.Option(help="Which array of QUERIES.")] = None,
     points_key: Annotated[
         str | None, typer.Option(help="Which array of POINTS. Default: as --key.")
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Which column of QUERIES, where there are several.")
+    ] = None,
+    points_column: Annotated[
+        str | None, typer.Option(help="Which column of POINTS. Default: as --column.")
     ] = None,
     backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
     force: Annotated[
@@ -43,13 +47,21 @@ def nearest(
     """
     if points is None and points_key is not None:
         bad_use("--points-key", "has no meaning without POINTS")
+    if points is None and points_column is not None:
+        bad_use("--points-column", "has no meaning without POINTS")
     check_backend(backend)
     with new_folder(out, force) as folder:
-        source = pools.read(queries, key)
+        source = pools.read(queries, key, column)
         target = None
         if points is not None:
-            default = None if points.suffix == ".npy" else key
-            target = pools.read(points, points_key or default)
+            # What names an array or a column of the queries names one of points of their kind.
+            alike = points.suffix == queries.suffix
+            keyed = alike or points.suffix in (".npz", ".safetensors", ".zarr")
+            target = pools.read(
+                points,
+                points_key or (key if keyed else None),
+                points_column or (column if alike else None),
+            )
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(

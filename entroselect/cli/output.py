@@ -16,6 +16,7 @@ OURS = frozenset(
         "indices.npy",
         "distances.npy",
         "selection.csv",
+        "selection.parquet",
         "report.json",
         "report.html",
         "index.html",

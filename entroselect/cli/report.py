@@ -9,7 +9,7 @@ import numpy as np
 from entroselect.cli import pictures
 from entroselect.cli.measure import Cover, Spread
 from entroselect.cli.page import Section, Table, render
-from entroselect.cli.pools import Source
+from entroselect.cli.pools import Pool
 from entroselect.cli.select import MEASURES, Picked, number
 from entroselect.results import Float64, Int64
 
@@ -18,7 +18,7 @@ PAIRS = 12
 
 
 def selection_page(
-    source: Source,
+    source: Pool,
     picked: Picked,
     covered: Cover,
     spreads: dict[str, Spread],
@@ -123,7 +123,7 @@ def _pairs(images: pictures.Images, rows: Int64, indices: Int64, covered: Cover)
     return [pictures.image_pairs(images(rows), images(partners), covered.distances[rows])]
 
 
-def _scatter(source: Source, picked: Picked, method: str, metric: str) -> Section:
+def _scatter(source: Pool, picked: Picked, method: str, metric: str) -> Section:
     return Section(
         "Picked rows in the pool",
         "The pool projected on its first two principal components, with the rows picked on top. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import platform
 import time
 from dataclasses import asdict, dataclass, field
@@ -23,6 +24,7 @@ from entroselect.cli import pools
 from entroselect.cli.errors import bad_use, check_backend, naming, say
 from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
 from entroselect.cli.output import new_folder, write_json
+from entroselect.cli.parents import nearest_before
 from entroselect.greedy import STARTS
 from entroselect.results import Float64, Int64
 
@@ -58,6 +60,8 @@ class Options:
 
     pool: Path
     key: str | None
+    column: str | None
+    id_column: str | None
     k: int | None
     fraction: float | None
     method: str
@@ -71,6 +75,7 @@ class Options:
     backend: str
     entropy: bool
     report: bool
+    parquet: bool
 
     def check(self) -> None:
         """Ends the command on combinations that mean nothing."""
@@ -120,7 +125,7 @@ class Picked:
 def select(
     pool: Annotated[
         Path,
-        typer.Argument(metavar="POOL", help="Rows to choose from: .npy, .npz or .safetensors."),
+        typer.Argument(metavar="POOL", help=f"Rows to choose from: {pools.KINDS}."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
@@ -147,10 +152,19 @@ def select(
     seed: Annotated[int | None, typer.Option(min=0, help="For whatever is drawn.")] = None,
     backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
     key: Annotated[str | None, typer.Option(help="Which array of the file.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Which column holds the rows, where there are several.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Which column names the rows. Default: 'id', if there.")
+    ] = None,
     entropy: Annotated[
         bool, typer.Option(help="Measure entropy and nearest distances, which compares all pairs.")
     ] = True,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write selection.parquet though rows have no ids.")
+    ] = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of the selection went.")
     ] = False,
@@ -160,15 +174,18 @@ def select(
 ) -> None:
     """Picks a spread-out subset of POOL.
 
-    OUT gets indices.npy (pick order), selection.csv and report.json.
+    OUT gets indices.npy (pick order), selection.csv, report.json and, for rows with ids,
+    selection.parquet, which also says from which earlier row each was so far.
     """
     options = Options(
-        pool, key, k, fraction, method.value, _start(start), selected, min_distance,
-        threshold, decay, metric.value, seed, backend, entropy, report,
+        pool, key, column, id_column, k, fraction, method.value, _start(start), selected,
+        min_distance, threshold, decay, metric.value, seed, backend, entropy, report, parquet,
     )  # fmt: skip
     options.check()
     if report:
-        _check_report_packages()
+        _check_packages("--report", "cli", "jinja2", "matplotlib")
+    if parquet:
+        _check_packages("--parquet", "io", "pyarrow")
     with new_folder(out, force) as folder:
         summary = run(options, folder)
     _print(summary)
@@ -180,9 +197,9 @@ def select(
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Selects, measures and writes into the folder; returns what report.json says."""
     started = time.perf_counter()
-    source = pools.read(options.pool, options.key)
+    source = pools.read(options.pool, options.key, options.column, options.id_column)
     rows, k = source.rows, options.count(len(source.rows))
-    before = _read_selected(options.selected)
+    before = None if options.selected is None else pools.read_selected(options.selected)
     at = time.perf_counter()
     with naming(features=source.path, selected=options.selected or Path("--selected")):
         picked = pick(options, rows, k, before)
@@ -197,10 +214,16 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
         for name, part in (("before", rows), ("after", kept)):
             say(f"measuring the spread {name}: {len(part)} rows (--no-entropy skips this)")
             spreads[name] = spread(part, options.metric, options.backend, progress=True)
+    ids = source.source.ids(picked.indices)
+    table = None
+    if ids is not None or options.parquet:
+        table = _table(options, source, picked, kept, before, ids)
     seconds["measure"] = time.perf_counter() - at
     seconds["all"] = time.perf_counter() - started
 
     _write_indices(picked, folder)
+    if table is not None:
+        _write_parquet(table, folder / "selection.parquet")
     summary = _summary(options, source, picked, radius, spreads, seconds)
     write_json(folder / "report.json", summary)
     if options.report and covered is not None:
@@ -247,20 +270,10 @@ def _start(text: str | None) -> int | str | None:
     return int(text)
 
 
-def _read_selected(path: Path | None) -> NDArray[Any] | None:
-    """Pool rows or vectors from a file, vectors flattened as pools are."""
-    if path is None:
-        return None
-    array, _, _ = pools.read_array(path)
-    return array.reshape(len(array), -1) if array.ndim > 2 and len(array) else array
-
-
-def _check_report_packages() -> None:
-    try:
-        import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise RuntimeError(f"--report needs {error.name}: pip install 'entroselect[cli]'") from None
+def _check_packages(option: str, extra: str, *packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise RuntimeError(f"{option} needs {package}: pip install 'entroselect[{extra}]'")
 
 
 def _needs_cover(options: Options) -> bool:
@@ -298,9 +311,61 @@ def _write_indices(picked: Picked, folder: Path) -> None:
         writer.writerows(zip(*columns.values(), strict=True))
 
 
+def _table(
+    options: Options,
+    pool: pools.Pool,
+    picked: Picked,
+    kept: NDArray[Any],
+    before: NDArray[Any] | None,
+    ids: NDArray[Any] | None,
+) -> dict[str, Any]:
+    """Columns of selection.parquet. A masked value is null: an id where rows have none, a distance
+    where nothing was chosen before, the nearest also where it is a vector that is no pool row."""
+    k = len(picked.indices)
+    columns: dict[str, Any] = {
+        "rank": np.arange(1, k + 1),
+        "index": picked.indices,
+        "id": ids,
+    }
+    if picked.distances is None:  # a random draw measures nothing
+        return columns
+    given = before is not None and before.ndim == 1 and len(before) > 0
+    vectors = pool.rows[before] if given else before
+    if vectors is not None and not len(vectors):
+        vectors = None
+    positions, _ = nearest_before(kept, vectors, options.metric, options.backend)
+    # Positions count through what was chosen before and then the picks; -1 is none of them.
+    rows = np.full(0 if vectors is None else len(vectors), -1)
+    if given and before is not None:
+        rows = before
+    nearest = np.concatenate([rows, picked.indices]).astype(np.int64)[positions]
+    known = (positions >= 0) & (nearest >= 0)
+    columns["distance"] = np.ma.array(picked.distances, mask=~np.isfinite(picked.distances))
+    columns["nearest_index"] = np.ma.array(nearest, mask=~known)
+    columns["nearest_id"] = None
+    if ids is not None:
+        found = pool.source.ids(np.where(known, nearest, 0))
+        columns["nearest_id"] = np.ma.array(found, mask=~known)
+    return columns
+
+
+def _write_parquet(columns: dict[str, Any], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {}
+    for name, values in columns.items():
+        if values is None:
+            arrays[name] = pa.nulls(len(columns["rank"]), pa.string())
+        else:
+            mask = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
+            arrays[name] = pa.array(np.ma.getdata(values), mask=mask)
+    pq.write_table(pa.table(arrays), path)
+
+
 def _summary(
     options: Options,
-    source: pools.Source,
+    source: pools.Pool,
     picked: Picked,
     radius: float | None,
     spreads: dict[str, Spread],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect.io.errors import damaged, pickled
 from entroselect.io.source import Fill, Source
 
-# Linux hands over at most about 2 GiB in one call.
+# One call of the system hands over at most about 2 GiB.
 _MOST = 1 << 30
 
 
@@ -22,7 +24,7 @@ class FlatFile(Source):
 
     They are read at their offsets and not through a map of the file: pages of a map count as the
     process's memory for as long as the kernel likes, and a read error would end the process. The
-    file is open only during a read, so that thousands of shards need no descriptors.
+    file is open only during a call, so that thousands of shards need no descriptors.
     """
 
     def __init__(
@@ -32,21 +34,21 @@ class FlatFile(Source):
         shape: tuple[int, ...],
         stored: Any,
         offset: int,
-        name: str | None = None,
+        key: str | None = None,
     ) -> None:
-        super().__init__(name or str(path), format, shape, stored)
+        super().__init__(str(path), format, shape, stored, key)
         self.path = path
-        self._offset = offset
+        self.offset = offset
         end, size = offset + self.n * self.row_bytes, path.stat().st_size
         if size < end:
             raise damaged(path, f"it has {size} bytes, its header promises {end}")
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
-        file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        file = os.open(self.path, os.O_RDONLY)
 
         def fill(start: int, out: NDArray[Any]) -> None:
-            read_at(file, self._offset + start * self.row_bytes, out, self.path)
+            _read_at(file, self.offset + start * self.row_bytes, out, self.path)
             self._count(out.nbytes)
 
         try:
@@ -55,9 +57,9 @@ class FlatFile(Source):
             os.close(file)
 
 
-def read_at(file: int, offset: int, out: NDArray[Any], path: Path) -> None:
+def _read_at(file: int, offset: int, out: NDArray[Any], path: Path) -> None:
     """Fills a C-contiguous array with the bytes of an open file from `offset` on."""
-    left = memoryview(out.reshape(-1).view(np.uint8))
+    left = out.reshape(-1).view(np.uint8).data
     while len(left):
         got = os.preadv(file, [left[:_MOST]], offset)
         if got == 0:
@@ -65,8 +67,19 @@ def read_at(file: int, offset: int, out: NDArray[Any], path: Path) -> None:
         left, offset = left[got:], offset + got
 
 
-def open_npy(path: Path, name: str | None = None) -> FlatFile:
+def open_npy(path: Path) -> FlatFile:
     """The array of a .npy file; only the header is read. Pickles are never loaded."""
+    shape, fortran, stored, offset = read_header(path)
+    if fortran and len(shape) > 1:
+        raise ValueError(
+            f"{path}: is in Fortran order, its rows do not stand together; rewrite it with "
+            "numpy.save(path, numpy.ascontiguousarray(numpy.load(path)))"
+        )
+    return FlatFile(path, "npy", shape, stored, offset)
+
+
+def read_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """(shape, Fortran order, dtype, where the values begin) of a .npy file."""
     with path.open("rb") as file:
         if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
             raise ValueError(
@@ -75,40 +88,31 @@ def open_npy(path: Path, name: str | None = None) -> FlatFile:
             )
         file.seek(0)
         try:
-            shape, fortran, stored = read_header(file)
+            # 3.0 differs from 2.0 in the encoding of field names, which no array of numbers has.
+            shape, fortran, stored = (
+                np.lib.format.read_array_header_1_0(file)
+                if np.lib.format.read_magic(file) == (1, 0)
+                else np.lib.format.read_array_header_2_0(file)
+            )
         except (ValueError, EOFError) as error:
             raise damaged(path, error) from error
-        offset = file.tell()
-    if stored.hasobject:
-        raise pickled(path)
-    if fortran and len(shape) > 1 and shape[0] > 1:
-        raise ValueError(
-            f"{path}: is in Fortran order, its rows do not stand together; rewrite it with "
-            "numpy.save(path, numpy.ascontiguousarray(numpy.load(path)))"
-        )
-    return FlatFile(path, "npy", shape, stored, offset, name)
+        if stored.hasobject:
+            raise pickled(path)
+        return shape, fortran and len(shape) > 1, stored, file.tell()
 
 
-def read_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, Fortran order, dtype) of a .npy header, whatever its version."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    # 3.0 differs from 2.0 in the encoding of field names only, which no array of numbers has.
-    return np.lib.format.read_array_header_2_0(file)
-
-
-def pickled(path: Path, key: str | None = None) -> ValueError:
-    """For a file that holds Python objects."""
-    entry = "" if key is None else f" under {key!r}"
-    return ValueError(
-        f"{path}: holds pickled Python objects{entry}, which are never loaded; save plain numbers, "
-        "for example numpy.save(path, array.astype('float32'))"
-    )
-
-
-def damaged(path: Path, why: object) -> ValueError:
-    """For a file that is not what it says."""
-    return ValueError(
-        f"{path}: cannot be read, it may be cut short or damaged; copy or write it again ({why})"
+def open_memmap(array: np.memmap[Any, Any]) -> FlatFile | None:
+    """The file behind a NumPy memmap, where its values stand there as they stand in the array."""
+    values = getattr(array, "_mmap", None)
+    # A copy-on-write map may hold values of its own.
+    if values is None or array.filename is None or array.mode == "c" or array.ndim < 2:
+        return None
+    path = Path(array.filename)
+    if not array.flags.c_contiguous or not path.is_file():
+        return None
+    # `offset` is the whole map's, also in a view of a part of it: the address tells where that is.
+    begin = np.frombuffer(values, np.uint8).ctypes.data
+    mapped_from = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+    return FlatFile(
+        path, "memmap", array.shape, array.dtype, mapped_from + array.ctypes.data - begin
     )

@@ -22,12 +22,12 @@ from entroselect.results import Int64
 Fill = Callable[[int, NDArray[Any]], None]
 
 # take() reads through gaps up to this many bytes: a disk hands them over in about the time that it
-# needs to begin another read.
-READ_THROUGH = 256 << 10
+# needs to begin another read (docs/decisions.md).
+READ_THROUGH = 128 << 10
 
-# Where there are gaps, at most this much is read at once, so that take() needs little memory
-# beside its result; whole pools are read in such pieces too.
+# Not more than this is read at once where it has to be held beside the result.
 PIECE = 16 << 20
+_LEAST_PIECE = 1 << 20
 
 
 class Source:
@@ -38,16 +38,22 @@ class Source:
         dtype: what values mean once read: "float64", "float32", "float16", "uint8" or "bfloat16".
             Integers are widened to a floating dtype that holds them.
         stored: the dtype's name in the file.
+        buffer_dtype, row_bytes: the NumPy dtype of stored values (uint16 for bfloat16), which may
+            be in the other byte order, and the size of a row of them.
         name: how messages call it, the path as it was given.
         format: "npy", "parquet", ...
+        key: which array of a file that may hold several; None where there is one.
+        overhead: bytes of memory that reading takes beside its result, and may keep between calls.
         bytes_read: asked of files so far; for formats that decode, the decoded size.
 
     `read` and `take` may be called from any thread, one call at a time.
     """
 
-    def __init__(self, name: str, format: str, shape: tuple[int, ...], stored: Any) -> None:
+    def __init__(
+        self, name: str, format: str, shape: tuple[int, ...], stored: Any, key: str | None = None
+    ) -> None:
         """`shape` as stored, rows first; trailing dimensions are flattened. `stored`: NumPy dtype,
-        or "bfloat16"."""
+        or "bfloat16". `key`: which array of the file it is."""
         if len(shape) < 2:
             raise ValueError(
                 f"{name}: holds an array of shape {shape}; expected (rows, columns) or more "
@@ -55,17 +61,20 @@ class Source:
             )
         self.name = name
         self.format = format
+        self.key = key
         self.stored_shape = shape
         self.n = int(shape[0])
         self.d = int(np.prod(shape[1:], dtype=object))
-        if self.n < 1 or self.d < 1:
-            raise ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
-        # bfloat16 has no NumPy dtype; its bits stand in uint16.
-        self._buffer_dtype = np.dtype(np.uint16 if stored == "bfloat16" else stored)
-        self.stored = "bfloat16" if stored == "bfloat16" else self._buffer_dtype.name
+        if self.d < 1:
+            raise empty(name, shape)
+        # What `_reading` fills. bfloat16 has no NumPy dtype; its bits stand in uint16.
+        self.buffer_dtype = np.dtype(np.uint16 if stored == "bfloat16" else stored)
+        self.stored = "bfloat16" if stored == "bfloat16" else self.buffer_dtype.name
         self.dtype = engine_dtype(name, self.stored)
-        self.row_bytes = self.d * self._buffer_dtype.itemsize  # as stored
-        self.bytes_read = 0
+        self.row_bytes = self.d * self.buffer_dtype.itemsize  # as stored
+        self.overhead = 0
+        self._read_through = READ_THROUGH
+        self._bytes_read = 0
         self._counting = threading.Lock()
 
     def __len__(self) -> int:
@@ -76,6 +85,11 @@ class Source:
         """(n, d)."""
         return self.n, self.d
 
+    @property
+    def bytes_read(self) -> int:
+        """Asked of files so far."""
+        return self._bytes_read
+
     def __repr__(self) -> str:
         return f"<{self.format} {self.name}: {self.n} rows of {self.d} {self.stored}>"
 
@@ -84,7 +98,7 @@ class Source:
         (uint16 bits where dtype is "bfloat16")."""
         if not 0 <= start <= stop <= self.n:
             raise ValueError(f"{self.name}: has rows 0 to {self.n - 1}, asked for {start}:{stop}")
-        values = np.empty((stop - start, self.d), self._buffer_dtype)
+        values = np.empty((stop - start, self.d), self.buffer_dtype)
         if len(values):
             with self._reading() as fill:
                 fill(start, values)
@@ -94,43 +108,21 @@ class Source:
         """The given rows, distinct and ascending: (len(rows), d), otherwise as `read`.
 
         Rows less than `READ_THROUGH` bytes apart are got with one read of all that lies between,
-        at most `PIECE` bytes at once, which is also the memory needed beside the result.
+        at most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory
+        is needed beside the result.
         """
-        rows = np.asarray(rows)
-        if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
-            raise TypeError(
-                f"{self.name}: expected a list of row numbers, got {rows.dtype} of shape "
-                f"{rows.shape}"
-            )
-        values = np.empty((len(rows), self.d), self._buffer_dtype)
-        if len(rows) == 0:
-            return self._as_engine(values)
-        rows = rows.astype(np.int64)
-        if rows[0] < 0 or rows[-1] >= self.n or not (rows[1:] > rows[:-1]).all():
-            raise ValueError(
-                f"{self.name}: expected distinct ascending rows within 0 to {self.n - 1}"
-            )
-        begins = self._runs(rows)
-        ends = np.append(begins[1:], len(rows))
-        # Rows in the file that each run covers; scratch serves those with gaps in them.
-        spans = rows[ends - 1] - rows[begins] + 1
-        gaps = spans > ends - begins
-        scratch = np.empty((int(spans[gaps].max(initial=0)), self.d), self._buffer_dtype)
-        with self._reading() as fill:
-            for begin, end, span, gap in zip(
-                begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True
-            ):
-                first = int(rows[begin])
-                if gap:
-                    fill(first, scratch[:span])
-                    np.take(scratch, rows[begin:end] - first, axis=0, out=values[begin:end])
-                else:
-                    fill(first, values[begin:end])
+        rows = self._row_numbers(rows)
+        if not (rows[1:] > rows[:-1]).all():
+            raise ValueError(f"{self.name}: expected distinct rows in ascending order")
+        values = np.empty((len(rows), self.d), self.buffer_dtype)
+        if len(rows):
+            self._gather(rows, values)
         return self._as_engine(values)
 
     def ids(self, rows: Int64) -> NDArray[Any] | None:
-        """Ids of the given rows, in any order, strings or integers; None if there are none."""
-        return None
+        """Ids of the given rows, in any order, strings (an object array) or integers; None where
+        there are none."""
+        return self._find_ids(self._row_numbers(rows))
 
     def part(self, start: int, stop: int) -> Source:
         """Rows start to stop - 1, as one of several processes may take them; possibly none."""
@@ -143,6 +135,7 @@ class Source:
         return {
             "path": self.name,
             "format": self.format,
+            "key": self.key,
             "shape": list(self.stored_shape),
             "dtype": self.stored,
             "rows": self.n,
@@ -164,14 +157,14 @@ class Source:
             )
         values = np.empty((self.n, self.d), dtype)
         step = max(1, PIECE // self.row_bytes)
-        in_place = self._buffer_dtype == dtype
+        in_place = self.buffer_dtype == dtype
         with self._reading() as fill:
             for start in range(0, self.n, step):
                 part = values[start : start + step]
                 if in_place:
                     fill(start, part)
                 else:
-                    piece = np.empty(part.shape, self._buffer_dtype)
+                    piece = np.empty(part.shape, self.buffer_dtype)
                     fill(start, piece)
                     part[...] = self._as_engine(piece)
         return Rows(values, self.dtype)
@@ -180,18 +173,54 @@ class Source:
         """Opens what has to be opened for a read() or take(); the format's own part."""
         raise NotImplementedError
 
+    def _gather(self, rows: Int64, values: NDArray[Any]) -> None:
+        """Fills `values` with ascending rows, run by run."""
+        begins = self._runs(rows)
+        ends = np.append(begins[1:], len(rows))
+        # Rows in the file that each run covers; scratch serves those with gaps in them.
+        spans = rows[ends - 1] - rows[begins] + 1
+        gaps = spans > ends - begins
+        scratch = np.empty((int(spans[gaps].max(initial=0)), self.d), self.buffer_dtype)
+        with self._reading() as fill:
+            for begin, end, span, gap in zip(
+                begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True
+            ):
+                first = int(rows[begin])
+                if gap:
+                    fill(first, scratch[:span])
+                    # Anything but mode="raise" writes to `out` without a copy between.
+                    part, wanted = values[begin:end], rows[begin:end] - first
+                    np.take(scratch, wanted, axis=0, out=part, mode="clip")
+                else:
+                    fill(first, values[begin:end])
+
+    def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
+        return None
+
+    def _row_numbers(self, rows: Any) -> Int64:
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+            raise TypeError(
+                f"{self.name}: expected a list of row numbers, got {rows.dtype} of shape "
+                f"{rows.shape}"
+            )
+        if len(rows) and (rows.min() < 0 or rows.max() >= self.n):
+            raise ValueError(f"{self.name}: expected rows within 0 to {self.n - 1}")
+        numbers: Int64 = rows.astype(np.int64)
+        return numbers
+
     def _count(self, bytes_: int) -> None:
         with self._counting:
-            self.bytes_read += bytes_
+            self._bytes_read += bytes_
 
-    def _gap(self) -> int:
-        """Rows between two wanted ones that are read rather than skipped."""
-        return READ_THROUGH // self.row_bytes
+    def _release(self) -> None:
+        """Lets go of what is kept between calls; the next call makes it again."""
 
     def _runs(self, rows: Int64) -> Int64:
         """Positions in `rows` at which a new read begins."""
-        window = max(1, PIECE // self.row_bytes)
-        apart = np.diff(rows) > self._gap() + 1
+        most = min(PIECE, max(_LEAST_PIECE, len(rows) * self.row_bytes))
+        window = max(1, most // self.row_bytes)
+        apart = np.diff(rows) > self._read_through // self.row_bytes + 1
         apart |= np.diff(rows // window) > 0
         return np.concatenate([[0], np.flatnonzero(apart) + 1])
 
@@ -236,6 +265,11 @@ class Part(Source):
         return values
 
 
+def empty(name: str, shape: tuple[int, ...]) -> ValueError:
+    """For a pool without rows or columns."""
+    return ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+
+
 class NoRows(Source):
     """The share of a process that has none: an array of shape (0, d)."""
 
@@ -244,8 +278,7 @@ class NoRows(Source):
         if len(shape) != 2 or shape[1] < 1:
             raise ValueError(f"features: expected a 2-D array (rows, columns), got shape {shape}")
         stored = str(given.dtype).removeprefix("torch.")
-        super().__init__("features", "array", (1, shape[1]), stored)
-        self.n = 0
+        super().__init__("features", "array", shape, stored)
 
 
 class ArraySource(Source):
@@ -259,7 +292,9 @@ class ArraySource(Source):
         ((4, 3), 'float64', [[0.0, 1.0, 2.0], [9.0, 10.0, 11.0]])
     """
 
-    def __init__(self, given: Any, name: str = "array", format: str = "array") -> None:
+    def __init__(
+        self, given: Any, name: str = "array", format: str = "array", key: str | None = None
+    ) -> None:
         if is_on_cuda(given):
             raise ValueError(
                 f"{name}: lies on a CUDA device and cannot be read piece by piece; pass it to the "
@@ -274,18 +309,22 @@ class ArraySource(Source):
             format,
             shape or self._rows.values.shape,
             "bfloat16" if self._rows.dtype == "bfloat16" else self._rows.values.dtype,
+            key,
         )
+        if isinstance(given, np.ndarray):
+            self.stored = given.dtype.name
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
-        yield self._fill
+        def fill(start: int, out: NDArray[Any]) -> None:
+            out[...] = self._rows.values[start : start + len(out)]
+            self._count(out.nbytes)
 
-    def _fill(self, start: int, out: NDArray[Any]) -> None:
-        out[...] = self._rows.values[start : start + len(out)]
-        self._count(out.nbytes)
+        yield fill
 
-    def _gap(self) -> int:
-        return 0  # nothing is gained by copying rows that are not wanted
+    def _gather(self, rows: Int64, values: NDArray[Any]) -> None:
+        np.take(self._rows.values, rows, axis=0, out=values, mode="clip")
+        self._count(values.nbytes)
 
     def rows(self, name: str) -> Rows:
         """The array itself."""

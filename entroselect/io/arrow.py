@@ -1,0 +1,197 @@
+"""Columns of vectors and of ids in Arrow's tables, which parquet files and datasets hand out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUMBERS = "float16, float32, float64 or integers"
+
+# Chosen without being asked for, if it is there and complete.
+ID = "id"
+
+
+def vector_column(name: str, schema: Any, column: str | None) -> str:
+    """The column that holds lists of numbers: `column`, or the only one."""
+    found = {field.name: str(field.type) for field in schema if is_vectors(field.type)}
+    if column is None:
+        if len(found) == 1:
+            (column,) = found
+            return column
+        if found:
+            raise ValueError(
+                f"{name}: several columns hold lists of numbers, choose one with column "
+                f"(--column): {_listed(found)}"
+            )
+    elif column in found:
+        return column
+    columns = {field.name: str(field.type) for field in schema}
+    if column is None:
+        raise ValueError(
+            f"{name}: no column holds lists of {NUMBERS}; its columns are {_listed(columns)}"
+        )
+    if column not in columns:
+        raise ValueError(
+            f"{name}: has no column {column!r}; lists of numbers are in "
+            f"{_listed(found) or 'none of its columns'}"
+        )
+    raise ValueError(
+        f"{name}: column {column!r} holds {columns[column]}, expected lists of {NUMBERS}"
+    )
+
+
+def id_column_of(name: str, schema: Any, column: str | None) -> str | None:
+    """The column that holds ids: `column`, which must then be one of strings or integers; else one
+    called "id" that is, or None."""
+    types = {field.name: field.type for field in schema}
+    if column is None:
+        return ID if ID in types and _is_ids(types[ID]) else None
+    if column not in types:
+        raise ValueError(
+            f"{name}: has no column {column!r} for ids; its columns are "
+            f"{_listed({field: str(kind) for field, kind in types.items()})}"
+        )
+    if not _is_ids(types[column]):
+        raise ValueError(
+            f"{name}: ids must be strings or integers, column {column!r} holds {types[column]}"
+        )
+    return column
+
+
+def is_vectors(kind: Any) -> bool:
+    """Whether a type is lists of numbers, or lists of such lists."""
+    return _is_list(_plain(kind)) and _numbers(kind) is not None
+
+
+def stored_dtype(kind: Any) -> np.dtype[Any]:
+    """The NumPy dtype of the numbers in a type of lists."""
+    stored: np.dtype[Any] = np.dtype(_numbers(kind).to_pandas_dtype())
+    return stored
+
+
+def dense(array: Any, name: str, start: int, d: int | None = None) -> NDArray[Any]:
+    """An Arrow array of lists as (rows, columns); lists of lists are flattened.
+
+    Args:
+        array: of a type for which `is_vectors` holds.
+        name, start: for errors: the file, and which of its rows is the first here.
+        d: the columns that are expected; None for as many as the first row has.
+
+    Raises:
+        ValueError: naming the file and the first row that is missing, is shorter or longer than
+            the others or holds a missing value.
+    """
+    rows, each = len(array), 1
+    array = _storage(array)
+    while _is_list(array.type):
+        if array.null_count:
+            raise _missing(name, start + first_null(array) // each)
+        if _is_fixed(array.type):
+            lengths = np.full(len(array), array.type.list_size)
+        else:
+            lengths = np.diff(_values(array.offsets))
+        inner = _is_list(_plain(array.type.value_type))
+        expected = lengths[0] if inner or d is None else d // each
+        different = np.flatnonzero(lengths * each != expected * each)
+        if len(different):
+            row = start + int(different[0]) // each
+            length = int(lengths[different[0]])
+            raise ValueError(
+                f"{name}: row {row} (the first) holds a list of {length} where others hold "
+                f"{expected}; all rows must be of one length"
+            )
+        each *= int(expected)
+        array = _storage(array.flatten())
+    if array.null_count:
+        raise _missing(name, start + first_null(array) // max(1, each))
+    if d is not None and each != d:
+        raise ValueError(
+            f"{name}: row {start} (the first) holds {each} values where others hold {d}; all rows "
+            "must be of one length"
+        )
+    return _values(array).reshape(rows, each)
+
+
+def id_array(array: Any, name: str, start: int) -> NDArray[Any]:
+    """An Arrow array of ids: integers, or an object array of strings."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if array.null_count:
+        raise missing_id(name, start + first_null(array))
+    if pa.types.is_integer(array.type):
+        return _values(array)
+    found = np.empty(len(array), object)
+    found[:] = array.to_pylist()
+    return found
+
+
+def missing_id(name: str, row: int) -> ValueError:
+    """For an id column with a hole."""
+    return ValueError(f"{name}: row {row} (the first) has no id; every row needs one")
+
+
+def first_null(array: Any) -> int:
+    """Position of the first missing value of an array that has one."""
+    return int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
+
+
+def _missing(name: str, row: int) -> ValueError:
+    return ValueError(
+        f"{name}: row {row} (the first) is missing or holds a missing value (null); drop such rows"
+    )
+
+
+def _values(array: Any) -> NDArray[Any]:
+    """Numbers without missing values, not copied. Arrow's own to_numpy imports pandas, where it is
+    installed: 55 MiB."""
+    return np.from_dlpack(array) if len(array) else np.empty(0, array.type.to_pandas_dtype())
+
+
+def _plain(kind: Any) -> Any:
+    """The type that an extension type (a tensor of fixed shape, say) is stored as."""
+    return getattr(kind, "storage_type", kind)
+
+
+def _storage(array: Any) -> Any:
+    return getattr(array, "storage", array)
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_fixed(kind))
+
+
+def _is_fixed(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_fixed_size_list(kind))
+
+
+def _numbers(kind: Any) -> Any:
+    """The type of the numbers in lists; None if they are no numbers."""
+    import pyarrow as pa
+
+    kind = _plain(kind)
+    while _is_list(kind):
+        kind = _plain(kind.value_type)
+    return kind if pa.types.is_floating(kind) or pa.types.is_integer(kind) else None
+
+
+def _is_ids(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    # A column of nothing is what files without rows may have; the holes of others are found.
+    others = (pa.types.is_integer, pa.types.is_null)
+    return any(is_such(kind) for is_such in (*strings, *others))
+
+
+def _listed(columns: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in columns.items())

@@ -1,0 +1,40 @@
+"""safetensors files, read at the offsets that their header names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from entroselect.io.errors import damaged, needs, one_key
+from entroselect.io.npy import FlatFile
+
+_DTYPES = {
+    "F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "bfloat16", "BOOL": "?",
+    "I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8",
+    "U8": "<u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
+}  # fmt: skip
+
+
+def open_safetensors(path: Path, key: str | None) -> FlatFile:
+    """A tensor of the file; only the header is read, after the library has checked it."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise needs(path, "safetensors") from None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            key = one_key(path, key, shapes)
+            dtype = slices[key].get_dtype()
+    except SafetensorError as error:
+        raise damaged(path, error) from error
+    if dtype not in _DTYPES:
+        raise ValueError(
+            f"{path}: tensor {key!r} has dtype {dtype}, which is not supported; use F16, "
+            "BF16, F32, F64, BOOL or an integer type"
+        )
+    with path.open("rb") as raw:
+        length = int.from_bytes(raw.read(8), "little")
+        begin = json.loads(raw.read(length))[key]["data_offsets"][0]
+    return FlatFile(path, "safetensors", shapes[key], _DTYPES[dtype], 8 + length + begin, key)

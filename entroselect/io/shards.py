@@ -1,0 +1,182 @@
+"""Folders of .npy or parquet files that together are one pool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entroselect.io.npy import open_npy
+from entroselect.io.parquet import IdColumn, ParquetFile
+from entroselect.io.source import Fill, Source, empty
+from entroselect.results import Int64
+
+
+class Shards(Source):
+    """The rows of several sources, one after the other.
+
+    Attributes:
+        parts: the sources, in order; those without rows are left out.
+    """
+
+    def __init__(self, name: str, parts: Sequence[Source], ids: Sequence[IdColumn] | None) -> None:
+        kept = [index for index, part in enumerate(parts) if part.n]
+        if not kept:
+            raise empty(name, (0, *parts[0].stored_shape[1:]))
+        self.parts = [parts[index] for index in kept]
+        first = self.parts[0]
+        for part in self.parts:
+            if (part.d, part.buffer_dtype) != (first.d, first.buffer_dtype):
+                raise ValueError(
+                    f"{part.name}: has rows of {part.d} {part.buffer_dtype} and {first.name} of "
+                    f"{first.d} {first.buffer_dtype}; all files of a folder must be alike"
+                )
+        rows = sum(part.n for part in self.parts)
+        kind = "bfloat16" if first.stored == "bfloat16" else first.buffer_dtype
+        super().__init__(name, first.format, (rows, *first.stored_shape[1:]), kind)
+        self._ids = None if ids is None else [ids[index] for index in kept]
+        self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
+        self.overhead = max(part.overhead for part in self.parts)
+        self._read_through = first._read_through
+        self._last = 0
+
+    @property
+    def bytes_read(self) -> int:
+        """Asked of all files so far."""
+        return sum(part.bytes_read for part in self.parts)
+
+    def describe(self) -> dict[str, Any]:
+        """What reports say about the input."""
+        return {**super().describe(), "files": len(self.parts)}
+
+    @contextmanager
+    def _reading(self) -> Iterator[Fill]:
+        open_now, fill_part = -1, None
+        with ExitStack() as stack:
+
+            def fill(start: int, out: NDArray[Any]) -> None:
+                nonlocal open_now, fill_part
+                while len(out):
+                    shard = int(np.searchsorted(self._starts, start, "right")) - 1
+                    if shard != open_now:
+                        stack.close()
+                        self._keep_only(shard)
+                        fill_part = stack.enter_context(self.parts[shard]._reading())
+                        open_now = shard
+                    assert fill_part is not None
+                    rows = min(len(out), int(self._starts[shard + 1]) - start)
+                    fill_part(start - int(self._starts[shard]), out[:rows])
+                    start, out = start + rows, out[rows:]
+
+            yield fill
+
+    def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
+        shards = np.searchsorted(self._starts, rows, "right") - 1
+        places, found = [], []
+        for shard in np.unique(shards).tolist():
+            here = np.flatnonzero(shards == shard)
+            within = rows[here] - self._starts[shard]
+            column = None if self._ids is None else self._ids[shard]
+            ids = self.parts[shard].ids(within) if column is None else column.take(within)
+            if ids is None:
+                return None
+            places.append(here)
+            found.append(ids)
+        alike = len({ids.dtype for ids in found}) == 1
+        result = np.empty(len(rows), found[0].dtype if alike else object)
+        for here, ids in zip(places, found, strict=True):
+            result[here] = ids
+        return result
+
+    def _keep_only(self, shard: int) -> None:
+        """What a file keeps between calls, it keeps only while it is the last that was read."""
+        if shard != self._last:
+            self.parts[self._last]._release()
+            self._last = shard
+
+    def _release(self) -> None:
+        self.parts[self._last]._release()
+
+
+def open_folder(folder: Path, column: str | None, id_column: str | None) -> Source:
+    """The .npy files of a folder, or else its parquet files, in the order of their names.
+
+    Names are ordered as text, as embedding-reader and a sorted directory listing do: "a_10" before
+    "a_2", which is why such files usually carry leading zeros.
+    """
+    vectors, tables = _files(folder, ".npy"), _files(folder, ".parquet")
+    if vectors:
+        if column is not None:
+            raise ValueError(
+                f"{folder}: holds .npy files, which have no columns; drop column (--column)"
+            )
+        parts = [open_npy(path) for path in vectors]
+        return Shards(str(folder), parts, _metadata(folder, parts, tables, id_column))
+    if tables:
+        parquet = [ParquetFile(path, column, id_column) for path in tables]
+        with_ids = [part._ids is not None for part in parquet]
+        if not all(with_ids):  # a column "id" in some of the files names no row of the others
+            for part in parquet:
+                part._ids = None
+        return Shards(str(folder), parquet, None)
+    inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    raise ValueError(
+        f"{folder}: holds no .npy or .parquet files"
+        + (f"; its folders are {', '.join(inner[:5])}" if inner else "")
+    )
+
+
+def _metadata(
+    folder: Path, parts: Sequence[Source], tables: list[Path], id_column: str | None
+) -> list[IdColumn] | None:
+    """Ids for the rows of .npy files, from parquet files beside them or, as clip-retrieval has
+    them, in a folder called metadata beside theirs; the n-th belongs to the n-th."""
+    if not tables:
+        if id_column is None:
+            return None
+        tables = _files(folder.absolute().parent / "metadata", ".parquet")
+    if not tables:
+        raise ValueError(
+            f"{folder}: has no .parquet files with ids, neither beside the .npy files nor in "
+            f"{folder.absolute().parent / 'metadata'}; drop id_column (--id-column)"
+        )
+    if len(tables) != len(parts):
+        raise ValueError(
+            f"{folder}: holds {len(parts)} .npy files and {len(tables)} .parquet files; ids need "
+            "one beside each"
+        )
+    found = []
+    for part, table in zip(parts, tables, strict=True):
+        if _number(part.name) != _number(str(table)):
+            raise ValueError(
+                f"{table}: stands where the metadata of {part.name} is expected; number the files "
+                "alike"
+            )
+        ids = IdColumn.find(table, id_column)
+        if ids is None:
+            return None
+        if ids.n != part.n:
+            raise ValueError(f"{table}: has {ids.n} rows and {part.name} has {part.n}")
+        found.append(ids)
+    return found
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix == suffix and path.is_file() and not path.name.startswith((".", "_"))
+    )
+
+
+def _number(path: str) -> int | None:
+    """The last number in a file's name."""
+    found = re.findall(r"\d+", Path(path).stem)
+    return int(found[-1]) if found else None
