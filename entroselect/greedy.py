@@ -74,7 +74,7 @@ def greedy_select(
         [2]
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose(backend, features, selected)
+    chosen = _dispatch.choose_exact(backend, features, selected)
     rows = _checks.usable_rows("features", features, metric)
     before, vectors = _checks.chosen_before(selected, rows, metric)
     has_before = len(before) > 0 or vectors is not None

@@ -67,7 +67,7 @@ def threshold_select(
         ([0, 3, 2], [4.0, 4.0, 1.0])
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose(backend, features, selected)
+    chosen = _dispatch.choose_exact(backend, features, selected)
     rows = _checks.usable_rows("features", features, metric)
     before, vectors = _checks.chosen_before(selected, rows, metric)
     k = check_count(k, rows, before)
