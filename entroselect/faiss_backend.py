@@ -8,9 +8,11 @@ What an index misses, nothing here finds again: distances are right for the indi
 never smaller than the exact engine's. Queries to which the index gives fewer than k points are
 searched exactly.
 
-"faiss" takes the index of `default_index`. "faiss:FACTORY" takes what faiss.index_factory makes of
-that string, and "faiss:FACTORY:PARAMETERS" sets what faiss calls index parameters:
-"faiss:IVF1024,Flat:nprobe=16".
+"faiss:FACTORY" takes what faiss.index_factory makes of that string, "faiss:FACTORY:PARAMETERS"
+also sets what faiss calls index parameters: "faiss:IVF1024,Flat:nprobe=16". "faiss" alone is
+DEFAULT (docs/decisions.md has the measurements). Its graph depends on which thread comes first, so
+that two runs on several threads may miss different points; on one thread, or with an index made of
+cells, they do not.
 """
 
 from __future__ import annotations
@@ -31,11 +33,13 @@ from entroselect._threads import threads
 from entroselect.cpu import Cpu
 from entroselect.results import Float64, Neighbours
 
+DEFAULT = "HNSW32,Flat:efSearch=64"
 SAMPLE = 1000  # queries whose exact neighbours say what the recall is
 SEED = 0  # of every random choice: sample and training rows
 SPARE = 8  # candidates beyond the k: float32 may order near ones wrongly
 TILE = 1 << 21  # values that are float64 at a time
 FARTHEST = 1e15  # clips outliers in the index, whose float32 squares must not overflow
+GPU_WIDTH = 1024  # what every version of faiss finds for a query on a GPU
 TRAINING = 40  # rows per cell; faiss warns below 39
 
 
@@ -50,14 +54,6 @@ def why_not() -> str:
     return "" if hasattr(faiss, "index_factory") else "the package called faiss is another one"
 
 
-def default_index(n: int) -> tuple[str, str]:
-    """What faiss.index_factory makes of n points, and its parameters."""
-    cells = int(np.sqrt(n))
-    if n < TRAINING * cells or cells < 2:
-        return "Flat", ""
-    return f"IVF{cells},Flat", f"nprobe={max(1, cells // 16)}"
-
-
 class Faiss:
     """Finds neighbours; selection is exact only, so there is no pool to open."""
 
@@ -70,8 +66,9 @@ class Faiss:
     ) -> Neighbours:
         """About the k nearest points of each query; points=None means the other queries."""
         with _thread_count(threads()):
-            index, frame = self._index(queries if points is None else points, metric)
-            candidates = _candidates(index, frame, queries, k + (points is None), progress)
+            width = k + (points is None) + SPARE
+            index, frame = self._index(queries if points is None else points, metric, width)
+            candidates = _candidates(index, frame, queries, width, progress)
         del index
         targets = queries if points is None else points
         squared, indices = _core.nearest_among(
@@ -117,13 +114,12 @@ class Faiss:
             found.backend,
         )
 
-    def _index(self, points: Rows, metric: str) -> tuple[Any, _Frame]:
-        """A faiss index that holds the points as the frame shows them."""
+    def _index(self, points: Rows, metric: str, width: int) -> tuple[Any, _Frame]:
+        """A faiss index that holds the points as the frame shows them and can find `width`."""
         import faiss
 
-        factory, _, parameters = self.name.partition(":")[2].partition(":")
-        if not factory:
-            factory, parameters = default_index(points.n)
+        wanted = self.name.partition(":")[2] or DEFAULT
+        factory, _, parameters = wanted.partition(":")
         rng = np.random.default_rng(SEED)
         frame = _Frame.around(points, metric, rng)
         try:
@@ -131,8 +127,9 @@ class Faiss:
             if parameters:
                 space: Any = faiss.ParameterSpace()
                 space.set_index_parameters(index, parameters)
+            cells = getattr(faiss.try_extract_index_ivf(index), "nlist", 0)
+            index = _on_gpu(index, width)
             if not index.is_trained:
-                cells = getattr(faiss.try_extract_index_ivf(index), "nlist", 0)
                 size = min(points.n, max(TRAINING * cells, 1 << 14))
                 rows = np.sort(rng.choice(points.n, size, replace=False))
                 index.train(np.concatenate([tile for _, tile in frame.tiles(points, rows)]))
@@ -147,11 +144,24 @@ class Faiss:
         return index, frame
 
 
+def _on_gpu(index: Any, width: int) -> Any:
+    """The index on the first GPU, where faiss is built for one, finds one and has that kind of
+    index for it. Unverified: it has never run on a GPU."""
+    import faiss
+
+    if faiss.get_num_gpus() == 0 or width > GPU_WIDTH:
+        return index
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    except RuntimeError:
+        return index
+
+
 def _candidates(
-    index: Any, frame: _Frame, queries: Rows, k: int, progress: Any
+    index: Any, frame: _Frame, queries: Rows, width: int, progress: Any
 ) -> NDArray[np.int64]:
-    """Per query, rows of the points that may be among its k nearest; -1: none."""
-    width = min(index.ntotal, k + SPARE)
+    """Per query, rows of the points that may be among its nearest; -1: none."""
+    width = min(index.ntotal, width)
     found = np.empty((queries.n, width), dtype=np.int64)
     for begin, tile in frame.tiles(queries):
         _, found[begin : begin + len(tile)] = index.search(tile, width)
