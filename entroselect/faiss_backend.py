@@ -68,7 +68,7 @@ class Faiss:
         with _thread_count(threads()):
             width = k + (points is None) + SPARE
             index, frame = self._index(queries if points is None else points, metric, width)
-            candidates = _candidates(index, frame, queries, width, progress)
+            candidates = self._candidates(index, frame, queries, width, progress)
         del index
         targets = queries if points is None else points
         squared, indices = _core.nearest_among(
@@ -136,12 +136,25 @@ class Faiss:
             for _, tile in frame.tiles(points):
                 index.add(tile)
         except RuntimeError as error:
-            reason = re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error), flags=re.S)
             raise ValueError(
                 f"backend: {self.name!r} cannot index {points.n} rows of {points.d} columns: "
-                f"{reason}"
+                f"{_said(error)}"
             ) from error
         return index, frame
+
+    def _candidates(
+        self, index: Any, frame: _Frame, queries: Rows, width: int, progress: Any
+    ) -> NDArray[np.int64]:
+        """Per query, rows of the points that may be among its nearest; -1: none."""
+        found = np.empty((queries.n, min(index.ntotal, width)), dtype=np.int64)
+        for begin, tile in frame.tiles(queries):
+            try:
+                _, found[begin : begin + len(tile)] = index.search(tile, found.shape[1])
+            except RuntimeError as error:
+                raise ValueError(f"backend: {self.name!r} cannot search: {_said(error)}") from error
+            if progress is not None:
+                progress(begin + len(tile), queries.n)
+        return found
 
 
 def _on_gpu(index: Any, width: int) -> Any:
@@ -157,17 +170,9 @@ def _on_gpu(index: Any, width: int) -> Any:
         return index
 
 
-def _candidates(
-    index: Any, frame: _Frame, queries: Rows, width: int, progress: Any
-) -> NDArray[np.int64]:
-    """Per query, rows of the points that may be among its nearest; -1: none."""
-    width = min(index.ntotal, width)
-    found = np.empty((queries.n, width), dtype=np.int64)
-    for begin, tile in frame.tiles(queries):
-        _, found[begin : begin + len(tile)] = index.search(tile, width)
-        if progress is not None:
-            progress(begin + len(tile), queries.n)
-    return found
+def _said(error: RuntimeError) -> str:
+    """What faiss says, without where in its sources it says so."""
+    return re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error), flags=re.S)
 
 
 @dataclass(frozen=True)

@@ -234,6 +234,9 @@ def test_an_exact_index_gives_the_exact_entropy() -> None:
     assert 0 < found - found.low < 0.2  # 1,000 of 3,000 rows are no proof
     few = kl_entropy(pool[:900], backend="faiss:Flat")
     assert few.low == few  # all rows are
+    floored = kl_entropy(pool, duplicates="floor", floor=1e-6, backend="faiss:Flat")
+    assert floored.low is not None
+    assert floored.low < found.low  # a copy might have been missed
 
 
 def test_coverage_of_the_bound() -> None:
@@ -290,17 +293,20 @@ def test_copies_that_the_index_misses(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = normal(500, 4)
     pool[400:] = pool[:100]
 
-    def no_copies(index: Any, frame: Any, queries: Any, width: int, progress: Any) -> Any:
+    def no_copies(
+        self: Any, index: Any, frame: Any, queries: Any, width: int, progress: Any
+    ) -> Any:
         found = nearest_distances(queries, k=width).indices
         return np.where(np.abs(found - np.arange(queries.n)[:, None]) == 400, -1, found)
 
-    monkeypatch.setattr(faiss_backend, "_candidates", no_copies)
+    monkeypatch.setattr(faiss_backend.Faiss, "_candidates", no_copies)
     with pytest.raises(ValueError, match=r"features: 200 of 500 rows"):
         kl_entropy(pool, backend="faiss:Flat")
     found = kl_entropy(pool, duplicates="drop", backend="faiss:Flat")
     assert (found.low, found.excess, found.n) == (-math.inf, math.inf, 500)
     floored = kl_entropy(pool, duplicates="floor", backend="faiss:Flat")
     assert floored.low is not None
+    assert math.isfinite(floored.low)
     assert floored.low - 1e-9 <= kl_entropy(pool, duplicates="floor") < floored
 
 
@@ -341,6 +347,7 @@ def test_selection_is_exact_only(select: Any) -> None:
         ("faiss:nonsense", "'faiss:nonsense' cannot index 60 rows of 4 columns: could not parse"),
         ("faiss:IVF100,Flat", "cannot index 60 rows .* training points"),
         ("faiss:Flat:colour=3", "cannot index .*could not set parameter colour"),
+        ("faiss:IVF2,Flat:nprobe=0", "'faiss:IVF2,Flat:nprobe=0' cannot search: .*nprobe"),
         ("faiss2", "backend: expected one of auto, .*faiss; got 'faiss2'"),
     ],
 )
