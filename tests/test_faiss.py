@@ -39,7 +39,9 @@ faiss = pytest.importorskip("faiss")
 BAD = "faiss:IVF32,Flat"  # looks at one cell of 32
 # Pools whose near rows float32 cannot tell apart, or with more ties than candidates.
 TOO_FINE = {
+    "near_duplicates",
     "near_duplicates_float64",
+    "unequal_clusters",
     "float64_extremes",
     "underflowing",
     "far_outlier",
