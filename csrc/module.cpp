@@ -294,6 +294,27 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   return py::make_tuple(squared, indices);
 }
 
+py::tuple py_nearest_among(py::array queries, const std::string& query_dtype, py::array points,
+                           const std::string& point_dtype, bool same, const Indices& candidates,
+                           int64_t k, bool cosine, int threads) {
+  const Kernels& kernels = best_kernels();
+  const Held q(std::move(queries), query_dtype, cosine, kernels, threads);
+  std::unique_ptr<Held> p;
+  if (!same) p = std::make_unique<Held>(std::move(points), point_dtype, cosine, kernels, threads);
+  py::array_t<double> squared({q.rows.n, k});
+  py::array_t<int64_t> indices({q.rows.n, k});
+  double* squared_data = squared.mutable_data();
+  int64_t* indices_data = indices.mutable_data();
+  const int64_t* listed = candidates.data();
+  const int64_t width = candidates.shape(1);
+  {
+    py::gil_scoped_release release;
+    nearest_among(q.rows, same ? q.rows : p->rows, same, listed, width, k, kernels, threads,
+                  check_signals, squared_data, indices_data);
+  }
+  return py::make_tuple(squared, indices);
+}
+
 py::tuple py_filter_intervals(py::array queries, const std::string& query_dtype, py::array points,
                               const std::string& point_dtype, const std::string& isa,
                               const std::string& filter) {
@@ -411,6 +432,7 @@ PYBIND11_MODULE(_core, m) {
       .def("profile", &PyPool::profile);
   m.def("frontier", &py_frontier);
   m.def("nearest", &py_nearest);
+  m.def("nearest_among", &py_nearest_among);
   m.def("filter_intervals", &py_filter_intervals);
   m.def("first_unusable_row", &first_unusable_row);
   m.def("first_zero_row", &first_zero_row);

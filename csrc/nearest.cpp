@@ -97,6 +97,37 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
   parallel_for(threads, items, search, report);
 }
 
+void nearest_among(const Rows& queries, const Rows& points, bool same, const int64_t* candidates,
+                   int64_t width, int64_t k, const Kernels& kernels, int threads,
+                   const std::function<void()>& poll, double* squared, int64_t* indices) {
+  constexpr int64_t kQueries = 64;  // of one item of work
+  const auto search = [&](int64_t item, int) {
+    Buffer<double> x(padded(queries.d));
+    std::vector<Nearest> found;
+    for (int64_t i = item * kQueries; i < std::min(queries.n, (item + 1) * kQueries); ++i) {
+      kernels.load_row(queries, i, x.get());
+      const int64_t* own = candidates + i * width;
+      found.clear();
+      for (int64_t c = 0; c < width; ++c) {
+        if (c + 1 < width && own[c + 1] >= 0) points.prefetch(own[c + 1]);
+        if (own[c] >= 0 && !(same && own[c] == i))
+          found.push_back({kernels.distance_to_row(x.get(), points, own[c]), own[c]});
+      }
+      std::sort(found.begin(), found.end());
+      const auto last = std::unique(found.begin(), found.end(), [](Nearest a, Nearest b) {
+        return a.index == b.index;  // and so at the same distance, next to each other
+      });
+      const int64_t count = last - found.begin();
+      for (int64_t m = 0; m < k; ++m) {
+        squared[i * k + m] =
+            m < count ? found[size_t(m)].squared : std::numeric_limits<double>::infinity();
+        indices[i * k + m] = m < count ? found[size_t(m)].index : -1;
+      }
+    }
+  };
+  parallel_for(threads, (queries.n + kQueries - 1) / kQueries, search, poll);
+}
+
 void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels, Form form,
                       double* lower, double* upper) {
   const Filter filter(points, kernels, form);

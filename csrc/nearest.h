@@ -16,6 +16,13 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
              Form form, int threads, const std::function<void(int64_t)>& poll, double* squared,
              int64_t* indices);
 
+// The same from a list of `width` candidates for every query (queries.n x width): only they are
+// compared. Candidates below 0 and repetitions do not count; places left over get index -1 and an
+// infinite distance.
+void nearest_among(const Rows& queries, const Rows& points, bool same, const int64_t* candidates,
+                   int64_t width, int64_t k, const Kernels& kernels, int threads,
+                   const std::function<void()>& poll, double* squared, int64_t* indices);
+
 // What the filter alone knows: bounds of the distance of every query to every point, in the units
 // of the rows. Nothing but the tests of the certificate calls this.
 void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels, Form form,

@@ -51,6 +51,17 @@ def nearest(
     threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Float64, Int64]: ...
+def nearest_among(
+    queries: NDArray[Any],
+    query_dtype: str,
+    points: NDArray[Any],
+    point_dtype: str,
+    same: bool,
+    candidates: Int64,
+    k: int,
+    cosine: bool,
+    threads: int,
+) -> tuple[Float64, Int64]: ...
 def filter_intervals(
     queries: NDArray[Any],
     query_dtype: str,

@@ -6,9 +6,11 @@
     "cpu:avx2" ...      that instruction set, or an error that says why not
     "cuda"              the inputs' GPU; inputs in host memory are copied to the current one
     "reference"         entroselect/reference.py, the textbook loops
+    "faiss"             neighbours only, and approximate: entroselect/faiss_backend.py
+    "faiss:..."         the same with that index
 
 An explicit backend never falls back to another. The environment variable ENTROSELECT_BACKEND
-stands in for "auto".
+stands in for "auto", and so may name exact backends only.
 """
 
 from __future__ import annotations
@@ -18,16 +20,28 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
-from entroselect import _core
+from entroselect import _core, faiss_backend
 from entroselect._rows import is_on_cuda
 from entroselect.cpu import Cpu
+from entroselect.faiss_backend import Faiss
 from entroselect.reference import NAME as REFERENCE
 
 if TYPE_CHECKING:
     from entroselect.cuda import Cuda
 
 
-def choose(backend: str, *inputs: Any) -> Cpu | Cuda | None:
+def choose_exact(backend: str, *inputs: Any) -> Cpu | Cuda | None:
+    """The backend for a request that has exact answers only; otherwise as `choose`."""
+    chosen = choose(backend, *inputs)
+    if isinstance(chosen, Faiss):
+        raise ValueError(
+            f"backend: {backend!r} finds approximate neighbours, and selection is exact only; "
+            "nearest_distances, kl_entropy, generalization_score and mean_nearest_distance take it"
+        )
+    return chosen
+
+
+def choose(backend: str, *inputs: Any) -> Cpu | Cuda | Faiss | None:
     """The backend for a request, None for the reference, whose functions take the same arguments.
 
     Raises TypeError, or ValueError that says what is available or why this one is not.
@@ -36,6 +50,11 @@ def choose(backend: str, *inputs: Any) -> Cpu | Cuda | None:
         raise TypeError(f"backend: expected a string, got {type(backend).__name__}")
     if backend == "auto":
         backend = os.environ.get("ENTROSELECT_BACKEND") or "auto"
+        if _is_faiss(backend):
+            raise ValueError(
+                f"ENTROSELECT_BACKEND: {backend!r} is approximate, and 'auto' is always exact; "
+                f"pass backend={backend!r} where that will do"
+            )
         if backend == "auto":
             backend = "cuda" if any(map(is_on_cuda, inputs)) else "cpu"
     if backend != "cuda" and any(map(is_on_cuda, inputs)):
@@ -53,10 +72,16 @@ def choose(backend: str, *inputs: Any) -> Cpu | Cuda | None:
 
         return Cuda()
     reasons = _why_not_cpu()
+    best = next(name for name, reason in reasons.items() if not reason)
     if backend == "cpu":
-        return Cpu(next(name for name, reason in reasons.items() if not reason))
+        return Cpu(best)
+    if _is_faiss(backend):
+        reason = faiss_backend.why_not()
+        if reason:
+            raise ValueError(f"backend: {backend!r} cannot run here: {reason}")
+        return Faiss(backend, Cpu(best))
     if backend not in reasons:
-        known = ", ".join(("auto", "cpu", *reasons, "cuda", REFERENCE))
+        known = ", ".join(("auto", "cpu", *reasons, "cuda", REFERENCE, "faiss"))
         raise ValueError(f"backend: expected one of {known}; got {backend!r}")
     if reasons[backend]:
         raise ValueError(f"backend: {backend!r} cannot run here: {reasons[backend]}")
@@ -76,8 +101,13 @@ def name_of(backend: str) -> str:
     return REFERENCE if chosen is None else chosen.name
 
 
+def _is_faiss(backend: str) -> bool:
+    return backend == "faiss" or backend.startswith("faiss:")
+
+
 def why_not() -> dict[str, str]:
-    """For every backend, best first: "" when it can run here, otherwise the reason it cannot."""
+    """For every exact backend, best first: "" when it can run here, otherwise the reason it
+    cannot."""
     return {**_why_not_cpu(), "cuda": why_not_cuda()}
 
 

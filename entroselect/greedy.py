@@ -91,7 +91,7 @@ def greedy_select(
         [2]
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose(backend, features, selected)
+    chosen = _dispatch.choose_exact(backend, features, selected)
     if min_distance is not None:
         min_distance = _checks.non_negative("min_distance", min_distance)
     if chosen is None:

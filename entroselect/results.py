@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,21 @@ class Neighbours:
         distances: float64 (Nq, k).
         indices: int64 (Nq, k); rows of the points.
         backend: what computed it.
+        recall: which share of the exact neighbours of a sample of the queries is among these;
+            None: they are exact. An equally near point of another index is not the exact one.
+        sample: with a recall, those queries, int64 (S,), and their exact distances (S, k).
     """
 
     distances: Float64
     indices: Int64
     backend: str
+    recall: float | None = None
+    sample: tuple[Int64, Float64] | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        shown = [(entry.name, getattr(self, entry.name)) for entry in fields(self) if entry.repr]
+        known = ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)
+        return f"Neighbours({known})"
 
 
 class Entropy(float):
@@ -71,6 +81,11 @@ class Entropy(float):
         zero_distances: how many of the given rows had k-th neighbour distance 0.
         geometric_mean_distance: exp of the mean log distance, in the data's own units.
         backend: what computed the distances.
+        recall, excess, low: None if those are exact. Approximate distances are never too small,
+            so the entropy of exact ones is at most this. `recall` is that of the neighbours;
+            `excess` is by how many nats a sample of the rows says that this is too high; and
+            `low` is what the entropy of exact distances does not fall below with 95 % confidence,
+            on the assumption that `kl_entropy` states. -inf: the sample contradicts it.
     """
 
     n: int
@@ -79,6 +94,9 @@ class Entropy(float):
     zero_distances: int
     geometric_mean_distance: float
     backend: str
+    recall: float | None
+    excess: float | None
+    low: float | None
 
     def __new__(
         cls,
@@ -90,19 +108,28 @@ class Entropy(float):
         zero_distances: int,
         geometric_mean_distance: float,
         backend: str,
+        recall: float | None = None,
+        excess: float | None = None,
+        low: float | None = None,
     ) -> Entropy:
         self = super().__new__(cls, nats)
         self.n, self.d, self.k = n, d, k
         self.zero_distances = zero_distances
         self.geometric_mean_distance = geometric_mean_distance
         self.backend = backend
+        self.recall, self.excess, self.low = recall, excess, low
         return self
 
     def __repr__(self) -> str:
+        measured = "".join(
+            f", {name}={value:.6g}"
+            for name, value in (("recall", self.recall), ("excess", self.excess), ("low", self.low))
+            if value is not None
+        )
         return (
             f"Entropy({float(self):.6g} nats, n={self.n}, d={self.d}, k={self.k}, "
             f"zero_distances={self.zero_distances}, "
-            f"geometric_mean_distance={self.geometric_mean_distance:.6g})"
+            f"geometric_mean_distance={self.geometric_mean_distance:.6g}{measured})"
         )
 
     __str__ = float.__repr__

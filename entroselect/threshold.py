@@ -71,7 +71,7 @@ def threshold_select(
         ([0, 3, 2], [4.0, 4.0, 1.0])
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose(backend, features, selected)
+    chosen = _dispatch.choose_exact(backend, features, selected)
     if threshold is not None:
         threshold = _checks.non_negative("threshold", threshold)
     # Closer to 1, getting past one gap between distances would take millions of passes.

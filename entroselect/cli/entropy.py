@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,9 +59,20 @@ def entropy(
         "geometric_mean_distance": found.geometric_mean_distance,
         "backend": found.backend,
     }
+    if found.recall is not None:
+        measured |= {
+            "recall": found.recall,
+            "too_high_by": _finite(found.excess),
+            "entropy_at_least": _finite(found.low),
+        }
     if as_json:
         print(json.dumps({"input": source.describe(), "duplicates": duplicates.value, **measured}))
         return
     for name, value in measured.items():
         shown = f"{value:.10g}" if isinstance(value, float) else str(value)
         print(f"{name.replace('_', ' '):24}{shown}")
+
+
+def _finite(bound: float | None) -> float | None:
+    """None, which JSON knows, where the sample supports no bound."""
+    return bound if bound is not None and math.isfinite(bound) else None

@@ -30,10 +30,10 @@ def bad_use(option: str, why: str) -> NoReturn:
     raise typer.BadParameter(why, param_hint=f"'{option}'")
 
 
-def check_backend(backend: str) -> None:
-    """Ends the command if that backend is unknown or cannot run here."""
+def check_backend(backend: str, selecting: bool = False) -> None:
+    """Ends the command if that backend is unknown, cannot run here or cannot select."""
     try:
-        _dispatch.choose(backend)
+        (_dispatch.choose_exact if selecting else _dispatch.choose)(backend)
     except ValueError as error:
         bad_use("--backend", str(error).removeprefix("backend: "))
 

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from rich.console import Console
 from rich.table import Table
 
-from entroselect import _dispatch
+from entroselect import _dispatch, faiss_backend
 from entroselect._threads import threads
 
 # The packages whose versions matter when answers are compared.
@@ -29,6 +29,7 @@ PACKAGES = (
     "scikit-learn",
     "torch",
     "triton",
+    "faiss-cpu",
 )
 
 
@@ -62,7 +63,7 @@ def gather() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": threads(),
         "auto": _dispatch.name_of("auto"),
-        "backends": {**_dispatch.why_not(), "reference": ""},
+        "backends": {**_dispatch.why_not(), "reference": "", "faiss": faiss_backend.why_not()},
         "environment": {
             name: os.environ[name]
             for name in (

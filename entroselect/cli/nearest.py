@@ -1,4 +1,4 @@
-"""`entroselect nearest`: exact nearest neighbours of the rows of a file."""
+"""`entroselect nearest`: nearest neighbours of the rows of a file."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def nearest(
                 "mean_nearest_distance": mean,
                 "largest_nearest_distance": largest,
                 "backend": found.backend,
+                "recall": found.recall,
                 "threads": threads(),
                 "seconds": round(seconds, 6),
                 "versions": versions(),
@@ -93,5 +94,6 @@ def nearest(
     print(
         f"{len(found.indices):,} queries in {seconds:.2f} s ({found.backend}): nearest distance "
         f"{mean:.6g} on average, {largest:.6g} at most"
+        + ("" if found.recall is None else f"; recall {found.recall:.4f}, measured on a sample")
     )
     say(f"written: {out}")

@@ -93,7 +93,7 @@ class Options:
             bad_use("--seed", "greedy draws nothing unless --start random")
         if self.selected is not None and self.start is not None:
             bad_use("--start", "has no meaning with --selected; picks continue from there")
-        check_backend(self.backend)
+        check_backend(self.backend, selecting=True)
 
     def count(self, rows: int) -> int:
         """How many rows to pick."""
