@@ -118,6 +118,7 @@ def greedy_select(
         memory_limit=memory_limit,
         group=group,
         whole=checkpoint is None,
+        picks=k,
     )
     with pool.together():
         before, vectors = _checks.chosen_before(selected, pool, metric)

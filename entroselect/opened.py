@@ -22,7 +22,7 @@ from entroselect.io.source import NoRows, Source
 from entroselect.ranks import Ranks, digest
 from entroselect.results import Float64, Int64, on_host
 from entroselect.sharded import Sharded
-from entroselect.streamed import Budget, Streamed, bytes_beside
+from entroselect.streamed import BYTES_A_ROW, Budget, Streamed, bytes_beside
 
 # Rows that tell one pool from another.
 _SAMPLE = 64
@@ -46,19 +46,21 @@ class Opened:
         memory_limit: Any = None,
         group: Any = None,
         whole: bool = True,
+        picks: Any = 0,
     ) -> None:
-        """`whole`: nobody will ask for the state of the pool.
+        """`whole`: nobody will ask for the state of the pool. `picks`: how many there will be.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
         """
         limit = parsed(memory_limit)
+        picks = picks if isinstance(picks, int) else 0  # otherwise an error that is raised later
         self.ranks = None if group is None else Ranks(group)
         self.metric, self.backend = metric, backend
         self._rows: Rows | None = None
         with self.together():
             _checks.choice("metric", metric, _checks.METRICS)
-            local = self._open(features, limit, whole and self.ranks is None)
+            local = self._open(features, limit, whole and self.ranks is None, picks)
         self._local = local
         self.first, self.n, self.d = 0, local.n, local.d
         self.pool: engine.Pool = local
@@ -145,7 +147,7 @@ class Opened:
         with self.together():
             return Checkpoint(path, about, self.n, self.first, self.ranks)
 
-    def _open(self, features: Any, limit: int | None, whole: bool) -> engine.Block:
+    def _open(self, features: Any, limit: int | None, whole: bool, picks: int) -> engine.Block:
         source: Source
         if self.ranks is not None and getattr(features, "shape", (1,))[0] == 0:
             source = NoRows(features)
@@ -153,15 +155,18 @@ class Opened:
             return self._in_memory(features, whole, limit)
         else:
             source = open_pool(features)
+            row_bytes = source.read(0, 0).itemsize * source.d
             # Rows of an array are there anyway, others would have to be held.
-            held = 0 if source.format == "array" else source.d * 8
+            held = 0 if source.format == "array" else row_bytes
             needed = source.n * (held + bytes_beside(source.d))
+            needed += picks * (row_bytes + bytes_beside(source.d))
             if needed <= limit:
                 return self._in_memory(source, whole, limit)
-            if needed < Budget.least(source.n, source.row_bytes, source.d):
+            fixed = BYTES_A_ROW * source.n + source.overhead
+            if needed < Budget.least(fixed, row_bytes, source.d):
                 raise ValueError(
-                    f"memory_limit: {limit} bytes are too few for {source.n} rows of "
-                    f"{source.row_bytes} bytes; the smallest that works is {needed}"
+                    f"memory_limit: {limit} bytes are too few for {source.n} rows of {row_bytes} "
+                    f"bytes; the smallest that works is {needed}"
                 )
         self._dtype = source.dtype
         return Streamed(source, self.metric, self.backend, limit or 1 << 30)

@@ -67,18 +67,19 @@ class Budget:
     kept: int
 
     @staticmethod
-    def least(n: int, row_bytes: int, d: int) -> int:
-        """The smallest limit for a pool of n rows."""
-        return BYTES_A_ROW * n + 3 * _LEAST * (3 * row_bytes + bytes_beside(d))
+    def least(fixed: int, row_bytes: int, d: int) -> int:
+        """The smallest limit that leaves room for something beside so many fixed bytes."""
+        return fixed + 3 * _LEAST * (3 * row_bytes + bytes_beside(d))
 
     @classmethod
-    def of(cls, limit: int, n: int, row_bytes: int, d: int) -> Budget:
-        """The parts of a limit in bytes.
+    def of(cls, limit: int, n: int, row_bytes: int, d: int, overhead: int) -> Budget:
+        """The parts of a limit in bytes; `overhead` is what reading keeps for itself.
 
         Raises:
             ValueError: naming memory_limit and the smallest that works.
         """
-        least = cls.least(n, row_bytes, d)
+        fixed = BYTES_A_ROW * n + overhead
+        least = cls.least(fixed, row_bytes, d)
         if limit < least:
             raise ValueError(
                 f"memory_limit: {limit} bytes are too few for {n} rows of {row_bytes} bytes; the "
@@ -86,7 +87,7 @@ class Budget:
             )
         held = row_bytes + bytes_beside(d)
         read = held + 2 * row_bytes  # in a block, being read, and what reading needs beside it
-        parts = (limit - BYTES_A_ROW * n) // 3
+        parts = (limit - fixed) // 3
         tile = min(parts, _MOST_BYTES) // read
         picks = min(parts // 2, _MOST_BYTES) // held
         # Frontiers may be twice as large as asked for, and their rows are copied once.
@@ -317,7 +318,9 @@ class Streamed:
     def _keep(self, dtype: str, stored: np.dtype[Any]) -> None:
         """Begins an empty store of choices."""
         self._kept_as = dtype
-        self.budget = Budget.of(self.limit, self.n, self.d * stored.itemsize, self.d)
+        self.budget = Budget.of(
+            self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
+        )
         # Rounds are as large as memory allows, since each of them reads rows.
         self.block = min(self.budget.block, max(256, self.n // 8))
         self._picked = Picked(self.d, stored, self.budget.picks, self.budget.kept)

@@ -103,6 +103,7 @@ def threshold_select(
         memory_limit=memory_limit,
         group=group,
         whole=checkpoint is None,
+        picks=k,
     )
     with pool.together():
         before, vectors = _checks.chosen_before(selected, pool, metric)

@@ -848,3 +848,20 @@ def test_available_memory_is_a_plain_number():
 def test_array_sources_gather_from_views():
     given = values("<f4", N, 2 * D)[:, :D]
     check(ArraySource(given), given)
+
+
+def test_a_part_is_a_source_of_its_own(tmp_path: Path) -> None:
+    pool = np.random.default_rng(0).standard_normal((50, 3)).astype("f4")
+    np.save(tmp_path / "pool.npy", pool)
+    whole = open_pool(tmp_path / "pool.npy")
+    part = whole.part(20, 45)
+    assert part.shape == (25, 3)
+    assert (part.read(5, 25) == pool[25:45]).all()
+    assert (part.take(np.array([0, 24])) == pool[[20, 44]]).all()
+    assert (part.rows("pool").values == pool[20:45]).all()
+    assert part.bytes_read == whole.bytes_read > 0
+    assert whole.part(50, 50).n == 0
+    with pytest.raises(ValueError, match="rows 0 to 24"):
+        part.read(0, 26)
+    with pytest.raises(ValueError, match="40:51"):
+        whole.part(40, 51)

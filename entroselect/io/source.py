@@ -234,35 +234,30 @@ class Source:
 
 
 class Part(Source):
-    """Consecutive rows of another source."""
+    """Consecutive rows of another source, possibly none."""
 
     def __init__(self, whole: Source, start: int, stop: int) -> None:
-        self.__dict__.update(whole.__dict__)
-        self._whole, self._start = whole, start
+        self.__dict__.update(whole.__dict__)  # all but the rows is the same
         self.n = stop - start
-        self.bytes_read = 0
+        self._whole, self._start = whole, start
+        self._read_before = whole.bytes_read
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows start to stop - 1 of the part."""
-        return self._counted(lambda: self._whole.read(self._start + start, self._start + stop))
-
-    def take(self, rows: Int64) -> NDArray[Any]:
-        """The given rows of the part."""
-        return self._counted(lambda: self._whole.take(np.asarray(rows, np.int64) + self._start))
+    @property
+    def bytes_read(self) -> int:
+        """Asked of files so far."""
+        return self._whole.bytes_read - self._read_before
 
     def ids(self, rows: Int64) -> NDArray[Any] | None:
         """Ids of the given rows of the part."""
         return self._whole.ids(np.asarray(rows, np.int64) + self._start)
 
-    def rows(self, name: str) -> Rows:
-        """All of the part in memory."""
-        return Rows(self.read(0, self.n), self.dtype)
+    @contextmanager
+    def _reading(self) -> Iterator[Fill]:
+        with self._whole._reading() as fill:
+            yield lambda start, out: fill(self._start + start, out)
 
-    def _counted(self, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        before = self._whole.bytes_read
-        values = read()
-        self.bytes_read += self._whole.bytes_read - before
-        return values
+    def _release(self) -> None:
+        self._whole._release()
 
 
 def empty(name: str, shape: tuple[int, ...]) -> ValueError:
