@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
 
 
+_BOUND = np.dtype([("value", np.float64), ("index", np.int64)])
+
+
 class Ranks:
     """The processes of a torch.distributed group, with the rows of all of them in rank order.
 
@@ -109,10 +112,9 @@ class Ranks:
 
     def largest(self, value: float, index: int) -> tuple[float, int]:
         """The largest of all processes' values, with its index; among equals, the lowest index."""
-        values = self._same_size(np.array([value], dtype=np.float64)).ravel()
-        indices = self._same_size(np.array([index], dtype=np.int64)).ravel()
-        best = float(values.max())
-        return best, int(indices[values == best].min())
+        every = self._same_size(np.array([(value, index)], dtype=_BOUND)).ravel()
+        best = float(every["value"].max())
+        return best, int(every["index"][every["value"] == best].min())
 
     def check_same(self, what: str) -> None:
         """Raises ValueError on every process unless all of them gave the same text, made of

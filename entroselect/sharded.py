@@ -73,8 +73,7 @@ class Sharded:
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
         """Own rows among about `size` with the largest bounds; the best row left out anywhere."""
-        with self.ranks.together():
-            rows, rival, index = self._local_frontier(-(-size // self.ranks.size))
+        rows, rival, index = self._local_frontier(-(-size // self.ranks.size))
         rival, index = self.ranks.largest(rival, index + self.first)
         return self._beating(rows, rival, index), rival, index
 
@@ -154,31 +153,31 @@ class Sharded:
         """Settles picks on rank 0, among own rows of all processes, ascending by their keys."""
         ranks = self.ranks
         with ranks.together():
-            vectors, bounds = self._values(rows), self.local.bounds(rows)
-        all_keys = ranks.gather_at(keys, 0)
-        all_rows = ranks.gather_at(rows + self.first, 0)
-        all_bounds = ranks.gather_at(bounds, 0)
-        all_vectors = ranks.gather_at(vectors, 0)
-        found, squared, picked = np.empty(0, np.int64), np.empty(0), vectors[:0]
-        next_one = np.array([-1.0])
+            own = self._records(rows + self.first, self.local.bounds(rows), self._values(rows))
+            own["key"] = keys
+        every = ranks.gather_at(own, 0)
+        picked, ahead = own[:0], -1.0
         with ranks.together():
-            if all_keys is not None and all_rows and all_bounds and all_vectors:
-                order = np.argsort(np.concatenate(all_keys))
-                numbers = np.concatenate(all_rows)[order]
-                block_bounds = np.concatenate(all_bounds)[order]
-                block_values = np.concatenate(all_vectors)[order]
-                if len(numbers):
-                    block = self.backend.open_pool(
-                        Rows(block_values, self.dtype), self.metric, block=True
-                    )
-                    block.restart(block_bounds, np.zeros(len(numbers), np.int64))
-                    places, squared, next_one[0] = settle(block, numbers)
-                    found, picked = numbers[places], block_values[places]
-        found = ranks.broadcast(found, 0)
-        squared = ranks.broadcast(squared, 0)
-        next_one = ranks.broadcast(next_one, 0)
-        self._choose(found, ranks.broadcast(picked, 0))
-        return found, squared, float(next_one[0])
+            if every is not None and any(len(part) for part in every):
+                rivals = np.concatenate(every)
+                rivals = rivals[np.argsort(rivals["key"])]
+                values = np.ascontiguousarray(rivals["vector"])
+                block = self.backend.open_pool(Rows(values, self.dtype), self.metric, block=True)
+                block.restart(rivals["squared"].copy(), np.zeros(len(rivals), np.int64))
+                places, squared, ahead = settle(block, rivals["row"].copy())
+                picked = self._records(rivals["row"][places], squared, values[places])
+        ahead = float(ranks.broadcast(np.array([ahead]), 0)[0])
+        picked = ranks.broadcast(picked, 0)
+        rows = picked["row"].copy()
+        self._choose(rows, np.ascontiguousarray(picked["vector"]))
+        return rows, picked["squared"].copy(), ahead
+
+    def _records(self, rows: Int64, squared: Float64, vectors: NDArray[Any]) -> NDArray[Any]:
+        """Rows of the whole pool as they travel."""
+        fields: list[Any] = [("key", "i8"), ("row", "i8"), ("squared", "f8")]
+        records = np.zeros(len(rows), [*fields, ("vector", vectors.dtype, (self.d,))])
+        records["row"], records["squared"], records["vector"] = rows, squared, vectors
+        return records
 
     def _choose(self, rows: Int64, vectors: NDArray[Any]) -> None:
         """Rows of the whole pool, with their vectors, count as chosen."""
