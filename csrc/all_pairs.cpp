@@ -97,13 +97,13 @@ class AllPairs {
 
   // Some first answer for the rows of a group, from panels about its own.
   void seed(int64_t item, Worker& own) {
-    const Nearest none = {kInfinity, std::numeric_limits<int64_t>::max()};
     const int64_t first = item * kGroup;
     const int count = rows_of(item);
     for (int g = 0; g < count; ++g) {
       uint32_t* code = &own.codes[g * filter_.words];
       const Coded coded = own.coder.row(points_, first + g, code);
-      own.scan->set_row(g, points_, first + g, code, coded, &none, first + g);
+      const Nearest known = {squared_[first + g], indices_[first + g]};
+      own.scan->set_row(g, points_, first + g, code, coded, &known, first + g);
     }
     const int64_t panel = std::min(first / kPanel, packed_.panels() - seeds_);
     own.scan->run(

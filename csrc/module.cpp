@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 
@@ -266,14 +267,25 @@ py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {
 py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::array points,
                      const std::string& point_dtype, bool same, int64_t k, bool cosine,
                      const std::string& isa, const std::string& filter, int threads,
-                     const py::object& progress) {
+                     const py::object& progress, std::optional<Doubles> known_squared,
+                     std::optional<Indices> known_indices, int64_t offset) {
   const Kernels& kernels = kernels_named(isa);
   const Held q(std::move(queries), query_dtype, cosine, kernels, threads);
   std::unique_ptr<Held> p;
   if (!same) p = std::make_unique<Held>(std::move(points), point_dtype, cosine, kernels, threads);
   const Rows& targets = same ? q.rows : p->rows;
-  py::array_t<double> squared({q.rows.n, k});
-  py::array_t<int64_t> indices({q.rows.n, k});
+  const int64_t listed = q.rows.n * k;
+  if (bool(known_squared) != bool(known_indices) ||
+      (known_squared && (known_squared->size() != listed || known_indices->size() != listed)))
+    throw std::invalid_argument("what is known must be two arrays of (queries, k)");
+  const auto lists = [&](auto& known, auto nothing) {
+    if (known) return std::move(*known);
+    std::decay_t<decltype(*known)> fresh({q.rows.n, k});
+    std::fill(fresh.mutable_data(), fresh.mutable_data() + listed, nothing);
+    return fresh;
+  };
+  Doubles squared = lists(known_squared, std::numeric_limits<double>::infinity());
+  Indices indices = lists(known_indices, std::numeric_limits<int64_t>::max());
   const auto poll = [&](int64_t done) {
     py::gil_scoped_acquire gil;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -281,6 +293,8 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   };
   double* squared_data = squared.mutable_data();
   int64_t* indices_data = indices.mutable_data();
+  // Inside, the points are numbered from 0; the order of all numbers stays the same.
+  for (int64_t i = 0; i < listed; ++i) indices_data[i] -= offset;
   const bool tree = takes_tree(filter, q.rows.d, kTreeSearches);
   const Form form = form_named(filter, kernels, q.rows.d);
   {
@@ -290,6 +304,7 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
     else
       nearest(q.rows, targets, same, k, kernels, form, threads, poll, squared_data, indices_data);
   }
+  for (int64_t i = 0; i < listed; ++i) indices_data[i] += offset;
   poll(q.rows.n);
   return py::make_tuple(squared, indices);
 }
@@ -431,7 +446,10 @@ PYBIND11_MODULE(_core, m) {
       .def("widest", [](PyPool& p) { return p.pool().widest(); })
       .def("profile", &PyPool::profile);
   m.def("frontier", &py_frontier);
-  m.def("nearest", &py_nearest);
+  m.def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a,
+        "same"_a, "k"_a, "cosine"_a, "isa"_a, "filter"_a, "threads"_a, "progress"_a,
+        "squared"_a.noconvert() = py::none(), "indices"_a.noconvert() = py::none(),
+        "offset"_a = 0);
   m.def("nearest_among", &py_nearest_among);
   m.def("filter_intervals", &py_filter_intervals);
   m.def("first_unusable_row", &first_unusable_row);

@@ -21,11 +21,15 @@ constexpr int64_t kDear = 64;   // pairs of bytes that cost about as much as one
 
 struct Scratch {
   Scratch(const Filter& filter, const Kernels& kernels, int64_t k, int rows)
-      : scan(filter, kernels, k, rows), coder(filter, kernels), codes(kGroup * filter.words) {}
+      : scan(filter, kernels, k, rows),
+        coder(filter, kernels),
+        codes(kGroup * filter.words),
+        known(size_t(k)) {}
 
   Scan scan;
   Coder coder;
   Buffer<uint32_t> codes;
+  std::vector<Nearest> known;  // of one row
 };
 
 Packed pack_all(const Rows& points, const Filter& filter, const Kernels& kernels, int threads,
@@ -47,15 +51,13 @@ Packed pack_all(const Rows& points, const Filter& filter, const Kernels& kernels
   return packed;
 }
 
-}  // namespace
-
-void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
-             Form form, int threads, const std::function<void(int64_t)>& poll, double* squared,
-             int64_t* indices) {
+// As nearest(), with rows coded in one form. False, and nothing done, if they are bytes that
+// cannot tell the rows apart.
+bool nearest_in(Form form, const Rows& queries, const Rows& points, bool same, int64_t k,
+                const Kernels& kernels, int threads, const std::function<void(int64_t)>& poll,
+                double* squared, int64_t* indices) {
   std::atomic<int64_t> done{0};
   const auto report = [&] { poll(done.load()); };
-  const std::vector<Nearest> none(size_t(k), Nearest{std::numeric_limits<double>::infinity(),
-                                                     std::numeric_limits<int64_t>::max()});
   const ExactDistance exact = [&](const double* x, int64_t j) {
     return kernels.distance_to_row(x, points, j);
   };
@@ -65,36 +67,65 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
   std::vector<std::unique_ptr<Scratch>> scratch;
   for (int w = 0; w < threads; ++w)
     scratch.push_back(std::make_unique<Scratch>(filter, kernels, k, int(size)));
-  const auto search = [&](int64_t item, int worker) {
-    Scratch& own = *scratch[size_t(worker)];
+  const auto rows_of = [&](int64_t item) {
+    return int(std::min(queries.n, (item + 1) * size) - item * size);
+  };
+  const auto search = [&](int64_t item, Scratch& own) {
     const int64_t first = item * size;
-    const int count = int(std::min(queries.n, first + size) - first);
-    for (int g = 0; g < count; ++g) {
+    for (int g = 0; g < rows_of(item); ++g) {
+      const int64_t i = first + g;
+      for (int64_t m = 0; m < k; ++m)
+        own.known[size_t(m)] = {squared[i * k + m], indices[i * k + m]};
       uint32_t* code = &own.codes[g * filter.words];
-      const Coded coded = own.coder.row(queries, first + g, code);
-      own.scan.set_row(g, queries, first + g, code, coded, none.data(), same ? first + g : -1);
+      const Coded coded = own.coder.row(queries, i, code);
+      own.scan.set_row(g, queries, i, code, coded, own.known.data(), same ? i : -1);
     }
-    own.scan.run(count, packed, 0, points.n, exact);
-    for (int g = 0; g < count; ++g)
+    own.scan.run(rows_of(item), packed, 0, points.n, exact);
+  };
+  const auto store = [&](int64_t item, const Scratch& own) {
+    const int64_t first = item * size;
+    for (int g = 0; g < rows_of(item); ++g)
       for (int64_t m = 0; m < k; ++m) {
         squared[(first + g) * k + m] = own.scan.best(g)[m].squared;
         indices[(first + g) * k + m] = own.scan.best(g)[m].index;
       }
-    done.fetch_add(count);
+    done.fetch_add(rows_of(item));
   };
 
   // One group shows whether bytes can tell the rows apart.
   const int64_t items = (queries.n + size - 1) / size;
+  int64_t probed = -1;
   if (form == Form::bytes) {
-    search(items / 2, 0);
-    if (scratch[0]->scan.rechecks > scratch[0]->scan.pairs / kDear + 16 * k * size)
-      return nearest(queries, points, same, k, kernels, Form::halves, threads, poll, squared,
-                     indices);
-    done = 0;
+    probed = items / 2;
+    search(probed, *scratch[0]);
+    if (scratch[0]->scan.rechecks > scratch[0]->scan.pairs / kDear + 16 * k * size) return false;
+    store(probed, *scratch[0]);
   }
-  if (same && k == 1 && points.n <= std::numeric_limits<int32_t>::max())
-    return all_pairs(points, filter, packed, kernels, threads, poll, squared, indices);
-  parallel_for(threads, items, search, report);
+  if (same && k == 1 && points.n <= std::numeric_limits<int32_t>::max()) {
+    scratch.clear();
+    all_pairs(points, filter, packed, kernels, threads, poll, squared, indices);
+    return true;
+  }
+  parallel_for(
+      threads, items,
+      [&](int64_t item, int worker) {
+        if (item == probed) return;  // its points would be listed twice
+        search(item, *scratch[size_t(worker)]);
+        store(item, *scratch[size_t(worker)]);
+      },
+      report);
+  return true;
+}
+
+}  // namespace
+
+void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
+             Form form, int threads, const std::function<void(int64_t)>& poll, double* squared,
+             int64_t* indices) {
+  const auto done_in = [&](Form chosen) {
+    return nearest_in(chosen, queries, points, same, k, kernels, threads, poll, squared, indices);
+  };
+  if (!done_in(form)) done_in(Form::halves);
 }
 
 void nearest_among(const Rows& queries, const Rows& points, bool same, const int64_t* candidates,

@@ -9,9 +9,11 @@
 
 namespace entroselect {
 
-// Fills squared (queries.n x k) and indices with the k nearest points of each query, sorted by
-// (squared distance, index). With `same`, queries and points are the same rows and no row is its
-// own neighbour. `poll(done)` is called now and then with the number of queries finished.
+// squared and indices (queries.n x k) hold what is known of the k nearest of each query, sorted by
+// (squared distance, index), infinity and the largest int64 where nothing is; they are brought up
+// to date with the points. Known indices may be any numbers but those of these points. With `same`,
+// queries and points are the same rows and no row is its own neighbour. `poll(done)` is called now
+// and then with the number of queries finished; what it throws leaves the lists undefined.
 void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
              Form form, int threads, const std::function<void(int64_t)>& poll, double* squared,
              int64_t* indices);

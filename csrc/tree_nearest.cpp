@@ -1,7 +1,6 @@
 #include "tree_nearest.h"
 
 #include <atomic>
-#include <limits>
 
 #include "scan.h"
 #include "threads.h"
@@ -21,12 +20,16 @@ class Search {
   Search(const Tree& tree, const Kernels& kernels, int64_t k)
       : tree_(tree), kernels_(kernels), k_(k), best_(size_t(kLeaf * k)) {}
 
+  // What is known of query q, sorted: from the far end, that is a heap.
+  void start(int q, const double* squared, const int64_t* indices) {
+    for (int64_t m = 0; m < k_; ++m) heap(q)[k_ - 1 - m] = {squared[m], indices[m]};
+  }
+
   // Queries x of the rows `self` (-1: none of the points), which are the rows of leaf `own`.
   void run(const double (*x)[D], const int64_t* self, int count, int64_t own) {
     x_ = x;
     self_ = self;
     count_ = count;
-    std::fill(best_.begin(), best_.begin() + count * k_, kNothing);
     double low[D], high[D];
     for (int l = 0; l < D; ++l) {
       low[l] = high[l] = x[0][l];
@@ -66,8 +69,6 @@ class Search {
     Nearest nearest;  // what the rows below can be at best
     int64_t node;
   };
-  static constexpr Nearest kNothing = {std::numeric_limits<double>::infinity(),
-                                       std::numeric_limits<int64_t>::max()};
 
   Nearest* heap(int q) { return &best_[size_t(q * k_)]; }  // the worst is at the front
   const Nearest& kth(int q) const { return best_[size_t(q * k_)]; }
@@ -116,6 +117,9 @@ void search_all(const Rows& queries, const Tree& tree, bool same, int64_t k, con
                 int64_t* indices) {
   std::atomic<int64_t> done{0};
   std::vector<Search<D>> searches(size_t(threads), Search<D>(tree, kernels, k));
+  const auto start = [&](int q, int64_t i, Search<D>& search) {
+    search.start(q, squared + i * k, indices + i * k);
+  };
   const auto store = [&](int64_t i, const Nearest* best) {
     for (int64_t m = 0; m < k; ++m) {
       squared[i * k + m] = best[m].squared;
@@ -123,10 +127,11 @@ void search_all(const Rows& queries, const Tree& tree, bool same, int64_t k, con
     }
   };
   const auto of_leaf = [&](int64_t leaf, Search<D>& search) {
-    double x[kLeaf][D];
+    double x[kLeaf][D] = {};
     const int count = tree.count(leaf);
     for (int q = 0; q < count; ++q)
       for (int l = 0; l < D; ++l) x[q][l] = tree.columns(leaf)[l * kLeaf + q];
+    for (int q = 0; q < count; ++q) start(q, tree.rows(leaf)[q], search);
     search.run(x, tree.rows(leaf), count, leaf);
     for (int q = 0; q < count; ++q) store(tree.rows(leaf)[q], search.best(q));
     done.fetch_add(count);
@@ -136,6 +141,7 @@ void search_all(const Rows& queries, const Tree& tree, bool same, int64_t k, con
     kernels.load_row(queries, i, padded_x);
     std::copy(padded_x, padded_x + D, x[0]);
     const int64_t none = -1;
+    start(0, i, search);
     search.run(x, &none, 1, -1);
     store(i, search.best(0));
     done.fetch_add(1);

@@ -50,6 +50,9 @@ def nearest(
     filter: str,
     threads: int,
     progress: Callable[[int, int], None] | None,
+    squared: Float64 | None = None,
+    indices: Int64 | None = None,
+    offset: int = 0,
 ) -> tuple[Float64, Int64]: ...
 def nearest_among(
     queries: NDArray[Any],

@@ -93,23 +93,24 @@ def engine_dtype(name: str, stored: str) -> str:
     return _WIDEN[stored]
 
 
-def as_rows(name: str, given: Any) -> Rows:
+def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
     """Views `given` as (n, d) rows, copying only where the engine cannot read it in place.
 
     Accepts NumPy arrays and memmaps, anything with DLPack on the CPU or `__array__`, anything with
     DLPack on a CUDA device, which stays there, and an `entroselect.io.Source`, which is read whole.
-    Raises TypeError or ValueError naming the argument. Values are not looked at.
+    Raises TypeError or ValueError naming the argument, also for (0, d) unless that is accepted.
+    Values are not looked at.
     """
     if isinstance(given, Rows):  # handed on from one operation to another
         return given
     if is_on_cuda(given):
-        return _cuda_rows(name, given)
+        return _cuda_rows(name, given, may_be_empty)
     from entroselect.io.source import Source  # which needs this module itself
 
     if isinstance(given, Source):
         return given.rows(name)
     array, stored = _as_array(name, given)
-    _check_shape(name, tuple(array.shape))
+    _check_shape(name, tuple(array.shape), may_be_empty)
     dtype = engine_dtype(name, stored)
     if dtype != stored:
         array = array.astype(dtype)
@@ -127,10 +128,10 @@ def as_rows(name: str, given: Any) -> Rows:
     return Rows(array, dtype)
 
 
-def _check_shape(name: str, shape: tuple[int, ...]) -> None:
+def _check_shape(name: str, shape: tuple[int, ...], may_be_empty: bool) -> None:
     if len(shape) != 2:
         raise ValueError(f"{name}: expected a 2-D array (rows, columns), got shape {shape}")
-    if 0 in shape:
+    if shape[1] == 0 or (shape[0] == 0 and not may_be_empty):
         raise ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
 
 
@@ -146,7 +147,7 @@ def is_on_cuda(given: Any) -> bool:
         return False  # it lies nowhere DLPack knows: as_rows says so under the argument's name
 
 
-def _cuda_rows(name: str, given: Any) -> Rows:
+def _cuda_rows(name: str, given: Any, may_be_empty: bool) -> Rows:
     try:
         import torch
     except ImportError as error:
@@ -155,7 +156,7 @@ def _cuda_rows(name: str, given: Any) -> Rows:
         ) from error
     tensor = given if isinstance(given, torch.Tensor) else torch.utils.dlpack.from_dlpack(given)
     tensor = tensor.detach()
-    _check_shape(name, tuple(tensor.shape))
+    _check_shape(name, tuple(tensor.shape), may_be_empty)
     if tensor.dtype == torch.bool:
         tensor = tensor.view(torch.uint8)
     stored = str(tensor.dtype).removeprefix("torch.")

@@ -10,7 +10,7 @@ import numpy as np
 from entroselect import _core
 from entroselect._rows import Rows
 from entroselect._threads import threads
-from entroselect.results import Float64, Neighbours
+from entroselect.results import Float64, Int64, Neighbours
 
 
 def filter_form() -> str:
@@ -75,7 +75,38 @@ class Cpu:
             threads(),
             progress,
         )
-        return Neighbours(np.sqrt(squared), indices, self.name)
+        return Neighbours(np.sqrt(squared, out=squared), indices, self.name)
+
+    def improve(
+        self,
+        queries: Rows,
+        points: Rows | None,
+        offset: int,
+        squared: Float64,
+        indices: Int64,
+        metric: str,
+        progress: Any,
+    ) -> None:
+        """Brings lists (Nq, k) of squared distances and indices up to date with points that they
+        have not met, whose numbers begin at `offset`; points=None means the other queries. Lists
+        are sorted by (distance, index) and start as infinity and the largest int64."""
+        targets = queries if points is None else points
+        _core.nearest(
+            queries.values,
+            queries.dtype,
+            targets.values,
+            targets.dtype,
+            points is None,
+            squared.shape[1],
+            metric == "cosine",
+            self.isa,
+            filter_form(),
+            threads(),
+            progress,
+            squared,
+            indices,
+            offset,
+        )
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row, the first of equals."""

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks
+from entroselect._pieces import Pieces
 from entroselect._rows import Rows
-from entroselect.nearest import nearest_distances
+from entroselect.nearest import find, ranks_of, together
+from entroselect.ranks import Ranks
 from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
 
 DUPLICATES = ("error", "floor", "drop")
@@ -22,6 +24,8 @@ def kl_entropy(
     duplicates: str = "error",
     floor: float = 1e-10,
     backend: str = "auto",
+    memory_limit: int | str | None = None,
+    group: Any = None,
     progress: Any = None,
 ) -> Entropy:
     """Kozachenko-Leonenko estimate of the differential entropy of the rows' distribution.
@@ -34,13 +38,15 @@ def kl_entropy(
     it can be read across d, and still shrinks as n grows.
 
     Args:
-        features: (n, d) rows, n >= k + 1.
+        features: (n, d) rows, n >= k + 1; arrays or a Source (see `open_pool`).
         k: which neighbour.
         duplicates: what to do about rows with r_i = 0, whose logarithm is -inf. "error" raises;
             "floor" takes `floor` for every smaller r_i; "drop" keeps the first of every set of
             equal rows and estimates on those.
         floor: the smallest distance used with duplicates="floor".
-        backend, progress: see `nearest_distances`.
+        backend, memory_limit, progress: see `nearest_distances`.
+        group: as there; every process passes its own shard of the rows and gets the entropy of all
+            of them, the same float.
 
     With backend="faiss" distances are approximate and never too small, so the result is at most
     too high. A sample of 1,000 rows is searched exactly: `.excess` says by how many nats the result
@@ -52,14 +58,15 @@ def kl_entropy(
     low as well.
 
     Returns:
-        `Entropy`: a float that carries n, d, k, zero_distances and geometric_mean_distance.
+        `Entropy`: a float that carries n, d, k, zero_distances and geometric_mean_distance. To the
+        last bit the same for every memory limit and number of processes.
 
     Raises:
         ValueError: duplicates under "error"; fewer than k + 1 (distinct) rows; bad arguments.
 
     Complexity and memory: those of `nearest_distances(features, k=k)`, n**2 d products and n d
     bytes (twice that where the filter needs bfloat16); with "drop", rows that had copies are
-    searched once more.
+    searched once more. With `group`, distances are gathered: 8 bytes for each row of all.
 
     Example:
         >>> import numpy as np
@@ -73,22 +80,34 @@ def kl_entropy(
     """
     _checks.choice("duplicates", duplicates, DUPLICATES)
     floor = _checks.real("floor", floor, "> 0", lambda x: math.isfinite(x) and x > 0)
-    rows = _checks.usable_rows("features", features)
-    k = _checks.integer("k", k, 1)
-    if k >= rows.n:
+    ranks = ranks_of(group)
+    with together(ranks):
+        rows = Pieces("features", features, may_be_empty=ranks is not None)
+        k = _checks.integer("k", k, 1)
+    n = sum(_of_all(np.array([rows.n]), ranks).tolist())
+    if k >= n:
         raise ValueError(
-            f"k: the {k}-th nearest other row needs at least {k + 1} rows, features has {rows.n}"
+            f"k: the {k}-th nearest other row needs at least {k + 1} rows, features has {n}"
         )
-    found = nearest_distances(rows, k=k, backend=backend, progress=progress)
-    return from_neighbours(rows, found, duplicates=duplicates, floor=floor)
+    found = find(rows, None, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress)
+    return from_neighbours(
+        rows, found, duplicates=duplicates, floor=floor, limit=memory_limit, ranks=ranks
+    )
 
 
 def from_neighbours(
-    rows: Rows, found: Neighbours, *, duplicates: str, floor: float = 1e-10
+    rows: Rows | Pieces,
+    found: Neighbours,
+    *,
+    duplicates: str,
+    floor: float = 1e-10,
+    limit: Any = None,
+    ranks: Ranks | None = None,
 ) -> Entropy:
     """The estimate from neighbours already found among `rows`; arguments as in `kl_entropy`."""
-    n, k = found.distances.shape
-    distances = on_host(found.distances)[:, k - 1]
+    k = found.distances.shape[1]
+    distances = _of_all(on_host(found.distances)[:, k - 1], ranks)
+    n = len(distances)
     zero = distances == 0
     if found.sample is not None:
         zero[found.sample[0]] |= found.sample[1][:, k - 1] == 0
@@ -102,11 +121,13 @@ def from_neighbours(
         )
     if duplicates == "floor":
         distances = np.maximum(distances, floor)
-    elif duplicates == "drop" and found.sample is None:
-        distances = _without_copies(rows, found)
     elif duplicates == "drop":
-        found = _among_distinct_rows(rows, found)
-        distances = found.distances[:, k - 1]
+        pieces = rows if isinstance(rows, Pieces) else Pieces("features", rows)
+        if found.sample is None:
+            distances = _of_all(_without_copies(pieces, found, limit, ranks), ranks)
+        else:
+            found = _among_distinct_rows(pieces.whole(), found)
+            distances = found.distances[:, k - 1]
     mean_log = float(np.mean(np.log(distances)))
     n = len(distances)
     nats = _digamma(n) - _digamma(k) + log_unit_ball_volume(rows.d) + rows.d * mean_log
@@ -180,34 +201,47 @@ def _among_distinct_rows(rows: Rows, found: Neighbours) -> Neighbours:
         if len(keep) <= k:
             raise _too_few(len(keep), k)
         rows = Rows(rows.values[keep], rows.dtype)
-        found = nearest_distances(rows, k=k, backend=found.backend)
+        found = find(Pieces("features", rows), None, k, backend=found.backend)
 
 
 def _too_few(distinct: int, k: int) -> ValueError:
     return ValueError(f"features: only {distinct} distinct rows, the {k}-th nearest needs {k + 1}")
 
 
-def _without_copies(rows: Rows, found: Neighbours) -> Float64:
-    """k-th neighbour distances among the first of every set of equal rows."""
+def _without_copies(rows: Pieces, found: Neighbours, limit: Any, ranks: Ranks | None) -> Float64:
+    """k-th neighbour distances of those of our rows that are the first of a set of equal rows,
+    among all such rows."""
     n, k = found.distances.shape
     every, indices = on_host(found.distances), on_host(found.indices)
+    first = 0
+    if ranks is not None:
+        first = int(_of_all(np.array([n]), ranks)[: ranks.rank].sum())
     # Ties go to the lowest index, so a copy of an earlier row has such a row as its nearest.
-    copy = (every[:, 0] == 0) & (indices[:, 0] < np.arange(n))
-    keep = np.flatnonzero(~copy)
-    if len(keep) <= k:
-        raise _too_few(len(keep), k)
+    ours = (every[:, 0] == 0) & (indices[:, 0] < first + np.arange(n))
+    copy = _of_all(ours, ranks)
+    kept = len(copy) - int(np.count_nonzero(copy))
+    if kept <= k:
+        raise _too_few(kept, k)
+    keep = np.flatnonzero(~ours)
     distances: Float64 = every[keep, k - 1]
     # Only rows that had a copy among their neighbours need new ones.
     again = keep[copy[indices[keep]].any(axis=1)]
-    if len(again):
-        nearest = nearest_distances(
-            Rows(rows.values[again], rows.dtype),
-            Rows(rows.values[keep], rows.dtype),
+    if _of_all(np.array([len(again)]), ranks).any():
+        nearest = find(
+            rows.part(again),
+            rows.part(keep),
             k + 1,  # each finds itself first, the only one at distance 0
             backend=found.backend,
+            limit=limit,
+            ranks=ranks,
         )
         distances[np.searchsorted(keep, again)] = on_host(nearest.distances)[:, k]
     return distances
+
+
+def _of_all(array: Any, ranks: Ranks | None) -> Any:
+    """The arrays of all processes, one after the other."""
+    return array if ranks is None else np.concatenate(ranks.gather(array))
 
 
 def generalization_score(
@@ -216,6 +250,8 @@ def generalization_score(
     *,
     kind: str = "l2",
     backend: str = "auto",
+    memory_limit: int | str | None = None,
+    group: Any = None,
     progress: Any = None,
 ) -> float:
     """Mean over generated rows of the distance to the nearest training row (Shi et al. 2025).
@@ -224,10 +260,11 @@ def generalization_score(
     square divided by the number of columns (per-pixel squared error, for images on 0 to 255).
 
     Args:
-        generated: (n, d) rows made by the model.
+        generated: (n, d) rows made by the model; arrays or a Source.
         training: (m, d) rows it was trained on.
         kind: "l2" or "mse".
-        backend, progress: see `nearest_distances`.
+        backend, memory_limit, progress: see `nearest_distances`.
+        group: as there; shards of both go in, the score of all comes out, everywhere the same.
 
     Example:
         >>> from entroselect import generalization_score
@@ -237,30 +274,47 @@ def generalization_score(
         12.5
     """
     _checks.choice("kind", kind, ("l2", "mse"))
-    # Checked here, so that a bad value is reported under this function's argument names.
-    rows = _checks.usable_rows("generated", generated)
-    against = _checks.usable_rows("training", training)
-    _checks.same_width("generated", rows, "training", against)
-    nearest = nearest_distances(rows, against, backend=backend, progress=progress)
-    found = on_host(nearest.distances)
+    ranks = ranks_of(group)
+    with together(ranks):
+        # Under this function's argument names, so that a bad value is reported with them.
+        rows = Pieces("generated", generated, may_be_empty=ranks is not None)
+        against = Pieces("training", training, may_be_empty=ranks is not None)
+        _checks.same_width("generated", rows, "training", against)
+    found = find(
+        rows, against, 1, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
+    )
+    distances = _of_all(on_host(found.distances), ranks)
+    if len(distances) == 0:
+        raise ValueError("generated: at least 1 row needed, got 0")
     if kind == "mse":
-        return float(np.mean(found**2) / rows.d)
-    return float(np.mean(found))
+        return float(np.mean(distances**2) / rows.d)
+    return float(np.mean(distances))
 
 
-def mean_nearest_distance(features: Any, *, backend: str = "auto", progress: Any = None) -> float:
-    """Mean distance from each row to its nearest other row (MNND); needs at least 2 rows.
+def mean_nearest_distance(
+    features: Any,
+    *,
+    backend: str = "auto",
+    memory_limit: int | str | None = None,
+    group: Any = None,
+    progress: Any = None,
+) -> float:
+    """Mean distance from each row to its nearest other row (MNND); needs at least 2 rows. Other
+    arguments as in `nearest_distances` and `generalization_score`.
 
     Example:
         >>> from entroselect import mean_nearest_distance
         >>> mean_nearest_distance([[0.0], [1.0], [3.0]])
         1.3333333333333333
     """
-    rows = _checks.usable_rows("features", features)
-    if rows.n < 2:
-        raise ValueError("features: at least 2 rows needed, got 1")
-    found = nearest_distances(rows, backend=backend, progress=progress)
-    return float(np.mean(on_host(found.distances)))
+    ranks = ranks_of(group)
+    with together(ranks):
+        rows = Pieces("features", features, may_be_empty=ranks is not None)
+    n = sum(_of_all(np.array([rows.n]), ranks).tolist())
+    if n < 2:
+        raise ValueError(f"features: at least 2 rows needed, got {n}")
+    found = find(rows, None, 1, backend=backend, limit=memory_limit, ranks=ranks, progress=progress)
+    return float(np.mean(_of_all(on_host(found.distances), ranks)))
 
 
 def log_unit_ball_volume(d: int) -> float:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
-from entroselect import _checks, _dispatch, reference
+from entroselect import _checks, _dispatch, reference, streamed_nearest
+from entroselect._memory import memory_limit as bytes_of
+from entroselect._pieces import Pieces
 from entroselect._progress import reporter
+from entroselect.faiss_backend import Faiss
+from entroselect.ranks import Ranks
 from entroselect.results import Neighbours
 
 
@@ -16,13 +21,15 @@ def nearest_distances(
     *,
     metric: str = "euclidean",
     backend: str = "auto",
+    memory_limit: int | str | None = None,
+    group: Any = None,
     progress: Any = None,
 ) -> Neighbours:
     """The k nearest points of every query: exact distances and indices.
 
     Args:
         queries: (Nq, d) rows; any real dtype, NumPy, memmap, DLPack on the CPU or `__array__`, or
-            a tensor on a CUDA device.
+            a tensor on a CUDA device, or a Source (see `open_pool`).
         points: (Np, d) rows of any such kind; None means the queries themselves, each against
             the others (a row is not its own neighbour; an equal row is).
         k: neighbours per query, at most Np (Np - 1 without `points`).
@@ -33,23 +40,38 @@ def nearest_distances(
             "faiss", never chosen by "auto", takes candidates from an approximate index;
             "faiss:FACTORY" or "faiss:FACTORY:PARAMETERS" says from which, as in
             "faiss:IVF1024,Flat:nprobe=16". Needs the extra `faiss`.
+            It takes neither of the next two.
+        memory_limit: bytes, or text such as "8GiB", for all that is allocated beside arrays of the
+            caller's and the result: rows of Sources, their codes, what searches note. Where that
+            does not hold everything, one side is read in blocks and the other in tiles that pass
+            by. None: no limit.
+        group: a torch.distributed process group, or True for the default one. Every process passes
+            its own shard of the queries and of the points (None: the queries of all), of any size
+            and even (0, d), and the same other arguments; it gets the neighbours of its own
+            queries. Points are numbered through all shards, in rank order.
         progress: None, True (a bar on a terminal, lines elsewhere) or a function of (done, total).
 
     Returns:
         `Neighbours` with distances float64 (Nq, k), nearest first, and indices int64 (Nq, k):
         indices[i, m] = j means that points[j] is the m-th nearest of queries[i]. Ties: lowest
-        index. Identical on every exact backend and for every thread count. With "faiss",
+        index. Identical on every exact backend, for every thread count, memory limit and number of
+        processes. With "faiss",
         distances are those of the indices returned, to the last bit, but nearer points may be
         missing: `recall` says how many of the exact neighbours of 1,000 queries (all, if they are
         fewer; drawn with a fixed seed) were found.
 
     Raises:
-        ValueError, TypeError: naming the argument, before any work.
+        ValueError, TypeError: naming the argument, before any work; for a value that cannot be
+            used in a Source, with its row, when it is first read.
 
     Complexity: Nq Np d in the filter's precision, about k exact rechecks a query. Extra memory:
-    d bytes a point (2 d where the filter needs bfloat16), the result, and some 1000 k bytes a
-    thread. With "faiss": what the index takes, by default 4 d bytes a point, 8 (k + 9) bytes a
-    query, and the exact search of the sample.
+    d bytes a point (2 d where the filter needs bfloat16), the result, 16 k bytes a query, and for
+    each thread some 2 MB, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read,
+    Np**2 / (2 B) without `points`, B being the rows that a block has room for: about limit / 3 d
+    itemsize. With `group`, every process receives each point once, Np d itemsize bytes, and with
+    `memory_limit` reads its queries once for every block of points. With "faiss":
+    what the index takes, by default 4 d bytes a point, 8 (k + 9) bytes a query, and the exact
+    search of the sample.
 
     Example:
         >>> from entroselect import nearest_distances
@@ -57,17 +79,68 @@ def nearest_distances(
         >>> found.indices[:, 0].tolist(), found.distances[0].tolist()
         ([2, 2, 0], [1.0])
     """
-    chosen = _dispatch.choose(backend, queries, points)
-    rows = _checks.usable_rows("queries", queries, metric)
-    targets = rows
-    if points is not None:
-        targets = _checks.usable_rows("points", points, metric)
-        _checks.same_width("points", targets, "queries", rows)
-    available = targets.n - (points is None)
-    if available < 1:
-        raise ValueError("queries: at least 2 rows needed when points is None, got 1")
+    ranks = ranks_of(group)
+    with together(ranks):
+        rows = Pieces("queries", queries, metric, ranks is not None)
+        targets = None
+        if points is not None:
+            targets = Pieces("points", points, metric, ranks is not None)
+            _checks.same_width("points", targets, "queries", rows)
+    return find(
+        rows, targets, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
+    )
+
+
+def find(
+    queries: Pieces,
+    points: Pieces | None,
+    k: int,
+    *,
+    backend: str,
+    limit: Any = None,
+    ranks: Ranks | None = None,
+    progress: Any = None,
+) -> Neighbours:
+    """`nearest_distances` of rows that have been looked at; other arguments are checked here."""
+    own = queries if points is None else points
+    with together(ranks):
+        limit = bytes_of(limit)
+        chosen = _dispatch.choose(backend, queries.rows, own.rows)
+        if isinstance(chosen, (Faiss, type(None))) and (limit is not None or ranks is not None):
+            name = reference.NAME if chosen is None else chosen.name
+            raise ValueError(
+                f"{'group' if limit is None else 'memory_limit'}: backend {name!r} holds all rows "
+                "at once, in one process; use 'cpu'"
+            )
+    shards = [(own.n, own.dtype)]
+    if ranks is not None:
+        given = "None" if points is None else "given"
+        ranks.check_same(
+            f"k={k!r}; metric={own.metric}; columns={own.d}; points={given}; memory_limit={limit}"
+        )
+        shards = streamed_nearest.shards_of_all(own, ranks)
+    total = sum(n for n, _ in shards)
+    if total < 1 + (points is None):
+        what = "2 rows needed when points is None" if points is None else "1 row needed"
+        raise ValueError(f"{own.name}: at least {what}, got {total}")
+    available = total - (points is None)
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
     with reporter(progress, "nearest") as report:
         if chosen is None:
-            return reference.nearest_distances(queries, points, k, metric=metric, progress=report)
-        return chosen.nearest(rows, None if points is None else targets, k, metric, report)
+            against = None if points is None else points.whole()
+            return reference.nearest_distances(
+                queries.whole(), against, k, metric=own.metric, progress=report
+            )
+        # Of faiss nothing but its search in one piece is asked for.
+        backend_ = cast(streamed_nearest.Backend, chosen)
+        return streamed_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)
+
+
+def ranks_of(group: Any) -> Ranks | None:
+    """The argument `group`."""
+    return group if group is None or isinstance(group, Ranks) else Ranks(group)
+
+
+def together(ranks: Ranks | None) -> AbstractContextManager[None]:
+    """A block whose error on one process becomes one on all."""
+    return nullcontext() if ranks is None else ranks.together()

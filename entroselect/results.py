@@ -59,6 +59,8 @@ class Neighbours:
         recall: which share of the exact neighbours of a sample of the queries is among these;
             None: they are exact. An equally near point of another index is not the exact one.
         sample: with a recall, those queries, int64 (S,), and their exact distances (S, k).
+        profile: bytes_read from files, tiles in which rows were read, and with several processes
+            bytes_sent and bytes_received; not part of the contract.
     """
 
     distances: Float64
@@ -66,6 +68,7 @@ class Neighbours:
     backend: str
     recall: float | None = None
     sample: tuple[Int64, Float64] | None = field(default=None, repr=False)
+    profile: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         shown = [(entry.name, getattr(self, entry.name)) for entry in fields(self) if entry.repr]

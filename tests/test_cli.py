@@ -516,6 +516,28 @@ def test_entropy_prints_and_dumps(folder):
     assert "geometric mean distance" in text
 
 
+def test_within_a_memory_limit(folder, monkeypatch):
+    """Files are read in pieces, some of them several times; answers are the same."""
+    monkeypatch.setenv("ENTROSELECT_THREADS", "2")  # each has its share of the memory
+    rows = np.random.default_rng(0).standard_normal((9000, 64)).astype(np.float32)
+    np.save("large.npy", rows)
+    whole = json.loads(ok("entropy", "large.npy", "--json").stdout)
+    assert whole["bytes_read"] == rows.nbytes
+    found = json.loads(ok("entropy", "large.npy", "--json", "--memory-limit", "6MB").stdout)
+    assert found.pop("bytes_read") > whole.pop("bytes_read")
+    assert found == whole
+    ok("nearest", "large.npy", "-o", "out", "--memory-limit", "6MB")
+    report = json.loads(Path("out/report.json").read_text())
+    assert report["options"]["memory_limit"] == "6MB"
+    assert report["bytes_read"] > rows.nbytes
+    expected = entroselect.nearest_distances(rows)
+    np.testing.assert_array_equal(np.load("out/indices.npy"), expected.indices)
+    np.testing.assert_array_equal(np.load("out/distances.npy"), expected.distances)
+    for command in (("entropy", "large.npy"), ("nearest", "large.npy", "-o", "other")):
+        fails(2, *command, "--memory-limit", "much", saying=["--memory-limit", "8GiB", "much"])
+        fails(1, *command, "--memory-limit", "1KB", saying=["memory_limit", "smallest that works"])
+
+
 def test_entropy_of_duplicates(folder):
     pool = np.load("pool.npy")
     twice = np.concatenate([pool, pool[:1]])

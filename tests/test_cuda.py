@@ -22,6 +22,7 @@ from entroselect import (
     kl_entropy,
     nearest_distances,
     reference,
+    streamed_nearest,
     threshold_select,
 )
 from entroselect._rows import Rows
@@ -125,6 +126,19 @@ def test_neighbours_among_several_blocks_of_points(
     pool = _cut("unequal_clusters", rows=150)
     monkeypatch.setenv("ENTROSELECT_MEMORY_LIMIT", str(2 * 64 * 140))  # 64 coded rows at a time
     _same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
+
+
+@pytest.mark.parametrize("k", [1, 4])
+def test_neighbours_in_tiles(k: int, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies lie in several tiles, whose lists are merged by (distance, index)."""
+    pool = np.repeat(_cut("images", rows=20), 3, axis=0)
+    plan = streamed_nearest.Plan(23, 17)
+    monkeypatch.setattr(streamed_nearest, "plan_alone", lambda *_: plan)
+    for against in (None, pool[::-1].copy()):
+        there = None if against is None else gpu(against)
+        found = nearest_distances(gpu(pool), there, k, memory_limit="1GiB")
+        _same(found, reference.nearest_distances(pool, against, k))
+        assert found.profile["tiles"] > 5
 
 
 @pytest.mark.parametrize("queries", [np.float64, np.float16, np.uint8])

@@ -12,7 +12,7 @@ import typer
 
 from entroselect import kl_entropy
 from entroselect.cli import pools
-from entroselect.cli.errors import bad_use, check_backend, naming
+from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming
 
 
 class Duplicates(str, Enum):
@@ -38,17 +38,28 @@ def entropy(
         str | None, typer.Option(help="Which column holds the rows, where there are several.")
     ] = None,
     backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Prints the entropy of POOL in nats, and what went into it."""
     if floor is not None and duplicates is not Duplicates.floor:
         bad_use("--floor", "has no meaning without --duplicates floor")
     check_backend(backend)
-    source = pools.read(pool, key, column)
+    check_memory_limit(memory_limit)
+    source = pools.open_source(pool, key, column)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
-    with naming(features=source.path, queries=source.path):
+    with naming(features=pool):
         found = kl_entropy(
-            source.rows, k, duplicates=duplicates.value, backend=backend, progress=True, **floors
+            source,
+            k,
+            duplicates=duplicates.value,
+            backend=backend,
+            memory_limit=memory_limit,
+            progress=True,
+            **floors,
         )
     measured = {
         "entropy_nats": float(found),
@@ -58,6 +69,7 @@ def entropy(
         "zero_distances": found.zero_distances,
         "geometric_mean_distance": found.geometric_mean_distance,
         "backend": found.backend,
+        "bytes_read": source.bytes_read,
     }
     if found.recall is not None:
         measured |= {

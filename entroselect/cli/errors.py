@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from entroselect import _dispatch
+from entroselect._memory import memory_limit
 
 FAILED, BAD_USE, INTERRUPTED = 1, 2, 130
 
@@ -36,6 +37,14 @@ def check_backend(backend: str, selecting: bool = False) -> None:
         (_dispatch.choose_exact if selecting else _dispatch.choose)(backend)
     except ValueError as error:
         bad_use("--backend", str(error).removeprefix("backend: "))
+
+
+def check_memory_limit(given: str | None) -> None:
+    """Ends the command if that is no amount of memory."""
+    try:
+        memory_limit(given)
+    except ValueError as error:
+        bad_use("--memory-limit", str(error).removeprefix("memory_limit: "))
 
 
 def say(line: str) -> None:

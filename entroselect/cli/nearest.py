@@ -12,7 +12,7 @@ import typer
 from entroselect import nearest_distances
 from entroselect._threads import threads
 from entroselect.cli import pools
-from entroselect.cli.errors import bad_use, check_backend, naming, say
+from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, say
 from entroselect.cli.output import new_folder, write_json
 from entroselect.cli.select import Metric, versions
 
@@ -37,6 +37,10 @@ def nearest(
         str | None, typer.Option(help="Which column of POINTS. Default: as --column.")
     ] = None,
     backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace OUT once the new is done.")
     ] = False,
@@ -50,14 +54,15 @@ def nearest(
     if points is None and points_column is not None:
         bad_use("--points-column", "has no meaning without POINTS")
     check_backend(backend)
+    check_memory_limit(memory_limit)
     with new_folder(out, force) as folder:
-        source = pools.read(queries, key, column)
+        source = pools.open_source(queries, key, column)
         target = None
         if points is not None:
             # What names an array or a column of the queries names one of points of their kind.
             alike = points.suffix == queries.suffix
             keyed = alike or points.suffix in (".npz", ".safetensors", ".zarr")
-            target = pools.read(
+            target = pools.open_source(
                 points,
                 points_key or (key if keyed else None),
                 points_column or (column if alike else None),
@@ -65,11 +70,12 @@ def nearest(
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(
-                source.rows,
-                None if target is None else target.rows,
+                source,
+                target,
                 k,
                 metric=metric.value,
                 backend=backend,
+                memory_limit=memory_limit,
                 progress=True,
             )
         seconds = time.perf_counter() - started
@@ -81,13 +87,19 @@ def nearest(
             {
                 "queries": source.describe(),
                 "points": None if target is None else target.describe(),
-                "options": {"k": k, "metric": metric.value, "backend": backend},
+                "options": {
+                    "k": k,
+                    "metric": metric.value,
+                    "backend": backend,
+                    "memory_limit": memory_limit,
+                },
                 "mean_nearest_distance": mean,
                 "largest_nearest_distance": largest,
                 "backend": found.backend,
                 "recall": found.recall,
                 "threads": threads(),
                 "seconds": round(seconds, 6),
+                "bytes_read": found.profile["bytes_read"],
                 "versions": versions(),
             },
         )

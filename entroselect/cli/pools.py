@@ -61,10 +61,18 @@ def read(
     Raises:
         ValueError, TypeError: naming the file, what is wrong with it and what to do.
     """
+    source = open_source(path, key, column, id_column)
+    return Pool(path, source, _rows(source))
+
+
+def open_source(
+    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+) -> Source:
+    """As `read`, with the rows where they are."""
     source = open_pool(path, key=key, column=column, id_column=id_column)
     if len(source.stored_shape) > 2:
         say(f"{path}: shape {source.stored_shape} flattened to {source.shape}")
-    return Pool(path, source, _rows(source))
+    return source
 
 
 def read_selected(path: Path) -> NDArray[Any]:

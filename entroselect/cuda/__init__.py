@@ -17,7 +17,7 @@ from entroselect.cuda.filter import Tile
 from entroselect.cuda.nearest import Search
 from entroselect.cuda.pool import Pool
 from entroselect.cuda.rows import Held
-from entroselect.results import Neighbours
+from entroselect.results import Float64, Int64, Neighbours
 
 
 class Cuda:
@@ -44,6 +44,26 @@ class Cuda:
             squared, indices = Search(held, targets, k, self.tile).run(progress)
             distances = held.roots(squared)
         return Neighbours(queries.like(distances), queries.like(indices), self.name)
+
+    def improve(
+        self,
+        queries: Rows,
+        points: Rows | None,
+        offset: int,
+        squared: Float64,
+        indices: Int64,
+        metric: str,
+        progress: Any,
+    ) -> None:
+        """As `entroselect.cpu.Cpu.improve`; the lists stay in host memory."""
+        held = self._hold(queries, metric)
+        with held.here():
+            targets = held if points is None else self._hold(points, metric, held.device)
+            # Numbered from the first point here, so that ties keep their order.
+            known = torch.from_numpy(squared), torch.from_numpy(indices - offset)
+            found = Search(held, targets, squared.shape[1], self.tile, known).run(progress)
+            squared[...] = found[0].cpu().numpy()
+            indices[...] = found[1].cpu().numpy() + offset
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row, the first of equals."""

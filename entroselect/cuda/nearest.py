@@ -19,12 +19,24 @@ NO_ROW = 2**62
 class Search:
     """The k nearest points of every query."""
 
-    def __init__(self, queries: Held, points: Held, k: int, tile: Tile | None) -> None:
+    def __init__(
+        self,
+        queries: Held,
+        points: Held,
+        k: int,
+        tile: Tile | None,
+        known: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> None:
+        """`known`: sorted squared distances and indices to go on from, (n, k); the points here are
+        numbered from 0."""
         self.queries, self.points, self.k = queries, points, k
         self.filter = Filter(points, tile)
         n, device = queries.n, queries.device
         self.squared = torch.full((n, k), math.inf, dtype=torch.float64, device=device)
         self.indices = torch.full((n, k), NO_ROW, dtype=torch.int64, device=device)
+        if known is not None:
+            self.squared.copy_(known[0])
+            self.indices.copy_(known[1])
 
     def run(self, progress: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """(squared distances, indices), both (n, k)."""
