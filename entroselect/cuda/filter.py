@@ -7,7 +7,6 @@ kernels/triton/filter.py and kernels/cuda/recheck.cu.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,17 +48,6 @@ CAPACITY = 1 << 22
 ROWS_AT_ONCE = 1 << 18
 
 
-def memory_limit() -> int | None:
-    """Bytes of device memory for what is kept beside the caller's rows:
-    ENTROSELECT_MEMORY_LIMIT."""
-    given = os.environ.get("ENTROSELECT_MEMORY_LIMIT")
-    if not given:
-        return None
-    if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"ENTROSELECT_MEMORY_LIMIT: expected a number of bytes, got {given!r}")
-    return int(given)
-
-
 @dataclass(frozen=True)
 class Coded:
     """Rows as the filter reads them: fp16 values (n, width), ||X~||^2, and float32 numbers not
@@ -92,7 +80,8 @@ class Frame:
 
     def __init__(self, rows: Held) -> None:
         count = min(rows.n, 128)
-        sample = rows.float64(torch.arange(count, device=rows.device) * rows.n // count)
+        places = torch.arange(count, device=rows.device) * rows.n // max(1, count)
+        sample = rows.float64(places) if count else rows.new((1, rows.d), torch.float64).zero_()
         self.centre = torch.sort(sample, dim=0).values[count // 2].contiguous()
         largest = torch.sort((sample - self.centre).abs().amax(dim=1)).values
         largest = largest[largest > 0]
@@ -188,9 +177,10 @@ class Task:
 
 
 class Filter:
-    """Passes of some rows over some columns, in one frame."""
+    """Passes of some rows over some columns, in one frame. `limit` is the bytes of device memory
+    for what is kept beside the caller's rows."""
 
-    def __init__(self, rows: Held, tile: Tile | None) -> None:
+    def __init__(self, rows: Held, tile: Tile | None, limit: int | None = None) -> None:
         from entroselect.kernels.triton.filter import filter_pairs
 
         self.frame = Frame(rows)
@@ -199,7 +189,7 @@ class Filter:
             major = torch.cuda.get_device_capability(rows.device)[0]
             tile = TILES.get(major, TILES[max(TILES)])
         self.tile = tile
-        self.limit = memory_limit()
+        self.limit = limit
         most = CAPACITY if self.limit is None else min(CAPACITY, self.limit // 48)
         if tile.capacity is not None:
             most = tile.capacity

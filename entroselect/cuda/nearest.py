@@ -19,9 +19,11 @@ NO_ROW = 2**62
 class Search:
     """The k nearest points of every query."""
 
-    def __init__(self, queries: Held, points: Held, k: int, tile: Tile | None) -> None:
+    def __init__(
+        self, queries: Held, points: Held, k: int, tile: Tile | None, limit: int | None = None
+    ) -> None:
         self.queries, self.points, self.k = queries, points, k
-        self.filter = Filter(points, tile)
+        self.filter = Filter(points, tile, limit)
         n, device = queries.n, queries.device
         self.squared = torch.full((n, k), math.inf, dtype=torch.float64, device=device)
         self.indices = torch.full((n, k), NO_ROW, dtype=torch.int64, device=device)
