@@ -54,12 +54,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
             return torch.as_tensor(np.array(pool), device="cuda")
 
         return there
-    from entroselect.cuda.filter import Tile
+    from entroselect.cuda.tiles import Tile
 
     kernels = request.getfixturevalue("host_kernels")
 
-    def use(pool: Any, columns: int = 32, capacity: int | None = None, **more: Any) -> Any:
-        host = Cuda(kernels, "cpu", Tile(32, columns, 32, 4, 1, capacity), **more)
+    def use(
+        pool: Any, columns: int = 32, capacity: int | None = None, tma: bool = False, **more: Any
+    ) -> Any:
+        host = Cuda(kernels, "cpu", Tile(32, columns, 32, 4, 1, capacity, tma), **more)
         monkeypatch.setattr(
             _dispatch, "choose", lambda backend, *inputs: None if backend == "reference" else host
         )
@@ -241,7 +243,7 @@ def test_the_filter_does_the_work(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 def _block(request: pytest.FixtureRequest, pool: Any, metric: str) -> Any:
     from entroselect.cuda import Cuda
-    from entroselect.cuda.filter import Tile
+    from entroselect.cuda.tiles import Tile
 
     if not NO_GPU:
         backend = Cuda()
@@ -377,20 +379,21 @@ def test_a_row_below_enough_is_left_alone(
     assert counted[1] == 200 * 132 - 32 * 100
 
 
-@pytest.mark.parametrize("newest", [1, 16])
+@pytest.mark.parametrize("newest", [7, 16])
 def test_stopping_early_changes_nothing(
     newest: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from entroselect.cuda import pool as pools
 
-    pool = _cut("unequal_clusters", rows=150)
-    monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
+    pool = normal(400, 16)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
     lazy = {}
     for size in (newest, 1 << 30):
         monkeypatch.setattr(pools, "NEWEST", size)
-        lazy[size] = greedy_select(gpu(pool), 120)
+        lazy[size] = greedy_select(gpu(pool, columns=64), 120)
         _same(lazy[size], reference.greedy_select(pool, 120))
-        _same(threshold_select(gpu(pool), 100), reference.threshold_select(pool, 100))
+        found = threshold_select(gpu(pool, columns=64), 100)
+        _same(found, reference.threshold_select(pool, 100))
     assert lazy[newest].profile["pairs"] < lazy[1 << 30].profile["pairs"]
 
 
@@ -416,6 +419,25 @@ def test_streamed_pools_of_blocks(
     found = threshold_select(given, 60, memory_limit=limit, **options)
     _same(found, reference.threshold_select(pool, 60, **options))
     assert len(set(opened)) == 2
+
+
+@pytest.mark.parametrize("columns", [16, 64])
+@pytest.mark.parametrize("name", ["digits", "unequal_clusters", "one_outlier"])
+def test_tiles_copied_by_descriptors(
+    name: str, columns: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows by index and of rows in order, with a last tile that is not full."""
+    pool = _cut(name, rows=107)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
+    tile = {"columns": columns, "tma": True}
+    k = min(90, len(pool))
+    _same(greedy_select(gpu(pool, **tile), k), reference.greedy_select(pool, k))
+    _same(nearest_distances(gpu(pool, **tile)), reference.nearest_distances(pool))
+    queries = pool[:30]
+    _same(
+        nearest_distances(gpu(queries, **tile), gpu(pool[10:], **tile), 5),
+        reference.nearest_distances(queries, pool[10:], 5),
+    )
 
 
 def test_entropy_and_copies(gpu: Any) -> None:

@@ -29,7 +29,7 @@ __all__ = ["gpu"]
 @pytest.fixture
 def cuda(request: pytest.FixtureRequest) -> Any:
     from entroselect.cuda import Cuda
-    from entroselect.cuda.filter import Tile
+    from entroselect.cuda.tiles import Tile
 
     if not NO_GPU:
         return Cuda()

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from entroselect._rows import Rows
-from entroselect.cuda.filter import Tile
 from entroselect.cuda.nearest import Search
 from entroselect.cuda.pool import Pool
 from entroselect.cuda.rows import Held
+from entroselect.cuda.tiles import Tile
 from entroselect.results import Neighbours
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from entroselect.cuda.filter import Coded, Filter, Found, Task, Tile
+from entroselect.cuda.filter import Coded, Filter, Found, Task
 from entroselect.cuda.rows import Held
+from entroselect.cuda.tiles import Tile
 
 # Queries whose neighbours are sought at a time.
 QUERIES = 65536
