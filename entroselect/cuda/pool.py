@@ -152,6 +152,7 @@ class Pool:
         began = time.perf_counter()
         limit = min(limit, len(rows))
         with self.held.here():
+            rows = self._on_device(rows)
             scratch, squared, _kept = self._scratch(rows, limit)
             picked, ahead = self.kernels.farthest_first(
                 self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
@@ -185,6 +186,7 @@ class Pool:
         began = time.perf_counter()
         limit = min(limit, len(rows))
         with self.held.here():
+            rows = self._on_device(rows)
             scratch, squared, _kept = self._scratch(rows, limit)
             picked = self.kernels.in_order(
                 self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
@@ -273,7 +275,7 @@ class Pool:
     def _on_device(self, rows: Any) -> torch.Tensor:
         if isinstance(rows, np.ndarray):
             rows = torch.from_numpy(np.array(rows, dtype=np.int64))
-        return torch.as_tensor(rows, dtype=torch.int64, device=self.held.device)
+        return torch.as_tensor(rows, dtype=torch.int64, device=self.held.device).contiguous()
 
     def _recheck(self, found: Found) -> None:
         self._counted["rechecks"] += len(found.slot)

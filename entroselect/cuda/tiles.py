@@ -51,7 +51,7 @@ TILES = {
 # machine has to be compiled, a second or two.
 WORTH = 1 << 24
 
-# Time on the device that all shapes together may take, once the first has been timed.
+# No further shape is timed once passes of those before add up to this; each is run five times.
 BUDGET_MS = 8.0
 
 
