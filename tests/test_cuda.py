@@ -490,7 +490,6 @@ def test_the_measurements_of_gpu_check_run(
     first = {name: (name, *rest) for name, *rest in reversed(measurements.CASES)}
     monkeypatch.setattr(measurements, "CASES", list(reversed(first.values())))
     device = "cpu" if NO_GPU else "cuda"
-    gpu(None)
     rows = measurements.run(device, 60, tmp_path, quick=True)
     ours = [row for row in rows if row["kind"] == "ours"]
     agreement = {row["case"].split()[0]: row.get("agreement") for row in ours}

@@ -92,6 +92,52 @@ def test_a_shape_can_be_pinned(device: Any, monkeypatch: pytest.MonkeyPatch) -> 
             tiles.choose(device, 768, 1 << 20, _timing([], A=1))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
+def test_passes_are_timed_on_a_sample(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The passes are real, the clock is not: events count the passes before them."""
+    if not NO_GPU:
+        pytest.skip("needs a clock of its own")
+    pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
+    from entroselect._rows import as_rows
+    from entroselect.cuda import Cuda, filter
+
+    passes: list[Any] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = len(passes)
+
+        def elapsed_time(self, later: Any) -> float:
+            return 1.0 / later.at
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(filter, "TIMED", 64 * 50 * 40)
+    monkeypatch.setattr(filter, "TIMED_ROWS", 40)
+    launch = filter.Filter._launch
+
+    def counted(self: Any, *given: Any) -> None:
+        passes.append(given)
+        launch(self, *given)
+
+    monkeypatch.setattr(filter.Filter, "_launch", counted)
+    tile = tiles.Tile(32, 32, 32, 4, 1)
+    host = Cuda(request.getfixturevalue("host_kernels"), "cpu", tile)
+    held = host._hold(as_rows("rows", normal(200, 64)), "euclidean")
+    found = filter.Filter(held, tile)._timed(held)(tile)
+    assert found == 1 / 4  # the last that ends: a pass to warm up comes before the first event
+    assert len(passes) == 5
+    for *_, m, begin, end, same, tighten in passes:
+        assert (m, begin, end, same, tighten) == (40, 0, 50, False, True)
+        assert passes[0][8] is not None
+    assert all(int(given[8]) == 40 for given in passes)  # a row is within reach of itself alone
+
+
 @pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}")
 def test_every_shape_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     from entroselect import greedy_select, nearest_distances

@@ -296,31 +296,35 @@ class Filter:
         return torch.empty(size, dtype=torch.int8, device=self.slot.device)
 
     def _timed(self, rows: Held) -> Callable[[Tile], float]:
-        """Times a pass over a sample of the rows: the best of three, in milliseconds."""
-        kept: list[Any] = []
+        """Times passes over a sample of the rows, in milliseconds."""
+        kept: list[Coded] = []
 
         def milliseconds(tile: Tile) -> float:
-            width = self.frame.width
-            m = min(rows.n, TIMED_ROWS, math.isqrt(TIMED // width))
-            n = min(rows.n, TIMED // width // m)
+            m = min(rows.n, TIMED_ROWS, math.isqrt(TIMED // self.frame.width))
             if not kept:
-                index = torch.arange(m, device=rows.device)
-                zeros = torch.zeros(m, dtype=torch.int32, device=rows.device)
-                kept.extend((self.frame.code(rows, None, 0, n), index, zeros))
-            coded, index, zeros = kept
-            event: Any = torch.cuda.Event
-            events = [event(enable_timing=True) for _ in range(4)]
-            for event in [None, *events]:  # the first compiles and warms up
-                # Nothing is within reach but a row itself: the rare branch stays rare.
-                limits = torch.zeros(m, dtype=torch.float32, device=rows.device)
-                if event is not None:
-                    event.record()
-                self._launch(
-                    tile, coded, True, index, index, limits, zeros[: -(-m // tile.rows)], coded,
-                    torch.zeros(1, dtype=torch.int32, device=rows.device), m, 0, n,
-                    False, True,
-                )  # fmt: skip
-            torch.cuda.synchronize(rows.device)
-            return float(min(a.elapsed_time(b) for a, b in itertools.pairwise(events)))
+                n = min(rows.n, TIMED // self.frame.width // m)
+                kept.append(self.frame.code(rows, None, 0, n))
+            return self.milliseconds(tile, kept[0], m)
 
         return milliseconds
+
+    def milliseconds(self, tile: Tile, coded: Coded, m: int) -> float:
+        """Time on the device of a pass of the first m rows over all of them that leaves next to
+        nothing open: the best of three."""
+        device = coded.norm.device
+        index = torch.arange(m, device=device)
+        first = torch.zeros(-(-m // tile.rows), dtype=torch.int32, device=device)
+        event: Any = torch.cuda.Event
+        events = [event(enable_timing=True) for _ in range(4)]
+        for event in [None, *events]:  # the first pass compiles and warms up
+            # Nothing is within reach but a row itself: the rare branch stays rare.
+            limits = torch.zeros(m, dtype=torch.float32, device=device)
+            counter = torch.zeros(1, dtype=torch.int32, device=device)
+            if event is not None:
+                event.record()
+            self._launch(
+                tile, coded, True, index, index, limits, first, coded, counter, m, 0, len(coded),
+                False, True,
+            )  # fmt: skip
+        torch.cuda.synchronize(device)
+        return float(min(a.elapsed_time(b) for a, b in itertools.pairwise(events)))
