@@ -57,6 +57,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
     from entroselect.cuda.tiles import Tile
 
     kernels = request.getfixturevalue("host_kernels")
+    # A program goes through several tiles of columns, as it does where there are many.
+    monkeypatch.setattr("entroselect.cuda.filter.PROGRAMS", 3)
 
     def use(
         pool: Any, columns: int = 32, capacity: int | None = None, tma: bool = False, **more: Any
@@ -242,6 +244,7 @@ def test_the_filter_does_the_work(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _block(request: pytest.FixtureRequest, pool: Any, metric: str) -> Any:
+    """A pool on its own."""
     from entroselect.cuda import Cuda
     from entroselect.cuda.tiles import Tile
 
@@ -330,9 +333,11 @@ def test_a_block_knows_what_it_says(
         model.choose(model.values[given])
         model.exclude(own)
         _check_block(block, model)
-        enough = float(np.median(model.nearest(np.full(n, 10**9))))
-        block.refresh(others, enough)
-        _check_block(block, model, others, enough)
+        # Rows at the very bound that is enough are not below it: by a stale bound, by an exact one.
+        for known in (block.bounds(others), model.nearest(np.full(n, 10**9))[others]):
+            enough = float(np.sort(known)[len(known) // 2])
+            block.refresh(others, enough)
+            _check_block(block, model, others, enough)
         block.refresh(None, enough)
         _check_block(block, model, everything, enough)
         if round_ == 1:
@@ -438,6 +443,21 @@ def test_tiles_copied_by_descriptors(
         nearest_distances(gpu(queries, **tile), gpu(pool[10:], **tile), 5),
         reference.nearest_distances(queries, pool[10:], 5),
     )
+
+
+def test_a_near_code_does_not_hide_a_nearer_row(gpu: Any) -> None:
+    """What roundings of codes move together and apart, in tiles met one after the other: the codes'
+    nearest is another row than the nearest."""
+    step = (
+        2.0**-10
+    )  # of float16 from 1 to 2, and of codes: the frame is centred at 0 and scaled by 1
+    a, rows = 0.3, np.zeros((100, 1))
+    rows[::10, 0] = 1.0
+    rows[5::10, 0] = -1.0
+    # Codes: the query's is 1.5, one is 480 steps to its right, one 481 to its left. The rows
+    # themselves: 480 + 2a and 481 - 2a, and a is more than a quarter.
+    rows[[1, 42, 73], 0] = 1.5 - a * step, 1.5 + (480 + a) * step, 1.5 - (481 - a) * step
+    _same(nearest_distances(gpu(rows), k=1), reference.nearest_distances(rows))
 
 
 def test_entropy_and_copies(gpu: Any) -> None:

@@ -28,6 +28,9 @@ SLACK = 2.0**-20  # covers roundings of float32 numbers, as in kernels/triton/fi
 # Pairs a pass may leave open; more than that and it is done again in parts.
 CAPACITY = 1 << 22
 
+# Programs of a pass: enough to fill a GPU.
+PROGRAMS = 1024
+
 # Multiply-adds of a pass that times a shape of tiles, and its rows at most.
 TIMED, TIMED_ROWS = 1 << 36, 8192
 
@@ -268,8 +271,8 @@ class Filter:
         same: bool,
         tighten: bool,
     ) -> None:
-        # Enough programs to fill a GPU, each with at least one tile of columns.
-        splits = max(1, min(-(-(end - begin) // tile.columns), 1024 // len(first)))
+        # Each program with at least one tile of columns.
+        splits = max(1, min(-(-(end - begin) // tile.columns), PROGRAMS // len(first)))
 
         def launch() -> None:
             self.kernel[len(first), splits](
