@@ -325,6 +325,10 @@ def test_a_block_knows_what_it_says(
         others = rng.permutation(n)[:30]
         block.refresh(others)
         _check_block(block, model, others)
+        rows = np.flatnonzero(model.start >= 0)[:2]  # not met by anyone before more come
+        block.pick(rows)
+        model.choose(model.values[rows])
+        model.exclude(rows)
         # Vectors of other places, one of them this pool's, which it may not pick itself.
         given = rng.permutation(n)[:25]
         own = given[model.start[given] >= 0][:1]
