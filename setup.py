@@ -11,6 +11,9 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
 
+# ENTROSELECT_CUDA=off leaves the CUDA module out though nvcc is there.
+CUDA = os.environ.get("ENTROSELECT_CUDA", "auto").upper()
+
 
 class CMakeBuild(build_ext):
     """Builds the extension modules with CMake and leaves them where setuptools wants them."""
@@ -21,6 +24,7 @@ class CMakeBuild(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         build = Path(self.build_temp).resolve()
         build.mkdir(parents=True, exist_ok=True)
+        forget_cuda(target)
         subprocess.run(
             [
                 "cmake",
@@ -32,13 +36,24 @@ class CMakeBuild(build_ext):
                 f"-DPython_EXECUTABLE={sys.executable}",
                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
                 f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
-                # ENTROSELECT_CUDA=off leaves the CUDA module out though nvcc is there.
-                f"-DENTROSELECT_CUDA={os.environ.get('ENTROSELECT_CUDA', 'auto').upper()}",
+                f"-DENTROSELECT_CUDA={CUDA}",
             ],
             check=True,
         )
         jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
         subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
+
+    def copy_extensions_to_source(self) -> None:
+        """For builds in place, editable installs among them."""
+        forget_cuda(ROOT / "entroselect")
+        super().copy_extensions_to_source()
+
+
+def forget_cuda(folder: Path) -> None:
+    """Removes what an earlier build has left of a module that is not wanted now."""
+    if CUDA == "OFF":
+        for module in folder.glob("_cuda.*.so"):
+            module.unlink()
 
 
 # kernels/ stands at the top level and is installed as entroselect.kernels. Wheels take it through

@@ -1,5 +1,6 @@
-"""Measures backend "cuda" on a GPU: how far scores err, then time against the fp16 product of the
-same shapes in the same run. `make gpu-check` runs it after the tests.
+"""Measures backend "cuda" on a GPU, in order: how far scores err, the filter pass at five widths,
+the settling of picks, then whole calls against the fp16 product of the same shapes and against what
+else is installed, all in the same run. `make gpu-check` runs it after the tests.
 
     python -m benchmarks.gpu [--seconds 300] [--results benchmarks/results] [--quick]
 """
@@ -7,9 +8,9 @@ same shapes in the same run. `make gpu-check` runs it after the tests.
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +20,22 @@ import numpy as np
 import torch
 
 from benchmarks import record
-from entroselect import greedy_select, nearest_distances
+from entroselect import _dispatch, greedy_select, nearest_distances
+from entroselect._rows import as_rows
+from entroselect.cuda import tiles
+from entroselect.cuda.filter import Filter, Task
 from entroselect.results import on_host
 
 PRODUCT = "torch.mm, fp16"
 
+# What a run is given unless told otherwise, and the share of it that one measurement may take.
+SECONDS, SHARE = 240.0, 1 / 60
 
-def timed(run: Callable[[], Any], seconds: float) -> tuple[float, int]:
-    """(median seconds, runs): once to warm up, then for that long, at most 9 times."""
-    run()
+
+def timed(run: Callable[[], Any], seconds: float, warm: bool = False) -> tuple[float, int]:
+    """(median seconds, runs): warmed up once, unless it is, then for that long, at most 9 times."""
+    if not warm:
+        run()
     taken: list[float] = []
     began = time.perf_counter()
     while not taken or (time.perf_counter() - began < seconds and len(taken) < 9):
@@ -76,14 +84,193 @@ def textbook_step(pool: torch.Tensor) -> Callable[[], None]:
     return run
 
 
+@functools.cache
+def machine() -> str:
+    """Card, driver and Triton; rows have torch in a column of its own."""
+    if not torch.cuda.is_available():
+        return "cuda: no GPU"
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    except FileNotFoundError:
+        told = []
+    driver, triton = told[0] if told else "unknown", record.version_of("triton")
+    return f"cuda: {torch.cuda.get_device_name()}, driver {driver}, triton {triton}"
+
+
 def _row(case: str, shape: tuple[int, int, int], who: str, kind: str, **more: Any) -> record.Row:
     n, d, k = shape
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    version = record.version_of("entroselect") if kind == "ours" else torch.__version__
     return {
-        "case": case, "n": n, "d": d, "k": k, "contestant": who, "kind": kind,
-        "version": "0.1.0" if kind == "ours" else torch.__version__,
-        "instruction_set": f"cuda: {gpu}", **more, **record.provenance(),
+        "case": case, "n": n, "d": d, "k": k, "contestant": who, "kind": kind, "version": version,
+        "instruction_set": machine(), **more, **record.provenance(),
     }  # fmt: skip
+
+
+def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[record.Row]:
+    """The filter kernel alone, by the device's clock, in every shape of tiles there is for this
+    GPU: some rows against n columns of which none but itself is within reach. Against the product
+    of the same shape."""
+    pool = normal(n, d, device)
+    held = _backend()._hold(as_rows("pool", pool), "euclidean")
+    case, shape = f"filter {rows} rows, {n} x {d}", (n, d, rows)
+    made = []
+    with held.here():
+        place = torch.arange(rows, device=held.device)
+        reach = torch.zeros(n, dtype=torch.float32, device=held.device)
+        matmul, _ = timed(product(pool, rows), seconds)
+        given = _backend().tile
+        for tile in tiles.table(held.device) if given is None else (given,):
+            filter = Filter(held, tile)
+            coded = filter.frame.code(held, None, 0, n)
+            task = Task(
+                held, coded, coded, lambda part: reach[part], lambda found: None, tighten=True
+            )
+            try:
+                if held.device.type == "cuda":
+                    taken, runs = filter.milliseconds(tile, coded, rows) / 1e3, 3
+                else:  # there is no other clock
+                    taken, runs = timed(functools.partial(filter.run, task, place, 0, n), seconds)
+            except Exception as error:
+                print(f"skipped, failed: {case}, {tile}: {_first_line(error)}")
+                continue
+            rate = 2e-12 * n * d * rows / taken
+            made.append(
+                _row(case, shape, f"filter, {tile}", "ours", rounds=runs, p50_s=f"{taken:.5g}",
+                     matmul_ratio=f"{taken / matmul:.4g}",
+                     note=f"{rate:.0f} TFLOP/s, {100 * matmul / taken:.0f} % of the product's rate")
+            )  # fmt: skip
+    made.append(
+        _row(case, shape, PRODUCT, "product", p50_s=f"{matmul:.5g}",
+             note=f"{2e-12 * n * d * rows / matmul:.0f} TFLOP/s")
+    )  # fmt: skip
+    return made
+
+
+def resolve(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
+    """The settling of k picks among n rows whose bounds are up to date."""
+    block = _backend().open_pool(as_rows("pool", normal(n, d, device)), "euclidean")
+    taken: list[float] = []
+    began = time.perf_counter()
+    met = np.zeros(n, np.int64)
+    while len(taken) < 2 or (time.perf_counter() - began < seconds and len(taken) < 10):
+        block.restart(np.full(n, np.inf), met)
+        block.pick(np.zeros(1, np.int64))
+        block.refresh()
+        rows = torch.arange(n, device=device)
+        _wait()
+        start = time.perf_counter()
+        found, _, _ = block.resolve(rows, -1.0, n, k, 0.0)
+        taken.append(time.perf_counter() - start)
+    median = statistics.median(taken[1:])
+    note = f"{1e9 * median / len(found):.0f} ns a pick"
+    return [
+        _row(f"resolve {n} x {d}, k={k}", (n, d, k), "entroselect", "ours",
+             rounds=len(taken) - 1, p50_s=f"{median:.5g}", note=note)
+    ]  # fmt: skip
+
+
+def _backend() -> Any:
+    return _dispatch.choose("cuda")
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def flashlib_knn(pool: torch.Tensor) -> Callable[[], Any]:
+    """flashlib's fused search: two neighbours, one of them as a rule the row itself."""
+    from flashlib import flash_knn
+
+    return lambda: flash_knn(pool, pool, 2)[1]
+
+
+def faiss_flat(pool: torch.Tensor) -> Callable[[], Any]:
+    """faiss' flat index, on the GPU where it was built for one. Host arrays either way."""
+    import faiss
+
+    values = np.ascontiguousarray(on_host(pool))
+
+    def run() -> Any:
+        index = faiss.IndexFlatL2(values.shape[1])
+        if getattr(faiss, "get_num_gpus", int)():
+            index = faiss.index_cpu_to_all_gpus(index)
+        index.add(values)
+        return index.search(values, 2)[1]
+
+    return run
+
+
+def torch_chunks(pool: torch.Tensor) -> Callable[[], Any]:
+    """float32 scores a chunk of rows at a time, and their minimum."""
+
+    def run() -> Any:
+        norms, parts = (pool * pool).sum(dim=1), []
+        for start in range(0, len(pool), 2048):
+            part = pool[start : start + 2048]
+            scores = torch.addmm(norms, part, pool.T, alpha=-2)
+            scores.diagonal(start).fill_(torch.inf)
+            parts.append(scores.argmin(dim=1))
+        return torch.cat(parts)[:, None]
+
+    return run
+
+
+def fpsample_buckets(pool: torch.Tensor, k: int) -> Callable[[], Any]:
+    """fpsample's buckets, on the CPU."""
+    from benchmarks import peers
+
+    return peers.fpsample_bucket(7, np.ascontiguousarray(on_host(pool)), k)
+
+
+# Name, distribution, what makes it, and the most pairs (picks) times columns it is asked for.
+NEIGHBOURS: list[tuple[str, str, Callable[..., Callable[[], Any]], float]] = [
+    ("flashlib flash_knn", "flashlib", flashlib_knn, 1e15),
+    ("torch addmm and argmin, fp32", "torch", torch_chunks, 3e14),
+    ("faiss IndexFlatL2", "faiss", faiss_flat, 2e12),
+]
+SELECTIONS: list[tuple[str, str, Callable[..., Callable[[], Any]], float]] = [
+    ("fpsample buckets, CPU", "fpsample", fpsample_buckets, 1e11),
+]
+
+
+def against(
+    peers: list[tuple[str, str, Callable[..., Callable[[], Any]], float]],
+    case: str, shape: tuple[int, int, int], work: float, ours: float, seconds: float,
+    given: tuple[Any, ...], wrong: Callable[[Any], str],
+) -> list[record.Row]:  # fmt: skip
+    """A row for every peer that is there, can do this and does not fail; a line for the others."""
+    made = []
+    for name, package, peer, most in peers:
+        if work > most:
+            print(f"skipped, would take too long: {name} on {case}")
+            continue
+        try:
+            run = peer(*given)
+            answer = run()
+            taken, runs = timed(run, seconds, warm=True)
+        except ImportError:
+            print(f"skipped, not installed: {package}")
+            continue
+        except Exception as error:  # another library's failure is no failure of this run
+            print(f"skipped, failed: {name} on {case}: {_first_line(error)}")
+            continue
+        made.append(
+            _row(case, shape, name, "other", rounds=runs, p50_s=f"{taken:.5g}",
+                 ratio_to_ours=f"{taken / ours:.4g}", agreement=wrong(answer))
+            | {"version": record.version_of(package)}
+        )  # fmt: skip
+    return made
+
+
+def wrong_neighbours(exact: torch.Tensor, answer: Any) -> str:
+    """How many rows have another neighbour than the exact one. Of two, the row itself is none."""
+    found = torch.as_tensor(answer, device=exact.device).long()
+    if found.shape[1] > 1:
+        own = torch.arange(len(found), device=exact.device)
+        found = torch.where(found[:, :1] == own[:, None], found[:, 1:2], found[:, :1])
+    wrong = int((found[:, 0] != exact[:, 0]).sum())
+    return f"wrong neighbour for {wrong} of {len(exact)} ({wrong / len(exact):.2g})"
 
 
 def greedy(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
@@ -103,6 +290,9 @@ def greedy(n: int, d: int, k: int, device: str, seconds: float) -> list[record.R
     steps, _ = timed(textbook_step(pool), seconds / 4)
     case, shape = f"greedy normal {n} x {d}, k={k}", (n, d, k)
     per_pick = steps / 10 / (ours / k)
+    others = against(
+        SELECTIONS, case, shape, float(n) * d * k, ours, seconds / 4, (pool, k), lambda picks: ""
+    )
     return [
         _row(case, shape, "entroselect", "ours", rounds=runs, p50_s=f"{ours:.5g}",
              matmul_ratio=f"{ours / matmul:.4g}", agreement=agreement, note=note),
@@ -110,6 +300,7 @@ def greedy(n: int, d: int, k: int, device: str, seconds: float) -> list[record.R
              note=f"{2e-12 * n * d * k / matmul:.0f} TFLOP/s"),
         _row(case, shape, "torch loop, fp32, k picks at its rate", "exact",
              p50_s=f"{steps / 10 * k:.5g}", ratio_to_ours=f"{per_pick:.4g}"),
+        *others,
     ]  # fmt: skip
 
 
@@ -127,6 +318,10 @@ def nearest(n: int, d: int, device: str, seconds: float) -> list[record.Row]:
         squared[row] = np.inf
         wrong += int(np.argmin(squared) != int(found[-1].indices[row, 0]))
     case, shape = f"nearest normal {n} x {d}", (n, d, 1)
+    others = against(
+        NEIGHBOURS, case, shape, float(n) * n * d, ours, seconds / 4, (pool,),
+        lambda answer: wrong_neighbours(torch.as_tensor(found[-1].indices), answer),
+    )  # fmt: skip
     return [
         _row(case, shape, "entroselect", "ours", rounds=runs, p50_s=f"{ours:.5g}",
              matmul_ratio=f"{ours / matmul:.4g}",
@@ -134,29 +329,37 @@ def nearest(n: int, d: int, device: str, seconds: float) -> list[record.Row]:
              note=f"{100 * matmul / ours:.0f} % of the product's rate"),
         _row(case, shape, PRODUCT, "product", p50_s=f"{matmul:.5g}",
              note=f"{2e-12 * n * n * d / matmul:.0f} TFLOP/s"),
+        *others,
     ]  # fmt: skip
 
 
-def certificate(cuda: Any) -> list[str]:
+def certificate(
+    cuda: Any, seeds: int = 20, widths: tuple[int, ...] = (16, 64, 128, 384, 768, 1536, 4096)
+) -> list[record.Row]:
     """How much of the allowed accumulation error rows built for it reach; raises if all of it."""
     from tests.cuda_scores import hard_rows, measured
 
-    lines, roundings = [], 0.0
-    for d in (16, 64, 128, 384, 768, 1536, 4096):
+    rows = []
+    for d in widths:
         most = 0.0
-        for seed in range(20):
+        for seed in range(seeds):
             score, exact, allowed = measured(cuda, *hard_rows(d, seed))
             most = max(most, float(np.max(np.abs(score - exact) / allowed)))
         roundings = most * (2 * max(32, -(-d // 64) * 64) + 32)
-        lines.append(f"d={d}: {most:.3f} of the bound, {roundings:.1f} roundings of 2^-23")
+        share = f"{most:.3f} of the bound, {roundings:.1f} roundings of 2^-23"
+        print(f"error of scores, d={d}: {share}", flush=True)
         if most > 1:
-            raise SystemExit("WRONG: the accumulation term is broken\n" + "\n".join(lines))
-    return lines
+            raise SystemExit(f"WRONG: the accumulation term is broken at d={d}")
+        rows.append(_row(f"error of scores, d={d}", (8, d, 8), "entroselect", "ours", note=share))
+    return rows
 
 
 CASES: list[tuple[str, Callable[..., list[record.Row]], tuple[int, ...]]] = [
     ("greedy", greedy, (10_000, 64, 1_000)),
+    *(("filter", filter_pass, (131_072, d, 8192)) for d in (64, 128, 384, 768, 1536)),
+    *(("resolve", resolve, (8192, d, 1024)) for d in (64, 768)),
     ("greedy", greedy, (100_000, 3, 10_000)),
+    ("nearest", nearest, (100_000, 128)),
     ("greedy", greedy, (1_000_000, 768, 100_000)),
     ("nearest", nearest, (1_000_000, 128)),
     ("nearest", nearest, (1_000_000, 768)),
@@ -175,12 +378,13 @@ def run(device: str, seconds: float, results: Path, quick: bool) -> list[record.
         if quick:
             shape = (150, min(shape[1], 32), *(20,) * (len(shape) - 2))
         try:
-            made = measure(*shape, device, 0.0 if quick else seconds / 60)
+            made = measure(*shape, device, 0.0 if quick else seconds * SHARE)
         except (torch.OutOfMemoryError, MemoryError) as error:
             print(f"skipped, too large for this GPU: {name} {shape}: {str(error).splitlines()[0]}")
             continue
         rows.setdefault(name, []).extend(made)
         record.write(results / f"gpu-{name}.csv", rows[name])
+        print(table(made), flush=True)  # whatever becomes of the cases after it
     return [row for part in rows.values() for row in part]
 
 
@@ -190,9 +394,9 @@ def table(rows: list[record.Row]) -> str:
     for row in rows:
         remark = "; ".join(str(row[name]) for name in ("agreement", "note") if row.get(name))
         if row.get("ratio_to_ours"):
-            remark = f"{row['ratio_to_ours']} times ours"
+            remark = "; ".join(filter(None, (f"{row['ratio_to_ours']} times ours", remark)))
         lines.append(
-            f"{row['case']:38} {row['contestant']:38} {row['p50_s']:>10} "
+            f"{row['case']:38} {row['contestant']:38} {row.get('p50_s', ''):>10} "
             f"{row.get('matmul_ratio', ''):>10}  {remark}"
         )
     return "\n".join(lines)
@@ -200,20 +404,27 @@ def table(rows: list[record.Row]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures backend 'cuda'.")
-    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    from entroselect.cuda import Cuda
+    began = time.perf_counter()
+    print(f"{machine()}, torch {torch.__version__}", flush=True)
+    record.write(arguments.results / "gpu-certificate.csv", certificate(_backend()))
+    left = arguments.seconds - (time.perf_counter() - began)
+    run("cuda", left, arguments.results, arguments.quick)
+    print(shapes_chosen())
 
-    print("accumulation of the filter's scores, largest error seen:")
-    print("\n".join(certificate(Cuda())), flush=True)
-    rows = run("cuda", arguments.seconds, arguments.results, arguments.quick)
-    for peer in ("flashlib", "faiss"):
-        probe = [sys.executable, "-c", f"import {peer}"]
-        missing = subprocess.run(probe, capture_output=True, check=False).returncode
-        print(f"skipped, {'not installed' if missing else 'no comparison written yet'}: {peer}")
-    print(table(rows))
+
+def shapes_chosen() -> str:
+    """What was timed, and taken, for each class of widths."""
+    lines = []
+    for (device, width), choice in tiles.CHOICES.items():
+        lines.append(f"tiles for widths to {width} on {device}: {choice.tile}")
+        for tile, taken in choice.timed.items():
+            what = taken if isinstance(taken, str) else f"{taken:.3f} ms"
+            lines.append(f"    {tile}: {what}")
+    return "\n".join(lines) or "tiles: none timed, the first of the table everywhere"
 
 
 if __name__ == "__main__":

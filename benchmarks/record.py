@@ -64,7 +64,7 @@ def provenance() -> Row:
         "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": metadata.version("numpy"),
-        "torch": _version("torch"),
+        "torch": version_of("torch"),
     }
 
 
@@ -122,7 +122,8 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def _version(distribution: str) -> str:
+def version_of(distribution: str) -> str:
+    """ "" where it is not installed."""
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -17,8 +17,7 @@ bool first_is_nearer(const Key& a, const Key& b) { return b.beats(a); }  // for 
 }  // namespace
 
 std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n, int64_t size,
-                                                 int threads,
-                                                 const std::function<void()>& poll) {
+                                                 int threads, const std::function<void()>& poll) {
   // A cut that about `size` rows reach, from a sample; then one pass collects them.
   std::vector<double> sample;
   for (int64_t s = 0; s < std::min(n, kSample); ++s)

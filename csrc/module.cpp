@@ -148,8 +148,7 @@ class PyPool {
     if (tree) {
       pool_ = std::make_unique<TreePool>(rows, kernels_, threads, check_signals);
     } else {
-      auto block =
-          std::make_unique<Pool>(rows, kernels_, form, grouping, threads, check_signals);
+      auto block = std::make_unique<Pool>(rows, kernels_, form, grouping, threads, check_signals);
       block_ = block.get();
       pool_ = std::move(block);
     }
@@ -373,7 +372,8 @@ int64_t first_zero_row(const py::array& values, const std::string& dtype, int th
   });
 }
 
-// Adds the rows to a sum, in order: the same bits as numpy's sum over rows in entroselect.reference.
+// Adds the rows to a sum, in order: the same bits as numpy's sum over rows in
+// entroselect.reference.
 void add_rows(py::array values, const std::string& dtype, bool cosine, Doubles sum, int threads) {
   const Kernels& kernels = best_kernels();
   const Held held(std::move(values), dtype, cosine, kernels, threads);
@@ -433,8 +433,8 @@ PYBIND11_MODULE(_core, m) {
              p.pool().pick(data, count);
            })
       .def("extend", &PyPool::extend)
-      .def("exclude", [](PyPool& p,
-                         const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
+      .def("exclude",
+           [](PyPool& p, const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
       .def("bounds", &PyPool::bounds)
       .def("state", &PyPool::state)
       .def("restart", &PyPool::restart)
@@ -446,10 +446,9 @@ PYBIND11_MODULE(_core, m) {
       .def("widest", [](PyPool& p) { return p.pool().widest(); })
       .def("profile", &PyPool::profile);
   m.def("frontier", &py_frontier);
-  m.def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a,
-        "same"_a, "k"_a, "cosine"_a, "isa"_a, "filter"_a, "threads"_a, "progress"_a,
-        "squared"_a.noconvert() = py::none(), "indices"_a.noconvert() = py::none(),
-        "offset"_a = 0);
+  m.def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a, "same"_a,
+        "k"_a, "cosine"_a, "isa"_a, "filter"_a, "threads"_a, "progress"_a,
+        "squared"_a.noconvert() = py::none(), "indices"_a.noconvert() = py::none(), "offset"_a = 0);
   m.def("nearest_among", &py_nearest_among);
   m.def("filter_intervals", &py_filter_intervals);
   m.def("first_unusable_row", &first_unusable_row);

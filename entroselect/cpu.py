@@ -41,9 +41,11 @@ class Cpu:
         self.name = name
         self.isa = name.removeprefix("cpu:")
 
-    def open_pool(self, rows: Rows, metric: str, block: bool = False) -> _core.Pool:
+    def open_pool(
+        self, rows: Rows, metric: str, block: bool = False, limit: int | None = None
+    ) -> _core.Pool:
         """The pool behind the primitives of entroselect/engine.py; with `block` also behind those
-        of engine.Block."""
+        of engine.Block. There is nothing to save for the sake of a limit."""
         form = filter_form()
         if block and form != "bf16":
             form = "int8"  # trees are for whole pools

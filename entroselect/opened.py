@@ -174,7 +174,7 @@ class Opened:
     def _in_memory(self, features: Any, whole: bool, limit: int | None) -> engine.Block:
         rows = _checks.usable_rows("features", features, self.metric)
         self._rows, self._dtype = rows, rows.dtype
-        pool: engine.Block = self.backend.open_pool(rows, self.metric, block=not whole)
+        pool: engine.Block = self.backend.open_pool(rows, self.metric, block=not whole, limit=limit)
         return pool
 
     def _add_rows(self, total: Float64) -> None:

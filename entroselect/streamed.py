@@ -31,8 +31,10 @@ class Opens(Protocol):
 
     name: str
 
-    def open_pool(self, rows: Rows, metric: str, block: bool = False) -> engine.Block:
-        """A pool in memory."""
+    def open_pool(
+        self, rows: Rows, metric: str, block: bool = False, limit: int | None = None
+    ) -> engine.Block:
+        """A pool in memory; `limit` is for what a GPU keeps beside the rows."""
 
 
 def bytes_beside(d: int) -> int:

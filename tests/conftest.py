@@ -39,7 +39,7 @@ FORMS = [
 
 @pytest.fixture(autouse=True)
 def _default_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BACKEND", "BLOCK", "CELLS", "FILTER", "MEMORY_LIMIT", "THREADS"):
+    for name in ("BACKEND", "BLOCK", "CELLS", "FILTER", "THREADS", "TILE"):
         monkeypatch.delenv(f"ENTROSELECT_{name}", raising=False)
 
 

@@ -22,10 +22,11 @@ from entroselect import (
     kl_entropy,
     nearest_distances,
     reference,
+    streamed,
     streamed_nearest,
     threshold_select,
 )
-from entroselect._rows import Rows
+from entroselect._rows import Rows, as_rows
 from entroselect.results import on_host
 
 from .conftest import NO_GPU, ROOT, normal, same_neighbours, same_selection
@@ -41,15 +42,29 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:i
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
     """A function that puts a pool where backend "cuda" works, and makes it the one chosen."""
-    if not NO_GPU:
-        return lambda pool, **tile: torch.as_tensor(np.array(pool), device="cuda")
     from entroselect.cuda import Cuda
-    from entroselect.cuda.filter import Tile
+
+    if not NO_GPU:
+
+        def there(pool: Any, limit: int | None = None, **_tile: Any) -> Any:
+            monkeypatch.setattr(
+                _dispatch,
+                "choose",
+                lambda backend, *inputs: None if backend == "reference" else Cuda(limit=limit),
+            )
+            return torch.as_tensor(np.array(pool), device="cuda")
+
+        return there
+    from entroselect.cuda.tiles import Tile
 
     kernels = request.getfixturevalue("host_kernels")
+    # A program goes through several tiles of columns, as it does where there are many.
+    monkeypatch.setattr("entroselect.cuda.filter.PROGRAMS", 3)
 
-    def use(pool: Any, columns: int = 32, capacity: int | None = None) -> Any:
-        host = Cuda(kernels, "cpu", Tile(32, columns, 32, 4, 1, capacity))
+    def use(
+        pool: Any, columns: int = 32, capacity: int | None = None, tma: bool = False, **more: Any
+    ) -> Any:
+        host = Cuda(kernels, "cpu", Tile(32, columns, 32, 4, 1, capacity, tma), **more)
         monkeypatch.setattr(
             _dispatch, "choose", lambda backend, *inputs: None if backend == "reference" else host
         )
@@ -120,12 +135,10 @@ def test_several_neighbours(name: str, k: int, gpu: Any) -> None:
     )
 
 
-def test_neighbours_among_several_blocks_of_points(
-    gpu: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neighbours_among_several_blocks_of_points(gpu: Any) -> None:
     pool = _cut("unequal_clusters", rows=150)
-    monkeypatch.setenv("ENTROSELECT_MEMORY_LIMIT", str(2 * 64 * 140))  # 64 coded rows at a time
-    _same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
+    limit = 2 * 64 * 140  # 64 coded rows at a time
+    _same(nearest_distances(gpu(pool, limit=limit)), reference.nearest_distances(pool))
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -206,11 +219,7 @@ def test_more_pairs_than_there_is_room_for(gpu: Any, monkeypatch: pytest.MonkeyP
 def test_a_pool_whose_codes_do_not_fit(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = _cut("unequal_clusters", rows=200)
     monkeypatch.setenv("ENTROSELECT_BLOCK", "40")
-    monkeypatch.setenv("ENTROSELECT_MEMORY_LIMIT", "20000")
-    _same(greedy_select(gpu(pool), 150), reference.greedy_select(pool, 150))
-    monkeypatch.setenv("ENTROSELECT_MEMORY_LIMIT", "lots")
-    with pytest.raises(ValueError, match="ENTROSELECT_MEMORY_LIMIT: expected a number of bytes"):
-        greedy_select(gpu(pool), 3)
+    _same(greedy_select(gpu(pool, limit=20000), 150), reference.greedy_select(pool, 150))
 
 
 def test_out_of_memory_takes_smaller_tiles_then_says_what_it_needs(
@@ -243,6 +252,230 @@ def test_the_filter_does_the_work(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
     profile = found.profile
     assert 0 < profile["pairs"] < 0.8 * 400 * 120  # lazy
     assert 0 < profile["rechecks"] < 0.15 * profile["pairs"] + 4 * 400  # certified
+
+
+# A block, its plain model, and what may be done to both.
+
+
+def _block(request: pytest.FixtureRequest, pool: Any, metric: str) -> Any:
+    """A pool on its own."""
+    from entroselect.cuda import Cuda
+    from entroselect.cuda.tiles import Tile
+
+    if not NO_GPU:
+        backend = Cuda()
+    else:
+        tile = Tile(32, 32, 32, 4, 1)
+        backend = Cuda(request.getfixturevalue("host_kernels"), "cpu", tile)
+    return backend.open_pool(as_rows("pool", pool), metric, block=True)
+
+
+class Model:
+    """What a block must know: every distance to every choice, and what was told of earlier ones."""
+
+    def __init__(self, pool: Any, metric: str) -> None:
+        self.values = reference.canonical_rows(as_rows("pool", pool), metric)
+        self.restart(np.full(len(pool), np.inf), np.zeros(len(pool), np.int64))
+
+    def restart(self, bounds: Any, met: Any) -> None:
+        self.start, self.met = bounds.copy(), met.copy()
+        self.squared = np.empty((len(bounds), 0))
+
+    def choose(self, vectors: Any) -> None:
+        for vector in vectors:
+            found = reference.squared_distances(self.values, vector)[:, None]
+            self.squared = np.concatenate([self.squared, found], axis=1)
+
+    def exclude(self, rows: Any) -> None:
+        self.start[rows] = -1
+
+    def nearest(self, met: Any) -> Any:
+        """Squared distance to the choices from the first unmet at the restart to `met`."""
+        place = np.arange(self.squared.shape[1])
+        open_ = (place >= self.met[:, None]) & (place < met[:, None])
+        found = np.where(open_, self.squared, np.inf).min(axis=1, initial=np.inf)
+        return np.where(self.start < 0, -1, np.minimum(self.start, found))
+
+
+def _check_block(block: Any, model: Model, fresh: Any = (), enough: float = 0.0) -> None:
+    """Bounds are never too small, as good as `met` says, and exact or below `enough` if fresh."""
+    bounds, met = block.state()
+    assert (bounds.dtype, met.dtype) == (np.float64, np.int64)
+    assert isinstance(bounds, np.ndarray)
+    count = model.squared.shape[1]
+    assert block.count == count
+    assert block.available == np.count_nonzero(model.start >= 0)
+    assert met.max(initial=0) <= count
+    exact = model.nearest(np.full(len(met), count))
+    assert np.all(bounds >= exact)
+    assert np.all(bounds <= model.nearest(met))
+    np.testing.assert_array_equal(block.bounds(np.array([5, 2, 9])), bounds[[5, 2, 9]])
+    assert block.widest() == max(0.0, bounds.max())
+    settled = np.array(fresh, dtype=np.int64)
+    settled = settled[(bounds[settled] >= enough) & (bounds[settled] >= 0)]
+    np.testing.assert_array_equal(bounds[settled], exact[settled])
+    assert np.all((met[settled] == count) | (bounds[settled] == 0))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", ["digits", "duplicates", "unequal_clusters"])
+def test_a_block_knows_what_it_says(
+    name: str, metric: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.cuda import pool as pools
+
+    monkeypatch.setattr(pools, "NEWEST", 8)
+    pool = _cut(name, metric, 70)[:70]
+    n = len(pool)
+    block, model = _block(request, pool, metric), Model(pool, metric)
+    rng = np.random.default_rng(2)
+    everything = np.arange(n)
+    for round_ in range(3):
+        rows = rng.choice(np.flatnonzero(model.start >= 0), 3, replace=False)
+        block.pick(rows)
+        model.choose(model.values[rows])
+        model.exclude(rows)
+        _check_block(block, model)
+        others = rng.permutation(n)[:30]
+        block.refresh(others)
+        _check_block(block, model, others)
+        rows = np.flatnonzero(model.start >= 0)[:2]  # not met by anyone before more come
+        block.pick(rows)
+        model.choose(model.values[rows])
+        model.exclude(rows)
+        # Vectors of other places, one of them this pool's, which it may not pick itself.
+        given = rng.permutation(n)[:25]
+        own = given[model.start[given] >= 0][:1]
+        block.extend(pool[given], str(pool.dtype))
+        block.exclude(own)
+        model.choose(model.values[given])
+        model.exclude(own)
+        _check_block(block, model)
+        # Rows at the very bound that is enough are not below it: by a stale bound, by an exact one.
+        for known in (block.bounds(others), model.nearest(np.full(n, 10**9))[others]):
+            enough = float(np.sort(known)[len(known) // 2])
+            block.refresh(others, enough)
+            _check_block(block, model, others, enough)
+        block.refresh(None, enough)
+        _check_block(block, model, everything, enough)
+        if round_ == 1:
+            bounds, met = block.state()
+            # Anything above what is known will do, and choices that a row is said to have met
+            # must not be looked at.
+            bounds = np.where(bounds < 0, bounds, np.minimum(bounds * 1.5, model.start))
+            met = rng.integers(0, 3, n)
+            block.restart(bounds, met)
+            model.restart(bounds, met)
+            _check_block(block, model)  # nobody has met anything yet
+    block.refresh()
+    _check_block(block, model, everything)
+    np.testing.assert_array_equal(block.bounds(everything), model.nearest(np.full(n, 10**9)))
+
+
+def test_a_row_below_enough_is_left_alone(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.cuda import pool as pools
+
+    if not NO_GPU:
+        pytest.skip("counts pairs of small tiles")
+    monkeypatch.setattr(pools, "NEWEST", 32)
+    pool = normal(200, 16)
+    near = pool + np.float32(0.01)
+    counted = []
+    for enough in (0.0, 1.0):
+        block, model = _block(request, pool, "euclidean"), Model(pool, "euclidean")
+        # The newest choices lie at the first 100 rows, the older ones at nobody's place.
+        block.extend(np.concatenate([pool[:100] * 5, near[:32]]), "float32")
+        model.choose(np.concatenate([pool[:100] * 5, near[:32]]).astype(np.float64))
+        block.refresh(None, enough)
+        _check_block(block, model, np.arange(200), enough)
+        counted.append(block.profile()["pairs"])
+        if enough:
+            met = block.state()[1]
+            assert not met[:32].any()  # stopped, so only choices in order count
+            assert np.all(met[32:][block.bounds(np.arange(32, 200)) >= enough] == 132)
+            before = block.profile()["pairs"]
+            block.refresh(np.arange(32), enough)  # nothing to do
+            assert block.profile()["pairs"] == before
+    assert counted[0] == 200 * 132
+    assert counted[1] == 200 * 132 - 32 * 100
+
+
+@pytest.mark.parametrize("newest", [7, 16])
+def test_stopping_early_changes_nothing(
+    newest: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.cuda import pool as pools
+
+    pool = normal(400, 16)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
+    lazy = {}
+    for size in (newest, 1 << 30):
+        monkeypatch.setattr(pools, "NEWEST", size)
+        lazy[size] = greedy_select(gpu(pool, columns=64), 120)
+        _same(lazy[size], reference.greedy_select(pool, 120))
+        found = threshold_select(gpu(pool, columns=64), 100)
+        _same(found, reference.threshold_select(pool, 100))
+    assert lazy[newest].profile["pairs"] < lazy[1 << 30].profile["pairs"]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", ["digits", "duplicates"])
+def test_streamed_pools_of_blocks(
+    name: str, metric: str, gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = _cut(name, metric, 100)[:100]
+    np.save(tmp_path / "pool.npy", pool)
+    gpu(pool)  # for the backend alone: the rows come from the file
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
+    monkeypatch.setattr(streamed, "_LEAST", 8)
+    limit = streamed.Budget.least(100, pool[0].nbytes, 64)
+    given, opened = str(tmp_path / "pool.npy"), []
+    meet = streamed.Streamed._meet
+    monkeypatch.setattr(
+        streamed.Streamed, "_meet", lambda self, *rest: (opened.append(self), meet(self, *rest))[1]
+    )
+    options: dict[str, Any] = {"metric": metric}
+    found = greedy_select(given, 70, memory_limit=limit, **options)
+    _same(found, reference.greedy_select(pool, 70, **options))
+    found = threshold_select(given, 60, memory_limit=limit, **options)
+    _same(found, reference.threshold_select(pool, 60, **options))
+    assert len(set(opened)) == 2
+
+
+@pytest.mark.parametrize("columns", [16, 64])
+@pytest.mark.parametrize("name", ["digits", "unequal_clusters", "one_outlier"])
+def test_tiles_copied_by_descriptors(
+    name: str, columns: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rows by index and of rows in order, with a last tile that is not full."""
+    pool = _cut(name, rows=107)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
+    tile = {"columns": columns, "tma": True}
+    k = min(90, len(pool))
+    _same(greedy_select(gpu(pool, **tile), k), reference.greedy_select(pool, k))
+    _same(nearest_distances(gpu(pool, **tile)), reference.nearest_distances(pool))
+    queries = pool[:30]
+    _same(
+        nearest_distances(gpu(queries, **tile), gpu(pool[10:], **tile), 5),
+        reference.nearest_distances(queries, pool[10:], 5),
+    )
+
+
+def test_a_near_code_does_not_hide_a_nearer_row(gpu: Any) -> None:
+    """What roundings of codes move together and apart, in tiles met one after the other: the codes'
+    nearest is another row than the nearest."""
+    step = (
+        2.0**-10
+    )  # of float16 from 1 to 2, and of codes: the frame is centred at 0 and scaled by 1
+    a, rows = 0.3, np.zeros((100, 1))
+    rows[::10, 0] = 1.0
+    rows[5::10, 0] = -1.0
+    # Codes: the query's is 1.5, one is 480 steps to its right, one 481 to its left. The rows
+    # themselves: 480 + 2a and 481 - 2a, and a is more than a quarter.
+    rows[[1, 42, 73], 0] = 1.5 - a * step, 1.5 + (480 + a) * step, 1.5 - (481 - a) * step
+    _same(nearest_distances(gpu(rows), k=1), reference.nearest_distances(rows))
 
 
 def test_entropy_and_copies(gpu: Any) -> None:
@@ -292,17 +525,107 @@ def test_the_measurements_of_gpu_check_run(
     from benchmarks import gpu as measurements
     from benchmarks import record
 
-    monkeypatch.setattr(measurements, "CASES", measurements.CASES[:1] + measurements.CASES[3:4])
+    first = {name: (name, *rest) for name, *rest in reversed(measurements.CASES)}
+    monkeypatch.setattr(measurements, "CASES", list(reversed(first.values())))
     device = "cpu" if NO_GPU else "cuda"
     rows = measurements.run(device, 60, tmp_path, quick=True)
     ours = [row for row in rows if row["kind"] == "ours"]
-    assert [row["agreement"] for row in ours] == [
-        "20 of 20 as on the CPU",
-        "64 of 64 as in float64",
+    agreement = {row["case"].split()[0]: row.get("agreement") for row in ours}
+    assert agreement["greedy"] == "20 of 20 as on the CPU"
+    assert agreement["nearest"] == "64 of 64 as in float64"
+    chunks = [row for row in rows if row["contestant"].startswith("torch addmm")]
+    assert [row["agreement"] for row in chunks] == ["wrong neighbour for 0 of 150 (0)"]
+    assert len(record.read(tmp_path / "gpu-greedy.csv")) >= 3
+    assert len(record.read(tmp_path / "gpu-nearest.csv")) >= 3
+    (settled,) = record.read(tmp_path / "gpu-resolve.csv")
+    assert settled["note"].endswith(" ns a pick")
+    passes = record.read(tmp_path / "gpu-filter.csv")
+    assert passes[0]["note"].endswith(" % of the product's rate")
+    assert passes[0]["instruction_set"].startswith("cuda: ")
+    printed = capsys.readouterr().out
+    assert "of the product's rate" in printed
+    assert "skipped, not installed: flashlib\n" in printed or not NO_GPU
+    none = measurements.run(device, -1.0, tmp_path, quick=True)
+    assert none == []
+    assert "skipped, no time left: greedy (10000, 64, 1000)" in capsys.readouterr().out
+    (error,) = measurements.certificate(_dispatch.choose("cuda"), seeds=1, widths=(16,))
+    assert "of the bound" in error["note"]
+
+
+def test_peers_that_fail_or_err_cost_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import gpu as measurements
+
+    exact = torch.tensor([[1], [0], [3], [2]])
+
+    def broken(pool: Any) -> Any:
+        raise RuntimeError("no kernel image\nand more")
+
+    def missing(pool: Any) -> Any:
+        raise ImportError
+
+    def itself_second(pool: Any) -> Any:  # right for rows 0, 1 and 3
+        return lambda: np.array([[1, 0], [0, 1], [2, 1], [2, 3]])
+
+    peers = [
+        ("a", "a", broken, 9.0),
+        ("b", "b", missing, 9.0),
+        ("c", "c", itself_second, 9.0),
+        ("d", "d", itself_second, 0.5),
     ]
-    assert len(record.read(tmp_path / "gpu-greedy.csv")) == 3
-    assert len(record.read(tmp_path / "gpu-nearest.csv")) == 2
-    assert "of the product's rate" in measurements.table(rows)
+    (row,) = measurements.against(
+        peers, "case", (4, 1, 1), 1.0, 1.0, 0.0, (None,),
+        lambda answer: measurements.wrong_neighbours(exact, answer),
+    )  # fmt: skip
+    assert row["contestant"] == "c"
+    assert row["agreement"] == "wrong neighbour for 1 of 4 (0.25)"
+    assert capsys.readouterr().out.splitlines() == [
+        "skipped, failed: a on case: RuntimeError: no kernel image",
+        "skipped, not installed: b",
+        "skipped, would take too long: d on case",
+    ]
+
+
+def test_the_shapes_chosen_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import gpu as measurements
+    from entroselect.cuda import tiles
+
+    monkeypatch.setattr(tiles, "CHOICES", {})
+    assert measurements.shapes_chosen().startswith("tiles: none timed")
+    first, second = tiles.TILES[9][:2]
+    tiles.CHOICES["H", 64] = tiles.Choice(second, {first: "cannot run: X", second: 0.25})
+    assert measurements.shapes_chosen().splitlines() == [
+        f"tiles for widths to 64 on H: {second}",
+        f"    {first}: cannot run: X",
+        f"    {second}: 0.250 ms",
+    ]
+
+
+def test_gpu_check_keeps_to_its_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu_check
+
+    now, given = 0.0, []
+
+    def slow(command: list[str], timeout: float, **_options: Any) -> Any:
+        nonlocal now
+        given.append(command)
+        if "setup.py" in command:
+            now += 100
+            return subprocess.CompletedProcess(command, 0)
+        now += timeout  # everything else takes all it is given
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(gpu_check, "why_not", lambda: "")
+    monkeypatch.setattr(gpu_check.time, "monotonic", lambda: now)
+    monkeypatch.setattr(gpu_check.subprocess, "run", slow)
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda tool: tool)
+    assert gpu_check.main() == 1
+    assert now <= gpu_check.SECONDS
+    printed = capsys.readouterr().out
+    assert "== tests: FAILED (no end after 285 s)" in printed
+    assert "== memcheck: skipped, no time left" in printed
+    assert given[-1][-2:] == ["--seconds", "140"]
 
 
 def test_gpu_check_says_what_is_missing() -> None:

@@ -24,17 +24,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from entroselect.cuda.filter import TILES
+from entroselect.cuda.tiles import TILES
 from entroselect.kernels.triton.filter import filter_pairs
 
+PTX = r"mma\\.sync|wgmma\\.mma_async|tcgen05\\.mma|cp\\.async\\.bulk\\.tensor"
 tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
-def compiled(major, width, indexed, same, tighten):
-    tile = TILES[major]
+def compiled(major, tile, width, indexed, same, tighten):
     constants = dict(
         BM=tile.rows, BN=tile.columns, BK=min(tile.depth, width),
-        INDEXED=bool(indexed), SAME=bool(same), TIGHTEN=bool(tighten),
+        INDEXED=bool(indexed), SAME=bool(same), TIGHTEN=bool(tighten), TMA=tile.tma,
     )
     types = dict.fromkeys(("row_codes", "codes"), "*fp16")
     types |= dict.fromkeys(("index", "skip"), "*i64")
@@ -66,11 +66,16 @@ def compiled(major, width, indexed, same, tighten):
         "stack": int(re.search(r"STACK:(\\d+)", used)[1]),
         "local": len(re.findall(r"\\b(?:LDL|STL)\\b", code)),
         "products": len(re.findall(r"\\b(?:HMMA|HGMMA|UTCHMMA)\\b", code)),
-        "ptx": re.findall(r"mma\\.sync|wgmma\\.mma_async|tcgen05\\.mma", kernel.asm["ptx"]),
+        "copies": len(re.findall(r"\\bUTMALDG", code)),
+        "ptx": re.findall(PTX, kernel.asm["ptx"]),
+        "tma": tile.tma,
+        "what": f"{tile}: {(width, indexed, same, tighten)}",
     }
 
 
-print(json.dumps([compiled(int(sys.argv[1]), *variant) for variant in json.loads(sys.argv[2])]))
+major = int(sys.argv[1])
+variants = json.loads(sys.argv[2])
+print(json.dumps([compiled(major, tile, *more) for tile in TILES[major] for more in variants]))
 """
 
 # The instruction that makes each generation's tensor cores run at full speed, and the shared memory
@@ -96,8 +101,13 @@ def _compiled(major: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("major", EXPECTED)
 def test_the_filter_pass(major: int) -> None:
     instruction, shared = EXPECTED[major]
-    for variant, found in zip(VARIANTS, _compiled(major), strict=True):
+    compiled = _compiled(major)
+    assert {found["tma"] for found in compiled} == ({False, True} if major >= 9 else {False})
+    for found in compiled:
+        variant = found["what"]
         assert instruction in found["ptx"], variant
+        assert ("cp.async.bulk.tensor" in found["ptx"]) == found["tma"], variant
+        assert (found["copies"] > 0) == found["tma"], variant
         assert found["products"] > 0, variant
         assert found["local"] == found["stack"] == 0, variant
         assert found["registers"] <= 255, variant

@@ -72,7 +72,7 @@ def gather() -> dict[str, Any]:
                 "ENTROSELECT_BLOCK",
                 "ENTROSELECT_CELLS",
                 "ENTROSELECT_FILTER",
-                "ENTROSELECT_MEMORY_LIMIT",
+                "ENTROSELECT_TILE",
             )
             if name in os.environ
         },

@@ -13,35 +13,52 @@ from typing import Any
 import torch
 
 from entroselect._rows import Rows
-from entroselect.cuda.filter import Tile
 from entroselect.cuda.nearest import Search
 from entroselect.cuda.pool import Pool
 from entroselect.cuda.rows import Held
+from entroselect.cuda.tiles import Tile
 from entroselect.results import Float64, Int64, Neighbours
 
 
 class Cuda:
-    """Opens pools and finds neighbours. Rows in host memory go to the current CUDA device."""
+    """Opens pools and finds neighbours. Rows in host memory go to the current CUDA device. `limit`
+    is the bytes of device memory for what is kept beside the rows; None: what there is."""
 
     name = "cuda"
 
-    def __init__(self, kernels: Any = None, device: str = "cuda", tile: Tile | None = None) -> None:
+    def __init__(
+        self,
+        kernels: Any = None,
+        device: str = "cuda",
+        tile: Tile | None = None,
+        limit: int | None = None,
+    ) -> None:
         if kernels is None:
             from entroselect import _cuda as kernels
-        self.kernels, self.device, self.tile = kernels, device, tile
+        self.kernels, self.device, self.tile, self.limit = kernels, device, tile, limit
 
-    def open_pool(self, rows: Rows, metric: str) -> Pool:
-        """The pool behind the primitives of entroselect/engine.py."""
-        return Pool(self._hold(rows, metric), self.tile)
+    def open_pool(
+        self, rows: Rows, metric: str, block: bool = False, limit: int | None = None
+    ) -> Pool:
+        """The pool behind the primitives of entroselect/engine.py, those of engine.Block
+        included, `block` or not; `limit` goes before the backend's own."""
+        return Pool(self._hold(rows, metric), self.tile, self.limit if limit is None else limit)
 
     def nearest(
-        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
+        self,
+        queries: Rows,
+        points: Rows | None,
+        k: int,
+        metric: str,
+        progress: Any,
+        limit: int | None = None,
     ) -> Neighbours:
         """k nearest points of each query; points=None means the other queries."""
         held = self._hold(queries, metric)
         with held.here():
             targets = held if points is None else self._hold(points, metric, held.device)
-            squared, indices = Search(held, targets, k, self.tile).run(progress)
+            limit = self.limit if limit is None else limit
+            squared, indices = Search(held, targets, k, self.tile, limit=limit).run(progress)
             distances = held.roots(squared)
         return Neighbours(queries.like(distances), queries.like(indices), self.name)
 
@@ -61,7 +78,8 @@ class Cuda:
             targets = held if points is None else self._hold(points, metric, held.device)
             # Numbered from the first point here, so that ties keep their order.
             known = torch.from_numpy(squared), torch.from_numpy(indices - offset)
-            found = Search(held, targets, squared.shape[1], self.tile, known).run(progress)
+            search = Search(held, targets, squared.shape[1], self.tile, known, self.limit)
+            found = search.run(progress)
             squared[...] = found[0].cpu().numpy()
             indices[...] = found[1].cpu().numpy() + offset
 

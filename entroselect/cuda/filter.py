@@ -6,15 +6,18 @@ kernels/triton/filter.py and kernels/cuda/recheck.cu.
 
 from __future__ import annotations
 
+import contextvars
+import itertools
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from entroselect.cuda import tiles
 from entroselect.cuda.rows import Held
+from entroselect.cuda.tiles import Tile
 
 # Roundings a column of a score may cost, in units of 2^-23; and some for each score.
 ROUNDINGS, MORE_ROUNDINGS = 2, 32
@@ -22,42 +25,17 @@ ROUNDINGS, MORE_ROUNDINGS = 2, 32
 SLACK = 2.0**-20  # covers roundings of float32 numbers, as in kernels/triton/filter.py
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Shape of the filter kernel's tiles; `capacity` of pairs is for tests."""
-
-    rows: int
-    columns: int
-    depth: int
-    warps: int
-    stages: int
-    capacity: int | None = None
-
-
-# By the major number of the compute capability: the largest that keep everything in registers,
-# as ptxas reports it (tests/test_cuda_compiled.py); other shapes wait for a measurement.
-TILES = {
-    8: Tile(128, 64, 64, 8, 4),
-    9: Tile(128, 128, 64, 8, 3),
-    10: Tile(128, 64, 64, 8, 3),
-}
-
 # Pairs a pass may leave open; more than that and it is done again in parts.
 CAPACITY = 1 << 22
 
+# Programs of a pass: enough to fill a GPU.
+PROGRAMS = 1024
+
+# Multiply-adds of a pass that times a shape of tiles, and its rows at most.
+TIMED, TIMED_ROWS = 1 << 36, 8192
+
 # Rows coded at a time where a pool's codes are not kept.
 ROWS_AT_ONCE = 1 << 18
-
-
-def memory_limit() -> int | None:
-    """Bytes of device memory for what is kept beside the caller's rows:
-    ENTROSELECT_MEMORY_LIMIT."""
-    given = os.environ.get("ENTROSELECT_MEMORY_LIMIT")
-    if not given:
-        return None
-    if not given.isdecimal() or int(given) < 1:
-        raise ValueError(f"ENTROSELECT_MEMORY_LIMIT: expected a number of bytes, got {given!r}")
-    return int(given)
 
 
 @dataclass(frozen=True)
@@ -92,7 +70,8 @@ class Frame:
 
     def __init__(self, rows: Held) -> None:
         count = min(rows.n, 128)
-        sample = rows.float64(torch.arange(count, device=rows.device) * rows.n // count)
+        places = torch.arange(count, device=rows.device) * rows.n // max(1, count)
+        sample = rows.float64(places) if count else rows.new((1, rows.d), torch.float64).zero_()
         self.centre = torch.sort(sample, dim=0).values[count // 2].contiguous()
         largest = torch.sort((sample - self.centre).abs().amax(dim=1)).values
         largest = largest[largest > 0]
@@ -188,25 +167,28 @@ class Task:
 
 
 class Filter:
-    """Passes of some rows over some columns, in one frame."""
+    """Passes of some rows over some columns, in one frame. `limit` is the bytes of device memory
+    for what is kept beside the caller's rows."""
 
-    def __init__(self, rows: Held, tile: Tile | None) -> None:
+    def __init__(self, rows: Held, tile: Tile | None, limit: int | None = None) -> None:
         from entroselect.kernels.triton.filter import filter_pairs
 
         self.frame = Frame(rows)
         self.kernel: Any = filter_pairs
-        if tile is None:
-            major = torch.cuda.get_device_capability(rows.device)[0]
-            tile = TILES.get(major, TILES[max(TILES)])
-        self.tile = tile
-        self.limit = memory_limit()
+        self.limit = limit
         most = CAPACITY if self.limit is None else min(CAPACITY, self.limit // 48)
-        if tile.capacity is not None:
+        known = tiles.table(rows.device) if tile is None else (tile,)
+        if tile is not None and tile.capacity is not None:
             most = tile.capacity
-        self.capacity = max(most, tile.rows * tile.columns)  # one tile can always be done
+        # One tile can always be done.
+        self.capacity = max(most, *(each.rows * each.columns for each in known))
         self.slot = rows.new(self.capacity, torch.int32)
         self.column = rows.new(self.capacity, torch.int32)
         self.score = rows.new(self.capacity, torch.float32)
+        if tile is None:
+            timed = self._timed(rows)
+            tile = tiles.choose(rows.device, self.frame.width, rows.n, timed)
+        self.tile = tile
 
     def run(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> None:
         """Passes rows (m,) over columns [begin, end), in as many parts as memory asks for.
@@ -253,22 +235,16 @@ class Filter:
         rows = rows.contiguous()
         coded = self.frame.code(task.rows, rows, 0, m) if task.kept is None else task.kept
         index = None if task.kept is None else rows
-        tiles = -(-m // tile.rows)
-        first = torch.full((tiles * tile.rows,), end, dtype=torch.int32, device=rows.device)
+        parts = -(-m // tile.rows)
+        first = torch.full((parts * tile.rows,), end, dtype=torch.int32, device=rows.device)
         first[:m] = begin if task.seen is None else task.seen[rows]
-        first = first.view(tiles, tile.rows).amin(dim=1)
+        first = first.view(parts, tile.rows).amin(dim=1)
         skipped = rows if task.skip is None else rows - task.skip
         limits = task.reach(rows)
         counter = torch.zeros(1, dtype=torch.int32, device=rows.device)
-        # Enough programs to fill a GPU, each with at least one tile of columns.
-        splits = max(1, min(-(-(end - begin) // tile.columns), 1024 // tiles))
-        self.kernel[tiles, splits](
-            *coded.tensors(), rows, skipped, limits.view(torch.int32), first,
-            *task.columns.tensors(), self.slot, self.column, self.score, counter,
-            m, begin, end, self.frame.width, self.capacity, self.frame.gamma, self.frame.underflow,
-            BM=tile.rows, BN=tile.columns, BK=min(tile.depth, self.frame.width),
-            INDEXED=index is not None, SAME=task.skip is not None, TIGHTEN=task.tighten,
-            num_warps=tile.warps, num_stages=tile.stages,
+        self._launch(
+            tile, coded, index is not None, rows, skipped, limits, first, task.columns, counter,
+            m, begin, end, task.skip is not None, task.tighten,
         )  # fmt: skip
         n = int(counter)
         if n > self.capacity:
@@ -277,3 +253,81 @@ class Filter:
             rows, self.slot[:n], self.column[:n], self.score[:n], limits, index, coded,
             task.columns, self.frame.gamma,
         )  # fmt: skip
+
+    def _launch(
+        self,
+        tile: Tile,
+        coded: Coded,
+        indexed: bool,
+        rows: torch.Tensor,
+        skipped: torch.Tensor,
+        limits: torch.Tensor,
+        first: torch.Tensor,
+        columns: Coded,
+        counter: torch.Tensor,
+        m: int,
+        begin: int,
+        end: int,
+        same: bool,
+        tighten: bool,
+    ) -> None:
+        # Each program with at least one tile of columns.
+        splits = max(1, min(-(-(end - begin) // tile.columns), PROGRAMS // len(first)))
+
+        def launch() -> None:
+            self.kernel[len(first), splits](
+                *coded.tensors(), rows, skipped, limits.view(torch.int32), first,
+                *columns.tensors(), self.slot, self.column, self.score, counter,
+                m, begin, end, self.frame.width, self.capacity, self.frame.gamma,
+                self.frame.underflow,
+                BM=tile.rows, BN=tile.columns, BK=min(tile.depth, self.frame.width),
+                INDEXED=indexed, SAME=same, TIGHTEN=tighten, TMA=tile.tma,
+                num_warps=tile.warps, num_stages=tile.stages,
+            )  # fmt: skip
+
+        if tile.tma:
+            import triton
+
+            # Descriptors live in memory that the launch asks for; the caller's allocator stays.
+            context = contextvars.copy_context()
+            context.run(triton.set_allocator, self._allocate)
+            context.run(launch)
+        else:
+            launch()
+
+    def _allocate(self, size: int, alignment: int, stream: int | None) -> torch.Tensor:
+        return torch.empty(size, dtype=torch.int8, device=self.slot.device)
+
+    def _timed(self, rows: Held) -> Callable[[Tile], float]:
+        """Times passes over a sample of the rows, in milliseconds."""
+        kept: list[Coded] = []
+
+        def milliseconds(tile: Tile) -> float:
+            m = min(rows.n, TIMED_ROWS, math.isqrt(TIMED // self.frame.width))
+            if not kept:
+                n = min(rows.n, TIMED // self.frame.width // m)
+                kept.append(self.frame.code(rows, None, 0, n))
+            return self.milliseconds(tile, kept[0], m)
+
+        return milliseconds
+
+    def milliseconds(self, tile: Tile, coded: Coded, m: int) -> float:
+        """Time on the device of a pass of the first m rows over all of them that leaves next to
+        nothing open: the best of three."""
+        device = coded.norm.device
+        index = torch.arange(m, device=device)
+        first = torch.zeros(-(-m // tile.rows), dtype=torch.int32, device=device)
+        event: Any = torch.cuda.Event
+        events = [event(enable_timing=True) for _ in range(4)]
+        for event in [None, *events]:  # the first pass compiles and warms up
+            # Nothing is within reach but a row itself: the rare branch stays rare.
+            limits = torch.zeros(m, dtype=torch.float32, device=device)
+            counter = torch.zeros(1, dtype=torch.int32, device=device)
+            if event is not None:
+                event.record()
+            self._launch(
+                tile, coded, True, index, index, limits, first, coded, counter, m, 0, len(coded),
+                False, True,
+            )  # fmt: skip
+        torch.cuda.synchronize(device)
+        return float(min(a.elapsed_time(b) for a, b in itertools.pairwise(events)))

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from entroselect.cuda.filter import Coded, Filter, Found, Task, Tile
+from entroselect.cuda.filter import Coded, Filter, Found, Task
 from entroselect.cuda.rows import Held
+from entroselect.cuda.tiles import Tile
 
 # Queries whose neighbours are sought at a time.
 QUERIES = 65536
@@ -26,11 +27,12 @@ class Search:
         k: int,
         tile: Tile | None,
         known: tuple[torch.Tensor, torch.Tensor] | None = None,
+        limit: int | None = None,
     ) -> None:
         """`known`: sorted squared distances and indices to go on from, (n, k); the points here are
         numbered from 0."""
         self.queries, self.points, self.k = queries, points, k
-        self.filter = Filter(points, tile)
+        self.filter = Filter(points, tile, limit)
         n, device = queries.n, queries.device
         self.squared = torch.full((n, k), math.inf, dtype=torch.float64, device=device)
         self.indices = torch.full((n, k), NO_ROW, dtype=torch.int64, device=device)

@@ -1,4 +1,4 @@
-"""engine.Pool in device memory."""
+"""engine.Block in device memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from entroselect._rows import Rows
-from entroselect.cuda.filter import Coded, Filter, Found, Task, Tile
+from entroselect.cuda.filter import Coded, Filter, Found, Task
 from entroselect.cuda.rows import Held
+from entroselect.cuda.tiles import Tile
 from entroselect.results import Float64, Int64
 
 # Unseen choices that rows are compared with exactly: the first leaves every pair open anyway.
@@ -21,24 +22,29 @@ FEW = 4
 SAMPLE = 2048
 
 
-class Pool:
-    """engine.Pool in device memory."""
+# Unseen choices that rows meet first, where that may be enough: a pass that can end there.
+NEWEST = 4096
 
-    def __init__(self, held: Held, tile: Tile | None) -> None:
+
+class Pool:
+    """engine.Block in device memory. Rows come as NumPy arrays or as what `frontier` and `ahead`
+    return; `limit` is the bytes of device memory for what is kept beside the rows."""
+
+    def __init__(self, held: Held, tile: Tile | None, limit: int | None = None) -> None:
         self.held, self.kernels = held, held.kernels
         self.n, self.d = held.n, held.d
         self.count, self.available = 0, held.n
         with held.here():
-            self.bounds = torch.full((self.n,), math.inf, dtype=torch.float64, device=held.device)
-            self.seen = torch.zeros(self.n, dtype=torch.int32, device=held.device)
+            self._bounds = torch.full((self.n,), math.inf, dtype=torch.float64, device=held.device)
+            self._seen = torch.zeros(self.n, dtype=torch.int32, device=held.device)
             self.chosen = held.new(0, torch.int64)
             self.extra = held.new((0, self.d), torch.float64)
-            self.filter = Filter(held, tile)
+            self.filter = Filter(held, tile, limit)
             self.frame = self.filter.frame
             self.codes = self._all_codes()
             self.columns = self.frame.room(held, 0)
             self.packed = 0  # choices that have been coded
-            self.state = held.new(self.kernels.STATE_BYTES, torch.uint8)
+            self._progress = held.new(self.kernels.STATE_BYTES, torch.uint8)
             self.micro = held.new(self.kernels.MICRO, torch.int64)
             self.between = held.new(self.kernels.MICRO**2, torch.float64)
         self._order: tuple[Any, Any] = (None, None)
@@ -48,10 +54,36 @@ class Pool:
     def pick(self, rows: Int64) -> None:
         """Chooses pool rows."""
         with self.held.here():
-            taken = torch.as_tensor(np.ascontiguousarray(rows), device=self.held.device)
-            self._choose(taken)
-            self.bounds[taken] = -1.0
-            self.available -= len(taken)
+            self._choose(self._on_device(rows))
+        self.exclude(rows)
+
+    def exclude(self, rows: Int64) -> None:
+        """These rows may not be picked any more: they are chosen, here or through `extend`."""
+        with self.held.here():
+            self._bounds[self._on_device(rows)] = -1.0
+        self.available -= len(rows)
+
+    def bounds(self, rows: Int64) -> Float64:
+        """Their bounds, -1 where chosen."""
+        with self.held.here():
+            found: Float64 = self._bounds[self._on_device(rows)].cpu().numpy()
+        return found
+
+    def state(self) -> tuple[Float64, Int64]:
+        """(bounds, met) of all rows: how many of the leading choices each has certainly met."""
+        with self.held.here():
+            met = self._seen.clamp(max=self.count).long()
+            return self._bounds.cpu().numpy().copy(), met.cpu().numpy()
+
+    def restart(self, bounds: Float64, met: Int64) -> None:
+        """Forgets all choices; sets the bounds (-1: may not be picked) and how many of the choices
+        to come each row has met, at most as many as come before the next refresh."""
+        with self.held.here():
+            self._bounds.copy_(torch.from_numpy(np.array(bounds)))
+            self._seen.copy_(torch.from_numpy(np.array(met)))
+            self.extra = self.extra[:0]
+        self.count, self.packed = 0, 0  # what is kept of choices is written over
+        self.available = int(np.count_nonzero(np.asarray(bounds) >= 0))
 
     def extend(self, values: Any, dtype: str) -> None:
         """Chooses vectors that are not in the pool."""
@@ -67,24 +99,25 @@ class Pool:
             self._code(Held(self.kernels, Rows(vectors, "float64"), "euclidean", held.device), None)
 
     def refresh(self, rows: Any = None, enough: float = 0.0) -> None:
-        """Brings the bounds of the given rows (None: of all) up to date with every choice, whatever
-        would be `enough`."""
+        """Brings the bounds of the given rows (None: of all) up to date with every choice, or to
+        any upper bound below `enough`."""
         began = time.perf_counter()
         with self.held.here():
             self._pack()
             if rows is None:
                 rows = torch.arange(self.n, device=self.held.device)
-            stale = (self.bounds[rows] > 0) & (self.seen[rows] < self.count)
-            rows = rows[stale]
+            rows = self._on_device(rows)
+            wanted = (self._bounds[rows] > 0) & (self._bounds[rows] >= enough)
+            rows = rows[wanted & (self._seen[rows] < self.count)]
             if len(rows):
                 # Rows that have seen equally many choices share a range of columns.
-                seen, order = torch.sort(self.seen[rows], stable=True)
+                seen, order = torch.sort(self._seen[rows], stable=True)
                 rows, least = rows[order].contiguous(), int(seen[0])
                 if self.count - least <= FEW:
                     self._compare(rows)
                 else:
-                    self._lower(rows, least)
-                self.seen[rows] = self.count
+                    rows = self._lower(rows, least, enough)
+                self._seen[rows] = self.count
                 self._counted["refreshed"] += len(rows)
         self._spent["refresh"] += time.perf_counter() - began
 
@@ -96,16 +129,16 @@ class Pool:
             looked_at = min(self.n, SAMPLE)
             places = torch.arange(looked_at, device=self.held.device) * self.n // looked_at
             rank = min(looked_at - 1, size * looked_at // self.n)
-            cut = torch.sort(self.bounds[places], descending=True).values[rank].clamp(min=0.0)
-            inside = self.bounds >= cut
+            cut = torch.sort(self._bounds[places], descending=True).values[rank].clamp(min=0.0)
+            inside = self._bounds >= cut
             rows = inside.nonzero().flatten()
             if len(rows) > 2 * size:  # many equal bounds
-                order = torch.sort(self.bounds[rows], descending=True, stable=True).indices
+                order = torch.sort(self._bounds[rows], descending=True, stable=True).indices
                 best = int(rows[order[size]])
-                rival = float(self.bounds[best])
+                rival = float(self._bounds[best])
                 rows = torch.sort(rows[order[:size]]).values
             else:
-                outside = torch.where(inside, -1.0, self.bounds)
+                outside = torch.where(inside, -1.0, self._bounds)
                 rival = float(outside.max())
                 best = int((outside == rival).nonzero()[0]) if rival >= 0 else -1
         self._spent["frontier"] += time.perf_counter() - began
@@ -119,6 +152,7 @@ class Pool:
         began = time.perf_counter()
         limit = min(limit, len(rows))
         with self.held.here():
+            rows = self._on_device(rows)
             scratch, squared, _kept = self._scratch(rows, limit)
             picked, ahead = self.kernels.farthest_first(
                 self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
@@ -139,7 +173,7 @@ class Pool:
             parts, found = [traversal[:0]], 0
             while start < len(traversal) and found < size:
                 window = traversal[start : start + max(size, 65536)]
-                places = (self.bounds[window] >= floor).nonzero().flatten()[: size - found]
+                places = (self._bounds[window] >= floor).nonzero().flatten()[: size - found]
                 parts.append(window[places])
                 found += len(places)
                 start += int(places[-1]) + 1 if found == size else len(window)
@@ -152,6 +186,7 @@ class Pool:
         began = time.perf_counter()
         limit = min(limit, len(rows))
         with self.held.here():
+            rows = self._on_device(rows)
             scratch, squared, _kept = self._scratch(rows, limit)
             picked = self.kernels.in_order(
                 self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
@@ -163,7 +198,7 @@ class Pool:
 
     def widest(self) -> float:
         """The largest bound of any unchosen row, 0 when there is none."""
-        return max(0.0, float(self.bounds.max()))
+        return max(0.0, float(self._bounds.max())) if self.n else 0.0
 
     def profile(self) -> dict[str, Any]:
         """Counters; seconds are the host's, in which queued work may run on."""
@@ -209,21 +244,38 @@ class Pool:
 
     def _compare(self, rows: torch.Tensor) -> None:
         """Exact distances to all choices that the rows have not seen."""
-        self._counted["rechecks"] += int((self.count - self.seen[rows]).sum())
+        self._counted["rechecks"] += int((self.count - self._seen[rows]).sum())
         self.kernels.catch_up(
-            self._selection(), self.state.data_ptr(), rows.data_ptr(), len(rows), self.count,
+            self._selection(), self._progress.data_ptr(), rows.data_ptr(), len(rows), self.count,
             self.held.stream(),
         )  # fmt: skip
 
-    def _lower(self, rows: torch.Tensor, least: int) -> None:
-        """Lowers the bounds of rows by the choices that they have not seen."""
-        self._counted["pairs"] += int((self.count - self.seen[rows]).sum())
+    def _lower(self, rows: torch.Tensor, least: int, enough: float) -> torch.Tensor:
+        """Lowers the bounds of rows by the choices that they have not seen, the newest first, each
+        until it is below `enough`. Returns the rows that have met all of them."""
         task = Task(
             self.held, self.codes, self.columns,
-            reach=lambda part: self.frame.reach(self.bounds[part]),
-            recheck=self._recheck, seen=self.seen, tighten=True,
+            reach=lambda part: self.frame.reach(self._bounds[part]),
+            recheck=self._recheck, seen=self._seen, tighten=True,
         )  # fmt: skip
-        self.filter.run(task, rows, least, self.count)
+        left, met_all, end, size = rows, [rows[:0]], self.count, NEWEST
+        while len(left):
+            # Whoever cannot fall below `enough` meets all choices at once.
+            begin = max(least, end - size) if enough > 0 else least
+            seen = self._seen[left]
+            self._counted["pairs"] += int((end - seen.clamp(min=begin)).sum())
+            self.filter.run(task, left, begin, end)
+            # A row below `enough` with older choices unmet keeps its `seen`: those between stay
+            # open to a later pass, and its lower bound is as much an upper bound as before.
+            met_all.append(left[seen >= begin])
+            left = left[(seen < begin) & (self._bounds[left] >= enough)]
+            end, size = begin, 2 * size
+        return torch.cat(met_all)
+
+    def _on_device(self, rows: Any) -> torch.Tensor:
+        if isinstance(rows, np.ndarray):
+            rows = torch.from_numpy(np.array(rows, dtype=np.int64))
+        return torch.as_tensor(rows, dtype=torch.int64, device=self.held.device).contiguous()
 
     def _recheck(self, found: Found) -> None:
         self._counted["rechecks"] += len(found.slot)
@@ -233,8 +285,8 @@ class Pool:
     def _selection(self) -> Any:
         extra = self.kernels.Rows(self.extra.data_ptr(), 8 * self.d, self.d, "float64", 0)
         return self.kernels.Selection(
-            self.held.argument(), extra, self.chosen.data_ptr(), self.bounds.data_ptr(),
-            self.seen.data_ptr(),
+            self.held.argument(), extra, self.chosen.data_ptr(), self._bounds.data_ptr(),
+            self._seen.data_ptr(),
         )  # fmt: skip
 
     def _scratch(self, rows: torch.Tensor, limit: int) -> tuple[Any, torch.Tensor, Any]:
@@ -242,7 +294,7 @@ class Pool:
         keys = self.held.new(max(1, len(rows)), torch.int64)
         squared = self.held.new(max(1, limit), torch.float64)
         scratch = self.kernels.Scratch(
-            self.state.data_ptr(), self.micro.data_ptr(), self.between.data_ptr(),
+            self._progress.data_ptr(), self.micro.data_ptr(), self.between.data_ptr(),
             keys.data_ptr(), squared.data_ptr(),
         )  # fmt: skip
         return scratch, squared, keys  # the caller keeps them until the kernels are done

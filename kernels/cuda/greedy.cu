@@ -3,6 +3,7 @@
 
 #include "catch_up.cuh"
 #include "kernels.h"
+#include "micro.cuh"
 
 namespace entroselect::cuda {
 
@@ -147,12 +148,7 @@ struct TakeBest {
 //   shared    4 KB; per pick 10 syncs
 struct SettleFarthest {
   static constexpr int threads = kMicro;
-  struct Shared {
-    int64_t row[threads];
-    double bound[threads];
-    bool active[threads];  // may be picked in this step; others keep their stale bound
-    Key best[threads];
-  };
+  using Shared = MicroRows;
 
   Selection selection;
   Scratch scratch;
@@ -166,12 +162,8 @@ struct SettleFarthest {
     const int64_t count = state.count, picked = state.picked;
     const Key inner = state.inner;
     block.each([&](int t) {
-      s.active[t] = t < state.micro;
-      if (!s.active[t]) return;
-      s.row[t] = scratch.micro[t];
-      s.bound[t] = selection.bounds[s.row[t]];
-      s.active[t] = Key{s.bound[t], s.row[t]}.beats(inner);
-      selection.seen[s.row[t]] = int32_t(count);
+      s.load(selection, scratch, t);
+      s.active[t] = s.active[t] && Key{s.bound[t], s.row[t]}.beats(inner);
     });
     int64_t made = 0;
     double next = -1;
@@ -189,23 +181,12 @@ struct SettleFarthest {
         break;
       }
       block.each([&](int t) {
-        if (t == best.row) {
-          s.active[t] = false;
-          selection.chosen[count + made] = s.row[t];
-          selection.bounds[s.row[t]] = kChosen;
-          scratch.squared[picked + made] = best.bound;
-        } else if (s.active[t]) {
-          const double squared = scratch.between[best.row * kMicro + t];
-          if (squared < s.bound[t]) s.bound[t] = squared;
-        }
+        s.choose(selection, scratch, t, int(best.row), count + made, picked + made);
       });
       ++made;
     }
     block.each([&](int t) {
-      if (s.active[t]) {  // has seen every choice made here
-        selection.bounds[s.row[t]] = s.bound[t];
-        selection.seen[s.row[t]] = int32_t(count + made);
-      }
+      s.keep(selection, t, count + made);
       if (t) return;
       state.count = count + made;
       state.picked = picked + made;

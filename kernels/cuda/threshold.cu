@@ -3,6 +3,7 @@
 
 #include "catch_up.cuh"
 #include "kernels.h"
+#include "micro.cuh"
 
 namespace entroselect::cuda {
 
@@ -67,12 +68,7 @@ struct TakeNext {
 //   shared    4 KB; per pick 10 syncs
 struct SettleInOrder {
   static constexpr int threads = kMicro;
-  struct Shared {
-    int64_t row[threads];
-    double bound[threads];
-    bool active[threads];
-    Key best[threads];
-  };
+  using Shared = MicroRows;
 
   Selection selection;
   Scratch scratch;
@@ -85,12 +81,8 @@ struct SettleInOrder {
     if (state.finished) return;
     const int64_t count = state.count, picked = state.picked;
     block.each([&](int t) {
-      s.active[t] = t < state.micro;
-      if (!s.active[t]) return;
-      s.row[t] = scratch.micro[t];
-      s.bound[t] = selection.bounds[s.row[t]];
-      s.active[t] = s.bound[t] >= floor;
-      selection.seen[s.row[t]] = int32_t(count);
+      s.load(selection, scratch, t);
+      s.active[t] = s.active[t] && s.bound[t] >= floor;
     });
     int64_t made = 0;
     while (picked + made < limit) {
@@ -102,23 +94,12 @@ struct SettleInOrder {
       block.sync();
       if (first.bound < 0) break;
       block.each([&](int t) {
-        if (t == first.row) {
-          s.active[t] = false;
-          selection.chosen[count + made] = s.row[t];
-          selection.bounds[s.row[t]] = kChosen;
-          scratch.squared[picked + made] = s.bound[t];
-        } else if (s.active[t]) {
-          const double squared = scratch.between[first.row * kMicro + t];
-          if (squared < s.bound[t]) s.bound[t] = squared;
-        }
+        s.choose(selection, scratch, t, int(first.row), count + made, picked + made);
       });
       ++made;
     }
     block.each([&](int t) {
-      if (s.active[t]) {  // has seen every choice made here
-        selection.bounds[s.row[t]] = s.bound[t];
-        selection.seen[s.row[t]] = int32_t(count + made);
-      }
+      s.keep(selection, t, count + made);
       if (t) return;
       state.count = count + made;
       state.picked = picked + made;

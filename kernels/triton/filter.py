@@ -34,7 +34,8 @@ def widened(score, norm2, residual, error, underflow):
 #   memory    tiles of codes through shared memory, `num_stages` deep; sums in registers
 #   syncs     programs meet in an atomic counter of pairs and, with TIGHTEN, an atomic minimum of
 #             each row's reach (>= 0, so its bits are ordered): any order gives a valid answer
-#   valid     width a multiple of BK, codes zero-padded to it; m * (end - begin) < 2^31;
+#   valid     width a multiple of BK, codes zero-padded to it; m * (end - begin) < 2^31; with TMA
+#             (compute capability 9 and on) codes start at a multiple of 16 bytes;
 #             pairs beyond `capacity` are counted and not written: the caller must look
 @triton.jit(do_not_specialize=["m", "begin", "end", "capacity"])
 def filter_pairs(
@@ -45,7 +46,7 @@ def filter_pairs(
     slots, columns, scores, counter,  # the pairs left open
     m, begin, end, width, capacity, gamma, underflow,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-    INDEXED: tl.constexpr, SAME: tl.constexpr, TIGHTEN: tl.constexpr,
+    INDEXED: tl.constexpr, SAME: tl.constexpr, TIGHTEN: tl.constexpr, TMA: tl.constexpr,
 ):  # fmt: skip
     tile = tl.program_id(0)
     slot = tile * BM + tl.arange(0, BM)
@@ -63,6 +64,10 @@ def filter_pairs(
     high = tl.minimum(low + part, end)
     low = tl.maximum(low, tl.load(first + tile))
     depth = tl.arange(0, BK)
+    if TMA:
+        column_tiles = tl.make_tensor_descriptor(codes, [end, width], [width, 1], [BN, BK])
+        if not INDEXED:
+            row_tiles = tl.make_tensor_descriptor(row_codes, [m, width], [width, 1], [BM, BK])
     x = row_codes + place[:, None] * width + depth[None, :]
     for start in range(low, high, BN):
         c = start + tl.arange(0, BN)
@@ -70,8 +75,11 @@ def filter_pairs(
         y = codes + c.to(tl.int64)[None, :] * width + depth[:, None]
         sums = tl.zeros((BM, BN), dtype=tl.float32)
         for k in range(0, width, BK):
-            a = tl.load(x + k)
-            b = tl.load(y + k, mask=within[None, :], other=0.0)
+            a = row_tiles.load([tile * BM, k]) if TMA and not INDEXED else tl.load(x + k)
+            if TMA:  # reads 0 from column `end` on, columns between `high` and it as they are
+                b = column_tiles.load([start, k]).T
+            else:
+                b = tl.load(y + k, mask=within[None, :], other=0.0)
             sums = tl.dot(a, b, sums, input_precision="ieee")
         y_norm = tl.load(norm + c, mask=within, other=0.0)
         y_residual = tl.load(residual + c, mask=within, other=0.0)

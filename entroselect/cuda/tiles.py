@@ -1,0 +1,117 @@
+"""Shapes of the filter kernel's tiles: a small table for each generation of GPUs, of which the
+fastest is found by timing where the kernel is used. Every shape gives the same answers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Shape of the filter kernel's tiles; `capacity` of pairs is for tests."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+    capacity: int | None = None
+    tma: bool = False  # tiles of codes are copied by the tensor memory accelerator (Hopper and on)
+
+    def __str__(self) -> str:
+        shape = f"{self.rows} x {self.columns} x {self.depth}, {self.warps} warps"
+        return f"{shape}, {self.stages} stages{', TMA' if self.tma else ''}"
+
+
+# By the major number of the compute capability: shapes that keep everything in registers, as ptxas
+# reports it (tests/test_cuda_compiled.py). The first is used where nothing is timed.
+TILES = {
+    8: (
+        Tile(128, 64, 64, 8, 4),
+        Tile(128, 128, 128, 8, 2),
+    ),
+    9: (
+        Tile(128, 128, 64, 8, 3),
+        Tile(128, 128, 64, 8, 4, tma=True),
+        Tile(128, 64, 64, 4, 4, tma=True),  # two of them fit a multiprocessor and take turns
+        Tile(64, 256, 64, 8, 3, tma=True),
+    ),
+    10: (
+        Tile(128, 64, 64, 8, 3),
+        Tile(128, 64, 64, 8, 4, tma=True),
+        Tile(64, 256, 64, 8, 3, tma=True),
+    ),
+}
+
+# Codes (rows x width) below which timing would cost more than it brings: a shape that is new to a
+# machine has to be compiled, a second or two.
+WORTH = 1 << 24
+
+# No further shape is timed once passes of those before add up to this; each is run five times.
+BUDGET_MS = 8.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was found for a device and a class of widths: milliseconds of each shape timed, or why
+    it could not be."""
+
+    tile: Tile
+    timed: dict[Tile, float | str]
+
+
+# Of this process and no longer, by name of the device and class of widths.
+CHOICES: dict[tuple[str, int], Choice] = {}
+
+
+def width_class(width: int) -> int:
+    """Widths that share a choice: up to the next power of two, everything above 512 is one."""
+    return min(1024, 1 << (width - 1).bit_length())
+
+
+def table(device: torch.device) -> tuple[Tile, ...]:
+    """The shapes for a device, or the one that ENTROSELECT_TILE (a place in the table) names."""
+    major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
+    tiles = TILES.get(major, TILES[max(TILES)])
+    given = os.environ.get("ENTROSELECT_TILE")
+    if not given:
+        return tiles
+    if not given.isdecimal() or int(given) >= len(tiles):
+        listed = "; ".join(f"{place}: {tile}" for place, tile in enumerate(tiles))
+        raise ValueError(f"ENTROSELECT_TILE: expected one of {listed}; got {given!r}")
+    return (tiles[int(given)],)
+
+
+def choose(device: torch.device, width: int, n: int, milliseconds: Callable[[Tile], float]) -> Tile:
+    """The shape for n coded rows of a width: the first of the table where there is no GPU or too
+    little to do, otherwise the fastest as `milliseconds` measures it, once for a device and a class
+    of widths."""
+    tiles = table(device)
+    if len(tiles) == 1 or device.type != "cuda" or n * width < WORTH:
+        return tiles[0]
+    key = torch.cuda.get_device_name(device), width_class(width)
+    if key not in CHOICES:
+        CHOICES[key] = fastest(tiles, milliseconds)
+    return CHOICES[key].tile
+
+
+def fastest(tiles: tuple[Tile, ...], milliseconds: Callable[[Tile], float]) -> Choice:
+    """Times shapes in order for as long as the budget lasts; the first of equals. Shapes after the
+    first that cannot run are passed over."""
+    timed: dict[Tile, float | str] = {tiles[0]: milliseconds(tiles[0])}
+    best = tiles[0]
+    for tile in tiles[1:]:
+        if sum(taken for taken in timed.values() if not isinstance(taken, str)) > BUDGET_MS:
+            break
+        try:
+            timed[tile] = milliseconds(tile)
+        except Exception as error:  # whatever a compiler or a driver has against it
+            timed[tile] = f"cannot run: {type(error).__name__}: {error}".splitlines()[0]
+            continue
+        if timed[tile] < timed[best]:  # type: ignore[operator]
+            best = tile
+    return Choice(best, timed)
