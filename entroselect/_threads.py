@@ -6,7 +6,8 @@ import os
 
 
 def threads() -> int:
-    """Worker threads: ENTROSELECT_THREADS, or the cores this process may use."""
+    """Worker threads: ENTROSELECT_THREADS, or the cores this process may use, which it shares with
+    the others that torchrun has started on this machine."""
     given = os.environ.get("ENTROSELECT_THREADS")
     if given:
         if not given.isdecimal() or not 1 <= int(given) <= 1024:
@@ -15,5 +16,7 @@ def threads() -> int:
             )
         return int(given)
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -154,6 +154,10 @@ class Opened:
         elif limit is None or is_on_cuda(features):
             return self._in_memory(features, whole, limit)
         else:
+            if isinstance(features, (str, os.PathLike)):
+                raise TypeError(
+                    f"features: expected rows, got a path; pass open_pool({features!r})"
+                )
             source = open_pool(features)
             row_bytes = source.read(0, 0).itemsize * source.d
             # Rows of an array are there anyway, others would have to be held.

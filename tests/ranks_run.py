@@ -1,7 +1,7 @@
 """Runs cases on several processes; tests/test_ranks.py compares what comes out.
 
-`python -m tests.ranks_run P FOLDER CASES...`: imports once, forks P processes that talk over gloo, and
-leaves FOLDER/CASE.RANK.npz, or .txt with the error.
+`python -m tests.ranks_run P FOLDER CASES...`: imports once, forks P processes that talk over gloo,
+and leaves FOLDER/CASE.RANK.npz, or .txt with the error.
 """
 
 from __future__ import annotations

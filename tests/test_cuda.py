@@ -21,6 +21,7 @@ from entroselect import (
     greedy_select,
     kl_entropy,
     nearest_distances,
+    open_pool,
     reference,
     streamed,
     streamed_nearest,
@@ -430,8 +431,8 @@ def test_streamed_pools_of_blocks(
     gpu(pool)  # for the backend alone: the rows come from the file
     monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
     monkeypatch.setattr(streamed, "_LEAST", 8)
-    limit = streamed.Budget.least(100, pool[0].nbytes, 64)
-    given, opened = str(tmp_path / "pool.npy"), []
+    limit = streamed.Budget.least(streamed.BYTES_A_ROW * 100, pool[0].nbytes, 64)
+    given, opened = open_pool(tmp_path / "pool.npy"), []
     meet = streamed.Streamed._meet
     monkeypatch.setattr(
         streamed.Streamed, "_meet", lambda self, *rest: (opened.append(self), meet(self, *rest))[1]

@@ -131,7 +131,7 @@ def test_killed_and_gone_on_with_another_number(method: str, tmp_path: Path) -> 
     # On its own, and further.
     again = {"greedy": greedy_select, "threshold": threshold_select}[method]
     given = {} if method == "greedy" else {"decay": 0.7}
-    with pytest.raises(ValueError, match="checkpoint: .*another selection"):
+    with pytest.raises(ValueError, match=r"checkpoint: .*another selection"):
         again(pool, 200, checkpoint=file, selected=[3], **given)
     found = again(pool, 300, checkpoint=file, **given)
     whole = getattr(reference, f"{method}_select")(pool, 300, **given)

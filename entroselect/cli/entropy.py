@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from entroselect import kl_entropy
-from entroselect.cli import pools
+from entroselect.cli import pools, processes
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming
 
 
@@ -49,18 +49,22 @@ def entropy(
         bad_use("--floor", "has no meaning without --duplicates floor")
     check_backend(backend)
     check_memory_limit(memory_limit)
-    source = pools.open_source(pool, key, column)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
-    with naming(features=pool):
+    with processes.started(backend) as ranks, naming(features=pool):
+        with processes.together(ranks):
+            source = pools.open_source(pool, key, column)
         found = kl_entropy(
-            source,
+            processes.share(source, ranks),
             k,
             duplicates=duplicates.value,
             backend=backend,
             memory_limit=memory_limit,
-            progress=True,
+            group=None if ranks is None else True,
+            progress=processes.leads(ranks),
             **floors,
         )
+    if not processes.leads(ranks):
+        return
     measured = {
         "entropy_nats": float(found),
         "n": found.n,

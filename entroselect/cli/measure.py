@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import Entropy, _checks, nearest_distances
+from entroselect._pieces import Pieces
 from entroselect.entropy import from_neighbours
 from entroselect.results import Float64, Int64
 
@@ -50,18 +51,25 @@ class Spread:
         }
 
 
-def spread(rows: NDArray[Any], metric: str, backend: str, progress: Any = None) -> Spread:
+def spread(
+    rows: Any, metric: str, backend: str, limit: str | None = None, progress: Any = None
+) -> Spread:
     """Measures rows against each other: one search of n**2 d, another if the metric is cosine."""
     if len(rows) < 2:
         return Spread(len(rows), None, np.empty(0))
-    checked = _checks.usable_rows("features", rows, metric)
-    found = nearest_distances(checked, metric=metric, backend=backend, progress=progress)
+    checked: Any = rows
+    where: dict[str, Any] = {"backend": backend, "progress": progress, "memory_limit": limit}
+    if limit is None:
+        checked = _checks.usable_rows("features", rows, metric)
+    found = nearest_distances(checked, metric=metric, **where)
     distances = found.distances[:, 0]
     if not distances.any():
         return Spread(len(rows), None, distances)
     if metric != "euclidean":
-        found = nearest_distances(checked, backend=backend, progress=progress)
-    return Spread(len(rows), from_neighbours(checked, found, duplicates="drop"), distances)
+        found = nearest_distances(checked, **where)
+    pieces = Pieces("features", checked)
+    entropy = from_neighbours(pieces, found, duplicates="drop", limit=limit)
+    return Spread(len(rows), entropy, distances)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,12 @@ import typer
 
 from entroselect import nearest_distances
 from entroselect._threads import threads
-from entroselect.cli import pools
+from entroselect.cli import pools, processes
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, say
-from entroselect.cli.output import new_folder, write_json
+from entroselect.cli.output import write_json
 from entroselect.cli.select import Metric, versions
+from entroselect.ranks import Ranks
+from entroselect.results import Neighbours, on_host
 
 
 def nearest(
@@ -55,30 +58,36 @@ def nearest(
         bad_use("--points-column", "has no meaning without POINTS")
     check_backend(backend)
     check_memory_limit(memory_limit)
-    with new_folder(out, force) as folder:
-        source = pools.open_source(queries, key, column)
-        target = None
-        if points is not None:
-            # What names an array or a column of the queries names one of points of their kind.
-            alike = points.suffix == queries.suffix
-            keyed = alike or points.suffix in (".npz", ".safetensors", ".zarr")
-            target = pools.open_source(
-                points,
-                points_key or (key if keyed else None),
-                points_column or (column if alike else None),
-            )
+    with processes.started(backend) as ranks, processes.results(out, force, ranks) as folder:
+        with processes.together(ranks):
+            source = pools.open_source(queries, key, column)
+            target = None
+            if points is not None:
+                # What names an array or a column of the queries names one of points of their kind.
+                alike = points.suffix == queries.suffix
+                keyed = alike or points.suffix in (".npz", ".safetensors", ".zarr")
+                target = pools.open_source(
+                    points,
+                    points_key or (key if keyed else None),
+                    points_column or (column if alike else None),
+                )
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(
-                source,
-                target,
+                processes.share(source, ranks),
+                None if target is None else processes.share(target, ranks),
                 k,
                 metric=metric.value,
                 backend=backend,
                 memory_limit=memory_limit,
-                progress=True,
+                group=None if ranks is None else True,
+                progress=processes.leads(ranks),
             )
         seconds = time.perf_counter() - started
+        if ranks is not None:
+            found = _gathered(found, ranks)
+        if folder is None:
+            return
         np.save(folder / "indices.npy", found.indices)
         np.save(folder / "distances.npy", found.distances)
         mean, largest = float(found.distances[:, 0].mean()), float(found.distances[:, 0].max())
@@ -109,3 +118,12 @@ def nearest(
         + ("" if found.recall is None else f"; recall {found.recall:.4f}, measured on a sample")
     )
     say(f"written: {out}")
+
+
+def _gathered(found: Neighbours, ranks: Ranks) -> Neighbours:
+    """Those of all processes, on the one that writes them."""
+    distances = ranks.gather_at(on_host(found.distances), 0)
+    indices = ranks.gather_at(on_host(found.indices), 0)
+    if distances is None or indices is None:
+        return found
+    return replace(found, distances=np.concatenate(distances), indices=np.concatenate(indices))

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect._rows import Rows
 from entroselect.cli.errors import say
 from entroselect.io import Source, open_pool
 from entroselect.io.npy import FlatFile, read_header
+from entroselect.results import Int64
 
 KINDS = "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, or a Zarr folder"
 
@@ -29,7 +31,16 @@ class Pool:
 
     path: Path
     source: Source
-    rows: NDArray[Any]
+    rows: Any  # NDArray, None where they stay outside
+
+    def take(self, rows: Int64) -> NDArray[Any]:
+        """Some rows, in that order."""
+        if self.rows is not None:
+            held: NDArray[Any] = self.rows[rows]
+            return held
+        distinct, places = np.unique(rows, return_inverse=True)
+        values = self.source.take(distinct)[places]
+        return _as_numbers(Rows(values, self.source.dtype))
 
     @property
     def key(self) -> str | None:
@@ -65,6 +76,13 @@ def read(
     return Pool(path, source, _rows(source))
 
 
+def outside(
+    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+) -> Pool:
+    """As `read`, with the rows where they are."""
+    return Pool(path, open_source(path, key, column, id_column), None)
+
+
 def open_source(
     path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
 ) -> Source:
@@ -89,7 +107,10 @@ def _rows(source: Source) -> NDArray[Any]:
         return np.memmap(
             source.path, source.buffer_dtype, "r", source.offset, shape=source.shape, order="C"
         )
-    rows = source.rows("pool")
+    return _as_numbers(source.rows("pool"))
+
+
+def _as_numbers(rows: Rows) -> NDArray[Any]:
     if rows.dtype != "bfloat16":
         return np.asarray(rows.values)
     # A bfloat16 is the upper half of the float32 of the same value.

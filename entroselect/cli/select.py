@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import os
 import platform
 import time
 from dataclasses import asdict, dataclass, field
@@ -20,12 +21,13 @@ from rich.table import Table
 
 from entroselect import _checks, greedy_select, threshold_select
 from entroselect._threads import threads
-from entroselect.cli import pools
-from entroselect.cli.errors import bad_use, check_backend, naming, say
+from entroselect.cli import pools, processes
+from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, say
 from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
-from entroselect.cli.output import new_folder, write_json
+from entroselect.cli.output import write_json
 from entroselect.cli.parents import nearest_before
 from entroselect.greedy import STARTS
+from entroselect.ranks import Ranks
 from entroselect.results import Float64, Int64
 
 
@@ -73,12 +75,25 @@ class Options:
     metric: str
     seed: int | None
     backend: str
-    entropy: bool
+    entropy: bool | None
     report: bool
     parquet: bool
+    memory_limit: str | None = None
+    checkpoint: Path | None = None
 
-    def check(self) -> None:
-        """Ends the command on combinations that mean nothing."""
+    def check(self, alone: bool) -> None:
+        """Ends the command on combinations that mean nothing. `alone`: in a single process."""
+        check_memory_limit(self.memory_limit)
+        if self.memory_limit is not None or not alone:
+            why = "with --memory-limit" if alone else "in several processes"
+            if self.report:
+                bad_use("--report", f"looks at all rows at once, which is not done {why}")
+            if self.method == "random":
+                bad_use("--method", f"random measures all rows at once, which is not done {why}")
+        if self.entropy and not alone:
+            bad_use("--entropy", "is measured by 'entroselect entropy' in several processes")
+        if self.checkpoint is not None and self.method == "random":
+            bad_use("--checkpoint", "has no meaning with --method random")
         if (self.k is None) == (self.fraction is None):
             bad_use("-k / --fraction", "pass one of the two")
         if self.fraction is not None and not 0 < self.fraction <= 1:
@@ -159,8 +174,21 @@ def select(
         str | None, typer.Option(help="Which column names the rows. Default: 'id', if there.")
     ] = None,
     entropy: Annotated[
-        bool, typer.Option(help="Measure entropy and nearest distances, which compares all pairs.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--entropy/--no-entropy",
+            help="Measure entropy and nearest distances, which compares all pairs. Default: yes, "
+            "but no with --memory-limit or several processes.",
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(help="Such as 8GiB: what does not fit is read in pieces. Default: no limit."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File to save the state in; if it is there, the selection goes on."),
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     parquet: Annotated[
         bool, typer.Option("--parquet", help="Write selection.parquet though rows have no ids.")
@@ -176,47 +204,67 @@ def select(
 
     OUT gets indices.npy (pick order), selection.csv, report.json and, for rows with ids,
     selection.parquet, which also says from which earlier row each was so far.
+
+    Started by torchrun, every process takes its part of the pool.
     """
     options = Options(
         pool, key, column, id_column, k, fraction, method.value, _start(start), selected,
         min_distance, threshold, decay, metric.value, seed, backend, entropy, report, parquet,
+        memory_limit, checkpoint,
     )  # fmt: skip
-    options.check()
+    options.check(alone="RANK" not in os.environ)
     if report:
         _check_packages("--report", "cli", "jinja2", "matplotlib")
     if parquet:
         _check_packages("--parquet", "io", "pyarrow")
-    with new_folder(out, force) as folder:
-        summary = run(options, folder)
+    with processes.started(backend) as ranks, processes.results(out, force, ranks) as folder:
+        summary = run(options, folder, ranks)
+    if not processes.leads(ranks):
+        return
     _print(summary)
     if profile and summary["profile"]:
         Console(highlight=False).print(profile_table(summary["profile"]))
     say(f"written: {out}")
 
 
-def run(options: Options, folder: Path) -> dict[str, Any]:
-    """Selects, measures and writes into the folder; returns what report.json says."""
+def run(options: Options, folder: Path | None, ranks: Ranks | None = None) -> dict[str, Any]:
+    """Selects, measures and writes into the folder, on the process that has one; returns what
+    report.json says."""
     started = time.perf_counter()
-    source = pools.read(options.pool, options.key, options.column, options.id_column)
-    rows, k = source.rows, options.count(len(source.rows))
     before = None if options.selected is None else pools.read_selected(options.selected)
+    rows: Any
+    if options.memory_limit is None and ranks is None:
+        source = pools.read(options.pool, options.key, options.column, options.id_column)
+        rows = source.rows
+    else:
+        with processes.together(ranks):
+            source = pools.outside(options.pool, options.key, options.column, options.id_column)
+            rows = processes.share(source.source, ranks)
+    k = options.count(source.source.n)
     at = time.perf_counter()
     with naming(features=source.path, selected=options.selected or Path("--selected")):
-        picked = pick(options, rows, k, before)
+        picked = pick(options, rows, k, before, ranks is not None)
     seconds = {"select": time.perf_counter() - at}
+    if folder is None:
+        return {}
 
     at = time.perf_counter()
-    kept = rows[picked.indices]
+    measures = rows is source.rows if options.entropy is None else options.entropy
+    ids = source.source.ids(picked.indices)
+    tabled = ids is not None or options.parquet
+    none = np.empty(0, np.int64)
+    kept = source.take(picked.indices if measures or tabled or _needs_cover(options) else none)
     covered = _covered(options, rows, kept, before) if _needs_cover(options) else None
     radius = picked.radius if covered is None else float(covered.radii[-1])
     spreads: dict[str, Spread] = {}
-    if options.entropy:
+    if measures:
         for name, part in (("before", rows), ("after", kept)):
             say(f"measuring the spread {name}: {len(part)} rows (--no-entropy skips this)")
-            spreads[name] = spread(part, options.metric, options.backend, progress=True)
-    ids = source.source.ids(picked.indices)
+            spreads[name] = spread(
+                part, options.metric, options.backend, options.memory_limit, progress=True
+            )
     table = None
-    if ids is not None or options.parquet:
+    if tabled:
         table = _table(options, source, picked, kept, before, ids)
     seconds["measure"] = time.perf_counter() - at
     seconds["all"] = time.perf_counter() - started
@@ -234,8 +282,15 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     return summary
 
 
-def pick(options: Options, rows: NDArray[Any], k: int, before: NDArray[Any] | None) -> Picked:
-    """The rows the options ask for."""
+def pick(
+    options: Options, rows: Any, k: int, before: NDArray[Any] | None, group: bool = False
+) -> Picked:
+    """The rows the options ask for; `group`: `rows` are this process's part of them."""
+    where: dict[str, Any] = {
+        "memory_limit": options.memory_limit,
+        "group": group or None,
+        "checkpoint": options.checkpoint,
+    }
     common: dict[str, Any] = {
         "metric": options.metric,
         "backend": options.backend,
@@ -250,12 +305,18 @@ def pick(options: Options, rows: NDArray[Any], k: int, before: NDArray[Any] | No
     if options.method == "threshold":
         decay: dict[str, Any] = {} if options.decay is None else {"decay": options.decay}
         done = threshold_select(
-            rows, k, selected=before, threshold=options.threshold, **decay, **common
+            rows, k, selected=before, threshold=options.threshold, **decay, **common, **where
         )
     else:
         start = 0 if options.start is None else options.start
         done = greedy_select(
-            rows, k, start=start, selected=before, min_distance=options.min_distance, **common
+            rows,
+            k,
+            start=start,
+            selected=before,
+            min_distance=options.min_distance,
+            **common,
+            **where,
         )
     return Picked(
         done.indices, done.distances, done.thresholds, done.radius, done.backend, done.profile
@@ -330,7 +391,7 @@ def _table(
     if picked.distances is None:  # a random draw measures nothing
         return columns
     given = before is not None and before.ndim == 1 and len(before) > 0
-    vectors = pool.rows[before] if given else before
+    vectors = pool.take(before) if given and before is not None else before
     if vectors is not None and not len(vectors):
         vectors = None
     positions, _ = nearest_before(kept, vectors, options.metric, options.backend)
@@ -374,6 +435,7 @@ def _summary(
     given = asdict(options)
     given["pool"] = str(options.pool)
     given["selected"] = None if options.selected is None else str(options.selected)
+    given["checkpoint"] = None if options.checkpoint is None else str(options.checkpoint)
     return {
         "input": source.describe(),
         "options": given,
@@ -439,6 +501,12 @@ PROFILE = {
     "frontier_seconds": "finding the frontier (s)",
     "refresh_seconds": "bringing it up to date (s)",
     "resolve_seconds": "settling picks (s)",
+    "read_seconds": "reading, while others are compared (s)",
+    "bytes_read": "bytes read",
+    "reads_per_row": "times a row was read",
+    "processes": "processes",
+    "bytes_sent": "bytes sent by rank 0",
+    "bytes_received": "bytes received by rank 0",
     "total_seconds": "all of the selection (s)",
 }
 
@@ -448,6 +516,8 @@ def profile_table(profile: dict[str, Any]) -> Table:
     table = Table("where the time went", "")
     table.columns[1].justify = "right"
     for name, label in PROFILE.items():
+        if name not in profile:
+            continue
         value = profile[name]
         table.add_row(label, f"{value:,}" if isinstance(value, int) else f"{value:.3g}")
     return table
