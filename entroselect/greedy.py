@@ -78,7 +78,7 @@ def greedy_select(
     n d + k d bytes (twice that where the filter needs bfloat16) + 60 bytes a row, and a copy of 4
     or 8 bytes a value for integer types other than uint8 and bool (2 for int8). On a GPU: 2 (n + k)
     d bytes of fp16 and 24 bytes a row, or tiles of that within `memory_limit`. Read piece by piece:
-    16 bytes a row and at least some 200 rows; docs/scale.md says what is read and exchanged.
+    32 bytes a row and at least some 200 rows; docs/scale.md says what is read and exchanged.
 
     Example:
         >>> import numpy as np

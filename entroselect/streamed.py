@@ -42,8 +42,9 @@ def bytes_beside(d: int) -> int:
     return 2 * d + 80
 
 
-# For every row of the pool: bound, count of choices met, a mask or two while they are looked at.
-BYTES_A_ROW = 16
+# For every row of the pool: bound and count of choices met, 12 bytes; its place in a traversal, or
+# among the rows of a pass; a copy for a checkpoint.
+BYTES_A_ROW = 32
 
 # Rows of a tile and of a block below which work comes to a standstill.
 _LEAST = 64

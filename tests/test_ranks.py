@@ -66,7 +66,7 @@ def test_pools_and_splits(size: int, tmp_path: Path) -> None:
             cases.append(f"threshold,{name},{SPLITS[(number + size + 1) % 3]},-")
     cases.append("options,offset_1e6,uneven,-")
     if size == 2:  # rows read piece by piece
-        cases.append("options,offset_1e6,uneven,40000")
+        cases.append("options,offset_1e6,uneven,60000")
         cases.append("greedy,wide,even,140000")
         cases.append("threshold,duplicates,uneven,12000")
     for case, ranks in zip(cases, run(size, tmp_path / "out", *cases), strict=True):
