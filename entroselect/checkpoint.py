@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import engine
-from entroselect.ranks import Ranks
+from entroselect.ranks import Ranks, together
 from entroselect.results import Float64, Int64, on_host
 
 SECONDS_BETWEEN = 120.0
@@ -133,7 +133,7 @@ class Checkpoint:
         begin = 8 + len(text)
         own = ("bounds", "met")
         leads = self.ranks is None or self.ranks.rank == 0
-        with self._together():
+        with together(self.ranks):
             if leads:
                 with self._opened("wb") as file:
                     file.truncate(begin + at)
@@ -141,14 +141,14 @@ class Checkpoint:
                     for name in ("picks", "squared", "thresholds"):
                         file.write(whole[name][0].tobytes())
                     self._flush(file)
-        with self._together(), self._opened("r+b") as file:
+        with together(self.ranks), self._opened("r+b") as file:
             for name in own:
                 array = whole[name][0]
                 start = begin + header[name]["data_offsets"][0] + self.first * array.itemsize
                 file.seek(start)
                 file.write(array.data.cast("B"))
             self._flush(file)
-        with self._together():
+        with together(self.ranks):
             if leads:
                 self._partial.replace(self.path)
                 folder = os.open(self.path.parent, os.O_RDONLY)
@@ -166,9 +166,6 @@ class Checkpoint:
                     f"checkpoint: {self.path} belongs to another selection ({name} is "
                     f"{saved.get(name)!r} there and {value!r} here); delete it or name another file"
                 )
-
-    def _together(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.ranks is None else self.ranks.together()
 
     @contextmanager
     def _opened(self, mode: str) -> Iterator[Any]:

@@ -10,8 +10,8 @@ import numpy as np
 from entroselect import _checks
 from entroselect._pieces import Pieces
 from entroselect._rows import Rows
-from entroselect.nearest import find, ranks_of, together
-from entroselect.ranks import Ranks
+from entroselect.nearest import find
+from entroselect.ranks import Ranks, ranks_of, together
 from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
 
 DUPLICATES = ("error", "floor", "drop")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 from entroselect import _checks, _dispatch, reference, streamed_nearest
@@ -10,7 +9,7 @@ from entroselect._memory import memory_limit as bytes_of
 from entroselect._pieces import Pieces
 from entroselect._progress import reporter
 from entroselect.faiss_backend import Faiss
-from entroselect.ranks import Ranks
+from entroselect.ranks import Ranks, ranks_of, together
 from entroselect.results import Neighbours
 
 
@@ -134,13 +133,3 @@ def find(
         # Of faiss nothing but its search in one piece is asked for.
         backend_ = cast(streamed_nearest.Backend, chosen)
         return streamed_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)
-
-
-def ranks_of(group: Any) -> Ranks | None:
-    """The argument `group`."""
-    return group if group is None or isinstance(group, Ranks) else Ranks(group)
-
-
-def together(ranks: Ranks | None) -> AbstractContextManager[None]:
-    """A block whose error on one process becomes one on all."""
-    return nullcontext() if ranks is None else ranks.together()

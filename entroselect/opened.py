@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from entroselect.checkpoint import Checkpoint
 from entroselect.cpu import add_rows, distances_to
 from entroselect.io import open_pool
 from entroselect.io.source import NoRows, Source
-from entroselect.ranks import Ranks, digest
+from entroselect.ranks import digest, ranks_of, together
 from entroselect.results import Float64, Int64, on_host
 from entroselect.sharded import Sharded
 from entroselect.streamed import BYTES_A_ROW, Budget, Streamed, bytes_beside
@@ -55,7 +55,7 @@ class Opened:
         """
         limit = parsed(memory_limit)
         picks = picks if isinstance(picks, int) else 0  # otherwise an error that is raised later
-        self.ranks = None if group is None else Ranks(group)
+        self.ranks = ranks_of(group)
         self.metric, self.backend = metric, backend
         self._rows: Rows | None = None
         with self.together():
@@ -73,7 +73,7 @@ class Opened:
 
     def together(self) -> AbstractContextManager[None]:
         """Errors in the block on one process become errors on all."""
-        return nullcontext() if self.ranks is None else self.ranks.together()
+        return together(self.ranks)
 
     def check_same(self, **arguments: Any) -> None:
         """All processes were called with these."""

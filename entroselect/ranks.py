@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -208,6 +208,16 @@ class Ranks:
 
 class LostRank(RuntimeError):
     """Another process of the group died or cannot be reached."""
+
+
+def ranks_of(group: Any) -> Ranks | None:
+    """The argument `group`."""
+    return group if group is None or isinstance(group, Ranks) else Ranks(group)
+
+
+def together(ranks: Ranks | None) -> AbstractContextManager[None]:
+    """A block whose error on one process becomes one on all."""
+    return nullcontext() if ranks is None else ranks.together()
 
 
 def digest(array: NDArray[Any]) -> str:

@@ -16,7 +16,7 @@ from entroselect.cli import pools, processes
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, say
 from entroselect.cli.output import write_json
 from entroselect.cli.select import Metric, versions
-from entroselect.ranks import Ranks
+from entroselect.ranks import Ranks, together
 from entroselect.results import Neighbours, on_host
 
 
@@ -59,7 +59,7 @@ def nearest(
     check_backend(backend)
     check_memory_limit(memory_limit)
     with processes.started(backend) as ranks, processes.results(out, force, ranks) as folder:
-        with processes.together(ranks):
+        with together(ranks):
             source = pools.open_source(queries, key, column)
             target = None
             if points is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from entroselect.cli.output import new_folder
 from entroselect.io import Source
-from entroselect.ranks import LostRank, Ranks
+from entroselect.ranks import LostRank, Ranks, together
 
 
 @contextmanager
@@ -45,11 +45,6 @@ def started(backend: str) -> Iterator[Ranks | None]:
 def leads(ranks: Ranks | None) -> bool:
     """Whether this process reads, writes and says what only one has to."""
     return ranks is None or ranks.rank == 0
-
-
-def together(ranks: Ranks | None) -> AbstractContextManager[None]:
-    """Errors of one process become errors of all."""
-    return nullcontext() if ranks is None else ranks.together()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
 from entroselect.cli.output import write_json
 from entroselect.cli.parents import nearest_before
 from entroselect.greedy import STARTS
-from entroselect.ranks import Ranks
+from entroselect.ranks import Ranks, together
 from entroselect.results import Float64, Int64
 
 
@@ -237,7 +237,7 @@ def run(options: Options, folder: Path | None, ranks: Ranks | None = None) -> di
         source = pools.read(options.pool, options.key, options.column, options.id_column)
         rows = source.rows
     else:
-        with processes.together(ranks):
+        with together(ranks):
             source = pools.outside(options.pool, options.key, options.column, options.id_column)
             rows = processes.share(source.source, ranks)
     k = options.count(source.source.n)
