@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from entroselect import greedy_select, open_pool, reference, streamed, threshold_select
+from entroselect import engine, greedy_select, open_pool, reference, streamed, threshold_select
 from entroselect._rows import as_rows
+from entroselect.cpu import Cpu
 
 from .conftest import BACKENDS, normal, same_selection
 from .pools import POOLS
@@ -149,3 +150,35 @@ def test_values_come_in_the_order_asked_for() -> None:
     )
     rows = np.array([31, 2, 2, 49, 0])
     assert (opened.values(rows) == as_rows("pool", pool).values[rows]).all()
+
+
+@pytest.mark.parametrize("seeds", [range(first, first + 100) for first in range(0, 400, 100)])
+def test_a_block_is_settled_up_to_its_rival(seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole numbers, so that rows of the block fall to the very bound of the best row outside."""
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        monkeypatch.setenv("ENTROSELECT_BLOCK", str(rng.integers(1, 30)))
+        rows = rng.integers(0, 4, (40, 3)).astype(np.float32)
+        bounds = ((rows - rng.integers(0, 4, 3)) ** 2).sum(axis=1, dtype=np.float64)
+        rival, place = float(rng.integers(0, 8)), int(rng.integers(0, 41))
+        limit, floor = int(rng.integers(0, 41)), float(rng.integers(0, 4))
+        block = Cpu(BACKENDS[0]).open_pool(as_rows("rows", rows), "euclidean", block=True)
+        block.restart(bounds, np.zeros(40, np.int64))
+        found, squared, ahead = engine.settle(block, rival, place, limit, floor)
+
+        picked, at, next_one = [], [], -1.0
+        while True:
+            best = int(np.argmax(bounds))
+            if not (bounds[best] > rival or (bounds[best] == rival and best < place)):
+                break
+            if len(picked) == limit or bounds[best] < floor:
+                next_one = bounds[best]
+                break
+            picked.append(best)
+            at.append(bounds[best])
+            bounds = np.minimum(bounds, ((rows - rows[best]) ** 2).sum(axis=1))
+            bounds[picked] = -1
+        assert (found.tolist(), squared.tolist(), ahead) == (picked, at, next_one)
+        kept, met = block.state()
+        assert (kept >= bounds).all()
+        assert (kept[met == len(picked)] == bounds[met == len(picked)]).all()
