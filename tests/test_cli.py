@@ -647,3 +647,38 @@ def test_ctrl_c_leaves_nothing(folder):
     assert said.splitlines()[-1] == "interrupted: nothing was written"
     assert "Traceback" not in said
     assert entries(folder) == ["big.npy", "pool.npy"]
+
+
+def test_selection_within_a_memory_limit_and_gone_on_with(folder, monkeypatch):
+    monkeypatch.setattr("entroselect.streamed._LEAST", 2)
+    pool = np.load("pool.npy")
+    ok("select", "pool.npy", "-k", 20, "-o", "a", "--memory-limit", 5000, "--checkpoint", "c")
+    report = json.loads(Path("a/report.json").read_text())
+    assert report["profile"]["bytes_read"] >= pool.nbytes
+    assert report["spread"] == {}  # all pairs of a large pool are compared only when asked for
+    ok("select", "pool.npy", "-k", 30, "-o", "b", "--checkpoint", "c", "--no-entropy")
+    oracle = reference.greedy_select(pool, 30)
+    assert np.load("b/indices.npy").tolist() == oracle.indices.tolist()
+    assert np.load("a/indices.npy").tolist() == oracle.indices[:20].tolist()
+    ok("select", "pool.npy", "-k", 20, "-o", "d", "--memory-limit", "6MB", "--entropy")
+    report = json.loads(Path("d/report.json").read_text())
+    kept = pool[oracle.indices[:20]]
+    assert report["spread"]["before"]["entropy_nats"] == float(entroselect.kl_entropy(pool))
+    assert report["spread"]["after"]["entropy_nats"] == float(entroselect.kl_entropy(kept))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "saying"),
+    [
+        (["--memory-limit", "much"], 2, ["--memory-limit", "8GiB"]),
+        (["--memory-limit", "10"], 1, ["memory_limit", "smallest that works"]),
+        (["--memory-limit", "1GB", "--report"], 2, ["--report"]),
+        (["--memory-limit", "1GB", "--method", "random"], 2, ["--method"]),
+        (["--method", "random", "--checkpoint", "c"], 2, ["--checkpoint"]),
+        (["--checkpoint", "nowhere/c"], 1, ["checkpoint", "nowhere"]),
+        (["--checkpoint", "pool.npy"], 1, ["checkpoint", "not written by a selection"]),
+    ],
+)
+def test_bad_limits_and_checkpoints(folder, arguments, code, saying):
+    fails(code, "select", "pool.npy", "-k", 5, "-o", "out", *arguments, saying=saying)
+    assert entries(folder) == ["pool.npy"]
