@@ -19,6 +19,7 @@ import torch.distributed as distributed
 from numpy.typing import NDArray
 
 from entroselect import checkpoint, greedy_select, open_pool, sharded, streamed, threshold_select
+from entroselect.ranks import Ranks
 
 from .pools import POOLS
 
@@ -152,9 +153,23 @@ def on_disk(path: str, k: str, limit: str) -> dict[str, Any]:
     return selected(greedy_select(part, int(k), group=True, memory_limit=int(limit)))
 
 
+def exchanges() -> dict[str, Any]:
+    """What Ranks does, by itself."""
+    ranks = Ranks(True)
+    own = np.full((ranks.rank, 2), ranks.rank, dtype=np.float16)
+    at_one = ranks.gather_at(own, 1)
+    return {
+        "largest": np.array(ranks.largest(float(ranks.rank > 0), 10 - ranks.rank)),
+        "gathered": np.concatenate(ranks.gather(own)),
+        "at_one": np.concatenate(at_one if at_one is not None else [own[:0]]),
+        "broadcast": ranks.broadcast(own, ranks.size - 1),
+        "nothing": np.concatenate(ranks.gather(own[:0])),
+    }
+
+
 CASES = {
     function.__name__: function
-    for function in (greedy, threshold, options, disagree, saving, on_disk)
+    for function in (exchanges, greedy, threshold, options, disagree, saving, on_disk)
 }
 
 

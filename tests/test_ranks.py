@@ -96,6 +96,15 @@ def test_pools_and_splits(size: int, tmp_path: Path) -> None:
                     same(found, oracle, f"{number}.")
 
 
+def test_exchanges(tmp_path: Path) -> None:
+    for rank, found in enumerate(run(3, tmp_path / "out", "exchanges")[0]):
+        assert found["largest"].tolist() == [1.0, 8]  # the lowest index of two that are equal
+        assert found["gathered"].tolist() == [[1, 1], [2, 2], [2, 2]]
+        assert found["at_one"].tolist() == (found["gathered"].tolist() if rank == 1 else [])
+        assert found["broadcast"].tolist() == [[2, 2], [2, 2]]
+        assert found["nothing"].shape == (0, 2)
+
+
 def test_what_processes_must_agree_on(tmp_path: Path) -> None:
     expected = {
         "k": "ValueError: group: the processes disagree: k=5 on rank 0, k=6 on rank 1",
