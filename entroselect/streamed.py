@@ -109,7 +109,8 @@ class Streamed:
         self.count, self.available = 0, self.n
         self._bounds = np.full(self.n, np.inf)
         self._met = np.zeros(self.n, dtype=np.int32)
-        self._held: tuple[Int64, NDArray[Any]] = (np.empty(0, np.int64), nothing)
+        self._nothing = nothing
+        self._held: tuple[Int64, NDArray[Any]] = (_NO_ROWS, nothing)
         self._checked = False  # the values of all rows
         self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
@@ -178,7 +179,7 @@ class Streamed:
             rows = np.sort(rows)
         bounds = self._bounds[rows]
         stale = rows[(bounds >= enough) & (bounds > 0) & (self._met[rows] < self.count)]
-        self._held = (self._held[0][:0], self._held[1][:0])
+        self._let_go()
         kept_rows, kept_values = [], []
         for part, values in self._tiles(rows if whole and not self._checked else stale):
             left = self._meet(part, values, enough)
@@ -207,6 +208,7 @@ class Streamed:
             return _NO_ROWS, np.empty(0), -1.0
         began = time.perf_counter()
         values = self.values(rows)
+        self._let_go()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         place = int(np.searchsorted(rows, rival_index))
@@ -236,6 +238,7 @@ class Streamed:
             return _NO_ROWS, np.empty(0)
         began = time.perf_counter()
         values = self.values(rows)
+        self._let_go()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         found, squared = engine.settle_in_order(block, limit, floor)
@@ -347,6 +350,10 @@ class Streamed:
 
     def _check(self, rows: Int64, values: NDArray[Any]) -> None:
         _checks.usable_values("features", self._rows(values), self.metric, rows)
+
+    def _let_go(self) -> None:
+        """Of the rows that the last refresh has left."""
+        self._held = (_NO_ROWS, self._nothing)
 
     def _read(self, rows: Int64) -> NDArray[Any]:
         began = time.perf_counter()
