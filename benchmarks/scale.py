@@ -1,0 +1,304 @@
+"""Pools larger than memory and several processes, measured in small: benchmarks/results/scale.csv.
+
+    python -m benchmarks.scale disk --out FOLDER      a pool of 20 GB on that disk, 2 GiB of memory
+    python -m benchmarks.scale processes              1 to 4 processes on one pool
+    python -m benchmarks.scale growth                 what a selection takes as the pool grows
+    python -m benchmarks.scale all --out FOLDER
+
+Every run is a process of its own (several for `processes`), which is watched for its peak of
+memory. Whole index lists are compared with those of the same selection in memory before a row is
+written, but for the 20 GB, which do not fit. What is in FOLDER is deleted at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import THREADS
+from benchmarks.pools import POOLS
+from benchmarks.record import PROVENANCE, RESULTS, ROOT, Row, provenance, read
+
+MIB = 1 << 20
+MEASURED = (
+    "part",
+    "pool",
+    "n",
+    "d",
+    "k",
+    "way",
+    "processes",
+    "threads",
+    "limit_mib",
+    "seconds",
+    "seconds_in_memory",
+    "read_seconds",
+    "rounds",
+    "share_of_pairs",
+    "rechecks_per_row",
+    "reads_per_row",
+    "survivors_per_round",
+    "gb_read",
+    "gb_from_disk",
+    "kb_sent_per_round",
+    "kb_received_per_round",
+    "base_mib",
+    "peak_mib",
+    "peak_own_mib",
+    "same_indices",
+    "load",
+)
+
+# Rows written at a time.
+PIECE = 65536
+
+
+def write_pool(path: Path, n: int, d: int) -> None:
+    """Normal rows as float32 .npy, piece by piece; a piece depends on its number alone."""
+    with path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (n, d)}
+        np.lib.format.write_array_header_1_0(file, header)
+        with ThreadPoolExecutor(THREADS) as makers:
+            starts = range(0, n, PIECE)
+            coming = [
+                makers.submit(normal, start, min(n - start, PIECE), d) for start in starts[:4]
+            ]
+            for number in range(len(starts)):
+                coming.pop(0).result().tofile(file)
+                if number + 4 < len(starts):
+                    start = starts[number + 4]
+                    coming.append(makers.submit(normal, start, min(n - start, PIECE), d))
+
+
+def normal(start: int, rows: int, d: int) -> NDArray[np.float32]:
+    """The piece that begins at that row."""
+    return np.random.default_rng(start).standard_normal((rows, d), dtype=np.float32)
+
+
+def select(path: str, n: int, k: int, limit: int, meeting: str, rank: int, size: int) -> Row:
+    """One selection from the first n rows of a file, in this process; limit 0: all in memory."""
+    from entroselect import greedy_select, open_pool
+
+    first, last = rank * n // size, (rank + 1) * n // size
+    rows: Any = open_pool(path).part(first, last)
+    if not limit:
+        rows = rows.rows("pool").values
+    given: Row = {"memory_limit": limit} if limit else {}
+    greedy_select(np.eye(300, 8), 5)  # libraries and threads are not the pool's
+    if meeting:
+        import torch.distributed as distributed
+
+        distributed.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=size
+        )
+        distributed.barrier()
+        given["group"] = True
+    base, from_disk = status("VmRSS"), io_bytes()
+    began = time.perf_counter()
+    found = greedy_select(rows, k, **given)
+    seconds = time.perf_counter() - began
+    profile, rounds = found.profile, found.profile["rounds"]
+    measured = {
+        "seconds": seconds,
+        "rounds": rounds,
+        "base_mib": base / MIB,
+        "peak_mib": status("VmHWM") / MIB,
+        "gb_from_disk": (io_bytes() - from_disk) / 1e9,
+        "indices": found.indices.tolist(),
+    }
+    for name in ("share_of_pairs", "rechecks_per_row", "reads_per_row", "read_seconds"):
+        measured[name] = profile.get(name, "")
+    if "bytes_read" in profile:
+        measured["gb_read"] = profile["bytes_read"] / 1e9
+    if "survivors" in profile:
+        measured["survivors_per_round"] = profile["survivors"] / max(1, rounds)
+    if meeting:
+        measured["kb_sent_per_round"] = profile["bytes_sent"] / 1e3 / max(1, rounds)
+        measured["kb_received_per_round"] = profile["bytes_received"] / 1e3 / max(1, rounds)
+    return measured
+
+
+def status(field: str, process: str = "self") -> int:
+    """Bytes of memory as Linux counts them."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) << 10
+    raise KeyError(field)
+
+
+def io_bytes() -> int:
+    """What this process has got from disks, and not from the system's cache."""
+    for line in Path("/proc/self/io").read_text().splitlines():
+        if line.startswith("read_bytes"):
+            return int(line.split()[1])
+    raise KeyError("read_bytes")
+
+
+def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int = THREADS) -> Row:
+    """The same in processes of its own, which are watched. size 0: one, without a group.
+
+    Figures are rank 0's; memory is the largest of any.
+    """
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder) / f"{rank}.json" for rank in range(max(1, size))]
+        children = []
+        for rank, out in enumerate(outs):
+            given = [str(path), n, k, limit, f"{folder}/meeting" if size else "", rank, len(outs)]
+            command = [sys.executable, "-m", "benchmarks.scale", "select", "--given"]
+            command += [json.dumps([*given, str(out)])]
+            environment = {"ENTROSELECT_THREADS": str(threads), "OMP_NUM_THREADS": "1"}
+            children.append(subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}))
+        own = 0
+        while any(child.poll() is None for child in children):
+            for child in children:
+                try:
+                    own = max(own, status("RssAnon", str(child.pid)))
+                except (OSError, KeyError):
+                    pass  # it has just ended
+            time.sleep(0.02)
+        if any(child.returncode for child in children):
+            raise RuntimeError(f"a run failed: {[child.returncode for child in children]}")
+        found = [json.loads(out.read_text()) for out in outs]
+    for other in found[1:]:
+        if other["indices"] != found[0]["indices"]:
+            raise AssertionError("processes disagree on what they have chosen")
+    measured: Row = found[0]
+    for name in ("base_mib", "peak_mib", "survivors_per_round", "reads_per_row"):
+        values = [row[name] for row in found if row.get(name, "") != ""]
+        if values:
+            measured[name] = sum(values) if name == "survivors_per_round" else max(values)
+    return {
+        **measured,
+        "n": n,
+        "k": k,
+        "way": "streamed" if limit else "in memory",
+        "processes": size or 1,
+        "threads": threads,
+        "limit_mib": f"{limit / MIB:.0f}" if limit else "",
+        "peak_own_mib": own / MIB,
+        "load": load,
+    }
+
+
+def compared(row: Row, whole: Row) -> Row:
+    """The row, once it has chosen what the run in memory has."""
+    if row["indices"] != whole["indices"]:
+        raise AssertionError(f"another selection than in memory: {row['n']} rows, k={row['k']}")
+    return {**row, "same_indices": "yes", "seconds_in_memory": whole["seconds"]}
+
+
+def disk(folder: Path, n: int = 6_500_000, d: int = 768, k: int = 2000) -> Iterator[Row]:
+    """20 GB under 2 GiB; then its first 500,000 rows, of which a tenth fits."""
+    with scratch(folder, n, d) as path:
+        common = {"part": "disk", "pool": "normal", "d": d}
+        yield {**common, **run(path, n, k, 2 << 30)}
+        part = n // 13
+        whole = run(path, part, k)
+        yield {**common, **compared(run(path, part, k, part * d * 4 // 10), whole)}
+        yield {**common, **compared(whole, whole)}
+
+
+def processes(folder: Path, n: int = 200_000, d: int = 128, k: int = 5000) -> Iterator[Row]:
+    """The same pool with 1 to 4 processes of one thread each, in memory and read piece by piece."""
+    with scratch(folder, n, d) as path:
+        common = {"part": "processes", "pool": "normal", "d": d}
+        whole = run(path, n, k, threads=1)
+        yield {**common, **compared(whole, whole), "way": "in memory, no group"}
+        for size in (1, 2, 3, 4):
+            yield {**common, **compared(run(path, n, k, size=size, threads=1), whole)}
+        for size in (1, 2, 4):
+            limit = n * d * 4 // 5 // size
+            yield {**common, **compared(run(path, n, k, limit, size, 1), whole)}
+
+
+def growth(folder: Path, d: int = 32, most: int = 640_000) -> Iterator[Row]:
+    """Twice as many rows each time, with as large a share of them chosen and held in memory."""
+    for name in ("normal", "clustered"):
+        for share in (50, 10):
+            n = 20_000
+            while n <= most:
+                path = folder / "growth.npy"
+                np.save(path, POOLS[name](n, d))
+                try:
+                    common = {"part": "growth", "pool": name, "d": d}
+                    whole = run(path, n, n // share)
+                    yield {**common, **compared(whole, whole)}
+                    yield {**common, **compared(run(path, n, n // share, 60 * n), whole)}
+                finally:
+                    path.unlink()
+                n *= 2
+
+
+@contextmanager
+def scratch(folder: Path, n: int, d: int) -> Iterator[Path]:
+    """A pool on disk that is gone afterwards."""
+    path = folder / f"entroselect-scale-{n}-{d}.npy"
+    try:
+        write_pool(path, n, d)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+PARTS = {"disk": disk, "processes": processes, "growth": growth}
+
+
+def write(path: Path, part: str, rows: list[Row]) -> None:
+    """Replaces the rows of one part; atomic."""
+    kept = [row for row in read(path) if row["part"] != part]
+    order = list(PARTS)
+    every = sorted([*kept, *rows], key=lambda row: order.index(row["part"]))
+    temporary = path.with_suffix(".csv.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(
+            file, (*MEASURED, *PROVENANCE), lineterminator="\n", extrasaction="ignore"
+        )
+        writer.writeheader()
+        writer.writerows(every)
+    temporary.replace(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.scale", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("what", choices=[*PARTS, "all", "select"])
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--results", type=Path, default=RESULTS / "scale.csv")
+    parser.add_argument("--given", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.what == "select":
+        *given, out = json.loads(options.given)
+        Path(out).write_text(json.dumps(select(*given)))
+        return 0
+    for name in PARTS if options.what == "all" else [options.what]:
+        rows = []
+        for row in PARTS[name](options.out):
+            figures = {
+                key: f"{value:.4g}" if isinstance(value, float) else value
+                for key, value in {**row, **provenance()}.items()
+            }
+            rows.append(figures)
+            print({key: figures.get(key, "") for key in MEASURED}, flush=True)
+        write(options.results, name, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
