@@ -4,6 +4,7 @@
     python -m benchmarks.scale processes              1 to 4 processes on one pool
     python -m benchmarks.scale growth                 what a selection takes as the pool grows
     python -m benchmarks.scale all --out FOLDER
+    python -m benchmarks.scale table                  the tables of docs/scale.md
 
 Every run is a process of its own (several for `processes`), which is watched for its peak of
 memory. Whole index lists are compared with those of the same selection in memory before a row is
@@ -20,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from benchmarks.harness import THREADS
 from benchmarks.pools import POOLS
 from benchmarks.record import PROVENANCE, RESULTS, ROOT, Row, provenance, read
+from benchmarks.table import replaced, table
 
 MIB = 1 << 20
 MEASURED = (
@@ -51,7 +53,6 @@ MEASURED = (
     "share_of_pairs",
     "rechecks_per_row",
     "reads_per_row",
-    "survivors_per_round",
     "gb_read",
     "gb_from_disk",
     "kb_sent_per_round",
@@ -62,6 +63,8 @@ MEASURED = (
     "same_indices",
     "load",
 )
+
+PAGE = ROOT / "docs" / "scale.md"
 
 # Rows written at a time.
 PIECE = 65536
@@ -124,8 +127,6 @@ def select(path: str, n: int, k: int, limit: int, meeting: str, rank: int, size:
         measured[name] = profile.get(name, "")
     if "bytes_read" in profile:
         measured["gb_read"] = profile["bytes_read"] / 1e9
-    if "survivors" in profile:
-        measured["survivors_per_round"] = profile["survivors"] / max(1, rounds)
     if meeting:
         measured["kb_sent_per_round"] = profile["bytes_sent"] / 1e3 / max(1, rounds)
         measured["kb_received_per_round"] = profile["bytes_received"] / 1e3 / max(1, rounds)
@@ -166,10 +167,8 @@ def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int 
         own = 0
         while any(child.poll() is None for child in children):
             for child in children:
-                try:
+                with suppress(OSError, KeyError):  # it has just ended
                     own = max(own, status("RssAnon", str(child.pid)))
-                except (OSError, KeyError):
-                    pass  # it has just ended
             time.sleep(0.02)
         if any(child.returncode for child in children):
             raise RuntimeError(f"a run failed: {[child.returncode for child in children]}")
@@ -178,10 +177,10 @@ def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int 
         if other["indices"] != found[0]["indices"]:
             raise AssertionError("processes disagree on what they have chosen")
     measured: Row = found[0]
-    for name in ("base_mib", "peak_mib", "survivors_per_round", "reads_per_row"):
+    for name in ("base_mib", "peak_mib", "reads_per_row"):
         values = [row[name] for row in found if row.get(name, "") != ""]
         if values:
-            measured[name] = sum(values) if name == "survivors_per_round" else max(values)
+            measured[name] = max(values)
     return {
         **measured,
         "n": n,
@@ -226,7 +225,7 @@ def processes(folder: Path, n: int = 200_000, d: int = 128, k: int = 5000) -> It
             yield {**common, **compared(run(path, n, k, limit, size, 1), whole)}
 
 
-def growth(folder: Path, d: int = 32, most: int = 640_000) -> Iterator[Row]:
+def growth(folder: Path, d: int = 32, most: int = 320_000) -> Iterator[Row]:
     """Twice as many rows each time, with as large a share of them chosen and held in memory."""
     for name in ("normal", "clustered"):
         for share in (50, 10):
@@ -255,6 +254,61 @@ def scratch(folder: Path, n: int, d: int) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
+COLUMNS = {
+    "n": "rows",
+    "d": "columns",
+    "k": "k",
+    "way": "",
+    "processes": "processes",
+    "limit_mib": "limit, MiB",
+    "peak_mib": "peak, MiB",
+    "seconds": "s",
+    "seconds_in_memory": "s in memory",
+    "rounds": "rounds",
+    "share_of_pairs": "share of pairs",
+    "reads_per_row": "reads a row",
+    "gb_read": "GB read",
+    "kb_sent_per_round": "kB sent a round",
+    "kb_received_per_round": "kB received a round",
+}
+TITLES = {
+    "disk": "A pool of 20 GB within 2 GiB, and a smaller one within a tenth of its size",
+    "processes": "Several processes; shares, bytes and reads of rank 0, memory the largest of any",
+    "growth": "Twice as many rows each time; piece by piece within 60 bytes a row",
+}
+
+
+def render(results: Path) -> str:
+    """The tables of docs/scale.md."""
+    lines = []
+    rows = read(results)
+    for part, title in TITLES.items():
+        for pool in unique_in_order(row["pool"] for row in rows if row["part"] == part):
+            case = [row for row in rows if row["part"] == part and row["pool"] == pool]
+            shown = [name for name in COLUMNS if any(row[name] for row in case)]
+            lines += [f"{title} ({pool} rows):", ""]
+            cells = [[number(row[name]) for name in shown] for row in case]
+            lines += [*table([COLUMNS[name] for name in shown], cells), ""]
+    commits = ", ".join(unique_in_order(row["commit"] for row in rows))
+    lines.append(f"{rows[0]['cpu']}; commit {commits}.")
+    return "\n".join(lines)
+
+
+def number(text: str) -> str:
+    """As people read it."""
+    if text.isdecimal():
+        return f"{int(text):,}"
+    try:
+        return f"{float(text):.3g}"
+    except ValueError:
+        return text
+
+
+def unique_in_order(values: Iterable[str]) -> list[str]:
+    """Without repeats."""
+    return list(dict.fromkeys(values))
+
+
 PARTS = {"disk": disk, "processes": processes, "growth": growth}
 
 
@@ -278,7 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="benchmarks.scale", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("what", choices=[*PARTS, "all", "select"])
+    parser.add_argument("what", choices=[*PARTS, "all", "table", "select"])
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--results", type=Path, default=RESULTS / "scale.csv")
     parser.add_argument("--given", help=argparse.SUPPRESS)
@@ -286,6 +340,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.what == "select":
         *given, out = json.loads(options.given)
         Path(out).write_text(json.dumps(select(*given)))
+        return 0
+    if options.what == "table":
+        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), render(options.results)))
         return 0
     for name in PARTS if options.what == "all" else [options.what]:
         rows = []

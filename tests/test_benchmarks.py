@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("threadpoolctl", reason="the extra [bench] is not installed")
 
-from benchmarks import harness, peers, pools, products, record, table
+from benchmarks import harness, peers, pools, products, record, scale, table
 from entroselect import greedy_select, nearest_distances, reference
 
 ROOT = Path(__file__).parents[1]
@@ -319,3 +319,19 @@ def test_quick_run_writes_every_file(tmp_path: Path) -> None:
             assert float(line["p50_s"]) > 0
             assert line["instruction_set"].startswith("cpu:")
             assert line["commit"]
+
+
+def test_runs_at_scale_are_watched_and_compared(tmp_path: Path) -> None:
+    scale.write_pool(tmp_path / "pool.npy", 3000, 16)
+    whole = scale.run(tmp_path / "pool.npy", 3000, 100)
+    row = scale.compared(scale.run(tmp_path / "pool.npy", 3000, 100, limit=230_000), whole)
+    assert (row["same_indices"], row["way"]) == ("yes", "streamed")
+    assert row["reads_per_row"] >= 1
+    assert row["peak_mib"] > row["base_mib"] > 10
+    with pytest.raises(AssertionError, match="another selection"):
+        scale.compared({**row, "indices": row["indices"][::-1]}, whole)
+
+
+def test_the_page_of_scale_is_up_to_date() -> None:
+    page = scale.PAGE.read_text(encoding="utf-8")
+    assert table.replaced(page, scale.render(record.RESULTS / "scale.csv")) == page
