@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks
+from entroselect._float_environment import in_default_float_environment
 from entroselect._pieces import Pieces
 from entroselect._rows import Rows
 from entroselect.nearest import find
@@ -17,6 +18,7 @@ from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
 DUPLICATES = ("error", "floor", "drop")
 
 
+@in_default_float_environment
 def kl_entropy(
     features: Any,
     k: int = 1,
@@ -95,6 +97,7 @@ def kl_entropy(
     )
 
 
+@in_default_float_environment
 def from_neighbours(
     rows: Rows | Pieces,
     found: Neighbours,
@@ -244,6 +247,7 @@ def _of_all(array: Any, ranks: Ranks | None) -> Any:
     return array if ranks is None else np.concatenate(ranks.gather(array))
 
 
+@in_default_float_environment
 def generalization_score(
     generated: Any,
     training: Any,
@@ -291,6 +295,7 @@ def generalization_score(
     return float(np.mean(distances))
 
 
+@in_default_float_environment
 def mean_nearest_distance(
     features: Any,
     *,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks, _dispatch, engine, reference
+from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect.opened import Opened, Run
 from entroselect.results import Int64, Selection
@@ -15,6 +16,7 @@ from entroselect.results import Int64, Selection
 STARTS = ("random", "center")
 
 
+@in_default_float_environment
 def greedy_select(
     features: Any,
     k: int,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from entroselect import _checks, _dispatch, reference, streamed_nearest
+from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._pieces import Pieces
 from entroselect._progress import reporter
@@ -13,6 +14,7 @@ from entroselect.ranks import Ranks, ranks_of, together
 from entroselect.results import Neighbours
 
 
+@in_default_float_environment
 def nearest_distances(
     queries: Any,
     points: Any = None,

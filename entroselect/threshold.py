@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks, _dispatch, engine, reference
+from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect.greedy import check_count
 from entroselect.opened import Opened, Run
 from entroselect.results import Int64, Selection
 
 
+@in_default_float_environment
 def threshold_select(
     features: Any,
     k: int,
