@@ -78,6 +78,7 @@ const Kernels& best_kernels() {
 }
 
 void check_signals() {
+  const FloatEnvironment environment;  // ours again after a handler that changes it
   py::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
@@ -286,6 +287,7 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   Doubles squared = lists(known_squared, std::numeric_limits<double>::infinity());
   Indices indices = lists(known_indices, std::numeric_limits<int64_t>::max());
   const auto poll = [&](int64_t done) {
+    const FloatEnvironment environment;
     py::gil_scoped_acquire gil;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (!progress.is_none()) progress(done, q.rows.n);

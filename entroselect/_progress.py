@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from entroselect._float_environment import in_default_float_environment
+
 Report = Callable[[int, int], None]
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -19,7 +21,7 @@ def reporter(progress: Any, what: str) -> Iterator[Report | None]:
     if progress is None or progress is False:
         yield None
     elif callable(progress):
-        yield progress
+        yield in_default_float_environment(progress)  # whatever it does to it
     elif progress is not True:
         raise TypeError(
             "progress: expected None, True or a function of (done, total), got "

@@ -193,7 +193,6 @@ def nearest_distances(
     return Neighbours(distances, indices, NAME)
 
 
-@in_default_float_environment
 def kl_entropy(
     features: Any,
     k: int = 1,
