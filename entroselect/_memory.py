@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from entroselect import _cgroup
+
 _UNITS = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS[f"{_letter}B"] = 1000**_power
@@ -56,18 +58,17 @@ def memory_limit(given: Any) -> int | None:
 
 def available() -> int | None:
     """Bytes that could be taken now without swapping, where the system says so (Linux)."""
-    found = [_number("/proc/meminfo", r"MemAvailable:\s+(\d+) kB", 1024)]
-    found.append(_number("/sys/fs/cgroup/memory.max", r"(\d+)", 1))  # a container's own limit
-    known = [bytes_ for bytes_ in found if bytes_ is not None]
-    return min(known) if known else None
+    known = [bytes_ for bytes_ in (_free(), _cgroup.memory()) if bytes_ is not None]
+    return min(known, default=None)
 
 
-def _number(path: str, pattern: str, unit: int) -> int | None:
+def _free() -> int | None:
     try:
-        found = re.search(pattern, Path(path).read_text(encoding="ascii"))
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
     except OSError:
         return None
-    return None if found is None else int(found[1]) * unit
+    found = re.search(r"MemAvailable:\s+(\d+) kB", text)
+    return None if found is None else int(found[1]) * 1024
 
 
 def in_words(bytes_: int) -> str:
