@@ -21,6 +21,7 @@ Paradigm = Literal["replace", "accumulate", "accumulate-subsample", "fresh-data"
 Method = Literal["none", "random", "greedy", "threshold", "variance"]
 SpaceName = Literal["pixels", "encoder", "dinov2", "inception"]
 Kind = Literal["ddpm", "edm"]
+Split = Literal["train", "val", "test"]
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
@@ -42,6 +43,9 @@ class Data(_Strict):
         None  # N, the size of the first training set; None: all but held_out
     )
     held_out: CountOrNone = 0  # real images nobody trains on, for the FLD
+    split: Annotated[Split | None, NONE] = None  # of a source with several; see data.load
+    image_column: Annotated[str | None, NONE] = None  # of .parquet, or the array of .npz
+    label_column: Annotated[str | None, NONE] = None
 
 
 @dataclass(frozen=True)
@@ -321,6 +325,7 @@ def _literals(name: str) -> tuple[Any, ...]:
         "paradigm": get_args(Paradigm),
         "select.method": get_args(Method),
         "select.space": get_args(SpaceName),
+        "data.split": get_args(Split),
         "diffusion.kind": get_args(Kind),
         "diffusion.prediction": ("epsilon", "v"),
         "diffusion.schedule": ("linear", "cosine"),
