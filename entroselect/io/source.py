@@ -6,6 +6,7 @@ checks, values as the engine reads them, and how scattered rows become few large
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect._convert import as_array
 from entroselect._memory import available, in_words
-from entroselect._rows import Rows, as_rows, engine_dtype, is_on_cuda
+from entroselect._rows import Rows, array_rows, engine_dtype, is_on_cuda
+from entroselect.io.errors import Empty
 from entroselect.results import Int64
 
 # Fills (m, d) of the stored dtype with the rows from `start` on.
@@ -45,6 +48,7 @@ class Source:
         key: which array of a file that may hold several; None where there is one.
         overhead: bytes of memory that reading takes beside its result, and may keep between calls.
         bytes_read: asked of files so far; for formats that decode, the decoded size.
+        decodes: rows have to be decoded or computed, each time anew.
 
     `read` and `take` may be called from any thread, one call at a time.
     """
@@ -64,7 +68,7 @@ class Source:
         self.key = key
         self.stored_shape = shape
         self.n = int(shape[0])
-        self.d = int(np.prod(shape[1:], dtype=object))
+        self.d = math.prod(map(int, shape[1:]))
         if self.d < 1:
             raise empty(name, shape)
         # What `_reading` fills. bfloat16 has no NumPy dtype; its bits stand in uint16.
@@ -74,6 +78,7 @@ class Source:
         self.row_bytes = self.d * self.buffer_dtype.itemsize  # as stored
         self.overhead = 0
         self._read_through = READ_THROUGH
+        self.decodes = False
         self._bytes_read = 0
         self._counting = threading.Lock()
 
@@ -260,9 +265,11 @@ class Part(Source):
         self._whole._release()
 
 
-def empty(name: str, shape: tuple[int, ...]) -> ValueError:
+def empty(name: str, shape: tuple[int, ...]) -> Empty:
     """For a pool without rows or columns."""
-    return ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+    error = Empty(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+    error.shape = shape
+    return error
 
 
 class NoRows(Source):
@@ -295,14 +302,18 @@ class ArraySource(Source):
                 f"{name}: lies on a CUDA device and cannot be read piece by piece; pass it to the "
                 "operation itself, or move it to the CPU"
             )
-        shape = given.shape if isinstance(given, np.ndarray) else None
-        if shape is not None and len(shape) > 2:
-            given = given.reshape(shape[0], -1)
-        self._rows = as_rows(name, given)
+        if isinstance(given, Rows):
+            shape, self._rows = given.values.shape, given
+        else:
+            array, dtype = as_array(name, given)
+            shape = array.shape
+            if len(shape) > 2:
+                array = array.reshape(shape[0], math.prod(shape[1:]))
+            self._rows = array_rows(name, array, dtype)
         super().__init__(
             name,
             format,
-            shape or self._rows.values.shape,
+            shape,
             "bfloat16" if self._rows.dtype == "bfloat16" else self._rows.values.dtype,
             key,
         )
