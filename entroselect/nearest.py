@@ -10,7 +10,7 @@ from entroselect._pieces import Pieces
 from entroselect._progress import reporter
 from entroselect.faiss_backend import Faiss
 from entroselect.ranks import Ranks, ranks_of, together
-from entroselect.results import Neighbours
+from entroselect.results import Metric, Neighbours
 
 
 def nearest_distances(
@@ -18,7 +18,7 @@ def nearest_distances(
     points: Any = None,
     k: int = 1,
     *,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,

@@ -11,7 +11,7 @@ from entroselect import _checks, _dispatch, engine, reference
 from entroselect._progress import reporter
 from entroselect.greedy import check_count
 from entroselect.opened import Opened, Run
-from entroselect.results import Int64, Selection
+from entroselect.results import Int64, Metric, Selection
 
 
 def threshold_select(
@@ -23,7 +23,7 @@ def threshold_select(
     order: Any = None,
     seed: int | None = None,
     selected: Any = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     backend: str = "auto",
     progress: Any = None,
     memory_limit: int | str | None = None,
