@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from entroselect._float_environment import in_default_float_environment
@@ -49,6 +49,7 @@ def _lines(what: str) -> Report:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES or (done == total and total > 0):
             last = now
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # nobody listens: no reason to lose the work
+                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def kl_entropy(
     features: Any,
     k: int = 1,
     *,
-    duplicates: str = "error",
+    duplicates: Literal["error", "floor", "drop"] = "error",
     floor: float = 1e-10,
     backend: str = "auto",
     memory_limit: int | str | None = None,
@@ -252,7 +252,7 @@ def generalization_score(
     generated: Any,
     training: Any,
     *,
-    kind: str = "l2",
+    kind: Literal["l2", "mse"] = "l2",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,

@@ -11,7 +11,7 @@ from entroselect import _checks, _dispatch, engine, reference
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect.opened import Opened, Run
-from entroselect.results import Int64, Selection
+from entroselect.results import Int64, Metric, Selection
 
 STARTS = ("random", "center")
 
@@ -24,7 +24,7 @@ def greedy_select(
     start: int | str = 0,
     seed: int | None = None,
     selected: Any = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     min_distance: float | None = None,
     backend: str = "auto",
     progress: Any = None,

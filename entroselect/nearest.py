@@ -11,7 +11,7 @@ from entroselect._pieces import Pieces
 from entroselect._progress import reporter
 from entroselect.faiss_backend import Faiss
 from entroselect.ranks import Ranks, ranks_of, together
-from entroselect.results import Neighbours
+from entroselect.results import Metric, Neighbours
 
 
 @in_default_float_environment
@@ -20,7 +20,7 @@ def nearest_distances(
     points: Any = None,
     k: int = 1,
     *,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -197,7 +197,7 @@ def kl_entropy(
     features: Any,
     k: int = 1,
     *,
-    duplicates: str = "error",
+    duplicates: Literal["error", "floor", "drop"] = "error",
     floor: float = 1e-10,
 ) -> Entropy:
     """Kozachenko-Leonenko entropy on the reference neighbours; see `entroselect.kl_entropy`."""

@@ -12,7 +12,7 @@ from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect.greedy import check_count
 from entroselect.opened import Opened, Run
-from entroselect.results import Int64, Selection
+from entroselect.results import Int64, Metric, Selection
 
 
 @in_default_float_environment
@@ -25,7 +25,7 @@ def threshold_select(
     order: Any = None,
     seed: int | None = None,
     selected: Any = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     backend: str = "auto",
     progress: Any = None,
     memory_limit: int | str | None = None,
