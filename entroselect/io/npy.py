@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.io.errors import damaged, pickled
-from entroselect.io.source import Fill, Source
+from entroselect.io.source import FileIdentity, Fill, Source
 
 # One call of the system hands over at most about 2 GiB.
 _MOST = 1 << 30
@@ -39,6 +39,7 @@ class FlatFile(Source):
         super().__init__(str(path), format, shape, stored, key)
         self.path = path
         self.offset = offset
+        self._identity = FileIdentity(path)
         end, size = offset + self.n * self.row_bytes, path.stat().st_size
         if size < end:
             raise damaged(path, f"it has {size} bytes, its header promises {end}")
@@ -52,6 +53,7 @@ class FlatFile(Source):
             self._count(out.nbytes)
 
         try:
+            self._identity.check(file)
             yield fill
         finally:
             os.close(file)
@@ -102,17 +104,37 @@ def read_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
 
 
 def open_memmap(array: np.memmap[Any, Any]) -> FlatFile | None:
-    """The file behind a NumPy memmap, where its values stand there as they stand in the array."""
+    """The file behind a NumPy memmap, where its values stand there as they stand in the array.
+
+    None where that is not certain: the array itself has to be read then. A name may have been given
+    to another file since.
+    """
     values = getattr(array, "_mmap", None)
     # A copy-on-write map may hold values of its own.
     if values is None or array.filename is None or array.mode == "c" or array.ndim < 2:
         return None
     path = Path(array.filename)
-    if not array.flags.c_contiguous or not path.is_file():
+    begin = np.frombuffer(values, np.uint8).ctypes.data
+    if not array.flags.c_contiguous or not _is_mapped(path, begin):
         return None
     # `offset` is the whole map's, also in a view of a part of it: the address tells where that is.
-    begin = np.frombuffer(values, np.uint8).ctypes.data
     mapped_from = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
     return FlatFile(
         path, "memmap", array.shape, array.dtype, mapped_from + array.ctypes.data - begin
     )
+
+
+def _is_mapped(path: Path, address: int) -> bool:
+    """Whether what is mapped at an address is the file that the path leads to now, as Linux says.
+    Of a file that was replaced or removed it says so behind its name."""
+    try:
+        found = os.stat(path)
+        lines = Path("/proc/self/maps").read_bytes().splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        places, _, _, _, inode, *name = line.split(maxsplit=5)
+        begin, end = (int(place, 16) for place in places.split(b"-"))
+        if begin <= address < end:
+            return int(inode) == found.st_ino and name == [os.fsencode(os.path.realpath(path))]
+    return False

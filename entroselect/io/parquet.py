@@ -21,7 +21,7 @@ from entroselect.io.arrow import (
     vector_column,
 )
 from entroselect.io.errors import damaged, needs
-from entroselect.io.source import Fill, Source
+from entroselect.io.source import FileIdentity, Fill, Source
 from entroselect.results import Int64
 
 # What is decoded at once.
@@ -44,6 +44,7 @@ class ParquetFile(Source):
     _batch_start: int
 
     def __init__(self, path: Path, column: str | None, id_column: str | None) -> None:
+        self._identity = FileIdentity(path)
         file = open_parquet(path)
         schema, metadata = file.schema_arrow, file.metadata
         self.path = path
@@ -105,6 +106,7 @@ class ParquetFile(Source):
         try:
             if self._batches is None or row < end or self._starts[group] > end:
                 self._release()
+                self._identity.check()
                 file = open_parquet(self.path)
                 self._batches = file.iter_batches(
                     self._batch_rows,
