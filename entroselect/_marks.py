@@ -46,6 +46,41 @@ def row_marks(values: NDArray[Any]) -> Marks:
     return marks
 
 
+class Seen:
+    """The marks of rows that were read so far, so that each is the same whenever it is read.
+
+    Attributes:
+        marks: (n,), 0 where a row was not read yet.
+    """
+
+    def __init__(self, argument: str, name: str, n: int) -> None:
+        """For n rows of an argument, read from what `name` says."""
+        self.marks: Marks = np.zeros(n, np.uint32)
+        self._argument, self._name, self._since = argument, name, "it was read first"
+
+    def expect(self, marks: Marks, since: str) -> None:
+        """Rows that are read from now on must have these marks; `since` says when they had them."""
+        self.marks[:] = marks
+        self._since = since
+
+    def check(self, rows: Any, values: NDArray[Any], numbers: Any) -> bool:
+        """Whether any of the rows is read for the first time. `numbers`: how messages call them.
+
+        Raises:
+            ValueError: a row is not what it was.
+        """
+        known, now = self.marks[rows], row_marks(values)
+        changed = np.flatnonzero((known != now) & (known != 0))
+        if len(changed):
+            raise ValueError(
+                f"{self._argument}: row {int(numbers[changed[0]])} of {self._name} changed since "
+                f"{self._since}; there is no one pool to answer for, start again and leave the "
+                "rows alone meanwhile"
+            )
+        self.marks[rows] = now
+        return bool((known == 0).any())
+
+
 def _words(values: NDArray[Any], words: int) -> NDArray[np.uint64]:
     """Rows as 8-byte words, the last filled up with zeros."""
     raw = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)

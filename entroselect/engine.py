@@ -145,7 +145,7 @@ class Rounds:
 
     def picked(self, found: Int64) -> None:
         """Rows of the pool were picked."""
-        if len(found) and not (0 <= int(found.min()) and int(found.max()) < self._n):
+        if len(found) and (int(found.min()) < 0 or int(found.max()) >= self._n):
             raise _unsteady()
 
 
@@ -278,6 +278,7 @@ def threshold_decay(
         trail.floor = _begin_pass(trail, widest)
     done = trail.done
     while done < k:
+        accepted = done if trail.position == 0 else -1  # before this pass, if it is seen whole
         while trail.position < len(order) and done < k:
             begin = trail.position
             found, at, trail.position = accept_in_order(
@@ -296,8 +297,8 @@ def threshold_decay(
         trail.position = 0
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
-        if not widest < trail.floor:  # a pass leaves only rows that it could not accept
-            raise _unsteady()
+        if accepted == done and not widest < trail.floor:
+            raise _unsteady()  # every row at its floor has met every choice and was not accepted
         trail.tau *= decay
         while 0.0 < math.sqrt(widest) <= trail.tau:
             trail.tau *= decay

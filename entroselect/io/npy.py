@@ -128,7 +128,7 @@ def _is_mapped(path: Path, address: int) -> bool:
     """Whether what is mapped at an address is the file that the path leads to now, as Linux says.
     Of a file that was replaced or removed it says so behind its name."""
     try:
-        found = os.stat(path)
+        found = path.stat()
         lines = Path("/proc/self/maps").read_bytes().splitlines()
     except OSError:
         return False

@@ -48,11 +48,11 @@ class FileIdentity:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._was = _state(os.stat(path))
+        self._was = _state(path.stat())
 
     def check(self, file: int | None = None) -> None:
         """Raises ValueError if the path, or the open file, is not what the path was then."""
-        now = _state(os.stat(self.path if file is None else file))
+        now = _state(self.path.stat() if file is None else os.fstat(file))
         if now == self._was:
             return
         (place, size, _), (place_now, size_now, _) = self._was, now
