@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from entroselect import _cgroup
+from entroselect.ranks import Ranks
 
 _UNITS = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTP", start=1):
@@ -54,6 +55,23 @@ def memory_limit(given: Any) -> int | None:
     if number < 1:
         raise wrong_value
     return number
+
+
+def too_few(limit: int | None, least: int, what: str, ranks: Ranks | None) -> None:
+    """Raises ValueError, on all processes, if the limit of one is below what it needs at least; the
+    error names a limit that is enough for all of them. `what` is what takes so much."""
+    limits = [least if limit is None else limit]
+    every = [least]
+    if ranks is not None:
+        found = np.concatenate(ranks.gather(np.array([(limits[0], least)], dtype=np.int64)))
+        limits, every = found[:, 0].tolist(), found[:, 1].tolist()
+    short = [limit for limit, least in zip(limits, every, strict=True) if limit < least]
+    if short:
+        limit, least = short[0], max(every)
+        raise ValueError(
+            f"memory_limit: {limit} bytes are too few for {what}; the smallest that works is "
+            f"{least}"
+        )
 
 
 def available() -> int | None:

@@ -84,8 +84,8 @@ def kl_entropy(
     floor = _checks.real("floor", floor, "> 0", lambda x: math.isfinite(x) and x > 0)
     ranks = ranks_of(group)
     with together(ranks):
-        rows = Pieces("features", features, may_be_empty=ranks is not None)
         k = _checks.integer("k", k, 1)
+    rows = Pieces("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if k >= n:
         raise ValueError(
@@ -279,10 +279,10 @@ def generalization_score(
     """
     _checks.choice("kind", kind, ("l2", "mse"))
     ranks = ranks_of(group)
+    # Under this function's argument names, so that a bad value is reported with them.
+    rows = Pieces("generated", generated, ranks=ranks)
+    against = Pieces("training", training, ranks=ranks)
     with together(ranks):
-        # Under this function's argument names, so that a bad value is reported with them.
-        rows = Pieces("generated", generated, may_be_empty=ranks is not None)
-        against = Pieces("training", training, may_be_empty=ranks is not None)
         _checks.same_width("generated", rows, "training", against)
     found = find(
         rows, against, 1, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
@@ -313,8 +313,7 @@ def mean_nearest_distance(
         1.3333333333333333
     """
     ranks = ranks_of(group)
-    with together(ranks):
-        rows = Pieces("features", features, may_be_empty=ranks is not None)
+    rows = Pieces("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if n < 2:
         raise ValueError(f"features: at least 2 rows needed, got {n}")

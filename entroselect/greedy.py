@@ -121,6 +121,7 @@ def greedy_select(
         group=group,
         whole=checkpoint is None,
         picks=k,
+        selected=selected,
     )
     with pool.together():
         before, vectors = _checks.chosen_before(selected, pool, metric)
@@ -130,8 +131,10 @@ def greedy_select(
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
     pool.check_same(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
     opened = time.perf_counter()
-    with pool.reporter(progress, "greedy") as report:
-        run = Run(pool, k, before, vectors, checkpoint, about, report)
+    with (
+        pool.reporter(progress, "greedy") as report,
+        Run(pool, k, before, vectors, checkpoint, about, report) as run,
+    ):
         first = 0  # unused unless nothing is chosen yet
         if pool.pool.count == 0:
             first = _first_pick(pool, start, seed)

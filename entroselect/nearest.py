@@ -81,11 +81,11 @@ def nearest_distances(
         ([2, 2, 0], [1.0])
     """
     ranks = ranks_of(group)
-    with together(ranks):
-        rows = Pieces("queries", queries, metric, ranks is not None)
-        targets = None
-        if points is not None:
-            targets = Pieces("points", points, metric, ranks is not None)
+    rows = Pieces("queries", queries, metric, ranks)
+    targets = None
+    if points is not None:
+        targets = Pieces("points", points, metric, ranks)
+        with together(ranks):
             _checks.same_width("points", targets, "queries", rows)
     return find(
         rows, targets, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress

@@ -106,6 +106,7 @@ def threshold_select(
         group=group,
         whole=checkpoint is None,
         picks=k,
+        selected=selected,
     )
     with pool.together():
         before, vectors = _checks.chosen_before(selected, pool, metric)
@@ -120,8 +121,10 @@ def threshold_select(
     }
     pool.check_same(**about, k=k, checkpoint=str(checkpoint))
     opened = time.perf_counter()
-    with pool.reporter(progress, "threshold") as report:
-        run = Run(pool, k, before, vectors, checkpoint, about, report)
+    with (
+        pool.reporter(progress, "threshold") as report,
+        Run(pool, k, before, vectors, checkpoint, about, report) as run,
+    ):
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
         radius = engine.threshold_decay(
