@@ -729,8 +729,8 @@ def test_bad_parquet(tmp_path):
         open_pool(path, key="x")
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
-    source = open_pool(path)
     path.write_bytes(damaged)
+    source = open_pool(path)
     with pytest.raises(ValueError, match=r"x\.parquet: .*cut short or damaged"):
         source.read(0, 5000)
     cut(path, 10000)

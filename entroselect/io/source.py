@@ -66,8 +66,8 @@ class FileIdentity:
         elif size_now != size:
             what = f"it became {'shorter' if size_now < size else 'longer'}"
         raise ValueError(
-            f"{shown(self.path)}: changed since it was opened ({what}), so rows read before and after do "
-            "not belong together; start again, and leave it alone meanwhile"
+            f"{shown(self.path)}: changed since it was opened ({what}), so rows read before and "
+            "after do not belong together; start again, and leave it alone meanwhile"
         )
 
 
