@@ -85,7 +85,9 @@ def decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
         except Refused as error:
             raise ValueError(f"{name}: {error}") from None
         except UnidentifiedImageError:
-            raise ValueError(f"{name}: not an image of {', '.join(FORMATS)}") from None
+            raise ValueError(
+                f"{name}: not an image of {', '.join(FORMATS)}, or its beginning is damaged"
+            ) from None
         except MemoryError:
             raise ValueError(f"{name}: not an image that can be read (out of memory)") from None
         except Exception as error:  # Pillow raises whatever its parsers run into
