@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import struct
@@ -398,14 +399,18 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("PNG", {}), ("GIF", {}), ("BMP", {}), ("PPM", {}),
     ("JPEG", {}), ("JPEG", {"progressive": True}),
     ("WEBP", {"lossless": True}), ("WEBP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
-    ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ("TIFF", {"compression": "tiff_adobe_deflate"}), ("TIFF", {"compression": "packbits"}),
+    ("TIFF", {"compression": "jpeg"}), ("TIFF", {"compression": "group4"}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_cut_anywhere_an_image_is_whole_or_an_error(kind: str, options: dict[str, Any]) -> None:
     values = RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    content = saved(Image.fromarray(values), kind, **options)
+    image = Image.fromarray(values)
+    if options.get("compression") == "group4":
+        image = image.convert("1")
+    content = saved(image, kind, **options)
     whole, errors = seen(content), 0
     tails = [b"", bytes(64)] if kind == "JPEG" else [b""]  # zeros: a download that broke off
     for cut, tail in itertools.product(range(len(content)), tails):
@@ -416,6 +421,23 @@ def test_cut_anywhere_an_image_is_whole_or_an_error(kind: str, options: dict[str
         else:
             np.testing.assert_array_equal(picture, whole, err_msg=f"cut at {cut}")
     assert errors > 0.9 * len(content)
+
+
+def test_what_libtiff_prints_is_raised(capfd: pytest.CaptureFixture[str]) -> None:
+    image = Image.fromarray(RNG.integers(0, 2, (16, 16)).astype(bool))
+    content = saved(image, "TIFF", compression="group4")
+    begin = content.index(b"II*") + 8
+    heard = 0
+    for at in range(begin, len(content)):
+        for bit in range(8):
+            broken = bytearray(content)
+            broken[at] ^= 1 << bit
+            with contextlib.suppress(ValueError):
+                decode("a", bytes(broken), Notes())
+                continue
+            heard += 1
+    assert heard > 100
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_of_pillow_leaks(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,9 +6,13 @@ otherwise try all it has on the content, whatever the file is called, and start 
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import re
+import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,7 +85,8 @@ def decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
-            picture = _decode(name, content, notes)
+            with _libtiff_heard(content):
+                picture = _decode(name, content, notes)
         except Refused as error:
             raise ValueError(f"{name}: {error}") from None
         except UnidentifiedImageError:
@@ -159,6 +164,33 @@ def _decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
         if image.mode in ("P", "PA") and (picture == picture[..., :1]).all():
             picture = picture[..., 0]  # GIF has no other grey
     return _upright(picture, orientation)
+
+
+@contextlib.contextmanager
+def _libtiff_heard(content: bytes) -> Iterator[None]:
+    """What libtiff finds wrong is raised: it prints it to descriptor 2 and fills up the picture."""
+    try:
+        stderr = os.dup(2) if content[:2] in (b"II", b"MM") else -1
+    except OSError:  # closed: nothing can be heard
+        stderr = -1
+    if stderr < 0:
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            said = file.read().decode(errors="replace").splitlines(keepends=True)
+            ours = [line for line in said if re.match(r"(\w+|tempfile\.tif): |More samples", line)]
+            others = "".join(line for line in said if line not in ours)
+            with contextlib.suppress(OSError):
+                os.write(2, others.encode())  # what another thread said meanwhile
+        if ours:
+            raise Refused(f"is damaged: {shown(ours[0].strip())}")
 
 
 def _orientation(name: str, image: Image.Image, notes: Notes) -> int:
