@@ -135,6 +135,11 @@ def test_a_train_is_a_class_beside_other_vehicles(tmp_path: Path) -> None:
     assert images.names == ("electric train", "steam train")
 
 
+def test_a_lone_folder_train_hides_no_class(tmp_path: Path) -> None:
+    images, said = load(folder(tmp_path, ["cat/a.png", "dog/train/b.png"]))
+    assert (images.names, said) == (("cat", "dog/train"), [])
+
+
 @both
 def test_folders_above_everything_are_no_classes(tmp_path: Path, make: Make) -> None:
     images, said = load(make(tmp_path, ["archive/x/cat/a.png", "archive/x/dog/b.png"]))
@@ -356,6 +361,9 @@ def test_npz_that_could_mean_several_things_asks(tmp_path: Path) -> None:
     assert (images.pixels.max(), images.classes) == (1, 1)
     assert "there is no 'z'" in refusal(source, image_column="z")
     assert "there is no 'z'" in refusal(source, image_column="x", label_column="z")
+    assert refusal(saved(tmp_path, x=stored(), y=np.full(4, 0.5))).startswith(
+        "y: labels must be integers, strings or booleans, got float64"
+    )
     assert "one-hot" in refusal(saved(tmp_path, x=stored(), y=np.eye(4)))
     assert "no array of images; it holds y (4,)" in refusal(saved(tmp_path, y=np.arange(4)))
 

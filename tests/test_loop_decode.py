@@ -318,11 +318,12 @@ def test_plain_images_of_every_format(kind: str) -> None:
     assert ((made if made.ndim == 2 else made[..., 0]) > 127).tolist() == two.tolist()
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "PNG"])
-@pytest.mark.parametrize("alpha", ["LA", "PA", "RGBA"])
+WITH_ALPHA = [("TIFF", "LA"), ("TIFF", "PA"), ("TIFF", "RGBA"), ("WEBP", "LA"), ("WEBP", "PA")]
+WITH_ALPHA += [("WEBP", "RGBA"), ("GIF", "RGBA"), ("PNG", "LA"), ("PNG", "RGBA")]
+
+
+@pytest.mark.parametrize(("kind", "alpha"), WITH_ALPHA)
 def test_transparency_of_every_format(kind: str, alpha: str) -> None:
-    if (kind, alpha) in {("PNG", "PA"), ("GIF", "PA"), ("GIF", "LA")}:
-        pytest.skip("Pillow writes none")
     image = Image.new("RGBA", (8, 8), (255, 0, 255, 0))
     image.paste((40, 40, 40, 255), (2, 2, 6, 6))
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
@@ -336,6 +337,21 @@ def test_transparency_of_every_format(kind: str, alpha: str) -> None:
     expected[2:6, 2:6] = 40
     assert ((made if made.ndim == 2 else made[..., 0]) == expected).all()
     assert made.ndim == 2 or (made == made[..., :1]).all()
+
+
+@pytest.mark.parametrize("transparent", [{}, {"transparency": 1}])
+def test_a_gif_that_leaves_some_of_its_screen(transparent: dict[str, int]) -> None:
+    image = Image.fromarray(np.array([[0, 0, 0, 1]] * 4, np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    content = bytearray(saved(image, "GIF", **transparent))
+    content[6:10] = struct.pack("<HH", 8, 9)
+    begin = content.index(b"\x2c\0\0\0\0") + 1
+    content[begin : begin + 4] = struct.pack("<HH", 2, 1)
+    expected = np.full((9, 8, 3), 255)
+    expected[1:5, 2:5], expected[1:5, 5] = (255, 0, 0), (0, 0, 255)
+    if transparent:
+        expected[1:5, 5] = 255
+    assert (seen(bytes(content)) == expected).all()
 
 
 def test_ppm_of_other_whites() -> None:
@@ -352,7 +368,7 @@ def test_animations_and_pages_are_refused() -> None:
     pages = [Image.new("RGB", (8, 8), (i * 80, 0, 0)) for i in range(3)]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         content = saved(pages[0], kind, save_all=True, append_images=pages[1:])
-        with pytest.raises(ValueError, match=r"^b: holds 3 pictures"):
+        with pytest.raises(ValueError, match=r"^b: holds several pictures"):
             decode("b", content, Notes())
 
 

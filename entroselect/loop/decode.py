@@ -71,6 +71,8 @@ def check_length(bytes_: int) -> None:
         raise Refused(
             f"has {_memory.in_words(bytes_)}, an image may have {_memory.in_words(MOST_BYTES)}"
         )
+    if bytes_ > 2**24:
+        check_memory("reading it", bytes_)
 
 
 def decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
@@ -146,24 +148,39 @@ def _room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
     check_length(len(content))
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise Refused(f"has {width} x {height} pixels, an image may have {MOST_PIXELS}")
-        frames = getattr(image, "n_frames", 1)
+        _check_size(*image.size)
         if image.format == "MPO":  # a JPEG with previews or the other eye's view behind it
             notes.add("JPEGs with further pictures, of which the first is taken", name)
-        elif frames > 1:
-            raise Refused(f"holds {frames} pictures (an animation or pages); save one of them")
-        if image.format == "JPEG":
+        elif getattr(image, "is_animated", False):
+            raise Refused("holds several pictures (an animation or pages); save one of them")
+        if image.format in ("JPEG", "MPO"):
             _check_end(content)
         orientation = _orientation(name, image, notes)
+        box = image.tile[0][1] if image.format == "GIF" else None
         image.load()
         if _profile(image):
             notes.add("images with a colour profile other than sRGB, not applied", name)
         picture = _composed(*_channels(image, content))
+        if box is not None:
+            picture = _on_screen(picture, box)
         if image.mode in ("P", "PA") and (picture == picture[..., :1]).all():
             picture = picture[..., 0]  # GIF has no other grey
     return _upright(picture, orientation)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise Refused(f"has {width} x {height} pixels, an image may have {MOST_PIXELS}")
+    if width * height > 2**22:
+        check_memory(f"{width} x {height} pixels", 32 * width * height)  # with what is in between
+
+
+def _on_screen(picture: NDArray[np.uint8], box: Any) -> NDArray[np.uint8]:
+    """What a GIF's picture leaves of its screen is transparent; Pillow fills it with a colour."""
+    left, top, right, bottom = box
+    seen = np.full_like(picture, 255)
+    seen[top:bottom, left:right] = picture[top:bottom, left:right]
+    return seen
 
 
 @contextlib.contextmanager
