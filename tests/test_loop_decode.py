@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import struct
@@ -230,7 +231,7 @@ def test_exif_that_cannot_be_read_hides_no_image() -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "maker" * 4
     whole = exif.tobytes()
-    for cut in range(1, len(whole)):
+    for cut in range(7, len(whole)):  # "Exif\0\0" and at least a byte
         notes = Notes()
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # none leaks
@@ -317,11 +318,12 @@ def test_plain_images_of_every_format(kind: str) -> None:
     assert ((made if made.ndim == 2 else made[..., 0]) > 127).tolist() == two.tolist()
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "PNG"])
-@pytest.mark.parametrize("alpha", ["LA", "PA", "RGBA"])
+WITH_ALPHA = [("TIFF", "LA"), ("TIFF", "PA"), ("TIFF", "RGBA"), ("WEBP", "LA"), ("WEBP", "PA")]
+WITH_ALPHA += [("WEBP", "RGBA"), ("GIF", "RGBA"), ("PNG", "LA"), ("PNG", "RGBA")]
+
+
+@pytest.mark.parametrize(("kind", "alpha"), WITH_ALPHA)
 def test_transparency_of_every_format(kind: str, alpha: str) -> None:
-    if (kind, alpha) in {("PNG", "PA"), ("GIF", "PA"), ("GIF", "LA")}:
-        pytest.skip("Pillow writes none")
     image = Image.new("RGBA", (8, 8), (255, 0, 255, 0))
     image.paste((40, 40, 40, 255), (2, 2, 6, 6))
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
@@ -335,6 +337,21 @@ def test_transparency_of_every_format(kind: str, alpha: str) -> None:
     expected[2:6, 2:6] = 40
     assert ((made if made.ndim == 2 else made[..., 0]) == expected).all()
     assert made.ndim == 2 or (made == made[..., :1]).all()
+
+
+@pytest.mark.parametrize("transparent", [{}, {"transparency": 1}])
+def test_a_gif_that_leaves_some_of_its_screen(transparent: dict[str, int]) -> None:
+    image = Image.fromarray(np.array([[0, 0, 0, 1]] * 4, np.uint8), "P")
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    content = bytearray(saved(image, "GIF", **transparent))
+    content[6:10] = struct.pack("<HH", 8, 9)
+    begin = content.index(b"\x2c\0\0\0\0") + 1
+    content[begin : begin + 4] = struct.pack("<HH", 2, 1)
+    expected = np.full((9, 8, 3), 255)
+    expected[1:5, 2:5], expected[1:5, 5] = (255, 0, 0), (0, 0, 255)
+    if transparent:
+        expected[1:5, 5] = 255
+    assert (seen(bytes(content)) == expected).all()
 
 
 def test_ppm_of_other_whites() -> None:
@@ -351,7 +368,7 @@ def test_animations_and_pages_are_refused() -> None:
     pages = [Image.new("RGB", (8, 8), (i * 80, 0, 0)) for i in range(3)]
     for kind in ("GIF", "WEBP", "PNG", "TIFF"):
         content = saved(pages[0], kind, save_all=True, append_images=pages[1:])
-        with pytest.raises(ValueError, match=r"^b: holds 3 pictures"):
+        with pytest.raises(ValueError, match=r"^b: holds several pictures"):
             decode("b", content, Notes())
 
 
@@ -398,14 +415,18 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
     ("PNG", {}), ("GIF", {}), ("BMP", {}), ("PPM", {}),
     ("JPEG", {}), ("JPEG", {"progressive": True}),
     ("WEBP", {"lossless": True}), ("WEBP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
-    ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ("TIFF", {"compression": "tiff_adobe_deflate"}), ("TIFF", {"compression": "packbits"}),
+    ("TIFF", {"compression": "jpeg"}), ("TIFF", {"compression": "group4"}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "options"), KINDS)
 def test_cut_anywhere_an_image_is_whole_or_an_error(kind: str, options: dict[str, Any]) -> None:
     values = RNG.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-    content = saved(Image.fromarray(values), kind, **options)
+    image = Image.fromarray(values)
+    if options.get("compression") == "group4":
+        image = image.convert("1")
+    content = saved(image, kind, **options)
     whole, errors = seen(content), 0
     tails = [b"", bytes(64)] if kind == "JPEG" else [b""]  # zeros: a download that broke off
     for cut, tail in itertools.product(range(len(content)), tails):
@@ -416,6 +437,23 @@ def test_cut_anywhere_an_image_is_whole_or_an_error(kind: str, options: dict[str
         else:
             np.testing.assert_array_equal(picture, whole, err_msg=f"cut at {cut}")
     assert errors > 0.9 * len(content)
+
+
+def test_what_libtiff_prints_is_raised(capfd: pytest.CaptureFixture[str]) -> None:
+    image = Image.fromarray(RNG.integers(0, 2, (16, 16)).astype(bool))
+    content = saved(image, "TIFF", compression="group4")
+    begin = content.index(b"II*") + 8
+    heard = 0
+    for at in range(begin, len(content)):
+        for bit in range(8):
+            broken = bytearray(content)
+            broken[at] ^= 1 << bit
+            with contextlib.suppress(ValueError):
+                decode("a", bytes(broken), Notes())
+                continue
+            heard += 1
+    assert heard > 100
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_of_pillow_leaks(capfd: pytest.CaptureFixture[str]) -> None:

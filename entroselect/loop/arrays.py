@@ -64,7 +64,10 @@ def read_npz(
         elif split is not None and of != split:
             raise ValueError(f"data.split: no images for {split!r}; it holds {_list(shapes)}")
         pixels = read(images)
-        labels, names = (None, ()) if named is None else numbered(read(named).reshape(-1))
+        try:
+            labels, names = (None, ()) if named is None else numbered(read(named).reshape(-1))
+        except ValueError as error:
+            raise ValueError(f"{shown(str(named))}: {error}") from None
     if keep is not None:
         pixels, labels = pixels[keep], None if labels is None else labels[keep]
     return pixels, labels, names

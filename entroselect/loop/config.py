@@ -47,7 +47,8 @@ class Data(_Strict):
     )
     held_out: CountOrNone = 0  # real images nobody trains on, for the FLD
     split: Annotated[Split | None, NONE] = None  # of a source with several; see data.load
-    image_column: Annotated[str | None, NONE] = None  # of .parquet, or the array of .npz
+    # Columns of .parquet or arrays of .npz, where their names do not tell:
+    image_column: Annotated[str | None, NONE] = None
     label_column: Annotated[str | None, NONE] = None
 
 

@@ -6,9 +6,13 @@ otherwise try all it has on the content, whatever the file is called, and start 
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import re
+import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,6 +71,8 @@ def check_length(bytes_: int) -> None:
         raise Refused(
             f"has {_memory.in_words(bytes_)}, an image may have {_memory.in_words(MOST_BYTES)}"
         )
+    if bytes_ > 2**24:
+        check_memory("reading it", bytes_)
 
 
 def decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
@@ -81,11 +87,14 @@ def decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             ImageFile.LOAD_TRUNCATED_IMAGES = False
-            picture = _decode(name, content, notes)
+            with _libtiff_heard(content):
+                picture = _decode(name, content, notes)
         except Refused as error:
             raise ValueError(f"{name}: {error}") from None
         except UnidentifiedImageError:
-            raise ValueError(f"{name}: not an image of {', '.join(FORMATS)}") from None
+            raise ValueError(
+                f"{name}: not an image of {', '.join(FORMATS)}, or its beginning is damaged"
+            ) from None
         except MemoryError:
             raise ValueError(f"{name}: not an image that can be read (out of memory)") from None
         except Exception as error:  # Pillow raises whatever its parsers run into
@@ -139,24 +148,66 @@ def _room(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
     check_length(len(content))
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise Refused(f"has {width} x {height} pixels, an image may have {MOST_PIXELS}")
-        frames = getattr(image, "n_frames", 1)
+        _check_size(*image.size)
         if image.format == "MPO":  # a JPEG with previews or the other eye's view behind it
             notes.add("JPEGs with further pictures, of which the first is taken", name)
-        elif frames > 1:
-            raise Refused(f"holds {frames} pictures (an animation or pages); save one of them")
-        if image.format == "JPEG":
+        elif getattr(image, "is_animated", False):
+            raise Refused("holds several pictures (an animation or pages); save one of them")
+        if image.format in ("JPEG", "MPO"):
             _check_end(content)
         orientation = _orientation(name, image, notes)
+        box = image.tile[0][1] if image.format == "GIF" else None
         image.load()
         if _profile(image):
             notes.add("images with a colour profile other than sRGB, not applied", name)
         picture = _composed(*_channels(image, content))
+        if box is not None:
+            picture = _on_screen(picture, box)
         if image.mode in ("P", "PA") and (picture == picture[..., :1]).all():
             picture = picture[..., 0]  # GIF has no other grey
     return _upright(picture, orientation)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise Refused(f"has {width} x {height} pixels, an image may have {MOST_PIXELS}")
+    if width * height > 2**22:
+        check_memory(f"{width} x {height} pixels", 32 * width * height)  # with what is in between
+
+
+def _on_screen(picture: NDArray[np.uint8], box: Any) -> NDArray[np.uint8]:
+    """What a GIF's picture leaves of its screen is transparent; Pillow fills it with a colour."""
+    left, top, right, bottom = box
+    seen = np.full_like(picture, 255)
+    seen[top:bottom, left:right] = picture[top:bottom, left:right]
+    return seen
+
+
+@contextlib.contextmanager
+def _libtiff_heard(content: bytes) -> Iterator[None]:
+    """What libtiff finds wrong is raised: it prints it to descriptor 2 and fills up the picture."""
+    try:
+        stderr = os.dup(2) if content[:2] in (b"II", b"MM") else -1
+    except OSError:  # closed: nothing can be heard
+        stderr = -1
+    if stderr < 0:
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            file.seek(0)
+            said = file.read().decode(errors="replace").splitlines(keepends=True)
+            ours = [line for line in said if re.match(r"(\w+|tempfile\.tif): |More samples", line)]
+            others = "".join(line for line in said if line not in ours)
+            with contextlib.suppress(OSError):
+                os.write(2, others.encode())  # what another thread said meanwhile
+        if ours:
+            raise Refused(f"is damaged: {shown(ours[0].strip())}")
 
 
 def _orientation(name: str, image: Image.Image, notes: Notes) -> int:

@@ -38,11 +38,12 @@ def read_folder(path: Path, split: str | None, notes: Notes) -> Read:
             file, name = path.joinpath(*parts), _name(parts)
             try:
                 check_length(file.stat().st_size)
-                yield name, file.read_bytes()
+                content = file.read_bytes()
             except OSError as error:
                 raise ValueError(f"{name}: cannot be read ({error.strerror})") from None
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+            yield name, content
 
     return _read(contents(), kept, classes, notes)
 
@@ -216,7 +217,8 @@ def _split_level(paths: Sequence[Parts]) -> int | None:
         names = {parts[level] for parts in paths if len(parts) - 1 > level}
         splits = [split for name in names if (split := _split_of(name)) is not None]
         several = len(set(splits)) > 1 and 2 * len(splits) >= len(names)
-        if several or (len(names) == 1 and splits):
+        alone = len(names) == 1 and all(len(parts) - 1 > level for parts in paths)
+        if several or (alone and splits):
             return level
     return None
 
