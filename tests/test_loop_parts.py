@@ -77,7 +77,7 @@ def test_every_preset_resolves(preset: str, tmp_path: Path) -> None:
         (["select.space=dinov2"], "pass --weights"),
         (["select.drop_far=0.1"], "select.drop_far: needs a selection"),
         (["model.channels=[12]"], "model.groups: 8 does not divide 12"),
-        (["train.steps=10"], "train.warmup: 250 is not below"),
+        (["train.steps=10", "train.warmup=10"], "leave it out, or set train.warmup=1"),
     ],
 )
 def test_bad_options_are_named(settings: list[str], message: str) -> None:

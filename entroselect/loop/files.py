@@ -81,16 +81,21 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
-    """.safetensors with `notes` and a checksum as its metadata."""
+    """.safetensors with `notes` as its metadata; of more than one the order is any."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    notes["crc32"] = _checksum(contiguous)
     write_bytes(path, safetensors_bytes(contiguous, metadata=notes))
+
+
+def write_state(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
+    """The same with a checksum, for what only a continuation reads."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_tensors(path, contiguous, **notes, crc32=_checksum(contiguous))
 
 
 def _checksum(tensors: dict[str, torch.Tensor]) -> str:
     found = 0
     for _, tensor in sorted(tensors.items()):
-        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 
@@ -127,7 +132,7 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """What `write_tensors` wrote, and its notes; Damaged if it is not that."""
+    """What `write_tensors` or `write_state` wrote, and its notes; Damaged if it is not that."""
     try:
         with safe_open(path, "pt") as held:
             notes: dict[str, str] = held.metadata() or {}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import files, seeds
 from entroselect.loop.config import Diffusion
-from entroselect.loop.train import Stopped
+from entroselect.loop.stop import Stopped
 
 
 @torch.no_grad()
@@ -146,7 +146,7 @@ class _Begun:
     def save(self, path: Path) -> None:
         """What the remaining steps depend on; solvers of several steps look back."""
         outputs = enumerate(getattr(self.schedule, "model_outputs", []))
-        files.write_tensors(
+        files.write_state(
             path,
             {
                 "images": self.images,

@@ -13,21 +13,19 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 from safetensors import safe_open
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import files, seeds
 from entroselect.loop.config import Diffusion, warmup_of
 from entroselect.loop.data import Images
+from entroselect.loop.stop import Stopped
 
-EVERY = 50  # steps between reports, and the grid on which a state can be saved
+EVERY = 50  # steps between reports, and between states that are saved by the way
 SECONDS_BETWEEN_SAVES = 30.0
 
 Report = Callable[[int, float, float], None]  # step, mean loss since the last, learning rate
-
-
-class Stopped(BaseException):
-    """The time given is over; what was finished is saved. No error: nothing may swallow it."""
 
 
 def train(
@@ -215,11 +213,9 @@ class Steps:
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         tensors["total"] = self.total
-        for name, parameter in self.net.named_parameters():
-            for part, tensor in self.optimiser.state[parameter].items():
-                tensors[f"optimiser.{part}.{name}"] = torch.as_tensor(tensor)
+        tensors |= optimiser_tensors(self.net, self.optimiser)
         held = self.scaler.state_dict() or {"scale": 0.0, "_growth_tracker": 0}
-        files.write_tensors(
+        files.write_state(
             path,
             tensors,
             step=str(self.done),
@@ -237,13 +233,7 @@ class Steps:
                 for name, tensor in self.average.items():
                     tensor.copy_(_like(tensor, held[f"average.{name}"]))
                 self.total.copy_(_like(self.total, held["total"]))
-            for name, parameter in self.net.named_parameters():
-                found = {part: held.get(f"optimiser.{part}.{name}") for part in _PARTS}
-                self.optimiser.state[parameter] = {
-                    part: tensor.to(parameter.device if part != "step" else "cpu")
-                    for part, tensor in found.items()
-                    if tensor is not None
-                }
+            set_optimiser(self.net, self.optimiser, held)
             if self.scaler.is_enabled():
                 scale = {"scale": float(notes["scale"]), "_growth_tracker": int(notes["growth"])}
                 self.scaler.load_state_dict(self.scaler.state_dict() | scale)
@@ -255,6 +245,28 @@ class Steps:
 
 
 _PARTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW's state
+
+
+def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """AdamW's state by the names of the parameters."""
+    return {
+        f"optimiser.{part}.{name}": torch.as_tensor(tensor)
+        for name, parameter in net.named_parameters()
+        for part, tensor in optimiser.state[parameter].items()
+    }
+
+
+def set_optimiser(
+    net: nn.Module, optimiser: torch.optim.Optimizer, held: dict[str, torch.Tensor]
+) -> None:
+    """What `optimiser_tensors` gave; parameters that had no step yet are not in it."""
+    for name, parameter in net.named_parameters():
+        found = {part: held.get(f"optimiser.{part}.{name}") for part in _PARTS}
+        optimiser.state[parameter] = {
+            part: tensor.to("cpu" if part == "step" else parameter.device)
+            for part, tensor in found.items()
+            if tensor is not None
+        }
 
 
 def _like(tensor: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
