@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from entroselect import _core
+from entroselect._convert import plain_array, refuse
 from entroselect._rows import Rows, as_rows, is_on_cuda
 from entroselect._threads import threads
 from entroselect.results import Int64
@@ -84,7 +85,7 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
     return rows
 
 
-def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | None = None) -> None:
+def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | None = None) -> None:
     """The same of rows that are a part of something larger, in which they have these numbers."""
 
     def number(row: int) -> int:
@@ -133,9 +134,10 @@ def chosen_before(selected: Any, pool: Shaped, metric: str) -> tuple[Int64, Rows
         return nothing, None
     if is_on_cuda(selected) and len(selected.shape) == 1:
         selected = np.from_dlpack(selected.cpu())  # indices, a few bytes a pick
-    shape = (
-        selected.shape if hasattr(selected, "shape") else _as_numbers("selected", selected).shape
-    )
+    if not hasattr(selected, "shape") or getattr(selected, "dtype", None) == object:
+        selected = plain_array("selected", selected)
+    refuse("selected", selected)
+    shape = selected.shape
     if len(shape) == 2 and shape[0] > 0:
         vectors = usable_rows("selected", selected, metric)
         same_width("selected", vectors, "features", pool)
@@ -160,15 +162,13 @@ def traversal_order(order: Any, n: int) -> Int64:
     return indices
 
 
-def _as_numbers(name: str, given: Any) -> np.ndarray[Any, Any]:
-    try:
-        return np.asarray(given)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise TypeError(f"{name}: cannot be read as an array of numbers: {error}") from error
-
-
 def _distinct_indices(name: str, given: Any, n: int) -> Int64:
-    array = _as_numbers(name, given)
+    array = plain_array(name, given)
+    if array.ndim == 1 and array.dtype == np.bool_:
+        raise TypeError(
+            f"{name}: expected a list of integer pool indices, got a mask of bools; pass "
+            "numpy.flatnonzero(mask)"
+        )
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise TypeError(
             f"{name}: expected a list of integer pool indices, got dtype {array.dtype} "

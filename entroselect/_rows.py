@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect import _core
+from entroselect._convert import as_array
 
 # What the engine reads in place. Every other real dtype is widened to one that holds its values
 # exactly as float64 would (int64 beyond 2**53 rounds as float64 does: that is the contract).
@@ -109,7 +109,12 @@ def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
 
     if isinstance(given, Source):
         return given.rows(name)
-    array, stored = _as_array(name, given)
+    array, stored = as_array(name, given)
+    return array_rows(name, array, stored, may_be_empty)
+
+
+def array_rows(name: str, array: NDArray[Any], stored: str, may_be_empty: bool = False) -> Rows:
+    """The same of an array whose values are of the dtype called `stored`, as `as_array` has it."""
     _check_shape(name, tuple(array.shape), may_be_empty)
     dtype = engine_dtype(name, stored)
     if dtype != stored:
@@ -166,46 +171,3 @@ def _cuda_rows(name: str, given: Any, may_be_empty: bool) -> Rows:
     if (tensor.shape[1] > 1 and tensor.stride(1) != 1) or tensor.stride(0) < 1:
         tensor = tensor.contiguous()
     return Rows(tensor, dtype)
-
-
-def _as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
-    if not isinstance(given, np.ndarray):
-        given = _from_protocol(name, given)
-        if isinstance(given, tuple):
-            return given
-    if isinstance(given, np.ma.MaskedArray):
-        raise TypeError(
-            f"{name}: masked arrays are not supported, the mask would be lost; pass the rows to "
-            "keep, or fill it first"
-        )
-    given = np.asarray(given)  # sheds np.matrix and other subclasses
-    if given.dtype.name == "bfloat16":  # ml_dtypes, as JAX hands it out
-        return given.view(np.uint16), "bfloat16"
-    if not given.dtype.isnative:
-        given = given.astype(given.dtype.newbyteorder("="))
-    if given.dtype == np.bool_:
-        given = given.view(np.uint8)
-    return given, given.dtype.name
-
-
-def _from_protocol(name: str, given: Any) -> Any:
-    """A NumPy array, or (uint16 array, "bfloat16"), from a non-NumPy object."""
-    if hasattr(given, "__dlpack_device__") and hasattr(given, "__dlpack__"):
-        try:
-            device = int(given.__dlpack_device__()[0])
-            capsule = given.__dlpack__() if device in (1, 3) else None  # kDLCPU, kDLCUDAHost
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(f"{name}: cannot be read through DLPack: {error}") from error
-        if capsule is None:
-            raise ValueError(
-                f"{name}: on DLPack device type {device}; this build serves CPU and CUDA memory, "
-                "move it to the CPU first"
-            )
-        array, dtype = _core.from_dlpack(capsule, name)
-        return (array, "bfloat16") if dtype == "bfloat16" else array
-    if isinstance(given, (str, bytes, dict, set)) or given is None:
-        raise TypeError(f"{name}: expected an array of numbers, got {type(given).__name__}")
-    try:
-        return np.asarray(given)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise TypeError(f"{name}: cannot be read as an array of numbers: {error}") from error

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from entroselect import _checks
+from entroselect._float_environment import in_default_float_environment
 from entroselect._pieces import Pieces
 from entroselect._rows import Rows
 from entroselect.nearest import find
@@ -17,11 +18,12 @@ from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
 DUPLICATES = ("error", "floor", "drop")
 
 
+@in_default_float_environment
 def kl_entropy(
     features: Any,
     k: int = 1,
     *,
-    duplicates: str = "error",
+    duplicates: Literal["error", "floor", "drop"] = "error",
     floor: float = 1e-10,
     backend: str = "auto",
     memory_limit: int | str | None = None,
@@ -82,8 +84,8 @@ def kl_entropy(
     floor = _checks.real("floor", floor, "> 0", lambda x: math.isfinite(x) and x > 0)
     ranks = ranks_of(group)
     with together(ranks):
-        rows = Pieces("features", features, may_be_empty=ranks is not None)
         k = _checks.integer("k", k, 1)
+    rows = Pieces("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if k >= n:
         raise ValueError(
@@ -95,6 +97,7 @@ def kl_entropy(
     )
 
 
+@in_default_float_environment
 def from_neighbours(
     rows: Rows | Pieces,
     found: Neighbours,
@@ -244,11 +247,12 @@ def _of_all(array: Any, ranks: Ranks | None) -> Any:
     return array if ranks is None else np.concatenate(ranks.gather(array))
 
 
+@in_default_float_environment
 def generalization_score(
     generated: Any,
     training: Any,
     *,
-    kind: str = "l2",
+    kind: Literal["l2", "mse"] = "l2",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,
@@ -275,10 +279,10 @@ def generalization_score(
     """
     _checks.choice("kind", kind, ("l2", "mse"))
     ranks = ranks_of(group)
+    # Under this function's argument names, so that a bad value is reported with them.
+    rows = Pieces("generated", generated, ranks=ranks)
+    against = Pieces("training", training, ranks=ranks)
     with together(ranks):
-        # Under this function's argument names, so that a bad value is reported with them.
-        rows = Pieces("generated", generated, may_be_empty=ranks is not None)
-        against = Pieces("training", training, may_be_empty=ranks is not None)
         _checks.same_width("generated", rows, "training", against)
     found = find(
         rows, against, 1, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
@@ -291,6 +295,7 @@ def generalization_score(
     return float(np.mean(distances))
 
 
+@in_default_float_environment
 def mean_nearest_distance(
     features: Any,
     *,
@@ -308,8 +313,7 @@ def mean_nearest_distance(
         1.3333333333333333
     """
     ranks = ranks_of(group)
-    with together(ranks):
-        rows = Pieces("features", features, may_be_empty=ranks is not None)
+    rows = Pieces("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if n < 2:
         raise ValueError(f"features: at least 2 rows needed, got {n}")

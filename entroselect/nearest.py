@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Any, cast
 
 from entroselect import _checks, _dispatch, reference, streamed_nearest
+from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._pieces import Pieces
 from entroselect._progress import reporter
 from entroselect.faiss_backend import Faiss
 from entroselect.ranks import Ranks, ranks_of, together
-from entroselect.results import Neighbours
+from entroselect.results import Metric, Neighbours
 
 
+@in_default_float_environment
 def nearest_distances(
     queries: Any,
     points: Any = None,
     k: int = 1,
     *,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,
@@ -79,11 +81,11 @@ def nearest_distances(
         ([2, 2, 0], [1.0])
     """
     ranks = ranks_of(group)
-    with together(ranks):
-        rows = Pieces("queries", queries, metric, ranks is not None)
-        targets = None
-        if points is not None:
-            targets = Pieces("points", points, metric, ranks is not None)
+    rows = Pieces("queries", queries, metric, ranks)
+    targets = None
+    if points is not None:
+        targets = Pieces("points", points, metric, ranks)
+        with together(ranks):
             _checks.same_width("points", targets, "queries", rows)
     return find(
         rows, targets, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress

@@ -159,7 +159,7 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
         "text.txt": "expected .npz",
         "short.bin": "CIFAR",
         "empty": "no images",
-        "mixed": "b.png is 9 x 9 RGB but a.png is 8 x 8 RGB",
+        "mixed": "b.png is 9 x 9 but a.png is 8 x 8",
         "missing": "no such file",
     }.items():
         with pytest.raises(ValueError, match=message) as raised:

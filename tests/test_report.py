@@ -134,7 +134,7 @@ def test_cover_agrees_with_plain_distances():
 def test_demo_prints_and_writes(tmp_path, capsys):
     out = tmp_path / "demo"
     out.mkdir()
-    (out / "index.html").write_text("an earlier one, to be replaced")
+    (out / "index.html").write_text("an earlier one of entroselect, to be replaced")
     demo.main(["--out", str(out)])
     assert list(tmp_path.iterdir()) == [out]
     assert [path.name for path in out.iterdir()] == ["index.html"]

@@ -27,6 +27,12 @@ app.command()(info)
 def entroselect(
     context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", help="Show the traceback of a failure; as ENTROSELECT_DEBUG=1 does."
+        ),
+    ] = False,
 ) -> None:
     """The k most spread-out rows of a pool, and how much entropy they carry, exactly."""
     if show_version:

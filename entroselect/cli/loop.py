@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,7 +97,7 @@ def loop(
     if not complete:
         say(f"stopped after {max_seconds:g} s; the same command goes on with it")
         return
-    say(f"done: {out}; look at it with: entroselect report {out} -o report.html")
+    say(f"done: {out}; look at it with: entroselect report {shlex.quote(str(out))} -o report.html")
     for line in _lines(out):
         print(line)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from entroselect._rows import Rows
 from entroselect.cli.errors import say
 from entroselect.io import Source, open_pool
-from entroselect.io.npy import FlatFile, read_header
+from entroselect.io.npy import FlatFile, load_npy, npy_header
 from entroselect.results import Int64
 
 KINDS = "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, or a Zarr folder"
@@ -96,9 +96,8 @@ def open_source(
 def read_selected(path: Path) -> NDArray[Any]:
     """Pool rows, or vectors flattened as pools are, from a file; which of the two, its shape
     tells."""
-    if path.suffix == ".npy" and path.is_file() and len(read_header(path)[0]) == 1:
-        indices: NDArray[Any] = np.load(path, allow_pickle=False)
-        return indices
+    if path.suffix.lower() == ".npy" and path.is_file() and len(npy_header(path).shape) == 1:
+        return load_npy(path)
     return _rows(open_pool(path))
 
 

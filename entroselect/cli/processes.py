@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from entroselect.cli.output import new_folder
+from entroselect.cli.output import Folder, new_folder
 from entroselect.io import Source
 from entroselect.ranks import LostRank, Ranks, together
 
@@ -48,7 +48,7 @@ def leads(ranks: Ranks | None) -> bool:
 
 
 @contextmanager
-def results(out: Path, force: bool, ranks: Ranks | None) -> Iterator[Path | None]:
+def results(out: Path, force: bool, ranks: Ranks | None) -> Iterator[Folder | None]:
     """The folder to fill, on the process that leads; see `new_folder`."""
     folder = new_folder(out, force) if leads(ranks) else nullcontext(None)
     with together(ranks):

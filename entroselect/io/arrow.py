@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NUMBERS = "float16, float32, float64 or integers"
+from entroselect.io.errors import shown
+
+NUMBERS = "float16, float32, float64, integers or bools"
 
 # Chosen without being asked for, if it is there and complete.
 ID = "id"
@@ -15,6 +17,7 @@ ID = "id"
 
 def vector_column(name: str, schema: Any, column: str | None) -> str:
     """The column that holds lists of numbers: `column`, or the only one."""
+    _check_distinct(name, schema, column)
     found = {field.name: str(field.type) for field in schema if is_vectors(field.type)}
     if column is None:
         if len(found) == 1:
@@ -45,6 +48,7 @@ def vector_column(name: str, schema: Any, column: str | None) -> str:
 def id_column_of(name: str, schema: Any, column: str | None) -> str | None:
     """The column that holds ids: `column`, which must then be one of strings or integers; else one
     called "id" that is, or None."""
+    _check_distinct(name, schema, column)
     types = {field.name: field.type for field in schema}
     if column is None:
         return ID if ID in types and _is_ids(types[ID]) else None
@@ -58,6 +62,15 @@ def id_column_of(name: str, schema: Any, column: str | None) -> str | None:
             f"{name}: ids must be strings or integers, column {column!r} holds {types[column]}"
         )
     return column
+
+
+def _check_distinct(name: str, schema: Any, column: str | None) -> None:
+    """Which of two columns of one name is meant, nobody can say."""
+    names = [field.name for field in schema]
+    asked = names if column is None else [column]
+    twice = next((each for each in asked if names.count(each) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{name}: holds two columns called {twice!r}; rename one of them")
 
 
 def is_vectors(kind: Any) -> bool:
@@ -77,7 +90,7 @@ def dense(array: Any, name: str, start: int, d: int | None = None) -> NDArray[An
     Args:
         array: of a type for which `is_vectors` holds.
         name, start: for errors: the file, and which of its rows is the first here.
-        d: the columns that are expected; None for as many as the first row has.
+        d: the columns that are expected; None for as many as most rows have.
 
     Raises:
         ValueError: naming the file and the first row that is missing, is shorter or longer than
@@ -93,7 +106,7 @@ def dense(array: Any, name: str, start: int, d: int | None = None) -> NDArray[An
         else:
             lengths = np.diff(_values(array.offsets))
         inner = _is_list(_plain(array.type.value_type))
-        expected = lengths[0] if inner or d is None else d // each
+        expected = _usual(lengths) if inner or d is None else d // each
         different = np.flatnonzero(lengths * each != expected * each)
         if len(different):
             row = start + int(different[0]) // each
@@ -112,6 +125,15 @@ def dense(array: Any, name: str, start: int, d: int | None = None) -> NDArray[An
             "must be of one length"
         )
     return _values(array).reshape(rows, each)
+
+
+def _usual(lengths: NDArray[Any]) -> int:
+    """The length that most lists have; the first one's, where as many have that."""
+    found, counts = np.unique(lengths, return_counts=True)
+    if not len(found):
+        return 0
+    most = int(counts.max())
+    return int(lengths[0]) if counts[found == lengths[0]] == most else int(found[counts.argmax()])
 
 
 def id_array(array: Any, name: str, start: int) -> NDArray[Any]:
@@ -139,6 +161,34 @@ def first_null(array: Any) -> int:
     return int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
 
 
+def first_twice(array: Any) -> tuple[int, int] | None:
+    """The first two positions that hold the same; None if all differ. No value is missing."""
+    import pyarrow.compute as pc
+
+    if pc.count_distinct(array).as_py() == len(array):
+        return None
+    codes = _values(array.dictionary_encode().indices)
+    _, first, each = np.unique(codes, return_index=True, return_inverse=True)
+    second = int(np.flatnonzero(first[each] != np.arange(len(codes)))[0])
+    return int(first[each[second]]), second
+
+
+def joined(arrays: list[Any]) -> Any:
+    """One array of several of a kind."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(arrays[0].type):
+        arrays = [array.dictionary_decode() for array in arrays]
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
+
+def pa_array(values: NDArray[Any]) -> Any:
+    """NumPy's numbers as Arrow has them."""
+    import pyarrow as pa
+
+    return pa.array(values)
+
+
 def _missing(name: str, row: int) -> ValueError:
     return ValueError(
         f"{name}: row {row} (the first) is missing or holds a missing value (null); drop such rows"
@@ -146,8 +196,12 @@ def _missing(name: str, row: int) -> ValueError:
 
 
 def _values(array: Any) -> NDArray[Any]:
-    """Numbers without missing values, not copied. Arrow's own to_numpy imports pandas, where it is
-    installed: 55 MiB."""
+    """Numbers without missing values, not copied, except that bools get a byte each. Arrow's own
+    to_numpy imports pandas, where it is installed: 55 MiB."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(array.type):
+        return _values(array.cast(pa.uint8())).view(np.bool_)
     return np.from_dlpack(array) if len(array) else np.empty(0, array.type.to_pandas_dtype())
 
 
@@ -179,7 +233,8 @@ def _numbers(kind: Any) -> Any:
     kind = _plain(kind)
     while _is_list(kind):
         kind = _plain(kind.value_type)
-    return kind if pa.types.is_floating(kind) or pa.types.is_integer(kind) else None
+    usable = (pa.types.is_floating, pa.types.is_integer, pa.types.is_boolean)
+    return kind if any(is_such(kind) for is_such in usable) else None
 
 
 def _is_ids(kind: Any) -> bool:
@@ -194,4 +249,4 @@ def _is_ids(kind: Any) -> bool:
 
 
 def _listed(columns: dict[str, str]) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in columns.items())
+    return ", ".join(f"{shown(name)} ({kind})" for name, kind in columns.items())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect._rows import _as_array
+from entroselect._convert import as_array
 from entroselect.io.arrow import dense, id_array, id_column_of, stored_dtype, vector_column
 from entroselect.io.source import PIECE, Fill, Source
 from entroselect.results import Int64
@@ -25,8 +25,15 @@ class ArrowDataset(Source):
     Batches are taken in Arrow's format: the dataset's NumPy format would round float64 to float32.
     """
 
-    def __init__(self, dataset: Any, column: str | None, id_column: str | None) -> None:
-        name = f"{type(dataset).__name__} of {len(dataset)} rows"
+    def __init__(
+        self,
+        dataset: Any,
+        column: str | None,
+        id_column: str | None,
+        name: str | None = None,
+        format: str = "dataset",
+    ) -> None:
+        name = name or f"{type(dataset).__name__} of {len(dataset)} rows"
         table = dataset.with_format("arrow")
         if len(dataset) == 0:
             raise ValueError(f"{name}: empty; at least 1 row needed")
@@ -39,7 +46,7 @@ class ArrowDataset(Source):
         first = dense(head.column(self.column).combine_chunks(), name, 0)
         super().__init__(
             name,
-            "dataset",
+            format,
             (len(dataset), first.shape[1]),
             stored_dtype(head.schema.field(self.column).type),
         )
@@ -83,6 +90,7 @@ class Items(Source):
             raise ValueError(f"{name}: empty; at least 1 item needed")
         first, dtype = self._row(0)
         super().__init__(name, "items", (len(items), first.size), dtype)
+        self.decodes = True
         self._read_through = 0
         self._lock = threading.Lock()
 
@@ -103,7 +111,15 @@ class Items(Source):
             self._count(row.nbytes)
 
     def _row(self, position: int) -> tuple[NDArray[Any], str]:
-        item = self._items[position]
+        try:
+            item = self._items[position]
+        except MemoryError as error:
+            raise MemoryError(f"{self.name}: item {position}: {error}") from error
+        except Exception as error:  # made by code of the caller's
+            kind = type(error).__name__
+            raise ValueError(
+                f"{self.name}: item {position} cannot be made: {kind}: {error}"
+            ) from error
         if self._column is not None:
             item = self._part(item, position)
         elif isinstance(item, Mapping):
@@ -116,7 +132,7 @@ class Items(Source):
                 f"{self.name}: items are {type(item).__name__}s of {len(item)}, choose one by its "
                 "position: column=0"
             )
-        array, dtype = _as_array(f"{self.name}: item {position}", item)
+        array, dtype = as_array(f"{self.name}: item {position}", item)
         if array.ndim == 0:
             raise ValueError(f"{self.name}: item {position} is a single number, expected a row")
         return array, dtype

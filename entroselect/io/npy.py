@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.io.errors import damaged, pickled
-from entroselect.io.source import Fill, Source
+from entroselect.io.errors import check_fits, damaged, reading, shown
+from entroselect.io.header import Header, read_header
+from entroselect.io.source import FileIdentity, Fill, Source, empty
 
 # One call of the system hands over at most about 2 GiB.
 _MOST = 1 << 30
@@ -36,22 +38,27 @@ class FlatFile(Source):
         offset: int,
         key: str | None = None,
     ) -> None:
-        super().__init__(str(path), format, shape, stored, key)
+        super().__init__(shown(path), format, shape, stored, key)
         self.path = path
         self.offset = offset
-        end, size = offset + self.n * self.row_bytes, path.stat().st_size
+        with reading(path):
+            self._identity = FileIdentity(path)
+            size = path.stat().st_size
+        end = offset + self.n * self.row_bytes
         if size < end:
             raise damaged(path, f"it has {size} bytes, its header promises {end}")
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
-        file = os.open(self.path, os.O_RDONLY)
+        with reading(self.path):
+            file = os.open(self.path, os.O_RDONLY)
 
         def fill(start: int, out: NDArray[Any]) -> None:
             _read_at(file, self.offset + start * self.row_bytes, out, self.path)
             self._count(out.nbytes)
 
         try:
+            self._identity.check(file)
             yield fill
         finally:
             os.close(file)
@@ -69,50 +76,101 @@ def _read_at(file: int, offset: int, out: NDArray[Any], path: Path) -> None:
 
 def open_npy(path: Path) -> FlatFile:
     """The array of a .npy file; only the header is read. Pickles are never loaded."""
-    shape, fortran, stored, offset = read_header(path)
-    if fortran and len(shape) > 1:
+    header = npy_header(path)
+    if header.shape[:1] == (0,):
+        raise empty(shown(path), header.shape)
+    if header.fortran:
         raise ValueError(
-            f"{path}: is in Fortran order, its rows do not stand together; rewrite it with "
+            f"{shown(path)}: is in Fortran order, its rows do not stand together; rewrite it with "
             "numpy.save(path, numpy.ascontiguousarray(numpy.load(path)))"
         )
-    return FlatFile(path, "npy", shape, stored, offset)
+    return FlatFile(path, "npy", header.shape, header.stored, header.offset)
 
 
-def read_header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """(shape, Fortran order, dtype, where the values begin) of a .npy file."""
+def load_npy(path: Path) -> NDArray[Any]:
+    """All of a .npy file, of any number of dimensions and in either order, in memory.
+
+    What is written by NumPy is read as NumPy reads it; bfloat16 is handed out as its bits.
+
+    Raises:
+        ValueError, TypeError: naming the file, see `npy_header`; or it takes more memory than is
+            available.
+    """
+    header = npy_header(path)
+    check_fits(path, header.nbytes)
     with path.open("rb") as file:
-        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
-            raise ValueError(
-                f"{path}: is not a .npy file (pickles are never loaded); "
-                "write it with numpy.save(path, array)"
-            )
-        file.seek(0)
-        try:
-            # 3.0 differs from 2.0 in the encoding of field names, which no array of numbers has.
-            shape, fortran, stored = (
-                np.lib.format.read_array_header_1_0(file)
-                if np.lib.format.read_magic(file) == (1, 0)
-                else np.lib.format.read_array_header_2_0(file)
-            )
-        except (ValueError, EOFError) as error:
-            raise damaged(path, error) from error
-        if stored.hasobject:
-            raise pickled(path)
-        return shape, fortran and len(shape) > 1, stored, file.tell()
+        file.seek(header.offset)
+        return filled(header, file, path)
+
+
+def filled(header: Header, file: Any, path: Path) -> NDArray[Any]:
+    """The array whose values come next in a stream."""
+    flat = np.empty(math.prod(header.shape), header.dtype)
+    left = flat.view(np.uint8).data if flat.nbytes else b""
+    while len(left):
+        got = file.readinto(left[: 1 << 20])  # of which archives hold a copy
+        if not got:
+            raise damaged(path, "it holds fewer values than its header promises")
+        left = left[got:]
+    return flat.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def npy_header(path: Path) -> Header:
+    """The header of a .npy file that is as long as it says.
+
+    Raises:
+        ValueError, TypeError: naming the file: it is no .npy file, damaged, cut short or longer
+            than its array, or holds Python objects or records.
+    """
+    with reading(path):
+        size = path.stat().st_size
+        file = path.open("rb")
+    with file:
+        header = read_header(file, path)
+    end = header.offset + header.nbytes
+    if size < end:
+        raise damaged(path, f"it has {size} bytes, its header promises {end}")
+    if size > end:
+        raise ValueError(
+            f"{shown(path)}: has {size - end} bytes left over after its array of shape "
+            f"{header.shape}; where they are a second array, save each in a file of its own or all "
+            "with numpy.savez(path, first=array, second=array)"
+        )
+    return header
 
 
 def open_memmap(array: np.memmap[Any, Any]) -> FlatFile | None:
-    """The file behind a NumPy memmap, where its values stand there as they stand in the array."""
+    """The file behind a NumPy memmap, where its values stand there as they stand in the array.
+
+    None where that is not certain: the array itself has to be read then. A name may have been given
+    to another file since.
+    """
     values = getattr(array, "_mmap", None)
     # A copy-on-write map may hold values of its own.
     if values is None or array.filename is None or array.mode == "c" or array.ndim < 2:
         return None
     path = Path(array.filename)
-    if not array.flags.c_contiguous or not path.is_file():
+    begin = np.frombuffer(values, np.uint8).ctypes.data
+    if not array.flags.c_contiguous or not _is_mapped(path, begin):
         return None
     # `offset` is the whole map's, also in a view of a part of it: the address tells where that is.
-    begin = np.frombuffer(values, np.uint8).ctypes.data
     mapped_from = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
     return FlatFile(
         path, "memmap", array.shape, array.dtype, mapped_from + array.ctypes.data - begin
     )
+
+
+def _is_mapped(path: Path, address: int) -> bool:
+    """Whether what is mapped at an address is the file that the path leads to now, as Linux says.
+    Of a file that was replaced or removed it says so behind its name."""
+    try:
+        found = path.stat()
+        lines = Path("/proc/self/maps").read_bytes().splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        places, _, _, _, inode, *name = line.split(maxsplit=5)
+        begin, end = (int(place, 16) for place in places.split(b"-"))
+        if begin <= address < end:
+            return int(inode) == found.st_ino and name == [os.fsencode(os.path.realpath(path))]
+    return False

@@ -3,48 +3,90 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.io.errors import damaged, one_key, pickled
+from entroselect.io.errors import check_fits, damaged, one_key, reading, shown
+from entroselect.io.header import Header, read_header
+from entroselect.io.npy import filled
 
 
-def read_npz(path: Path, key: str | None) -> tuple[NDArray[Any], str]:
-    """An array of the archive and its key. Pickles are never loaded."""
+def read_npz(path: Path, key: str | None) -> tuple[NDArray[Any], Any, str]:
+    """An array of the archive, what it is stored as and its key. Pickles are never loaded.
+
+    The entry's header must agree with the archive about its size, and that much memory be
+    available, before any is taken.
+    """
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path}: is not a .npz file, or is cut short (pickles are never loaded); copy it "
-            "again, or write it with numpy.savez(path, name=array)"
+            f"{shown(path)}: is not a .npz file, or is cut short (pickles are never loaded); copy "
+            "it again, or write it with numpy.savez(path, name=array)"
         )
+    with reading(path):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        entries = _entries(archive, path)
+        shapes = {name: _shape(archive, entry, path) for name, entry in entries.items()}
+        key = one_key(path, key, shapes)
+        with _Entry(archive, entries[key], path) as file:
+            header = read_header(file, path, key)
+            if header.offset + header.nbytes != file.size:
+                raise damaged(
+                    path,
+                    f"entry {key!r} has {file.size} bytes, its header promises "
+                    f"{header.offset + header.nbytes}",
+                )
+            check_fits(path, header.nbytes, f"entry {key!r}")
+            array = filled(header, file, path)
+            file.read(1)  # the end, where the checksum is looked at
+        return array, header.stored, key
+
+
+class _Entry:
+    """An entry's content; zipfile and its codecs raise whatever they like."""
+
+    def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+        self._path = path
+        self.size = entry.file_size
+        with reading(path):
+            self._file = archive.open(entry)
+
+    def __enter__(self) -> _Entry:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1) -> bytes:
+        with reading(self._path):
+            return self._file.read(size)
+
+    def readinto(self, buffer: memoryview) -> int:
+        with reading(self._path):
+            return self._file.readinto(buffer)
+
+
+def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Entries by key, which is their name without ".npy"."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for entry in archive.infolist():
+        if entry.is_dir():
+            continue
+        name = entry.filename.removesuffix(".npy")
+        if name in found:
+            raise ValueError(f"{shown(path)}: holds two entries called {name!r}; write it again")
+        found[name] = entry
+    return found
+
+
+def _shape(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path
+) -> tuple[int, ...] | None:
+    """The shape in an entry's header, without reading the entry; None if it has none to read."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            shapes = {name: _shape(archive, name) for name in archive.files}
-            key = one_key(path, key, shapes)
-            if shapes[key] is None:
-                raise ValueError(f"{path}: entry {key!r} is not an array")
-            return archive[key], key
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise damaged(path, error) from error
-    except ValueError as error:
-        if "Object arrays" in str(error):
-            raise pickled(path, key) from error
-        raise
-
-
-def _shape(archive: Any, name: str) -> tuple[int, ...] | None:
-    """The shape in an entry's header, without reading the entry; None if it is not an array."""
-    with archive.zip.open(name if name in archive.zip.namelist() else f"{name}.npy") as entry:
-        try:
-            version = np.lib.format.read_magic(entry)
-            header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            return header(entry)[0]
-        except ValueError:
-            return None
+        with _Entry(archive, entry, path) as file:
+            return read_header(file, path).shape
+    except (ValueError, TypeError):
+        return None

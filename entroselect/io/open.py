@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from entroselect._convert import refuse
+from entroselect._rows import Rows
+from entroselect.io import saved
+from entroselect.io.errors import reading, shown
 from entroselect.io.items import ArrowDataset, Items
 from entroselect.io.npy import open_memmap, open_npy
 from entroselect.io.npz import read_npz
 from entroselect.io.parquet import ParquetFile
 from entroselect.io.safetensors import open_safetensors
-from entroselect.io.shards import open_folder
+from entroselect.io.shards import Shards, open_folder, opened
 from entroselect.io.source import ArraySource, Source, empty
+from entroselect.io.tables import is_frame, open_frame
 from entroselect.io.zarr import ZarrArray, is_zarr
 
 _ARRAYS = ("__array__", "__array_interface__", "__dlpack__")
 _ITEMS = ("__len__", "__getitem__")
 SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet")
+_BEGINNINGS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet"}
 
 
 def open_pool(
@@ -85,8 +92,14 @@ def open_pool(
         >>> folder.cleanup()
     """
     given = path_or_object
-    if isinstance(given, (str, os.PathLike)):
+    if _is_path(given):
         source = _open_path(Path(given), column, id_column, key)
+    elif isinstance(given, (list, tuple)) and given and all(map(_is_path, given)):
+        name = f"{len(given)} files, {shown(given[0])} first"
+        paths = [Path(path) for path in given]
+        source = Shards(
+            name, opened(name, paths, lambda path: _open_path(path, column, id_column, key))
+        )
     else:
         source = _open_object(given, column, id_column, key)
     if source.n == 0:
@@ -94,35 +107,67 @@ def open_pool(
     return source
 
 
+def _is_path(given: Any) -> bool:
+    return isinstance(given, (str, os.PathLike))
+
+
 def _open_path(
     path: Path, column: str | int | None, id_column: str | None, key: str | None
 ) -> Source:
-    if not path.exists():
-        if path.suffix not in ("", ".zarr"):
-            _check_suffix(path)
-        raise ValueError(f"{path}: no such file")
+    name, kind = shown(path), path.suffix.lower()
+    if not _exists(path):
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # Path makes one slash of two
+            raise ValueError(
+                f"{name}: is an address, and files are read from disks; download it, or mount the "
+                "store, and pass the path"
+            )
+        if kind not in ("", ".zarr", *SUFFIXES):
+            raise _unknown(name)
+        raise ValueError(f"{name}: no such file")
     if column is not None and not isinstance(column, str):
         raise TypeError(f"column: expected the name of a column, got {column!r}")
-    if path.is_dir() and path.suffix not in (".npy", ".npz", ".safetensors"):
+    if path.is_dir():
         if is_zarr(path):
-            _refuse(path, column=column, id_column=id_column)
+            _refuse(name, column=column, id_column=id_column)
             return ZarrArray(path, key)
-        _refuse(path, key=key)
+        _refuse(name, key=key)
+        if any((path / mark).is_file() for mark in (saved.STATE, saved.SPLITS)):
+            return saved.open_saved(path, column, id_column)
         return open_folder(path, column, id_column)
-    _check_suffix(path)
     if not path.is_file():
-        raise ValueError(f"{path}: is not a file")
-    if path.suffix == ".parquet":
-        _refuse(path, key=key)
+        raise ValueError(f"{name}: is not a file")
+    kind = _content(path) or kind
+    if kind not in SUFFIXES:
+        raise _unknown(name)
+    if kind == ".parquet":
+        _refuse(name, key=key)
         return ParquetFile(path, column, id_column)
-    _refuse(path, column=column, id_column=id_column)
-    if path.suffix == ".npz":
-        array, key = read_npz(path, key)
-        return ArraySource(array, str(path), "npz", key)
-    if path.suffix == ".safetensors":
+    _refuse(name, column=column, id_column=id_column)
+    if kind == ".npz":
+        array, stored, key = read_npz(path, key)
+        if stored == "bfloat16":
+            bits = array.view(np.uint16).reshape(array.shape[0], -1)
+            return ArraySource(Rows(bits, "bfloat16"), name, "npz", key)
+        return ArraySource(array, name, "npz", key)
+    if kind == ".safetensors":
         return open_safetensors(path, key)
-    _refuse(path, key=key)
+    _refuse(name, key=key)
     return open_npy(path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL
+        raise ValueError(f"{shown(path)}: no such file ({error})") from error
+
+
+def _content(path: Path) -> str | None:
+    """The ending that fits how a file begins, whatever its own is; None for safetensors, which
+    begin with a number, and all else."""
+    with reading(path), path.open("rb") as file:
+        begin = file.read(8)
+    return next((kind for mark, kind in _BEGINNINGS.items() if begin.startswith(mark)), None)
 
 
 def _open_object(
@@ -138,19 +183,20 @@ def _open_object(
     if isinstance(given, Source):
         _refuse(kind, column=column, id_column=id_column)
         return given
+    refuse("path_or_object", given)
     if hasattr(given, "with_format") and hasattr(given, "select_columns"):
         if not hasattr(given, "__len__"):
             raise TypeError(f"{kind}: has no length; download it, or write it to parquet, first")
-        if column is not None and not isinstance(column, str):
-            raise TypeError(f"column: expected the name of a column, got {column!r}")
-        return ArrowDataset(given, column, id_column)
+        return ArrowDataset(given, _name_of(column), id_column)
+    if is_frame(given):
+        return open_frame(given, _name_of(column), id_column)
     if id_column is not None:
         _refuse(kind, id_column=id_column)
     if isinstance(given, (list, tuple)) or any(hasattr(given, name) for name in _ARRAYS):
         _refuse(kind, column=column)
         mapped = open_memmap(given) if isinstance(given, np.memmap) else None
         return mapped or ArraySource(given)
-    if isinstance(given, bytes) or not all(hasattr(given, name) for name in _ITEMS):
+    if not all(hasattr(given, name) for name in _ITEMS):
         raise TypeError(
             "path_or_object: expected a path, an array or an object with __len__ and __getitem__, "
             f"got {kind}"
@@ -158,12 +204,17 @@ def _open_object(
     return Items(given, column)
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in SUFFIXES and not path.is_dir():
-        raise ValueError(
-            f"{path}: cannot tell what this is; expected a file ending in {', '.join(SUFFIXES)}, "
-            "a folder of .npy or .parquet files, or a Zarr folder"
-        )
+def _name_of(column: str | int | None) -> str | None:
+    if column is not None and not isinstance(column, str):
+        raise TypeError(f"column: expected the name of a column, got {column!r}")
+    return column
+
+
+def _unknown(name: str) -> ValueError:
+    return ValueError(
+        f"{name}: cannot tell what this is; expected a file ending in {', '.join(SUFFIXES)}, "
+        "a folder of .npy or .parquet files, or a Zarr folder"
+    )
 
 
 def _refuse(name: object, **options: Any) -> None:

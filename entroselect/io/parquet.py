@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from entroselect.io.arrow import (
     dense,
     first_null,
+    first_twice,
     id_array,
     id_column_of,
+    joined,
     missing_id,
+    pa_array,
     stored_dtype,
     vector_column,
 )
-from entroselect.io.errors import damaged, needs
-from entroselect.io.source import Fill, Source
+from entroselect.io.errors import damaged, needs, reading, shown
+from entroselect.io.source import FileIdentity, Fill, Source, empty
 from entroselect.results import Int64
 
 # What is decoded at once.
@@ -29,6 +32,11 @@ _BATCH = 4 << 20
 
 # What Arrow holds for that: the batch, the lengths of its lists, pages and buffers of the file.
 _OVERHEAD = 32 << 20
+
+
+# Rows that are looked at for their width when a file is opened, and ids that are compared.
+_FIRST = 8
+_DISTINCT = 1 << 20
 
 
 class ParquetFile(Source):
@@ -44,16 +52,26 @@ class ParquetFile(Source):
     _batch_start: int
 
     def __init__(self, path: Path, column: str | None, id_column: str | None) -> None:
+        """
+        Raises:
+            Empty: the file has no rows; of what kind its columns are is then nobody's promise.
+            ValueError, TypeError: naming the file.
+        """
+        with reading(path):
+            self._identity = FileIdentity(path)
         file = open_parquet(path)
-        schema, metadata = file.schema_arrow, file.metadata
+        name, schema = shown(path), file.schema_arrow
+        self._starts = _row_group_starts(file, path)
+        n = int(self._starts[-1])
+        if n == 0:
+            raise empty(name, (0,))
         self.path = path
-        self.column = vector_column(str(path), schema, column)
-        self._starts = _row_group_starts(metadata)
+        self.column = vector_column(name, schema, column)
         self._lock = threading.Lock()
         self._release()
         kind = schema.field(self.column).type
-        d = self._width(file)
-        super().__init__(str(path), "parquet", (metadata.num_rows, d), stored_dtype(kind))
+        super().__init__(name, "parquet", (n, self._width(file, name)), stored_dtype(kind))
+        self.decodes = True
         self.overhead = _OVERHEAD
         self._read_through = 0  # what lies between has been decoded anyway, or is skipped
         self._ids = IdColumn.find(path, id_column, file)
@@ -62,28 +80,20 @@ class ParquetFile(Source):
     def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
         return None if self._ids is None else self._ids.take(rows)
 
-    def _width(self, file: Any) -> int:
-        """Columns of the vectors, from the counts that the file keeps of its values; no row is
-        read unless they do not add up."""
-        metadata = file.metadata
-        d = None
-        for group in range(metadata.num_row_groups):
-            rows = metadata.row_group(group).num_rows
-            if rows == 0:
-                continue
-            values, nulls = _values_of(file, group, self.column)
-            d = values // rows if d is None else d
-            if nulls or d * rows != values:
-                self._find_bad_row(file)
-        return 1 if d is None else d
-
-    def _find_bad_row(self, file: Any) -> None:
+    def _width(self, file: Any, name: str) -> int:
+        """Columns of the vectors: what the first rows have. Counts that the footer keeps of every
+        column would tell more, but Arrow ends the process where that part of it is damaged."""
         row, d = 0, None
-        for batch in file.iter_batches(4096, columns=[self.column], use_threads=False):
-            vectors = batch.column(self.column)
-            if len(vectors):
-                d = dense(vectors, str(self.path), row, d).shape[1]
-            row += len(vectors)
+        with reading(self.path):
+            batches = file.iter_batches(_FIRST, columns=[self.column], use_threads=False)
+        while not d:  # of rows without columns, all are looked at for one that has some
+            with reading(self.path):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            d = dense(batch.column(self.column), name, row, d).shape[1]
+            row += len(batch)
+        return d or 0
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
@@ -102,30 +112,39 @@ class ParquetFile(Source):
         """Makes the batch the one that holds a row."""
         group = int(np.searchsorted(self._starts, row, "right")) - 1
         end = self._batch_start + len(self._batch)  # where the next batch begins
-        try:
-            if self._batches is None or row < end or self._starts[group] > end:
-                self._release()
-                file = open_parquet(self.path)
+        if self._batches is None or row < end or self._starts[group] > end:
+            self._release()
+            self._identity.check()
+            file = open_parquet(self.path)
+            with reading(self.path):
                 self._batches = file.iter_batches(
                     self._batch_rows,
                     row_groups=range(group, file.metadata.num_row_groups),
                     columns=[self.column],
                     use_threads=False,
                 )
-                end = int(self._starts[group])
-            while True:
-                vectors = next(self._batches).column(self.column)
-                self._count(len(vectors) * self.row_bytes)
-                if row < end + len(vectors):
-                    break
-                end += len(vectors)
-        except StopIteration:
-            self._release()
-            raise damaged(self.path, "it holds fewer rows than its footer says") from None
-        except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
-            self._release()
-            raise damaged(self.path, error) from error
+            end = int(self._starts[group])
+        while True:
+            vectors = self._next()
+            if row < end + len(vectors):
+                break
+            end += len(vectors)
         self._batch, self._batch_start = dense(vectors, self.name, end, self.d), end
+
+    def _next(self) -> Any:
+        """The next batch; after an error, decoding begins anew."""
+        try:
+            with reading(self.path):
+                batch = next(self._batches, None)
+        except ValueError:
+            self._release()
+            raise
+        if batch is None:
+            self._release()
+            raise damaged(self.path, "it holds fewer rows than its footer says")
+        vectors = batch.column(self.column)
+        self._count(len(vectors) * self.row_bytes)
+        return vectors
 
     def _release(self) -> None:
         self._batches = None
@@ -136,59 +155,82 @@ class ParquetFile(Source):
 class IdColumn:
     """A column of strings or integers, read a row group at a time."""
 
-    def __init__(self, path: Path, column: str, starts: Int64) -> None:
+    def __init__(self, path: Path, column: str, starts: Int64, asked_for: bool) -> None:
         self.path = path
         self.column = column
         self.n = int(starts[-1])
         self._starts = starts
+        self._asked_for = asked_for
 
     @classmethod
     def find(cls, path: Path, column: str | None, file: Any = None) -> IdColumn | None:
-        """The column of that name, or a complete one called "id"; None if neither is there.
+        """The column of that name, or one called "id"; None if neither is there.
+
+        A column that is asked for is read once now.
 
         Raises:
-            ValueError: if `column` is given and is not there, holds something else, or has holes.
+            ValueError: if `column` is given and is not there, holds something else, has holes, or
+                names two of a million rows alike.
         """
         file = file or open_parquet(path)
-        name = id_column_of(str(path), file.schema_arrow, column)
+        name = id_column_of(shown(path), file.schema_arrow, column)
         if name is None:
             return None
-        found = cls(path, name, _row_group_starts(file.metadata))
-        hole = found._first_hole(file)
-        if hole is None:
-            return found
-        if column is None:
-            return None  # nobody asked for it
-        raise missing_id(str(path), hole)
+        found = cls(path, name, _row_group_starts(file, path), column is not None)
+        if column is not None:
+            found._check(file)
+        return found
 
-    def take(self, rows: Int64) -> NDArray[Any]:
-        """Ids of the given rows, in any order."""
+    def take(self, rows: Int64) -> NDArray[Any] | None:
+        """Ids of the given rows, in any order; None if one of them has none and nobody asked for
+        this column."""
         groups = np.searchsorted(self._starts, rows, "right") - 1
         found: NDArray[Any] | None = None
         file = open_parquet(self.path)
         for group in np.unique(groups).tolist():
             here = np.flatnonzero(groups == group)
-            ids = id_array(self._read(file, group), str(self.path), int(self._starts[group]))
+            with reading(self.path):
+                table = file.read_row_group(group, columns=[self.column], use_threads=False)
+                column = table.column(self.column).combine_chunks()
+                chosen = column.take(pa_array(rows[here] - self._starts[group]))
+            if chosen.null_count and not self._asked_for:
+                return None
+            ids = id_array(chosen, shown(self.path), int(rows[here[0]]))
             if found is None:
                 found = np.empty(len(rows), ids.dtype)
-            found[here] = ids[rows[here] - self._starts[group]]
+            found[here] = ids
         return np.empty(0, object) if found is None else found
 
-    def _read(self, file: Any, group: int) -> Any:
-        try:
-            table = file.read_row_group(group, columns=[self.column], use_threads=False)
-        except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
-            raise damaged(self.path, error) from error
-        return table.column(self.column).combine_chunks()
+    def _check(self, file: Any) -> None:
+        """That every row has an id, and its own among a million."""
+        row, name = 0, shown(self.path)
+        for ids in self._pieces(file):
+            if ids.null_count:
+                raise missing_id(name, row + first_null(ids))
+            twice = first_twice(ids)
+            if twice is not None:
+                first, second = (row + position for position in twice)
+                raise ValueError(
+                    f"{name}: ids must be distinct, column {self.column!r} calls row {first} and "
+                    f"row {second} {id_array(ids[twice[0] : twice[0] + 1], name, row)[0]!r}; "
+                    "choose another column (--id-column)"
+                )
+            row += len(ids)
 
-    def _first_hole(self, file: Any) -> int | None:
-        """The first row without an id; a row group is read only if the file does not count them."""
-        for group in range(file.metadata.num_row_groups):
-            if _values_of(file, group, self.column)[1] != 0:
-                ids = self._read(file, group)
-                if ids.null_count:
-                    return int(self._starts[group]) + first_null(ids)
-        return None
+    def _pieces(self, file: Any) -> Iterator[Any]:
+        """The column, a million rows at a time."""
+        with reading(self.path):
+            batches = file.iter_batches(1 << 16, columns=[self.column], use_threads=False)
+        held: list[Any] = []
+        while True:
+            with reading(self.path):
+                batch = next(batches, None)
+            if held and (batch is None or sum(map(len, held)) >= _DISTINCT):
+                yield joined(held)
+                held = []
+            if batch is None:
+                return
+            held.append(batch.column(self.column))
 
 
 def open_parquet(path: Path) -> Any:
@@ -197,32 +239,16 @@ def open_parquet(path: Path) -> Any:
         import pyarrow.parquet as pq
     except ImportError:
         raise needs(path, "pyarrow") from None
-    try:
+    with reading(path):
         return pq.ParquetFile(
             path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
         )
-    except (OSError, ValueError) as error:  # Arrow's errors are kinds of these
-        raise damaged(path, error) from error
 
 
-def _row_group_starts(metadata: Any) -> Int64:
+def _row_group_starts(file: Any, path: Path) -> Int64:
     """Where row groups begin, and after them the number of rows."""
+    metadata = file.metadata
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows or sum(rows) >= 1 << 62:
+        raise damaged(path, "its row groups have other rows than its footer says")
     return np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
-
-
-def _values_of(file: Any, group: int, column: str) -> tuple[int, int | None]:
-    """(values, missing values among them) of a column in a row group; None where not counted."""
-    names = set(file.schema_arrow.names)
-    row_group = file.metadata.row_group(group)
-    for index in range(row_group.num_columns):
-        chunk = row_group.column(index)
-        # "name.list.element", and names may have dots in them too.
-        path = chunk.path_in_schema
-        while path not in names and "." in path:
-            path = path.rpartition(".")[0]
-        if path == column:
-            statistics = chunk.statistics
-            counted = statistics is not None and statistics.has_null_count
-            return chunk.num_values, statistics.null_count if counted else None
-    return 0, None

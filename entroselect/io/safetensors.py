@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from entroselect.io.errors import damaged, needs, one_key
+from entroselect.io.errors import needs, one_key, reading, shown
 from entroselect.io.npy import FlatFile
 
 _DTYPES = {
@@ -18,23 +18,21 @@ _DTYPES = {
 def open_safetensors(path: Path, key: str | None) -> FlatFile:
     """A tensor of the file; only the header is read, after the library has checked it."""
     try:
-        from safetensors import SafetensorError, safe_open
+        from safetensors import safe_open
     except ImportError:
         raise needs(path, "safetensors") from None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
-            key = one_key(path, key, shapes)
-            dtype = slices[key].get_dtype()
-    except SafetensorError as error:
-        raise damaged(path, error) from error
+    with reading(path), safe_open(path, framework="numpy") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+        dtypes = {name: part.get_dtype() for name, part in slices.items()}
+    key = one_key(path, key, shapes)
+    dtype = dtypes[key]
     if dtype not in _DTYPES:
         raise ValueError(
-            f"{path}: tensor {key!r} has dtype {dtype}, which is not supported; use F16, "
+            f"{shown(path)}: tensor {key!r} has dtype {dtype}, which is not supported; use F16, "
             "BF16, F32, F64, BOOL or an integer type"
         )
-    with path.open("rb") as raw:
+    with reading(path), path.open("rb") as raw:
         length = int.from_bytes(raw.read(8), "little")
-        begin = json.loads(raw.read(length))[key]["data_offsets"][0]
+        begin = int(json.loads(raw.read(length))[key]["data_offsets"][0])
     return FlatFile(path, "safetensors", shapes[key], _DTYPES[dtype], 8 + length + begin, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect.io.errors import Empty, shown
 from entroselect.io.npy import open_npy
 from entroselect.io.parquet import IdColumn, ParquetFile
 from entroselect.io.source import Fill, Source, empty
@@ -24,17 +25,22 @@ class Shards(Source):
         parts: the sources, in order; those without rows are left out.
     """
 
-    def __init__(self, name: str, parts: Sequence[Source], ids: Sequence[IdColumn] | None) -> None:
-        kept = [index for index, part in enumerate(parts) if part.n]
-        if not kept:
-            raise empty(name, (0, *parts[0].stored_shape[1:]))
-        self.parts = [parts[index] for index in kept]
+    def __init__(
+        self,
+        name: str,
+        parts: Sequence[Source | None],
+        ids: Sequence[IdColumn] | None = None,
+    ) -> None:
+        """`parts`: at least one, None for files without rows. `ids`: beside each, where the parts
+        have none of their own."""
+        kept = [index for index, part in enumerate(parts) if part is not None]
+        self.parts = [part for part in parts if part is not None]
         first = self.parts[0]
         for part in self.parts:
             if (part.d, part.buffer_dtype) != (first.d, first.buffer_dtype):
                 raise ValueError(
                     f"{part.name}: has rows of {part.d} {part.buffer_dtype} and {first.name} of "
-                    f"{first.d} {first.buffer_dtype}; all files of a folder must be alike"
+                    f"{first.d} {first.buffer_dtype}; all files of a pool must be alike"
                 )
         rows = sum(part.n for part in self.parts)
         kind = "bfloat16" if first.stored == "bfloat16" else first.buffer_dtype
@@ -43,6 +49,7 @@ class Shards(Source):
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
         self.overhead = max(part.overhead for part in self.parts)
         self._read_through = first._read_through
+        self.decodes = any(part.decodes for part in self.parts)
         self._last = 0
 
     @property
@@ -83,7 +90,7 @@ class Shards(Source):
             within = rows[here] - self._starts[shard]
             column = None if self._ids is None else self._ids[shard]
             ids = self.parts[shard].ids(within) if column is None else column.take(within)
-            if ids is None:
+            if ids is None:  # in some of the files only: they name no row of the others
                 return None
             places.append(here)
             found.append(ids)
@@ -103,6 +110,29 @@ class Shards(Source):
         self.parts[self._last]._release()
 
 
+def opened(
+    name: str, paths: Sequence[Path], open_one: Callable[[Path], Source]
+) -> list[Source | None]:
+    """The sources of some files, None for those without rows.
+
+    Raises:
+        Empty: none of them has any.
+    """
+    parts: list[Source | None] = []
+    shape: tuple[int, ...] = (0,)
+    for path in paths:
+        try:
+            parts.append(open_one(path))
+        except Empty as error:
+            if error.shape[0]:  # rows without columns
+                raise
+            shape = max(shape, error.shape, key=len)
+            parts.append(None)
+    if all(part is None for part in parts):
+        raise empty(name, shape)
+    return parts
+
+
 def open_folder(folder: Path, column: str | None, id_column: str | None) -> Source:
     """The .npy files of a folder, or else its parquet files, in the order of their names.
 
@@ -110,29 +140,30 @@ def open_folder(folder: Path, column: str | None, id_column: str | None) -> Sour
     "a_2", which is why such files usually carry leading zeros.
     """
     vectors, tables = _files(folder, ".npy"), _files(folder, ".parquet")
+    name = shown(folder)
     if vectors:
         if column is not None:
             raise ValueError(
-                f"{folder}: holds .npy files, which have no columns; drop column (--column)"
+                f"{name}: holds .npy files, which have no columns; drop column (--column)"
             )
-        parts = [open_npy(path) for path in vectors]
-        return Shards(str(folder), parts, _metadata(folder, parts, tables, id_column))
+        parts = opened(name, vectors, open_npy)
+        return Shards(name, parts, _metadata(folder, vectors, parts, tables, id_column))
     if tables:
-        parquet = [ParquetFile(path, column, id_column) for path in tables]
-        with_ids = [part._ids is not None for part in parquet]
-        if not all(with_ids):  # a column "id" in some of the files names no row of the others
-            for part in parquet:
-                part._ids = None
-        return Shards(str(folder), parquet, None)
+        parts = opened(name, tables, lambda path: ParquetFile(path, column, id_column))
+        return Shards(name, parts)
     inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     raise ValueError(
-        f"{folder}: holds no .npy or .parquet files"
-        + (f"; its folders are {', '.join(inner[:5])}" if inner else "")
+        f"{name}: holds no .npy or .parquet files"
+        + (f"; its folders are {shown(', '.join(inner[:5]))}" if inner else "")
     )
 
 
 def _metadata(
-    folder: Path, parts: Sequence[Source], tables: list[Path], id_column: str | None
+    folder: Path,
+    vectors: Sequence[Path],
+    parts: Sequence[Source | None],
+    tables: list[Path],
+    id_column: str | None,
 ) -> list[IdColumn] | None:
     """Ids for the rows of .npy files, from parquet files beside them or, as clip-retrieval has
     them, in a folder called metadata beside theirs; the n-th belongs to the n-th."""
@@ -140,28 +171,30 @@ def _metadata(
         if id_column is None:
             return None
         tables = _files(folder.absolute().parent / "metadata", ".parquet")
+    name = shown(folder)
     if not tables:
         raise ValueError(
-            f"{folder}: has no .parquet files with ids, neither beside the .npy files nor in "
-            f"{folder.absolute().parent / 'metadata'}; drop id_column (--id-column)"
+            f"{name}: has no .parquet files with ids, neither beside the .npy files nor in "
+            f"{shown(folder.absolute().parent / 'metadata')}; drop id_column (--id-column)"
         )
-    if len(tables) != len(parts):
+    if len(tables) != len(vectors):
         raise ValueError(
-            f"{folder}: holds {len(parts)} .npy files and {len(tables)} .parquet files; ids need "
+            f"{name}: holds {len(vectors)} .npy files and {len(tables)} .parquet files; ids need "
             "one beside each"
         )
     found = []
-    for part, table in zip(parts, tables, strict=True):
-        if _number(part.name) != _number(str(table)):
+    for path, part, table in zip(vectors, parts, tables, strict=True):
+        if _number(path) != _number(table):
             raise ValueError(
-                f"{table}: stands where the metadata of {part.name} is expected; number the files "
-                "alike"
+                f"{shown(table)}: stands where the metadata of {shown(path)} is expected; number "
+                "the files alike"
             )
         ids = IdColumn.find(table, id_column)
         if ids is None:
             return None
-        if ids.n != part.n:
-            raise ValueError(f"{table}: has {ids.n} rows and {part.name} has {part.n}")
+        rows = 0 if part is None else part.n
+        if ids.n != rows:
+            raise ValueError(f"{shown(table)}: has {ids.n} rows and {shown(path)} has {rows}")
         found.append(ids)
     return found
 
@@ -172,11 +205,11 @@ def _files(folder: Path, suffix: str) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix == suffix and path.is_file() and not path.name.startswith((".", "_"))
+        if path.suffix.lower() == suffix and path.is_file() and not path.name.startswith((".", "_"))
     )
 
 
-def _number(path: str) -> int | None:
+def _number(path: Path) -> int | None:
     """The last number in a file's name."""
-    found = re.findall(r"\d+", Path(path).stem)
+    found = re.findall(r"\d+", path.stem)
     return int(found[-1]) if found else None

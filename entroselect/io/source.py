@@ -6,16 +6,21 @@ checks, values as the engine reads them, and how scattered rows become few large
 
 from __future__ import annotations
 
+import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect._convert import as_array
 from entroselect._memory import available, in_words
-from entroselect._rows import Rows, as_rows, engine_dtype, is_on_cuda
+from entroselect._rows import Rows, array_rows, engine_dtype, is_on_cuda
+from entroselect.io.errors import Empty, reading, shown
 from entroselect.results import Int64
 
 # Fills (m, d) of the stored dtype with the rows from `start` on.
@@ -28,6 +33,46 @@ READ_THROUGH = 128 << 10
 # Not more than this is read at once where it has to be held beside the result.
 PIECE = 16 << 20
 _LEAST_PIECE = 1 << 20
+
+
+class FileIdentity:
+    """Which file a path led to when this was made, and in what state it was.
+
+    Files are opened again for every read: rows of a file that took the place of the first one, or
+    that was written to meanwhile, would be mixed with those read before.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> file = tempfile.NamedTemporaryFile()
+        >>> identity = FileIdentity(Path(file.name))
+        >>> identity.check()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._was = _state(path.stat())
+
+    def check(self, file: int | None = None) -> None:
+        """Raises ValueError if the path, or the open file, is not what the path was then."""
+        with reading(self.path):
+            now = _state(self.path.stat() if file is None else os.fstat(file))
+        if now == self._was:
+            return
+        (place, size, _), (place_now, size_now, _) = self._was, now
+        what = "it was written to"
+        if place_now != place:
+            what = "another file took its place"
+        elif size_now != size:
+            what = f"it became {'shorter' if size_now < size else 'longer'}"
+        raise ValueError(
+            f"{shown(self.path)}: changed since it was opened ({what}), so rows read before and "
+            "after do not belong together; start again, and leave it alone meanwhile"
+        )
+
+
+def _state(found: os.stat_result) -> tuple[tuple[int, int], int, int]:
+    return (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns
 
 
 class Source:
@@ -45,6 +90,7 @@ class Source:
         key: which array of a file that may hold several; None where there is one.
         overhead: bytes of memory that reading takes beside its result, and may keep between calls.
         bytes_read: asked of files so far; for formats that decode, the decoded size.
+        decodes: rows have to be decoded or computed, each time anew.
 
     `read` and `take` may be called from any thread, one call at a time.
     """
@@ -64,7 +110,7 @@ class Source:
         self.key = key
         self.stored_shape = shape
         self.n = int(shape[0])
-        self.d = int(np.prod(shape[1:], dtype=object))
+        self.d = math.prod(map(int, shape[1:]))
         if self.d < 1:
             raise empty(name, shape)
         # What `_reading` fills. bfloat16 has no NumPy dtype; its bits stand in uint16.
@@ -74,6 +120,7 @@ class Source:
         self.row_bytes = self.d * self.buffer_dtype.itemsize  # as stored
         self.overhead = 0
         self._read_through = READ_THROUGH
+        self.decodes = False
         self._bytes_read = 0
         self._counting = threading.Lock()
 
@@ -260,9 +307,11 @@ class Part(Source):
         self._whole._release()
 
 
-def empty(name: str, shape: tuple[int, ...]) -> ValueError:
+def empty(name: str, shape: tuple[int, ...]) -> Empty:
     """For a pool without rows or columns."""
-    return ValueError(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+    error = Empty(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
+    error.shape = shape
+    return error
 
 
 class NoRows(Source):
@@ -295,14 +344,18 @@ class ArraySource(Source):
                 f"{name}: lies on a CUDA device and cannot be read piece by piece; pass it to the "
                 "operation itself, or move it to the CPU"
             )
-        shape = given.shape if isinstance(given, np.ndarray) else None
-        if shape is not None and len(shape) > 2:
-            given = given.reshape(shape[0], -1)
-        self._rows = as_rows(name, given)
+        if isinstance(given, Rows):
+            shape, self._rows = given.values.shape, given
+        else:
+            array, dtype = as_array(name, given)
+            shape = array.shape
+            if len(shape) > 2:
+                array = array.reshape(shape[0], math.prod(shape[1:]))
+            self._rows = array_rows(name, array, dtype)
         super().__init__(
             name,
             format,
-            shape or self._rows.values.shape,
+            shape,
             "bfloat16" if self._rows.dtype == "bfloat16" else self._rows.values.dtype,
             key,
         )

@@ -82,7 +82,13 @@ def run(
 
 def split(config: Config) -> tuple[Images, Images | None, Images]:
     """The first training set, images nobody trains on, and the rest: the stream of fresh ones."""
-    every = data.load(config.data.source)
+    given = config.data
+    every = data.load(
+        given.source,
+        split=given.split,
+        image_column=given.image_column,
+        label_column=given.label_column,
+    )
     order = seeds.numbers(config.seed, "split").permutation(len(every))
     held = config.data.held_out
     size = len(every) - held if config.data.images is None else config.data.images
