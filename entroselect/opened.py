@@ -18,6 +18,7 @@ from entroselect._rows import Rows, is_on_cuda
 from entroselect.checkpoint import Checkpoint
 from entroselect.cpu import add_rows, distances_to
 from entroselect.io import open_pool
+from entroselect.io.cache import decoded_once
 from entroselect.io.source import NoRows, Source
 from entroselect.ranks import digest, ranks_of, together
 from entroselect.results import Float64, Int64, on_host
@@ -173,7 +174,7 @@ class Opened:
                     f"bytes; the smallest that works is {needed}"
                 )
         self._dtype = source.dtype
-        return Streamed(source, self.metric, self.backend, limit or 1 << 30)
+        return Streamed(decoded_once(source), self.metric, self.backend, limit or 1 << 30)
 
     def _in_memory(self, features: Any, whole: bool, limit: int | None) -> engine.Block:
         rows = _checks.usable_rows("features", features, self.metric)
