@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,23 +71,28 @@ class Decoded(Source):
         self._read_through = READ_THROUGH
         self._whole = whole
         self._bytes_read = 0
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115: as long as this source
-        step = max(1, PIECE // self.row_bytes)
-        buffer = np.empty((min(step, self.n), self.d), self.buffer_dtype)
         try:
-            with whole._reading() as fill:
-                for start in range(0, self.n, step):
-                    part = buffer[: min(step, self.n - start)]
-                    fill(start, part)
-                    self._file.write(part.data)
-            self._file.flush()
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self._write(file)
+                self._file = os.dup(file.fileno())
         except OSError as error:
             raise OSError(
                 error.errno,
                 f"{self.name}: decoded rows could not be written to {folder} ({error.strerror}); "
                 "make room, or set TMPDIR to another folder",
             ) from error
+        weakref.finalize(self, os.close, self._file)
         whole._release()
+
+    def _write(self, file: Any) -> None:
+        step = max(1, PIECE // self.row_bytes)
+        buffer = np.empty((min(step, self.n), self.d), self.buffer_dtype)
+        with self._whole._reading() as fill:
+            for start in range(0, self.n, step):
+                part = buffer[: min(step, self.n - start)]
+                fill(start, part)
+                file.write(part.data)
+        file.flush()
 
     @property
     def bytes_read(self) -> int:
@@ -96,7 +102,7 @@ class Decoded(Source):
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
         def fill(start: int, out: NDArray[Any]) -> None:
-            read_at(self._file.fileno(), start * self.row_bytes, out, self.name)
+            read_at(self._file, start * self.row_bytes, out, self.name)
             self._count(out.nbytes)
 
         yield fill
