@@ -12,6 +12,7 @@ import numpy as np
 from entroselect import _checks
 from entroselect._marks import Seen
 from entroselect._rows import Rows, as_rows
+from entroselect.io.cache import decoded_once
 from entroselect.io.source import ArraySource, Source
 from entroselect.ranks import Ranks, together
 from entroselect.results import Int64
@@ -92,6 +93,11 @@ class Pieces:
             return 0
         marks = len(self._seen.marks) * self._seen.marks.itemsize
         return self.source.overhead + marks + (LEAST_PIECE if self._which is not None else 0)
+
+    def read_again(self) -> None:
+        """Rows will be read several times: those that have to be decoded are decoded once."""
+        if self.source is not None:
+            self.source = decoded_once(self.source)
 
     def whole(self) -> Rows:
         """All rows, in memory."""

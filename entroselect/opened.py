@@ -19,6 +19,7 @@ from entroselect._rows import Rows, as_rows, is_on_cuda
 from entroselect.checkpoint import Checkpoint
 from entroselect.cpu import add_rows, distances_to
 from entroselect.io import open_pool
+from entroselect.io.cache import decoded_once
 from entroselect.io.source import NoRows, Source
 from entroselect.ranks import digest, ranks_of, together
 from entroselect.results import Float64, Int64, on_host
@@ -81,7 +82,8 @@ class Opened:
                 local = self._in_memory(given, whole and self.ranks is None, limit)
             else:
                 assert isinstance(given, Source)
-                local = Streamed(given, metric, backend, limit or max(1 << 30, in_pieces))
+                once = decoded_once(given)
+                local = Streamed(once, metric, backend, limit or max(1 << 30, in_pieces))
                 local.first = self.first
         self._local = local
         self.pool: engine.Pool = local

@@ -132,10 +132,16 @@ def run(
     lists = Lists(queries.n, k, backend, own.metric, pairs, report)
     if plan is None:
         assert ranks is not None
+        if limit is not None:
+            queries.read_again()
         search_ranks(queries, points, shards, lists, limit, ranks)
     elif points is None:
+        if plan.block < queries.n:
+            queries.read_again()
         search_within(queries, lists, plan)
     else:
+        if plan.block < queries.n:
+            points.read_again()
         search_against(queries, points, lists, plan)
     distances, indices = np.sqrt(lists.squared, out=lists.squared), lists.indices
     if queries.rows is not None:  # perhaps on a GPU
@@ -219,13 +225,14 @@ class Traffic:
     """Bytes read from files and exchanged with other processes from now on."""
 
     def __init__(self, queries: Pieces, points: Pieces, ranks: Ranks | None) -> None:
-        # One file may be both.
-        self._sources = {id(s): s for s in (queries.source, points.source) if s is not None}
+        self._pieces = (queries, points)
         self._ranks = ranks
         self._before = self._now()
 
     def _now(self) -> dict[str, int]:
-        now = {"bytes_read": sum(source.bytes_read for source in self._sources.values())}
+        # One file may be both.
+        sources = {id(p.source): p.source for p in self._pieces if p.source is not None}
+        now = {"bytes_read": sum(source.bytes_read for source in sources.values())}
         if self._ranks is not None:
             now["bytes_sent"] = self._ranks.bytes_sent
             now["bytes_received"] = self._ranks.bytes_received

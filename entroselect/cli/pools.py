@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,17 +88,34 @@ def open_source(
     path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
 ) -> Source:
     """As `read`, with the rows where they are."""
+    _say_what_is_logged()
     source = open_pool(path, key=key, column=column, id_column=id_column)
     if len(source.stored_shape) > 2:
-        say(f"{path}: shape {source.stored_shape} flattened to {source.shape}")
+        say(f"{source.name}: shape {source.stored_shape} flattened to {source.shape}")
     return source
+
+
+class _Said(logging.Handler):
+    """What the library logs, as lines for the person at the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def _say_what_is_logged() -> None:
+    log = logging.getLogger("entroselect")
+    if not any(isinstance(handler, _Said) for handler in log.handlers):
+        log.addHandler(_Said())
+        log.setLevel(logging.INFO)
 
 
 def read_selected(path: Path) -> NDArray[Any]:
     """Pool rows, or vectors flattened as pools are, from a file; which of the two, its shape
     tells."""
-    if path.suffix.lower() == ".npy" and path.is_file() and len(npy_header(path).shape) == 1:
-        return load_npy(path)
+    if path.suffix.lower() == ".npy" and path.is_file():
+        shape = npy_header(path).shape
+        if len(shape) == 1 or shape[:1] == (0,):  # none, which no pool may be
+            return load_npy(path)
     return _rows(open_pool(path))
 
 

@@ -15,10 +15,21 @@ NUMBERS = "float16, float32, float64, integers or bools"
 ID = "id"
 
 
+def check_schema(schema: Any) -> Any:
+    """The schema, whose names are text; Arrow finds out when they are asked for."""
+    for field in schema:
+        str(field.name), str(field.type)
+    return schema
+
+
 def vector_column(name: str, schema: Any, column: str | None) -> str:
     """The column that holds lists of numbers: `column`, or the only one."""
-    _check_distinct(name, schema, column)
-    found = {field.name: str(field.type) for field in schema if is_vectors(field.type)}
+    lists = [field for field in schema if is_vectors(field.type)]
+    if column is None:
+        _check_distinct(name, [field.name for field in lists])
+    else:
+        _check_distinct(name, [field.name for field in schema if field.name == column])
+    found = {field.name: str(field.type) for field in lists}
     if column is None:
         if len(found) == 1:
             (column,) = found
@@ -48,10 +59,11 @@ def vector_column(name: str, schema: Any, column: str | None) -> str:
 def id_column_of(name: str, schema: Any, column: str | None) -> str | None:
     """The column that holds ids: `column`, which must then be one of strings or integers; else one
     called "id" that is, or None."""
-    _check_distinct(name, schema, column)
+    names = [field.name for field in schema]
     types = {field.name: field.type for field in schema}
     if column is None:
-        return ID if ID in types and _is_ids(types[ID]) else None
+        return ID if names.count(ID) == 1 and _is_ids(types[ID]) else None
+    _check_distinct(name, [each for each in names if each == column])
     if column not in types:
         raise ValueError(
             f"{name}: has no column {column!r} for ids; its columns are "
@@ -64,11 +76,9 @@ def id_column_of(name: str, schema: Any, column: str | None) -> str | None:
     return column
 
 
-def _check_distinct(name: str, schema: Any, column: str | None) -> None:
+def _check_distinct(name: str, names: list[str]) -> None:
     """Which of two columns of one name is meant, nobody can say."""
-    names = [field.name for field in schema]
-    asked = names if column is None else [column]
-    twice = next((each for each in asked if names.count(each) > 1), None)
+    twice = next((each for each in names if names.count(each) > 1), None)
     if twice is not None:
         raise ValueError(f"{name}: holds two columns called {twice!r}; rename one of them")
 

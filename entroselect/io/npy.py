@@ -54,7 +54,7 @@ class FlatFile(Source):
             file = os.open(self.path, os.O_RDONLY)
 
         def fill(start: int, out: NDArray[Any]) -> None:
-            _read_at(file, self.offset + start * self.row_bytes, out, self.path)
+            read_at(file, self.offset + start * self.row_bytes, out, self.path)
             self._count(out.nbytes)
 
         try:
@@ -64,7 +64,7 @@ class FlatFile(Source):
             os.close(file)
 
 
-def _read_at(file: int, offset: int, out: NDArray[Any], path: Path) -> None:
+def read_at(file: int, offset: int, out: NDArray[Any], path: object) -> None:
     """Fills a C-contiguous array with the bytes of an open file from `offset` on."""
     left = out.reshape(-1).view(np.uint8).data
     while len(left):

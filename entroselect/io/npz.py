@@ -72,7 +72,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     """Entries by key, which is their name without ".npy"."""
     found: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
-        if entry.is_dir():
+        if entry.filename.endswith("/"):  # a folder
             continue
         name = entry.filename.removesuffix(".npy")
         if name in found:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.io.arrow import (
+    check_schema,
     dense,
     first_null,
     first_twice,
@@ -210,10 +211,11 @@ class IdColumn:
             twice = first_twice(ids)
             if twice is not None:
                 first, second = (row + position for position in twice)
+                (called,) = ids[twice[0] : twice[0] + 1].to_pylist()
                 raise ValueError(
                     f"{name}: ids must be distinct, column {self.column!r} calls row {first} and "
-                    f"row {second} {id_array(ids[twice[0] : twice[0] + 1], name, row)[0]!r}; "
-                    "choose another column (--id-column)"
+                    f"row {second} {called!r}; choose "
+                    "another column (--id-column)"
                 )
             row += len(ids)
 
@@ -240,9 +242,11 @@ def open_parquet(path: Path) -> Any:
     except ImportError:
         raise needs(path, "pyarrow") from None
     with reading(path):
-        return pq.ParquetFile(
+        file = pq.ParquetFile(
             path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
         )
+        check_schema(file.schema_arrow)
+    return file
 
 
 def _row_group_starts(file: Any, path: Path) -> Int64:

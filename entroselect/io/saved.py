@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.io.arrow import (
+    check_schema,
     dense,
     id_array,
     id_column_of,
@@ -150,7 +151,7 @@ def _batches(path: Path) -> tuple[Any, list[tuple[int, int]], list[int]]:
         raise needs(path, "pyarrow") from None
     places, rows = [], []
     with reading(path), pa.memory_map(str(path)) as file:
-        schema = pa.ipc.read_schema(file)
+        schema = check_schema(pa.ipc.read_schema(file))
         while file.tell() < file.size():
             begin = file.tell()
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.io.errors import damaged, needs, one_key
+from entroselect.io.errors import check_fits, needs, one_key, reading, shown
 from entroselect.io.source import PIECE, Fill, Source
-
-MARKS = (".zarray", ".zgroup", "zarr.json")
+from entroselect.io.zarr_metadata import MARKS, arrays, check
 
 
 class ZarrArray(Source):
@@ -29,10 +29,21 @@ class ZarrArray(Source):
 
     def __init__(self, path: Path, key: str | None) -> None:
         self._array, key = _open(path, key)
-        super().__init__(str(path), "zarr", self._array.shape, self._array.dtype, key)
+        with reading(path):
+            shape, dtype = self._array.shape, self._array.dtype
+            chunks = [int(length) for length in self._array.chunks]
+        super().__init__(shown(path), "zarr", shape, dtype, key)
         self.path = path
-        self._chunk_rows = int(self._array.chunks[0])
-        self.overhead = 2 * max(PIECE, self._chunk_rows * self.row_bytes)  # chunks, and as rows
+        self.decodes = True
+        self._chunk_rows = chunks[0]
+        # Zarr decodes whole chunks, however far they reach over the array's end.
+        check_fits(
+            path,
+            max(math.prod(chunks) * dtype.itemsize, min(chunks[0], self.n) * self.row_bytes),
+            f"a row of chunks of shape {tuple(chunks)}",
+            "; write it again with fewer rows to a chunk",
+        )
+        self.overhead = 2 * max(PIECE, min(self._chunk_rows, self.n) * self.row_bytes)  # chunks, and as rows
         self._read_through = 0  # what lies between has been decoded anyway, or is skipped
         self._lock = threading.Lock()
         self._release()
@@ -59,10 +70,8 @@ class ZarrArray(Source):
 
     def _decode(self, start: int, stop: int) -> NDArray[Any]:
         self._count((stop - start) * self.row_bytes)
-        try:
+        with reading(self.path):
             values = np.asarray(self._array[start:stop])
-        except Exception as error:  # codecs raise whatever they like
-            raise damaged(self.path, error) from error
         return values.reshape(stop - start, self.d)
 
     def _release(self) -> None:
@@ -83,22 +92,12 @@ def _open(path: Path, key: str | None) -> tuple[Any, str | None]:
         raise needs(path, "zarr") from None
     if not hasattr(zarr.Group, "members"):
         raise needs(path, "zarr 3 (Python 3.11 or later)")
-    try:
-        node = zarr.open(str(path), mode="r")
-        if isinstance(node, zarr.Array):
-            if key is not None:
-                raise KeyError("key")
-            return node, None
-        arrays = {
-            name: member
-            for name, member in node.members(max_depth=None)
-            if isinstance(member, zarr.Array)
-        }
-    except KeyError:
-        raise ValueError(
-            f"{path}: is one Zarr array without a name; drop the key (--key)"
-        ) from None
-    except Exception as error:  # metadata is parsed with whatever errors come of it
-        raise damaged(path, error) from error
-    key = one_key(path, key, {name: array.shape for name, array in arrays.items()})
-    return arrays[key], key
+    found = arrays(path)
+    if "" in found and key is not None:
+        raise ValueError(f"{shown(path)}: is one Zarr array without a name; drop the key (--key)")
+    if "" not in found:
+        key = one_key(path, key, {name: array.shape for name, array in found.items()})
+    array = found[key or ""]
+    check(path, array)
+    with reading(path):
+        return zarr.open_array(str(array.folder), mode="r", zarr_format=array.version), key
