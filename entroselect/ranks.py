@@ -64,6 +64,14 @@ class Ranks:
         )
         self.bytes_sent = self.bytes_received = 0
 
+    def close(self) -> None:
+        """Lets go of the group, so that it can be destroyed."""
+        self._group = None
+
+    def wait(self) -> None:
+        """For all processes to come here."""
+        self._call(lambda: self._distributed.barrier(group=self._group))
+
     def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
         """The arrays of all processes, on each of them; they may differ in length alone."""
         sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
