@@ -52,7 +52,8 @@ class Ranks:
             raise TypeError(
                 f"group: expected a torch.distributed process group or True, got {group!r}"
             )
-        self._torch, self._distributed, self._group = torch, distributed, group
+        self._torch, self._distributed = torch, distributed
+        self._group: Any = group
         self.rank = distributed.get_rank(group)
         self.size = distributed.get_world_size(group)
         if self.rank < 0:
