@@ -104,8 +104,9 @@ def _check_both(rows: Pieces, k: int, limit: Any, ranks: Ranks | None) -> None:
     with together(ranks):
         limit = bytes_of(limit)
     shards = [(rows.n, rows.dtype)] if ranks is None else shards_of_all(rows, ranks)
-    part = rows.part(np.arange(rows.n))
-    check_limit(limit, [(rows, None, k), (part, part, k + 1)], shards, ranks)
+    every = np.arange(rows.n)
+    again = (rows.part(every), rows.part(every), k + 1)
+    check_limit(limit, [(rows, None, k), again], shards, ranks)
 
 
 def from_neighbours(
