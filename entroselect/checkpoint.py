@@ -89,10 +89,10 @@ class Checkpoint:
                     raise ValueError(f"checkpoint: {self.path} is not a regular file")
                 if self._leads:
                     self._lock = Lock(self.path.with_name(f".{self.path.name}.lock"), self.path)
-            # A folder that cannot be written to is found out now, and not at the first save.
-            with together(ranks), self._opened(create=self._leads):
-                pass
-            with together(ranks), self._opened(create=False):
+                    # A folder that cannot be written to is found out now, not at the first save.
+                    with self._opened(create=True):
+                        pass
+            with together(ranks), self._opened():
                 pass
         except BaseException:
             self.close()
@@ -101,7 +101,8 @@ class Checkpoint:
     def close(self) -> None:
         """Others may use the file; what a save has left half done is removed."""
         if self._lock is not None:
-            self._partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._partial.unlink(missing_ok=True)
             self._lock.release()
             self._lock = None
 
@@ -223,6 +224,8 @@ class Checkpoint:
         file.seek(0)
         if header != entries or begin != 8 + int.from_bytes(file.read(8), "little"):
             raise ValueError("its header does not fit its size")
+        if set(saved) != {"rounds", "position", "tau", "floor"}:
+            raise ValueError("its state is not that of a selection")
 
         def read(name: str, dtype: str, start: int, count: int) -> NDArray[Any]:
             at = begin + entries[name]["data_offsets"][0]

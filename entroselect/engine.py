@@ -131,17 +131,17 @@ class Rounds:
         self._best_left = (math.inf, 0)
 
     def passed(self, found: Int64, ahead: float, rival: float, rival_index: int) -> None:
-        """A round of farthest-first settled picks, or what comes next, or lowered every row of its
-        frontier below the rival, so that the next rival is a later one.
+        """A round of farthest-first settled picks, or what comes next. If not, it lowered every row
+        of its frontier below the rival, so that the next rival is a later one.
 
         Raises:
             RuntimeError: it did not.
         """
-        left = (rival, -rival_index)
+        self.picked(found)
+        left = (math.inf, 0) if len(found) else (rival, -rival_index)
         if not (len(found) or ahead >= 0 or left < self._best_left):
             raise _unsteady()
         self._best_left = left
-        self.picked(found)
 
     def picked(self, found: Int64) -> None:
         """Rows of the pool were picked."""

@@ -9,11 +9,13 @@ import numpy as np
 
 from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
+from entroselect._memory import memory_limit as bytes_of
 from entroselect._pieces import Pieces
 from entroselect._rows import Rows
 from entroselect.nearest import find
 from entroselect.ranks import Ranks, ranks_of, together
 from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
+from entroselect.streamed_nearest import check_limit, shards_of_all
 
 DUPLICATES = ("error", "floor", "drop")
 
@@ -91,10 +93,22 @@ def kl_entropy(
         raise ValueError(
             f"k: the {k}-th nearest other row needs at least {k + 1} rows, features has {n}"
         )
+    if duplicates == "drop":
+        _check_both(rows, k, memory_limit, ranks)
     found = find(rows, None, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress)
     return from_neighbours(
         rows, found, duplicates=duplicates, floor=floor, limit=memory_limit, ranks=ranks
     )
+
+
+def _check_both(rows: Pieces, k: int, limit: Any, ranks: Ranks | None) -> None:
+    """The limit is enough for the search and for the one of rows that had copies."""
+    with together(ranks):
+        limit = bytes_of(limit)
+    shards = [(rows.n, rows.dtype)] if ranks is None else shards_of_all(rows, ranks)
+    every = np.arange(rows.n)
+    again = (rows.part(every), rows.part(every), k + 1)
+    check_limit(limit, [(rows, None, k), again], shards, ranks)
 
 
 @in_default_float_environment

@@ -81,6 +81,8 @@ def nearest_distances(
         ([2, 2, 0], [1.0])
     """
     ranks = ranks_of(group)
+    if ranks is not None:
+        ranks.check_same(f"points={'None' if points is None else 'given'}")
     rows = Pieces("queries", queries, metric, ranks)
     targets = None
     if points is not None:
@@ -115,10 +117,7 @@ def find(
             )
     shards = [(own.n, own.dtype)]
     if ranks is not None:
-        given = "None" if points is None else "given"
-        ranks.check_same(
-            f"k={k!r}; metric={own.metric}; columns={own.d}; points={given}; memory_limit={limit}"
-        )
+        ranks.check_same(f"k={k!r}; metric={own.metric}; columns={own.d}; memory_limit={limit}")
         shards = streamed_nearest.shards_of_all(own, ranks)
     total = sum(n for n, _ in shards)
     if total < 1 + (points is None):
@@ -126,6 +125,7 @@ def find(
         raise ValueError(f"{own.name}: at least {what}, got {total}")
     available = total - (points is None)
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
+    streamed_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
         if chosen is None:
             against = None if points is None else points.whole()

@@ -237,7 +237,6 @@ def test_pools_from_npz(folder):
     fails(1, "entropy", "two.npz", saying=["two.npz", "--key", "x (60, 5)", "y (60,)"])
     fails(1, "entropy", "two.npz", "--key", "z", saying=["'z'", "x (60, 5)"])
     fails(1, "entropy", "two.npz", "--key", "y", saying=["two.npz", "(60,)", "(rows, columns)"])
-    assert isinstance(pools.read(Path("pool.npy")).rows, np.memmap)
 
 
 def write_parquet(path, pool, **columns):
