@@ -134,6 +134,19 @@ def test_options_are_named(folder):
           saying=["zero.npy: row 0", "--metric cosine"])  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--metric", "l1"], "'--metric': 'l1' is not one of 'euclidean', 'cosine' (see "),
+        (["-k", "many"], "'-k': must be a valid integer (see "),
+        (["--fraction", "x"], "'--fraction': must be a valid number (see "),
+        (["--seed", -1], "'--seed': must be greater than or equal to 0 (see "),
+    ],
+)
+def test_no_words_of_another_library(folder, arguments, said):
+    fails(2, "select", "pool.npy", "-o", "out", *arguments, saying=[said])
+
+
 @pytest.fixture
 def odd(folder):
     """Files that are no lists of rows."""

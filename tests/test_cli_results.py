@@ -184,7 +184,7 @@ def test_an_empty_selection_of_a_pool_with_ids(folder):
     assert pq.read_table("out/selection.parquet").num_rows == 0
 
 
-@pytest.mark.parametrize("none", [np.empty(0, np.int64), np.empty(0), np.empty((0, 5))])
+@pytest.mark.parametrize("none", [np.empty(0, np.int64), np.empty(0)])
 def test_nothing_selected_before(folder, none):
     np.save("none.npy", none)
     ok("select", "pool.npy", "-k", 5, "-o", "out", "--selected", "none.npy", "--report")

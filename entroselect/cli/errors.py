@@ -272,6 +272,12 @@ def _unforeseen(error: Exception, files: dict[str, Path]) -> Exception:
     return RuntimeError(f"{', '.join(sorted({str(path) for path in files.values()}))}: {said}")
 
 
+def _without_pydantic(message: str) -> str:
+    """What typer says of a value, without what the library says that it checks values with."""
+    message = message.replace("Value error, ", "").replace("Input should be", "must be")
+    return re.sub(r", unable to parse string as an? [a-z]+$", "", message).rstrip(".")
+
+
 class PlainErrors(TyperGroup):
     """A group of commands that reports bad use and failures as this module says."""
 
@@ -290,6 +296,6 @@ class PlainErrors(TyperGroup):
             code = super().main(*args, **extra)
         except UsageError as error:
             command = error.ctx.command_path if error.ctx else "entroselect"
-            complain(f"{error.format_message()} (see {command} --help)")
+            complain(f"{_without_pydantic(error.format_message())} (see {command} --help)")
             sys.exit(BAD_USE)
         sys.exit(code if isinstance(code, int) else 0)

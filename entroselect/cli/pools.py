@@ -96,11 +96,9 @@ def open_source(
 def read_selected(path: Path) -> NDArray[Any]:
     """Pool rows, or vectors flattened as pools are, from a file; which of the two, its shape
     tells."""
-    if path.suffix == ".npy" and path.is_file():
-        shape = read_header(path)[0]
-        if len(shape) == 1 or (len(shape) > 1 and shape[0] == 0):  # none, which no pool may be
-            indices: NDArray[Any] = np.load(path, allow_pickle=False)
-            return indices
+    if path.suffix == ".npy" and path.is_file() and len(read_header(path)[0]) == 1:
+        indices: NDArray[Any] = np.load(path, allow_pickle=False)
+        return indices
     return _rows(open_pool(path))
 
 
