@@ -129,3 +129,11 @@ def same_neighbours(ours: Neighbours, oracle: Neighbours) -> None:
 
 def normal(n: int, d: int, seed: int = 0, dtype: Any = np.float32) -> Any:
     return np.random.default_rng(seed).standard_normal((n, d)).astype(dtype)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with pool.npy, (60, 5) float32."""
+    monkeypatch.chdir(tmp_path)
+    np.save("pool.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
+    return tmp_path

@@ -13,49 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import entroselect
 from entroselect import reference
 from entroselect._rows import as_rows
 from entroselect.cli import pools, select
-from entroselect.cli.app import app
-
-RUN = CliRunner()
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A working folder with pool.npy, (60, 5) float32."""
-    monkeypatch.chdir(tmp_path)
-    np.save("pool.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
-    return tmp_path
-
-
-def run(*arguments):
-    return RUN.invoke(app, [str(argument) for argument in arguments])
-
-
-def ok(*arguments):
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result
-
-
-def fails(code, *arguments, saying):
-    """The command ends with `code` and one or two plain lines that hold all of `saying`."""
-    result = run(*arguments)
-    assert result.exit_code == code, result.output + repr(result.exception)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.output
-    for part in saying:
-        assert part in lines[0], lines[0]
-    return result
-
-
-def entries(folder):
-    return sorted(path.name for path in folder.iterdir())
+from tests.cli import entries, fails, ok, run
 
 
 def test_select_equals_greedy_select(folder):

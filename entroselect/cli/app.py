@@ -14,7 +14,12 @@ from entroselect.cli.loop import loop, report
 from entroselect.cli.nearest import nearest
 from entroselect.cli.select import select
 
-app = typer.Typer(cls=PlainErrors, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=PlainErrors,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in help texts are brackets
+)
 app.command()(select)
 app.command()(entropy)
 app.command()(nearest)

@@ -126,8 +126,7 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
     try:
         with _signals():
             yield
-            if sys.stdout is not None:
-                sys.stdout.flush()  # fails here, not when Python ends
+            _flush_stdout()  # fails here, not when Python ends
     except (typer.Exit, typer.Abort, UsageError):  # the first two are RuntimeErrors
         raise
     except BrokenPipeError:
@@ -144,6 +143,14 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
         complain(describe(error))
         _turn_off_stdout()
         sys.exit(FAILED)
+
+
+def _flush_stdout() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "stdout") from error
 
 
 def _trace(debug: bool) -> None:
@@ -220,12 +227,10 @@ def reading(path: Path, option: str | None = None) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.filename):
             raise
-        if not is_plain(error):
-            raise ValueError(
-                f"{path}: cannot be read, it may be damaged; copy or write it again "
-                f"({type(error).__name__}: {error})".replace(": )", ")")
-            ) from error
         said = str(error) or type(error).__name__
+        if not is_plain(error):
+            what = type(error).__name__ + (f": {error}" if str(error) else "")
+            said = f"cannot be read, it may be damaged; copy or write it again ({what})"
         if str(path) not in said:
             said = f"{path}: {said}"
         if option is not None:
@@ -250,7 +255,9 @@ def naming(**files: Path) -> Iterator[None]:
             said = f"{_option(argument)}: {rest}"
         else:
             said = str(error)
-        said = in_options(said)
+        for argument, path in files.items():
+            said = said.replace(f" {argument} has ", f" {path} has ")
+        said = in_options(said).replace("when points is None", "without POINTS")
         if said == str(error):
             raise
         raise (TypeError if isinstance(error, TypeError) else ValueError)(said) from error
@@ -263,6 +270,12 @@ def naming(**files: Path) -> Iterator[None]:
 def _unforeseen(error: Exception, files: dict[str, Path]) -> Exception:
     said = describe(error)
     return RuntimeError(f"{', '.join(sorted({str(path) for path in files.values()}))}: {said}")
+
+
+def _without_pydantic(message: str) -> str:
+    """What typer says of a value, without what the library says that it checks values with."""
+    message = message.replace("Value error, ", "").replace("Input should be", "must be")
+    return re.sub(r", unable to parse string as an? [a-z]+$", "", message).rstrip(".")
 
 
 class PlainErrors(TyperGroup):
@@ -283,6 +296,6 @@ class PlainErrors(TyperGroup):
             code = super().main(*args, **extra)
         except UsageError as error:
             command = error.ctx.command_path if error.ctx else "entroselect"
-            complain(f"{error.format_message()} (see {command} --help)")
+            complain(f"{_without_pydantic(error.format_message())} (see {command} --help)")
             sys.exit(BAD_USE)
         sys.exit(code if isinstance(code, int) else 0)

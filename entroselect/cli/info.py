@@ -36,7 +36,7 @@ PACKAGES = (
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Shows versions, backends with the reasons against them, threads and extras."""
+    """Shows versions, backends, threads and extras."""
     known = gather()
     if as_json:
         print(json.dumps(known))

@@ -32,7 +32,7 @@ def nearest(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
     points: Annotated[
         Path | None,
-        typer.Argument(metavar="[POINTS]", help="Rows to search. Default: the other queries."),
+        typer.Argument(metavar="POINTS", help="Rows to search. Default: the other queries."),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours of each query.")] = 1,
     metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,

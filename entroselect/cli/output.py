@@ -40,12 +40,12 @@ class Folder:
     def __init__(self, out: Path, work: Path, lock: int, force: bool) -> None:
         self.out = out
         self._work, self._lock, self._force = work, lock, force
-        self._keep = False
+        self._keep = self._published = False
 
     @property
     def placed(self) -> bool:
-        """Whether the results stand where they belong."""
-        return _same(self.out, self._lock)
+        """Whether the results were put where they belong."""
+        return self._published or _same(self.out, self._lock)
 
     @contextmanager
     def file(self, name: str) -> Iterator[BinaryIO]:
@@ -87,7 +87,7 @@ class Folder:
             ValueError: something else is there by now. The results then stand beside it, under
                 the name that the message has.
         """
-        if self.placed:
+        if self._published:
             return
         try:
             why = self._put()
@@ -95,6 +95,7 @@ class Folder:
             why = f"cannot be written ({error.strerror})"
         if why:
             raise ValueError(f"{self.out}: {why}; the results are in {self._put_beside()}")
+        self._published = True
 
     def _put(self) -> str:
         """Renames into place; why not, where that would lose what others put there."""

@@ -51,6 +51,8 @@ def nearest_before(
             found.distances[:, 0],
         )  # fmt: skip
 
+    if k == 0:
+        return positions, distances
     if before is not None and m:
         meet(0, k, before, 0)
     # From the widest blocks down, every pick meets earlier points before later ones, so that of
