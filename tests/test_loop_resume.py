@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,8 +70,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(whole: Path, tmp_path: Path) -> Path:
     """Its first iteration, the second one still to come."""
-    import shutil
-
     shutil.copytree(whole, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "iteration-02")
     (tmp_path / "run" / "DONE").unlink()
@@ -359,9 +358,10 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(copy: Path, whole: Pat
     same(whole, copy)
 
 
-def test_other_threads_are_noted(copy: Path) -> None:
+def test_other_threads_are_noted(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path / "run")
     progress = Notes()
-    assert run.run(SHORT, copy, progress=progress, threads=2)
+    assert run.run(SHORT, tmp_path / "run", progress=progress, threads=2)
     assert any("begun on 1 threads of cpu, goes on with 2" in note for note in progress.notes)
 
 

@@ -89,8 +89,11 @@ def test_a_run_with_as_many_steps_makes_images(tmp_path: Path) -> None:
     assert len(np.unique(np.load(tmp_path / "run/iteration-01/generated.npy"))) > 100
 
 
-@pytest.mark.parametrize("sampler", ["dpmpp", "ddim", "ddpm"])
-@pytest.mark.parametrize("factor", [np.nan, 1e30])
+# DDPM clips what it guesses, so that only NaN gets through.
+@pytest.mark.parametrize(
+    ("sampler", "factor"),
+    [("dpmpp", np.nan), ("ddim", np.nan), ("ddpm", np.nan), ("dpmpp", 1e30), ("ddim", 1e30)],
+)
 def test_images_that_are_not_finite_are_an_error(sampler: str, factor: float) -> None:
     with pytest.raises(FloatingPointError, match=rf"sample.sampler={sampler}: .* step \d of 5"):
         sample.generate(
