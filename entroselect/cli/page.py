@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -60,7 +61,7 @@ class Section:
 
 
 def render(title: str, lead: list[str], table: Table, sections: list[Section], footer: str) -> str:
-    """The page. Every text is escaped, and what UTF-8 cannot hold (of a file's name) becomes "?"."""
+    """The page. Every text is escaped; what UTF-8 cannot hold, in names of files, becomes "?"."""
     environment = Environment(
         loader=PackageLoader("entroselect", "cli"), autoescape=True, undefined=StrictUndefined
     )
@@ -79,9 +80,8 @@ def render(title: str, lead: list[str], table: Table, sections: list[Section], f
 
 def words(text: str) -> dict[str, str]:
     """What to explain beside that text."""
-    said = text.lower()
-    return {
-        word: meaning
-        for word, meaning in WORDS.items()
-        if any(part.lower() in said for part in word.split(", "))
-    }
+
+    def said(word: str) -> bool:
+        return re.search(rf"\b{word}s?\b", text, re.IGNORECASE) is not None
+
+    return {word: told for word, told in WORDS.items() if any(map(said, word.split(", ")))}
