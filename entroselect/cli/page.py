@@ -61,13 +61,13 @@ class Section:
 
 
 def render(title: str, lead: list[str], table: Table, sections: list[Section], footer: str) -> str:
-    """The page. Every text is escaped; what UTF-8 cannot hold, in names of files, becomes "?"."""
+    """The page. Every text is escaped."""
     environment = Environment(
         loader=PackageLoader("entroselect", "cli"), autoescape=True, undefined=StrictUndefined
     )
     cells = [cell for line in (table.head, *table.body) for cell in line]
     texts = [text for section in sections for text in (section.heading, section.text)]
-    html = environment.get_template("page.html").render(
+    return environment.get_template("page.html").render(
         title=title,
         lead=lead,
         table=table,
@@ -75,7 +75,6 @@ def render(title: str, lead: list[str], table: Table, sections: list[Section], f
         words=words(" ".join([title, *lead, *cells, *texts])),
         footer=footer,
     )
-    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def words(text: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from entroselect.cli import pictures
+from entroselect.cli.errors import printable
 from entroselect.loop import config as options
 from entroselect.loop import data
 from entroselect.loop.config import Config
@@ -145,7 +146,8 @@ def _label(config: Config, differing: list[str]) -> str:
         for part in name.split("."):
             value = getattr(value, part)
         bare = name in ("paradigm", "select.method")
-        parts.append(str(value) if bare else f"{name.split('.')[-1]} {value}")
+        shown = printable(value)  # a path may hold bytes that are no text
+        parts.append(shown if bare else f"{name.split('.')[-1]} {shown}")
     return ", ".join(parts)
 
 

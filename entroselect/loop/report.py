@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from entroselect import nearest_distances
 from entroselect.cli import pictures
+from entroselect.cli.errors import printable
 from entroselect.cli.measure import cover, rising_ranks
 from entroselect.cli.page import Section, Table, render
 from entroselect.loop import features, paradigms
@@ -54,9 +55,9 @@ def page(folders: Sequence[Path]) -> str:
     return render(
         "The loop: train, generate, select, train again",
         [
-            f"{first.data.source}, {runs[0].measured[0]['training_size']:,} real images at the "
-            f"start, {last} iterations, {len(runs)} runs. At each iteration n a new model is "
-            "trained on D_n and makes G_n, from which D_n+1 is taken.",
+            f"{printable(first.data.source)}, {runs[0].measured[0]['training_size']:,} real images "
+            f"at the start, {last} iterations, {len(runs)} runs. At each iteration n a new model "
+            "is trained on D_n and makes G_n, from which D_n+1 is taken.",
             "Falling entropy from iteration to iteration is the collapse; a falling generalisation "
             "score (the mean distance of generated images to the nearest training image) says that "
             "the model copies. More entropy is not more quality: read it beside precision and the "
@@ -67,7 +68,7 @@ def page(folders: Sequence[Path]) -> str:
         ],
         _table(compared, main),
         [section for section in sections if section.pictures],
-        f"entroselect {version('entroselect')}. Runs: " + ", ".join(str(f) for f in folders) + ".",
+        f"entroselect {version('entroselect')}. Runs: " + ", ".join(map(printable, folders)) + ".",
     )
 
 
