@@ -435,7 +435,7 @@ class Guarded {
 
   template <class... Definition>
   Guarded& def(const Definition&... definition) {
-    scope_.def(definition...);
+    scope_.def(definition..., py::call_guard<FloatEnvironment>());
     return *this;
   }
 
