@@ -36,7 +36,8 @@ def greedy_select(
 
     Gonzalez 1985; Algorithm 1 of Shi et al. 2025. Among equally far rows the lowest index is
     taken. The indices equal those of the textbook loop in float64 (`entroselect.reference`) on
-    every backend, for every block size and thread count.
+    every backend, for every block size and thread count. Equally far means: as float64 sums in that
+    loop's order (docs/exactness.md); adding in another one may decide a tie otherwise.
 
     Args:
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
