@@ -18,7 +18,9 @@ ID = "id"
 def check_schema(schema: Any) -> Any:
     """The schema, whose names are text; Arrow finds out when they are asked for."""
     for field in schema:
-        str(field.name), str(field.type)
+        str(field.type)
+        if "\0" in field.name:  # where a name ends, as Arrow looks it up
+            raise ValueError(f"a column is called {field.name!r}")
     return schema
 
 

@@ -175,7 +175,7 @@ def _open_object(
 ) -> Source:
     kind = type(given).__name__
     _refuse(kind, key=key)
-    if isinstance(given, dict):
+    if isinstance(given, dict) and not hasattr(given, "nnz"):  # which a sparse matrix may be
         raise TypeError(
             f"path_or_object: expected a path or rows, got {kind}; choose one of "
             f"{', '.join(map(repr, given)) or 'nothing'}"

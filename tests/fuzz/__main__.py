@@ -22,9 +22,10 @@ def main() -> int:
     parser.add_argument("--module", help="where the targets are (default: tests/fuzz/fuzz_*.py)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    found = driver.targets()
     if options.module:
         found = importlib.import_module(options.module).targets()
+    else:
+        found = driver.targets()
     if options.child:
         driver.child(options.child, options.seconds, options.seed, options.out, found)
         return 0

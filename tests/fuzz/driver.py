@@ -31,7 +31,7 @@ from tests.fuzz.mutate import mutated
 ALLOWED = (ValueError, TypeError, OSError)
 
 MEMORY = 6 << 30  # of addresses, which libraries reserve generously
-SECONDS_AN_INPUT = 10
+SECONDS_AN_INPUT = int(os.environ.get("ENTROSELECT_FUZZ_LIMIT", "10"))
 
 Run = Callable[[bytes], None]
 Targets = dict[str, tuple[list[bytes], Run]]
