@@ -135,8 +135,8 @@ def test_records_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 2), [("x", "f4"), ("y", "f4")]))
     with pytest.raises(TypeError, match=r"a\.npy: holds records.*structured_to_unstructured"):
         open_pool(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.zeros((3, 2), "M8[s]"))
     with pytest.raises(TypeError, match=r"a\.npy: dtype datetime64.* is not supported"):
-        np.save(tmp_path / "a.npy", np.zeros((3, 2), "M8[s]"))
         open_pool(tmp_path / "a.npy")
 
 
@@ -166,8 +166,8 @@ def test_parts_without_rows_are_left_out(tmp_path):
 
 
 def test_what_loads_whole_is_what_numpy_loads(tmp_path):
-    for given in (ONES, np.asfortranarray(ONES * np.arange(5)), np.arange(3), np.float64(3),
-                  np.ones((2, 3, 4), ">i2"), np.empty((0, 3)), np.array([True, False])):  # fmt: skip
+    fortran, cube = np.asfortranarray(ONES * np.arange(5)), np.ones((2, 3, 4), ">i2")
+    for given in (ONES, fortran, cube, np.arange(3), np.float64(3), np.empty((0, 3)), ONES == 1):
         np.save(tmp_path / "a.npy", given)
         found, expected = load_npy(tmp_path / "a.npy"), np.load(tmp_path / "a.npy")
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
@@ -231,7 +231,7 @@ def test_damaged_archives_name_the_file(tmp_path, kind):
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w", kind) as archive, archive.open("x.npy", "w") as entry:
         np.save(entry, rng.integers(0, 9, (200, 5)))
-    good, refused = path.read_bytes(), 0
+    good, refused = path.read_bytes(), []
     for place in [*range(0, 120, 3), *rng.integers(120, len(good) - 22, 120).tolist(),
                   *range(len(good) - 80, len(good))]:  # fmt: skip
         damaged = bytearray(good)
@@ -240,10 +240,9 @@ def test_damaged_archives_name_the_file(tmp_path, kind):
         try:
             open_pool(path)
         except (ValueError, TypeError) as error:
-            assert str(error).startswith(f"{path}: ")
-            assert "allow_pickle" not in str(error)
-            refused += 1
-    assert refused > 100
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert all(each.startswith(f"{path}: ") and "allow_pickle" not in each for each in refused)
 
 
 def test_archives_of_other_things(tmp_path):
@@ -269,7 +268,7 @@ def test_archives_of_other_things(tmp_path):
 def test_names_never_reach_a_terminal_as_commands(tmp_path):
     folder = tmp_path / "a\x1b[2Jb\udcff\u202ec"
     folder.mkdir()
-    with pytest.raises(ValueError, match="no such file|holds no") as caught:
+    with pytest.raises(ValueError, match="holds no") as caught:
         open_pool(folder)
     message = str(caught.value)
     assert re.search(r"a\\x1b\[2Jb\\xff\\u202ec: ", message)
