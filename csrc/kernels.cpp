@@ -96,19 +96,24 @@ inline double add_lanes(Lanes v) {
   return (s0 + s2) + (s1 + s3);
 }
 
+// As Rows::lengths says.
+inline Lanes over_length(Lanes value, double length) {
+  return length < 0 ? value * kTinyScale / -length : value / length;
+}
+
 template <class T, bool kDivide>
 inline double distance_typed(const double* x, const T* y, int64_t d, double length) {
   Lanes sum = {};
   int64_t l = 0;
   for (; l + 8 <= d; l += 8) {
     Lanes value = load8(y + l);
-    if (kDivide) value /= length;
+    if (kDivide) value = over_length(value, length);
     const Lanes difference = load8(x + l) - value;
     sum += difference * difference;
   }
   if (l < d) {
     Lanes value = load_tail(y + l, d - l);
-    if (kDivide) value /= length;
+    if (kDivide) value = over_length(value, length);
     const Lanes difference = load8(x + l) - value;
     sum += difference * difference;
   }
@@ -145,7 +150,7 @@ void load_row(const Rows& rows, int64_t i, double* out) {
     int64_t l = 0;
     for (; l < rows.d; l += 8) {
       Lanes value = rows.d - l >= 8 ? load8(p + l) : load_tail(p + l, rows.d - l);
-      if (rows.lengths) value /= rows.lengths[i];
+      if (rows.lengths) value = over_length(value, rows.lengths[i]);
       std::memcpy(out + l, &value, sizeof value);
     }
     return 0;

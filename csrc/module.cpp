@@ -8,12 +8,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <limits>
 #include <optional>
 #include <stdexcept>
 
 #include "dlpack.h"
+#include "float_environment.h"
+#include "lengths.h"
 #include "nearest.h"
 #include "pool.h"
 #include "threads.h"
@@ -77,6 +78,7 @@ const Kernels& best_kernels() {
 }
 
 void check_signals() {
+  const FloatEnvironment environment;  // ours again after a handler that changes it
   py::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
@@ -96,9 +98,8 @@ void for_each_row(const Rows& rows, int threads, const Body& body) {
 std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads) {
   std::vector<double> lengths(size_t(rows.n));
   const std::vector<double> zero(size_t(padded(rows.d)));
-  for_each_row(rows, threads, [&](int64_t i) {
-    lengths[size_t(i)] = std::sqrt(kernels.distance_to_row(zero.data(), rows, i));
-  });
+  for_each_row(rows, threads,
+               [&](int64_t i) { lengths[size_t(i)] = length_of(rows, i, kernels, zero.data()); });
   return lengths;
 }
 
@@ -286,6 +287,7 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   Doubles squared = lists(known_squared, std::numeric_limits<double>::infinity());
   Indices indices = lists(known_indices, std::numeric_limits<int64_t>::max());
   const auto poll = [&](int64_t done) {
+    const FloatEnvironment environment;
     py::gil_scoped_acquire gil;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
     if (!progress.is_none()) progress(done, q.rows.n);
@@ -367,9 +369,8 @@ int64_t first_zero_row(const py::array& values, const std::string& dtype, int th
   const Kernels& kernels = best_kernels();
   const std::vector<double> zero(size_t(padded(rows.d)));
   py::gil_scoped_release release;
-  return first_row_where(rows, threads, [&](int64_t i) {
-    return !(kernels.distance_to_row(zero.data(), rows, i) > 0);
-  });
+  return first_row_where(rows, threads,
+                         [&](int64_t i) { return length_of(rows, i, kernels, zero.data()) == 0; });
 }
 
 // Adds the rows to a sum, in order: the same bits as numpy's sum over rows in
@@ -412,19 +413,54 @@ std::vector<std::pair<std::string, std::string>> instruction_sets() {
   return result;
 }
 
+// The same environment for NumPy code: `with FloatEnvironment(): ...`.
+class PyFloatEnvironment {
+ public:
+  void enter() {
+    if (environment_) throw std::logic_error("entered twice");
+    environment_.emplace();
+  }
+  void exit(const py::args&) { environment_.reset(); }
+
+ private:
+  std::optional<FloatEnvironment> environment_;
+};
+
+// Where functions are defined, a module or a class: each runs in the default environment, whatever
+// the caller's is.
+template <class Scope>
+class Guarded {
+ public:
+  explicit Guarded(Scope scope) : scope_(std::move(scope)) {}
+
+  template <class... Definition>
+  Guarded& def(const Definition&... definition) {
+    scope_.def(definition..., py::call_guard<FloatEnvironment>());
+    return *this;
+  }
+
+ private:
+  Scope scope_;
+};
+
 }  // namespace
 }  // namespace entroselect
 
 PYBIND11_MODULE(_core, m) {
   using namespace entroselect;
   m.doc() = "C++ core of entroselect; use the functions of the package instead.";
-  py::class_<PyPool>(m, "Pool")
-      .def(py::init<py::array, const std::string&, bool, const std::string&, const std::string&,
-                    const std::string&, int>())
-      .def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
+  py::class_<PyFloatEnvironment>(m, "FloatEnvironment")
+      .def(py::init<>())
+      .def("__enter__", &PyFloatEnvironment::enter)
+      .def("__exit__", &PyFloatEnvironment::exit);
+  py::class_<PyPool> pool(m, "Pool");
+  pool.def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
       .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
       .def_property_readonly("count", [](PyPool& p) { return p.pool().count(); })
-      .def_property_readonly("available", [](PyPool& p) { return p.pool().available(); })
+      .def_property_readonly("available", [](PyPool& p) { return p.pool().available(); });
+  Guarded(pool)
+      .def(py::init<py::array, const std::string&, bool, const std::string&, const std::string&,
+                    const std::string&, int>())
       .def("pick",
            [](PyPool& p, const Indices& rows) {
              const int64_t* data = rows.data();
@@ -445,16 +481,19 @@ PYBIND11_MODULE(_core, m) {
       .def("resolve_in_order", &PyPool::resolve_in_order)
       .def("widest", [](PyPool& p) { return p.pool().widest(); })
       .def("profile", &PyPool::profile);
-  m.def("frontier", &py_frontier);
-  m.def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a, "same"_a,
-        "k"_a, "cosine"_a, "isa"_a, "filter"_a, "threads"_a, "progress"_a,
-        "squared"_a.noconvert() = py::none(), "indices"_a.noconvert() = py::none(), "offset"_a = 0);
-  m.def("nearest_among", &py_nearest_among);
-  m.def("filter_intervals", &py_filter_intervals);
-  m.def("first_unusable_row", &first_unusable_row);
-  m.def("first_zero_row", &first_zero_row);
-  m.def("add_rows", &add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(), "threads"_a);
-  m.def("distances_to", &distances_to);
-  m.def("instruction_sets", &instruction_sets);
-  m.def("from_dlpack", &from_dlpack);
+  Guarded(m)
+      .def("frontier", &py_frontier)
+      .def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a,
+           "same"_a, "k"_a, "cosine"_a, "isa"_a, "filter"_a, "threads"_a, "progress"_a,
+           "squared"_a.noconvert() = py::none(), "indices"_a.noconvert() = py::none(),
+           "offset"_a = 0)
+      .def("nearest_among", &py_nearest_among)
+      .def("filter_intervals", &py_filter_intervals)
+      .def("first_unusable_row", &first_unusable_row)
+      .def("first_zero_row", &first_zero_row)
+      .def("add_rows", &add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(),
+           "threads"_a)
+      .def("distances_to", &distances_to)
+      .def("instruction_sets", &instruction_sets)
+      .def("from_dlpack", &from_dlpack);
 }

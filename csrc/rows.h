@@ -7,8 +7,13 @@ namespace entroselect {
 
 enum class Dtype : int32_t { f64, f32, f16, bf16, u8 };
 
+// A row whose canonical sum of squares is below kTinySquare is multiplied by kTinyScale, exactly,
+// before it is measured and divided: its squares would underflow.
+constexpr double kTinySquare = 0x1p-960, kTinyScale = 0x1p600;
+
 // n rows of d values. Row i starts at data + i * stride bytes, its values are contiguous.
-// With `lengths` (cosine), the row meant is data / lengths[i], element by element in float64.
+// With `lengths` (cosine), the row meant is data / lengths[i], element by element in float64, or
+// data * kTinyScale / -lengths[i] where that is negative (lengths.h).
 struct Rows {
   const char* data = nullptr;
   int64_t stride = 0;

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "float_environment.h"
+
 namespace entroselect {
 
 namespace {
@@ -94,7 +96,8 @@ class Workers {
   }
 
   void serve(int worker) {
-    uint64_t seen = 0;  // generation last looked at
+    const FloatEnvironment environment;  // not that of whoever came first and started the thread
+    uint64_t seen = 0;                   // generation last looked at
     const auto changed = [&] {
       return gate_.load(std::memory_order_acquire) / kGeneration != seen;
     };

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Runs the command line; without the packages of the extra `cli`, says how to get them."""
+    _open_standard_streams()
     try:
         import rich  # noqa: F401
         import typer  # noqa: F401
@@ -16,9 +18,24 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(1)
-    from entroselect.cli.app import app
+    try:
+        from entroselect.cli.app import app
 
-    app(prog_name="entroselect")
+        app(prog_name="entroselect")
+    except KeyboardInterrupt:  # before or after the command itself
+        sys.exit(130)
+
+
+def _open_standard_streams() -> None:
+    """Closed ones (`2>&-`) lead nowhere; otherwise files opened later would take their numbers,
+    and what is printed would end up in them."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 if __name__ == "__main__":

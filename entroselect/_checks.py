@@ -85,7 +85,7 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
     return rows
 
 
-def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | None = None) -> None:
+def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | None = None) -> None:
     """The same of rows that are a part of something larger, in which they have these numbers."""
 
     def number(row: int) -> int:

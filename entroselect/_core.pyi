@@ -7,6 +7,11 @@ from numpy.typing import NDArray
 
 from entroselect.results import Float64, Int64
 
+class FloatEnvironment:
+    def __init__(self) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
+
 class Pool:
     n: int
     d: int

@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from entroselect import _cgroup
+from entroselect.ranks import Ranks
+
 _UNITS = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTP", start=1):
     _UNITS[f"{_letter}B"] = 1000**_power
@@ -54,20 +57,36 @@ def memory_limit(given: Any) -> int | None:
     return number
 
 
+def too_few(limit: int | None, least: int, what: str, ranks: Ranks | None) -> None:
+    """Raises ValueError, on all processes, if the limit of one is below what it needs at least; the
+    error names a limit that is enough for all of them. `what` is what takes so much."""
+    limits = [least if limit is None else limit]
+    every = [least]
+    if ranks is not None:
+        found = np.concatenate(ranks.gather(np.array([(limits[0], least)], dtype=np.int64)))
+        limits, every = found[:, 0].tolist(), found[:, 1].tolist()
+    short = [limit for limit, least in zip(limits, every, strict=True) if limit < least]
+    if short:
+        limit, least = short[0], max(every)
+        raise ValueError(
+            f"memory_limit: {limit} bytes are too few for {what}; the smallest that works is "
+            f"{least}"
+        )
+
+
 def available() -> int | None:
     """Bytes that could be taken now without swapping, where the system says so (Linux)."""
-    found = [_number("/proc/meminfo", r"MemAvailable:\s+(\d+) kB", 1024)]
-    found.append(_number("/sys/fs/cgroup/memory.max", r"(\d+)", 1))  # a container's own limit
-    known = [bytes_ for bytes_ in found if bytes_ is not None]
-    return min(known) if known else None
+    known = [bytes_ for bytes_ in (_free(), _cgroup.memory()) if bytes_ is not None]
+    return min(known, default=None)
 
 
-def _number(path: str, pattern: str, unit: int) -> int | None:
+def _free() -> int | None:
     try:
-        found = re.search(pattern, Path(path).read_text(encoding="ascii"))
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
     except OSError:
         return None
-    return None if found is None else int(found[1]) * unit
+    found = re.search(r"MemAvailable:\s+(\d+) kB", text)
+    return None if found is None else int(found[1]) * 1024
 
 
 def in_words(bytes_: int) -> str:

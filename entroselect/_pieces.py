@@ -1,4 +1,5 @@
-"""The rows of an argument, in memory or not, handed out in pieces that have been checked."""
+"""The rows of an argument, in memory or not, handed out in pieces that have been checked: their
+values when they are seen first, and that they are the same whenever they are read again."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks
+from entroselect._marks import Seen
 from entroselect._rows import Rows, as_rows
 from entroselect.io.cache import decoded_once
 from entroselect.io.source import ArraySource, Source
+from entroselect.ranks import Ranks, together
 from entroselect.results import Int64
 
 # Source.take() reads so much at once, or as much as the rows that it takes.
@@ -20,10 +23,12 @@ LEAST_PIECE = 1 << 20
 
 class Pieces:
     """(n, d) rows. Arrays are checked at once and handed out as views; rows of a Source are read,
-    and checked when they are read for the first time.
+    and checked when they are read for the first time. With `ranks` they are the rows of this
+    process, and messages number them as rows of all processes.
 
     Attributes:
         name, metric: the argument, for messages, and what its rows must be good for.
+        first: number of the first row among those of all processes.
         n, d, dtype: as in `Rows`.
         rows: all of them where they are views of an array, otherwise None.
         source: what they are read from, None for arrays.
@@ -32,29 +37,36 @@ class Pieces:
     """
 
     def __init__(
-        self, name: str, given: Any, metric: str = "euclidean", may_be_empty: bool = False
+        self, name: str, given: Any, metric: str = "euclidean", ranks: Ranks | None = None
     ) -> None:
-        _checks.choice("metric", metric, _checks.METRICS)
         self.name, self.metric = name, metric
         self._array: Rows | None = None
         self.source: Source | None = None
         self._which: Int64 | None = None  # of the rows of those two, ascending; None: all
-        if isinstance(given, Source) and not isinstance(given, ArraySource):
-            self.source = given
-            self.n, self.d, self.dtype = given.n, given.d, given.dtype
-            self._checked = 0  # rows from the first on
-        else:
-            self._array = as_rows(name, given, may_be_empty)
-            self.n, self.d, self.dtype = self._array.n, self._array.d, self._array.dtype
-            _checks.usable_values(name, self._array, metric)
-            self._checked = self.n
+        self.first = 0
+        with together(ranks):
+            _checks.choice("metric", metric, _checks.METRICS)
+            if isinstance(given, Source) and not isinstance(given, ArraySource):
+                self.source = given
+                self.n, self.d, self.dtype = given.n, given.d, given.dtype
+                self._seen = Seen(name, given.name, given.n)
+            else:
+                self._array = as_rows(name, given, may_be_empty=ranks is not None)
+                self.n, self.d, self.dtype = self._array.n, self._array.d, self._array.dtype
+        if ranks is not None:
+            sizes = np.concatenate(ranks.gather(np.array([self.n], dtype=np.int64)))
+            self.first = int(sizes[: ranks.rank].sum())
+        with together(ranks):
+            if self._array is not None:
+                numbers = range(self.first, self.first + self.n)
+                _checks.usable_values(name, self._array, metric, numbers)
 
     def part(self, which: Int64) -> Pieces:
-        """The given rows alone, ascending; all of them have been checked before."""
+        """The given rows alone, ascending."""
         part = object.__new__(Pieces)
         part.__dict__.update(self.__dict__)
         part._which = which
-        part.n = part._checked = len(which)
+        part.n = len(which)
         return part
 
     @property
@@ -79,7 +91,8 @@ class Pieces:
     def spare(self) -> int:
         if self.source is None:
             return 0
-        return self.source.overhead + (LEAST_PIECE if self._which is not None else 0)
+        marks = len(self._seen.marks) * self._seen.marks.itemsize
+        return self.source.overhead + marks + (LEAST_PIECE if self._which is not None else 0)
 
     def read_again(self) -> None:
         """Rows will be read several times: those that have to be decoded are decoded once."""
@@ -94,7 +107,8 @@ class Pieces:
             return self._array
         assert self.source is not None
         rows = self.source.rows(self.name)
-        self._check(rows, 0)
+        numbers = range(self.first, self.first + self.n)
+        _checks.usable_values(self.name, rows, self.metric, numbers)
         return rows
 
     def piece(self, start: int, stop: int, size: int) -> Rows:
@@ -119,7 +133,6 @@ class Pieces:
             for number, (at, _) in enumerate(places):
                 rows = ahead.pop().result()
                 ahead += [thread.submit(self._read, *p) for p in places[number + 1 : number + 2]]
-                self._check(rows, at)
                 yield at, rows
 
     def _read(self, start: int, stop: int) -> Rows:
@@ -128,15 +141,14 @@ class Pieces:
             return Rows(self._array.values[which], self.dtype)
         assert self.source is not None
         if self._which is None:
-            return Rows(self.source.read(start, stop), self.dtype)
-        return Rows(self.source.take(self._which[start:stop]), self.dtype)
-
-    def _check(self, rows: Rows, start: int) -> None:
-        """Pieces are read from the first on, the first time round."""
-        if start + rows.n > self._checked:
-            numbers = np.arange(start, start + rows.n)
+            which, values = np.arange(start, stop), self.source.read(start, stop)
+        else:
+            which = self._which[start:stop]
+            values = self.source.take(which)
+        rows, numbers = Rows(values, self.dtype), which + self.first
+        if self._seen.check(which, values, numbers):
             _checks.usable_values(self.name, rows, self.metric, numbers)
-            self._checked = start + rows.n
+        return rows
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:

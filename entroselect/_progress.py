@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from entroselect._float_environment import in_default_float_environment
 
 Report = Callable[[int, int], None]
 
@@ -19,7 +21,7 @@ def reporter(progress: Any, what: str) -> Iterator[Report | None]:
     if progress is None or progress is False:
         yield None
     elif callable(progress):
-        yield progress
+        yield in_default_float_environment(progress)  # whatever it does to it
     elif progress is not True:
         raise TypeError(
             "progress: expected None, True or a function of (done, total), got "
@@ -47,6 +49,7 @@ def _lines(what: str) -> Report:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES or (done == total and total > 0):
             last = now
-            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+            with suppress(OSError):  # nobody listens: no reason to lose the work
+                print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     return report

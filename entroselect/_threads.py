@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+from entroselect import _cgroup
+
 
 def threads() -> int:
-    """Worker threads: ENTROSELECT_THREADS, or the cores this process may use, which it shares with
-    the others that torchrun has started on this machine."""
+    """Worker threads: ENTROSELECT_THREADS, or the cores this process may use, by its affinity and
+    by the quota of its container, which it shares with the others that torchrun has started on
+    this machine."""
     given = os.environ.get("ENTROSELECT_THREADS")
     if given:
         if not given.isdecimal() or not 1 <= int(given) <= 1024:
@@ -19,4 +22,5 @@ def threads() -> int:
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
+    cores = min(cores, _cgroup.processors() or cores)
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -1,18 +1,23 @@
 """The state of a selection in a file, so that a killed one goes on where it was.
 
 The file is in the safetensors format: picks, squared distances and thresholds in order, and for
-every row of the pool its bound and how many choices it has met. That is enough to go on with
-another number of processes. Every process writes the part of its own rows into one temporary file,
-which takes the place of the old one when all of it is on disk.
+every row of the pool its bound, how many choices it has met and its mark, which tells whether the
+row is still the same. That is enough to go on with another number of processes. Every process
+writes the part of its own rows into one temporary file. One of them then reads all of it, adds a
+checksum, and it takes the place of the old one when it is on disk.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import engine
+from entroselect._marks import Marks
 from entroselect.ranks import Ranks, together
 from entroselect.results import Float64, Int64, on_host
 
@@ -27,12 +33,27 @@ SECONDS_BETWEEN = 120.0
 # Of the time of a selection, at most this share goes into saving it.
 _SHARE = 0.05
 
-_NAMES = {"int64": "I64", "int32": "I32", "float64": "F64"}
-_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+# What is in the file, and what that means.
+_FORMAT = 2
+
+_NAMES = {"int64": "I64", "int32": "I32", "uint32": "U32", "float64": "F64"}
+_ORDERED = {"picks": "int64", "squared": "float64", "thresholds": "float64"}
+_BY_ROW = {"bounds": "float64", "met": "int32", "marks": "uint32"}
+_DIGEST_BYTES = 16
+
+
+@dataclass
+class Saved:
+    """What a checkpoint holds: the trail, and bounds, counts met and marks of own rows."""
+
+    trail: engine.Trail
+    bounds: Float64
+    met: NDArray[np.int32]
+    marks: Marks
 
 
 class Checkpoint:
-    """Saves and restores one selection.
+    """Saves and restores one selection, and keeps others from the same file until it is closed.
 
     Args:
         path: the file; its folder must exist, and be the same one for all processes.
@@ -42,7 +63,7 @@ class Checkpoint:
         ranks: the processes, None for a single one.
 
     Raises:
-        ValueError: naming checkpoint, when the file cannot be used.
+        ValueError, OSError: naming checkpoint, when the file cannot be used.
     """
 
     def __init__(
@@ -55,101 +76,93 @@ class Checkpoint:
     ) -> None:
         self.path, self.about, self.n, self.first, self.ranks = Path(path), about, n, first, ranks
         self._partial = self.path.with_name(f".{self.path.name}.partial")
-        if not self.path.parent.is_dir():
-            raise ValueError(f"checkpoint: {self.path.parent}: no such folder")
-        if self.path.is_dir():
-            raise ValueError(f"checkpoint: {self.path} is a folder; name a file")
+        self._leads = ranks is None or ranks.rank == 0
+        self._lock: Lock | None = None
         self._next = time.monotonic() + SECONDS_BETWEEN
+        try:
+            with together(ranks):
+                if not self.path.parent.is_dir():
+                    raise ValueError(f"checkpoint: {self.path.parent}: no such folder")
+                if self.path.is_dir():
+                    raise ValueError(f"checkpoint: {self.path} is a folder; name a file")
+                if self.path.exists() and not self.path.is_file():
+                    raise ValueError(f"checkpoint: {self.path} is not a regular file")
+                if self._leads:
+                    self._lock = Lock(self.path.with_name(f".{self.path.name}.lock"), self.path)
+                    # A folder that cannot be written to is found out now, not at the first save.
+                    with self._opened(create=True):
+                        pass
+            with together(ranks), self._opened():
+                pass
+        except BaseException:
+            self.close()
+            raise
 
-    def load(self, rows: int) -> tuple[engine.Trail, Float64, Int64] | None:
-        """(trail, bounds and counts met of this process's rows); None if nothing was saved yet."""
+    def close(self) -> None:
+        """Others may use the file; what a save has left half done is removed."""
+        if self._lock is not None:
+            with suppress(OSError):
+                self._partial.unlink(missing_ok=True)
+            self._lock.release()
+            self._lock = None
+
+    def load(self, rows: int, before: Int64, vectors: int) -> Saved | None:
+        """What was saved of a selection that began with these pool rows and so many vectors
+        chosen, for `rows` rows of this process; None if nothing was yet.
+
+        Raises:
+            ValueError: the file is damaged, or is of another selection.
+        """
         if not self.path.exists():
             return None
         with self.path.open("rb") as file:
-            try:
-                length = int.from_bytes(file.read(8), "little")
-                if not 0 < length < 1 << 20:
-                    raise ValueError("no such header")
-                header = json.loads(file.read(length))
-                saved = json.loads(header.pop("__metadata__")["entroselect"])
-                begin = 8 + length
-                if max(entry["data_offsets"][1] for entry in header.values()) + begin != (
-                    self.path.stat().st_size
-                ):
-                    raise ValueError("its size is not what its header says")
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"checkpoint: {self.path} was not written by a selection or is damaged "
-                    f"({error}); delete it or name another file"
-                ) from error
-            self._check(saved["about"])
+            with self._damage():
+                header, saved = self._head(file)
+                about = dict(saved["about"])
+            for name, value in self.about.items():
+                if about.get(name) != value:
+                    raise ValueError(
+                        f"checkpoint: {self.path} belongs to another selection ({name} is "
+                        f"{about.get(name)!r} there and {value!r} here); delete it or name another "
+                        "file"
+                    )
+            with self._damage():
+                found = self._contents(file, header, saved["trail"], rows)
+                self._check(found, before, vectors)
+            return found
 
-            def read(name: str, start: int = 0, count: int = -1) -> NDArray[Any]:
-                entry = header[name]
-                dtype = np.dtype(_DTYPES[entry["dtype"]])
-                file.seek(begin + entry["data_offsets"][0] + start * dtype.itemsize)
-                count = entry["shape"][0] if count < 0 else count
-                return np.fromfile(file, dtype, count)
-
-            trail = engine.Trail(
-                [read("picks")], [read("squared")], [read("thresholds")], **saved["trail"]
-            )
-            return trail, read("bounds", self.first, rows), read("met", self.first, rows)
-
-    def offer(self, trail: engine.Trail, pool: engine.Block) -> None:
+    def offer(self, trail: engine.Trail, pool: engine.Block, marks: Callable[[], Marks]) -> None:
         """Saves if it is time to; on all processes or on none."""
         due = time.monotonic() >= self._next
         if self.ranks is not None:
             due = bool(self.ranks.broadcast(np.array([due]), 0)[0])
         if due:
-            self.save(trail, pool)
+            self.save(trail, pool, marks)
 
-    def save(self, trail: engine.Trail, pool: engine.Block) -> None:
+    def save(self, trail: engine.Trail, pool: engine.Block, marks: Callable[[], Marks]) -> None:
         """Saves; whatever happens meanwhile, the file is either the old one or the new one."""
         began = time.monotonic()
-        bounds, met = pool.state()
-        picks, squared, thresholds = trail.joined()
-        whole = {
-            "picks": (picks, len(picks)),
-            "squared": (squared, len(picks)),
-            "thresholds": (thresholds, len(picks)),
-            "bounds": (on_host(bounds), self.n),
-            "met": (on_host(met).astype(np.int32), self.n),
-        }
-        header: dict[str, Any] = {}
-        at = 0
-        for name, (array, count) in whole.items():
-            end = at + count * array.itemsize
-            header[name] = {
-                "dtype": _NAMES[array.dtype.name],
-                "shape": [count],
-                "data_offsets": [at, end],
-            }
-            at = end
-        place = {"rounds": trail.rounds, "position": trail.position}
-        state = {"about": self.about, "trail": {**place, "tau": trail.tau, "floor": trail.floor}}
-        text = json.dumps({"__metadata__": {"entroselect": json.dumps(state)}, **header})
-        text += " " * (-len(text) % 8)
-        begin = 8 + len(text)
-        own = ("bounds", "met")
-        leads = self.ranks is None or self.ranks.rank == 0
+        head, places, end = self._layout(trail)
         with together(self.ranks):
-            if leads:
-                with self._opened("wb") as file:
-                    file.truncate(begin + at)
-                    file.write(len(text).to_bytes(8, "little") + text.encode())
-                    for name in ("picks", "squared", "thresholds"):
-                        file.write(whole[name][0].tobytes())
-                    self._flush(file)
-        with together(self.ranks), self._opened("r+b") as file:
-            for name in own:
-                array = whole[name][0]
-                start = begin + header[name]["data_offsets"][0] + self.first * array.itemsize
-                file.seek(start)
+            if self._leads:
+                with self._opened(create=True) as file:
+                    file.truncate(end)
+                    file.write(head)
+                    for array in trail.joined():
+                        file.write(array.tobytes())
+        with together(self.ranks), self._opened() as file:
+            bounds, met = pool.state()
+            own = {"bounds": on_host(bounds), "met": on_host(met), "marks": marks()}
+            for name, array in own.items():
+                array = array.astype(_BY_ROW[name], copy=False)
+                file.seek(len(head) + places[name] + self.first * array.itemsize)
                 file.write(array.data.cast("B"))
-            self._flush(file)
         with together(self.ranks):
-            if leads:
+            if self._leads:
+                with self._opened() as file:
+                    digest = _digest(file, end - _DIGEST_BYTES)
+                    file.seek(end - _DIGEST_BYTES)
+                    file.write(digest)
                 self._partial.replace(self.path)
                 folder = os.open(self.path.parent, os.O_RDONLY)
                 try:
@@ -159,28 +172,184 @@ class Checkpoint:
         now = time.monotonic()
         self._next = now + max(SECONDS_BETWEEN, (now - began) / _SHARE)
 
-    def _check(self, saved: dict[str, Any]) -> None:
-        for name, value in self.about.items():
-            if saved.get(name) != value:
-                raise ValueError(
-                    f"checkpoint: {self.path} belongs to another selection ({name} is "
-                    f"{saved.get(name)!r} there and {value!r} here); delete it or name another file"
-                )
+    def _entries(self, picks: int) -> dict[str, dict[str, Any]]:
+        """Dtype, shape and place of every array, as the file's header says it."""
+        entries: dict[str, dict[str, Any]] = {}
+        at = 0
+        for name, dtype in (_ORDERED | _BY_ROW).items():
+            count = picks if name in _ORDERED else self.n
+            end = at + count * np.dtype(dtype).itemsize
+            entries[name] = {"dtype": _NAMES[dtype], "shape": [count], "data_offsets": [at, end]}
+            at = end
+        offsets = [at, at + _DIGEST_BYTES]
+        entries["digest"] = {"dtype": "U8", "shape": [_DIGEST_BYTES], "data_offsets": offsets}
+        return entries
+
+    def _layout(self, trail: engine.Trail) -> tuple[bytes, dict[str, int], int]:
+        """(what comes before the arrays, where each begins after it, size of the file)."""
+        place = {"rounds": trail.rounds, "position": trail.position}
+        state = {
+            "format": _FORMAT,
+            "about": self.about,
+            "trail": {**place, "tau": trail.tau, "floor": trail.floor},
+        }
+        entries = self._entries(trail.done)
+        text = json.dumps({"__metadata__": {"entroselect": json.dumps(state)}, **entries})
+        text += " " * (-len(text) % 8)
+        head = len(text).to_bytes(8, "little") + text.encode()
+        places = {name: entry["data_offsets"][0] for name, entry in entries.items()}
+        return head, places, len(head) + places["digest"] + _DIGEST_BYTES
+
+    def _head(self, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(entries, what was saved beside the arrays); the checksum is right."""
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length < min(1 << 20, size - 8 - _DIGEST_BYTES):
+            raise ValueError("it has no header")
+        header = json.loads(file.read(length))
+        saved = json.loads(header.pop("__metadata__")["entroselect"])
+        if saved.get("format", 1) != _FORMAT:
+            raise ValueError(f"its format is {saved.get('format', 1)!r}, not {_FORMAT}")
+        if self._leads:
+            digest = _digest(file, size - _DIGEST_BYTES)
+            if file.read(_DIGEST_BYTES) != digest:
+                raise ValueError("its checksum is another one")
+        return header, saved
+
+    def _contents(
+        self, file: Any, header: dict[str, Any], saved: dict[str, Any], rows: int
+    ) -> Saved:
+        entries = self._entries(header["picks"]["shape"][0])
+        begin = os.fstat(file.fileno()).st_size - entries["digest"]["data_offsets"][1]
+        file.seek(0)
+        if header != entries or begin != 8 + int.from_bytes(file.read(8), "little"):
+            raise ValueError("its header does not fit its size")
+        if set(saved) != {"rounds", "position", "tau", "floor"}:
+            raise ValueError("its state is not that of a selection")
+
+        def read(name: str, dtype: str, start: int, count: int) -> NDArray[Any]:
+            at = begin + entries[name]["data_offsets"][0]
+            file.seek(at + start * np.dtype(dtype).itemsize)
+            return np.fromfile(file, dtype, count)
+
+        picks, squared, thresholds = (
+            [read(name, dtype, 0, entries[name]["shape"][0])] for name, dtype in _ORDERED.items()
+        )
+        trail = engine.Trail(picks, squared, thresholds, **saved)
+        return Saved(
+            trail, *(read(name, dtype, self.first, rows) for name, dtype in _BY_ROW.items())
+        )
+
+    def _check(self, found: Saved, before: Int64, vectors: int) -> None:
+        """Everything is what a selection can have left."""
+        trail = found.trail
+        picks, squared, thresholds = trail.joined()
+        chosen = np.concatenate([before, picks])
+        own = chosen[(chosen >= self.first) & (chosen < self.first + len(found.bounds))]
+        free = np.ones(len(found.bounds), dtype=bool)
+        free[own - self.first] = False
+        later = squared[1:] if len(chosen) + vectors == len(picks) else squared
+        integers = [trail.rounds, trail.position]
+        reals = [trail.tau, trail.floor]
+        right = {
+            "numbers": all(type(x) is int for x in integers)
+            and all(isinstance(x, (int, float)) for x in reals),
+            "progress": trail.rounds >= 0 and 0 <= trail.position <= self.n,
+            "threshold": math.isfinite(trail.tau) and trail.tau >= 0,
+            "floor": trail.floor >= 0 or trail.floor == -1,
+            "picks": bool(((chosen >= 0) & (chosen < self.n)).all())
+            and len(np.unique(chosen)) == len(chosen),
+            "distances": bool((np.isfinite(later) & (later >= 0)).all())
+            and (len(later) == len(squared) or bool((squared[:1] == np.inf).all())),
+            "order": self.about.get("operation") != "greedy"
+            or bool((squared[1:] <= squared[:-1]).all()),
+            "thresholds": bool((np.isfinite(thresholds) & (thresholds >= 0)).all()),
+            "bounds": bool((found.bounds[~free] == -1).all())
+            and bool((np.isfinite(found.bounds[free]) & (found.bounds[free] >= 0)).all()),
+            "choices met": bool(((found.met >= 0) & (found.met <= len(chosen) + vectors)).all()),
+            "marks": bool((found.marks != 0).all()),
+        }
+        wrong = [name for name, is_right in right.items() if not is_right]
+        if wrong:
+            raise ValueError(f"{wrong[0]} out of range")
 
     @contextmanager
-    def _opened(self, mode: str) -> Iterator[Any]:
+    def _damage(self) -> Iterator[None]:
+        """Whatever goes wrong with what the file holds."""
         try:
-            with self._partial.open(mode) as file:
-                yield file
-        except OSError as error:
-            if mode == "wb":
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as why:
+            raise ValueError(
+                f"checkpoint: {self.path} was not written by a selection of this version, or is "
+                f"damaged ({why}); delete it or name another file"
+            ) from why
+
+    @contextmanager
+    def _opened(self, create: bool = False) -> Iterator[Any]:
+        """The temporary file, never what a link leads to; on disk when this ends."""
+        try:
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            if create:  # what a killed run has left goes
                 self._partial.unlink(missing_ok=True)
+                flags |= os.O_CREAT | os.O_EXCL
+            with os.fdopen(os.open(self._partial, flags, 0o666), "r+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
             raise OSError(
                 error.errno,
                 f"checkpoint: {self._partial} cannot be written ({error.strerror}); what was saved "
                 "before stands. All processes need to see the same folder",
             ) from error
 
-    def _flush(self, file: Any) -> None:
-        file.flush()
-        os.fsync(file.fileno())
+
+class Lock:
+    """A file that one process at a time holds locked, and that is gone when it is released. A
+    process that dies lets go of the lock; the file then stays, and the next one takes it.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+
+    def __init__(self, path: Path, of: Path) -> None:
+        self.path = path
+        while True:
+            try:
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError as error:
+                raise OSError(
+                    error.errno, f"checkpoint: {path} cannot be written ({error.strerror})"
+                ) from error
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._file)
+                raise ValueError(
+                    f"checkpoint: {of} is in use by another selection; wait for it or name "
+                    "another file"
+                ) from None
+            except OSError:  # a file system without locks
+                return
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._file), path.lstat()):
+                    return
+            os.close(self._file)  # the one before us has just removed it
+
+    def release(self) -> None:
+        """Others may have it."""
+        self.path.unlink(missing_ok=True)
+        os.close(self._file)
+
+
+def _digest(file: Any, size: int) -> bytes:
+    """Of the first so many bytes, after which the file then stands."""
+    file.seek(0)
+    found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    while size > 0:
+        part = file.read(min(size, 1 << 20))
+        if not part:
+            raise ValueError("it ends too early")
+        found.update(part)
+        size -= len(part)
+    return found.digest()

@@ -121,6 +121,41 @@ class Trail:
         )
 
 
+class Rounds:
+    """What every round must bring for the loops to end. With rows that stay as they are it always
+    does; rows that another thread writes to meanwhile would keep them going for ever, or make them
+    return rows that are not there."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._n = pool.n
+        self._best_left = (math.inf, 0)
+
+    def passed(self, found: Int64, ahead: float, rival: float, rival_index: int) -> None:
+        """A round of farthest-first settled picks, or what comes next. If not, it lowered every row
+        of its frontier below the rival, so that the next rival is a later one.
+
+        Raises:
+            RuntimeError: it did not.
+        """
+        self.picked(found)
+        left = (math.inf, 0) if len(found) else (rival, -rival_index)
+        if not (len(found) or ahead >= 0 or left < self._best_left):
+            raise _unsteady()
+        self._best_left = left
+
+    def picked(self, found: Int64) -> None:
+        """Rows of the pool were picked."""
+        if len(found) and (int(found.min()) < 0 or int(found.max()) >= self._n):
+            raise _unsteady()
+
+
+def _unsteady() -> RuntimeError:
+    return RuntimeError(
+        "features: rows changed while they were being compared (another thread or process writes "
+        "to them?); there is no answer, start again and leave them alone meanwhile"
+    )
+
+
 # Called after every round with how far the selection has come.
 Watch = Callable[[Trail], None]
 
@@ -166,10 +201,12 @@ def farthest_first(
     pool.refresh(None, math.inf)
     ahead = -1.0  # squared distance of the next pick; negative while undecided
     done = trail.done
+    rounds = Rounds(pool)
     while pool.available and (ahead < 0 or (done < k and ahead >= floor)):
         rows, rival, rival_index = pool.frontier(size)
         pool.refresh(rows, rival)
         found, at, ahead = pool.resolve(rows, rival, rival_index, k - done, floor)
+        rounds.passed(found, ahead, rival, rival_index)
         trail.add(found, at)
         done += len(found)
         trail.rounds += 1
@@ -186,6 +223,7 @@ def settle(
     between rows rival_index - 1 and rival_index of the block."""
     picks, squared, ahead, done, last = [], [], -1.0, 0, False
     size = block_size(pool)
+    rounds = Rounds(pool)
     while pool.available and ahead < 0 and not last:
         rows, inner, inner_index = pool.frontier(size)
         last = rival > inner or (rival == inner and rival_index <= inner_index)
@@ -193,6 +231,7 @@ def settle(
             inner, inner_index = rival, rival_index
         pool.refresh(rows, inner)
         found, at, ahead = pool.resolve(rows, inner, inner_index, limit - done, floor)
+        rounds.passed(found, ahead, inner, inner_index)
         picks.append(found)
         squared.append(at)
         done += len(found)
@@ -225,6 +264,7 @@ def threshold_decay(
 ) -> float:
     """Threshold filter until the trail has k picks; returns the radius."""
     size = block_size(pool)
+    rounds = Rounds(pool)
     if trail.floor < 0:
         started = pool.count > 0
         if not started:
@@ -238,11 +278,13 @@ def threshold_decay(
         trail.floor = _begin_pass(trail, widest)
     done = trail.done
     while done < k:
+        accepted = done if trail.position == 0 else -1  # before this pass, if it is seen whole
         while trail.position < len(order) and done < k:
             begin = trail.position
             found, at, trail.position = accept_in_order(
                 pool, order, begin, size, k - done, trail.floor
             )
+            rounds.picked(found)
             trail.add(found, at)
             done += len(found)
             if done == k:  # whoever goes on for more begins after the last
@@ -255,6 +297,8 @@ def threshold_decay(
         trail.position = 0
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
+        if accepted == done and not widest < trail.floor:
+            raise _unsteady()  # every row at its floor has met every choice and was not accepted
         trail.tau *= decay
         while 0.0 < math.sqrt(widest) <= trail.tau:
             trail.tau *= decay
@@ -283,10 +327,12 @@ def _begin_pass(trail: Trail, widest: float) -> float:
 def _settled_radius(pool: Pool, size: int) -> float:
     """The largest distance of any pool row to what is chosen."""
     ahead = -1.0
+    rounds = Rounds(pool)
     while pool.available and ahead < 0:
         rows, rival, rival_index = pool.frontier(size)
         pool.refresh(rows, rival)
-        _, _, ahead = pool.resolve(rows, rival, rival_index, 0, 0.0)
+        found, _, ahead = pool.resolve(rows, rival, rival_index, 0, 0.0)
+        rounds.passed(found, ahead, rival, rival_index)
     return math.sqrt(ahead) if pool.available else 0.0
 
 

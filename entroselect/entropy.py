@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from entroselect import _checks
+from entroselect._float_environment import in_default_float_environment
+from entroselect._memory import memory_limit as bytes_of
 from entroselect._pieces import Pieces
 from entroselect._rows import Rows
 from entroselect.nearest import find
 from entroselect.ranks import Ranks, ranks_of, together
 from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
+from entroselect.streamed_nearest import check_limit, shards_of_all
 
 DUPLICATES = ("error", "floor", "drop")
 
 
+@in_default_float_environment
 def kl_entropy(
     features: Any,
     k: int = 1,
     *,
-    duplicates: str = "error",
+    duplicates: Literal["error", "floor", "drop"] = "error",
     floor: float = 1e-10,
     backend: str = "auto",
     memory_limit: int | str | None = None,
@@ -82,19 +86,32 @@ def kl_entropy(
     floor = _checks.real("floor", floor, "> 0", lambda x: math.isfinite(x) and x > 0)
     ranks = ranks_of(group)
     with together(ranks):
-        rows = Pieces("features", features, may_be_empty=ranks is not None)
         k = _checks.integer("k", k, 1)
+    rows = Pieces("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if k >= n:
         raise ValueError(
             f"k: the {k}-th nearest other row needs at least {k + 1} rows, features has {n}"
         )
+    if duplicates == "drop":
+        _check_both(rows, k, memory_limit, ranks)
     found = find(rows, None, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress)
     return from_neighbours(
         rows, found, duplicates=duplicates, floor=floor, limit=memory_limit, ranks=ranks
     )
 
 
+def _check_both(rows: Pieces, k: int, limit: Any, ranks: Ranks | None) -> None:
+    """The limit is enough for the search and for the one of rows that had copies."""
+    with together(ranks):
+        limit = bytes_of(limit)
+    shards = [(rows.n, rows.dtype)] if ranks is None else shards_of_all(rows, ranks)
+    every = np.arange(rows.n)
+    again = (rows.part(every), rows.part(every), k + 1)
+    check_limit(limit, [(rows, None, k), again], shards, ranks)
+
+
+@in_default_float_environment
 def from_neighbours(
     rows: Rows | Pieces,
     found: Neighbours,
@@ -244,11 +261,12 @@ def _of_all(array: Any, ranks: Ranks | None) -> Any:
     return array if ranks is None else np.concatenate(ranks.gather(array))
 
 
+@in_default_float_environment
 def generalization_score(
     generated: Any,
     training: Any,
     *,
-    kind: str = "l2",
+    kind: Literal["l2", "mse"] = "l2",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,
@@ -275,10 +293,10 @@ def generalization_score(
     """
     _checks.choice("kind", kind, ("l2", "mse"))
     ranks = ranks_of(group)
+    # Under this function's argument names, so that a bad value is reported with them.
+    rows = Pieces("generated", generated, ranks=ranks)
+    against = Pieces("training", training, ranks=ranks)
     with together(ranks):
-        # Under this function's argument names, so that a bad value is reported with them.
-        rows = Pieces("generated", generated, may_be_empty=ranks is not None)
-        against = Pieces("training", training, may_be_empty=ranks is not None)
         _checks.same_width("generated", rows, "training", against)
     found = find(
         rows, against, 1, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
@@ -291,6 +309,7 @@ def generalization_score(
     return float(np.mean(distances))
 
 
+@in_default_float_environment
 def mean_nearest_distance(
     features: Any,
     *,
@@ -308,8 +327,7 @@ def mean_nearest_distance(
         1.3333333333333333
     """
     ranks = ranks_of(group)
-    with together(ranks):
-        rows = Pieces("features", features, may_be_empty=ranks is not None)
+    rows = Pieces("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if n < 2:
         raise ValueError(f"features: at least 2 rows needed, got {n}")

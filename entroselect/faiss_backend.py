@@ -31,6 +31,7 @@ from entroselect import _core
 from entroselect._rows import Rows
 from entroselect._threads import threads
 from entroselect.cpu import Cpu
+from entroselect.reference import unit_rows
 from entroselect.results import Float64, Neighbours
 
 DEFAULT = "HNSW32,Flat:efSearch=64"
@@ -210,9 +211,7 @@ class _Frame:
             yield begin, values.astype(np.float32)
 
     def _canonical(self, values: Float64) -> Float64:
-        if not self.cosine:
-            return values
-        return np.asarray(values / np.sqrt(np.einsum("ij,ij->i", values, values))[:, None])
+        return unit_rows(values) if self.cosine else values
 
 
 @contextmanager

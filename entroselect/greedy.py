@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks, _dispatch, engine, reference
+from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect.opened import Opened, Run
-from entroselect.results import Int64, Selection
+from entroselect.results import Int64, Metric, Selection
 
 STARTS = ("random", "center")
 
 
+@in_default_float_environment
 def greedy_select(
     features: Any,
     k: int,
@@ -22,7 +24,7 @@ def greedy_select(
     start: int | str = 0,
     seed: int | None = None,
     selected: Any = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     min_distance: float | None = None,
     backend: str = "auto",
     progress: Any = None,
@@ -119,6 +121,7 @@ def greedy_select(
         group=group,
         whole=checkpoint is None,
         picks=k,
+        selected=selected,
     )
     with pool.together():
         before, vectors = _checks.chosen_before(selected, pool, metric)
@@ -128,8 +131,10 @@ def greedy_select(
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
     pool.check_same(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
     opened = time.perf_counter()
-    with pool.reporter(progress, "greedy") as report:
-        run = Run(pool, k, before, vectors, checkpoint, about, report)
+    with (
+        pool.reporter(progress, "greedy") as report,
+        Run(pool, k, before, vectors, checkpoint, about, report) as run,
+    ):
         first = 0  # unused unless nothing is chosen yet
         if pool.pool.count == 0:
             first = _first_pick(pool, start, seed)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Any, cast
 
 from entroselect import _checks, _dispatch, reference, streamed_nearest
+from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._pieces import Pieces
 from entroselect._progress import reporter
 from entroselect.faiss_backend import Faiss
 from entroselect.ranks import Ranks, ranks_of, together
-from entroselect.results import Neighbours
+from entroselect.results import Metric, Neighbours
 
 
+@in_default_float_environment
 def nearest_distances(
     queries: Any,
     points: Any = None,
     k: int = 1,
     *,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,
@@ -79,11 +81,13 @@ def nearest_distances(
         ([2, 2, 0], [1.0])
     """
     ranks = ranks_of(group)
-    with together(ranks):
-        rows = Pieces("queries", queries, metric, ranks is not None)
-        targets = None
-        if points is not None:
-            targets = Pieces("points", points, metric, ranks is not None)
+    if ranks is not None:
+        ranks.check_same(f"points={'None' if points is None else 'given'}")
+    rows = Pieces("queries", queries, metric, ranks)
+    targets = None
+    if points is not None:
+        targets = Pieces("points", points, metric, ranks)
+        with together(ranks):
             _checks.same_width("points", targets, "queries", rows)
     return find(
         rows, targets, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
@@ -113,10 +117,7 @@ def find(
             )
     shards = [(own.n, own.dtype)]
     if ranks is not None:
-        given = "None" if points is None else "given"
-        ranks.check_same(
-            f"k={k!r}; metric={own.metric}; columns={own.d}; points={given}; memory_limit={limit}"
-        )
+        ranks.check_same(f"k={k!r}; metric={own.metric}; columns={own.d}; memory_limit={limit}")
         shards = streamed_nearest.shards_of_all(own, ranks)
     total = sum(n for n, _ in shards)
     if total < 1 + (points is None):
@@ -124,6 +125,7 @@ def find(
         raise ValueError(f"{own.name}: at least {what}, got {total}")
     available = total - (points is None)
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
+    streamed_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
         if chosen is None:
             against = None if points is None else points.whole()

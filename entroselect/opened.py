@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, engine
+from entroselect._marks import Marks, row_marks
 from entroselect._memory import memory_limit as parsed
+from entroselect._memory import too_few
 from entroselect._progress import Report, reporter
-from entroselect._rows import Rows, is_on_cuda
+from entroselect._rows import Rows, as_rows, is_on_cuda
 from entroselect.checkpoint import Checkpoint
 from entroselect.cpu import add_rows, distances_to
 from entroselect.io import open_pool
@@ -25,8 +26,8 @@ from entroselect.results import Float64, Int64, on_host
 from entroselect.sharded import Sharded
 from entroselect.streamed import BYTES_A_ROW, Budget, Streamed, bytes_beside
 
-# Rows that tell one pool from another.
-_SAMPLE = 64
+# Rows that are marked at a time.
+_AT_ONCE = 1 << 26  # bytes
 
 
 class Opened:
@@ -48,27 +49,47 @@ class Opened:
         group: Any = None,
         whole: bool = True,
         picks: Any = 0,
+        selected: Any = None,
     ) -> None:
-        """`whole`: nobody will ask for the state of the pool. `picks`: how many there will be.
+        """`whole`: nobody will ask for the state of the pool. `picks`: how many there will be,
+        beside those in `selected`.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
         """
         limit = parsed(memory_limit)
-        picks = picks if isinstance(picks, int) else 0  # otherwise an error that is raised later
         self.ranks = ranks_of(group)
         self.metric, self.backend = metric, backend
         self._rows: Rows | None = None
+        self._marks: Marks | None = None  # of rows in memory, once they are asked for
         with self.together():
             _checks.choice("metric", metric, _checks.METRICS)
-            local = self._open(features, limit, whole and self.ranks is None, picks)
+            given = self._given(features, limit)
+            self._dtype = given.dtype
+            picks = picks if isinstance(picks, int) else 0  # else an error that is raised later
+            all_of_it, in_pieces = _needed(given, picks, selected)
+        self.first, self.n, self.d = 0, given.n, given.d
+        if self.ranks is not None:
+            sizes = np.concatenate(self.ranks.gather(np.array([given.n], dtype=np.int64)))
+            self.first, self.n = int(sizes[: self.ranks.rank].sum()), int(sizes.sum())
+        if isinstance(given, Source) or self.ranks is not None:
+            row_bytes = given.d * np.dtype(_stored(given.dtype)).itemsize
+            what = f"{given.n} rows of {row_bytes} bytes"
+            too_few(limit, min(all_of_it, in_pieces), what, self.ranks)
+        in_memory = isinstance(given, Rows) or (limit is not None and all_of_it <= limit)
+        with self.together():
+            if in_memory:
+                local = self._in_memory(given, whole and self.ranks is None, limit)
+            else:
+                assert isinstance(given, Source)
+                once = decoded_once(given)
+                local = Streamed(once, metric, backend, limit or max(1 << 30, in_pieces))
+                local.first = self.first
         self._local = local
-        self.first, self.n, self.d = 0, local.n, local.d
         self.pool: engine.Pool = local
         if self.ranks is not None:
             self.ranks.check_same(f"columns={local.d}; dtype={self._dtype}; metric={metric}")
-            sharded = Sharded(local, self.values, self._dtype, metric, backend, self.ranks)
-            self.pool, self.first, self.n = sharded, sharded.first, sharded.n
+            self.pool = Sharded(local, self.values, self._dtype, metric, backend, self.ranks)
             if self.n == 0:
                 raise ValueError("features: empty on every rank; at least 1 row needed")
 
@@ -103,8 +124,7 @@ class Opened:
         """Own rows, in host memory."""
         if isinstance(self._local, Streamed):
             return self._local.values(rows)
-        assert self._rows is not None
-        return self._rows.host(rows)
+        return self._in_host_memory(rows)
 
     def center(self) -> int:
         """The row nearest to the mean row of the whole pool, the first of equals."""
@@ -143,42 +163,53 @@ class Opened:
             "columns": self.d,
             "dtype": self._dtype,
             "metric": self.metric,
-            "pool": self._fingerprint(),
         }
-        with self.together():
-            return Checkpoint(path, about, self.n, self.first, self.ranks)
+        return Checkpoint(path, about, self.n, self.first, self.ranks)
 
-    def _open(self, features: Any, limit: int | None, whole: bool, picks: int) -> engine.Block:
-        source: Source
+    def marks(self) -> Marks:
+        """Of own rows, as far as they were read."""
+        if isinstance(self._local, Streamed):
+            return self._local.marks()
+        if self._marks is None:
+            marks, step = np.empty(self._local.n, np.uint32), max(1, _AT_ONCE // (8 * self.d))
+            for at in range(0, self._local.n, step):
+                marks[at : at + step] = row_marks(self._in_host_memory(slice(at, at + step)))
+            self._marks = marks
+        return self._marks
+
+    def verify(self, marks: Marks) -> None:
+        """Own rows must have these marks, those of a checkpoint.
+
+        Raises:
+            ValueError: naming the first that has not.
+        """
+        since = "the checkpoint was saved"
+        if isinstance(self._local, Streamed):
+            self._local.verify(marks, since)
+            return
+        changed = np.flatnonzero(self.marks() != marks)
+        if len(changed):
+            raise ValueError(
+                f"features: row {self.first + int(changed[0])} changed since {since} "
+                f"({len(changed)} of {self._local.n} rows did); delete the checkpoint, or pass the "
+                "rows that it is of"
+            )
+
+    def _given(self, features: Any, limit: int | None) -> Rows | Source:
+        """The rows, their values unseen: in memory where there is no limit."""
         if self.ranks is not None and getattr(features, "shape", (1,))[0] == 0:
-            source = NoRows(features)
-        elif limit is None or is_on_cuda(features):
-            return self._in_memory(features, whole, limit)
-        else:
-            if isinstance(features, (str, os.PathLike)):
-                raise TypeError(
-                    f"features: expected rows, got a path; pass open_pool({features!r})"
-                )
-            source = open_pool(features)
-            row_bytes = source.read(0, 0).itemsize * source.d
-            # Rows of an array are there anyway, others would have to be held.
-            held = 0 if source.format == "array" else row_bytes
-            needed = source.n * (held + bytes_beside(source.d))
-            needed += picks * (row_bytes + bytes_beside(source.d))
-            if needed <= limit:
-                return self._in_memory(source, whole, limit)
-            fixed = BYTES_A_ROW * source.n + source.overhead
-            if needed < Budget.least(fixed, row_bytes, source.d):
-                raise ValueError(
-                    f"memory_limit: {limit} bytes are too few for {source.n} rows of {row_bytes} "
-                    f"bytes; the smallest that works is {needed}"
-                )
-        self._dtype = source.dtype
-        return Streamed(decoded_once(source), self.metric, self.backend, limit or 1 << 30)
+            return NoRows(features)
+        if limit is None or is_on_cuda(features):
+            return as_rows("features", features)
+        if isinstance(features, (str, os.PathLike)):
+            raise TypeError(f"features: expected rows, got a path; pass open_pool({features!r})")
+        return open_pool(features)
 
-    def _in_memory(self, features: Any, whole: bool, limit: int | None) -> engine.Block:
-        rows = _checks.usable_rows("features", features, self.metric)
-        self._rows, self._dtype = rows, rows.dtype
+    def _in_memory(self, given: Rows | Source, whole: bool, limit: int | None) -> engine.Block:
+        rows = as_rows("features", given)
+        numbers = range(self.first, self.first + rows.n)
+        _checks.usable_values("features", rows, self.metric, numbers)
+        self._rows = rows
         pool: engine.Block = self.backend.open_pool(rows, self.metric, block=not whole, limit=limit)
         return pool
 
@@ -195,21 +226,45 @@ class Opened:
         row = int(np.argmin(squared))
         return float(squared[row]), row
 
+    def _in_host_memory(self, rows: Any) -> NDArray[Any]:
+        assert self._rows is not None
+        return self._rows.host(rows)
+
     def _host_rows(self) -> Rows:
         assert self._rows is not None
         if not self._rows.on_cuda:
             return self._rows
         return Rows(self._rows.host(slice(None)), self._rows.dtype)
 
-    def _fingerprint(self) -> str:
-        sample = np.unique(np.linspace(0, self.n - 1, _SAMPLE).astype(np.int64)) - self.first
-        own = sample[(sample >= 0) & (sample < self._local.n)]
-        with self.together():
-            values = self.values(own)
-        marks = np.array([int(digest(row), 16) for row in values], dtype=np.uint64)
-        if self.ranks is not None:
-            marks = np.concatenate(self.ranks.gather(marks))
-        return hashlib.blake2b(marks.tobytes(), digest_size=8).hexdigest()
+
+def _stored(dtype: str) -> str:
+    """The NumPy dtype in which the engine has such values."""
+    return "uint16" if dtype == "bfloat16" else dtype
+
+
+def _needed(given: Rows | Source, picks: int, selected: Any) -> tuple[int, int]:
+    """Bytes with which a pool is held in memory, and with which it is read in pieces."""
+    if isinstance(given, Rows):
+        return 0, 0
+    row_bytes = given.d * np.dtype(_stored(given.dtype)).itemsize
+    # Rows of an array are there anyway, others would have to be held.
+    held = 0 if given.format == "array" else row_bytes
+    all_of_it = given.n * (held + bytes_beside(given.d))
+    all_of_it += picks * (row_bytes + bytes_beside(given.d))
+    # Choices of two dtypes are kept as float64.
+    mixed = _vectors_dtype(selected) not in (None, given.dtype)
+    fixed = BYTES_A_ROW * given.n + given.overhead
+    in_pieces = Budget.least(fixed, 8 * given.d if mixed else row_bytes, given.d)
+    return (in_pieces if given.n == 0 else all_of_it), in_pieces
+
+
+def _vectors_dtype(selected: Any) -> str | None:
+    """The dtype of vectors; None for indices, and for what is refused later."""
+    try:
+        rows = as_rows("selected", selected)
+    except (TypeError, ValueError):
+        return None
+    return rows.dtype
 
 
 class Run:
@@ -229,38 +284,57 @@ class Run:
         self._opened, self._k, self._report = opened, k, report
         self._checkpoint: Checkpoint | None = None
         self.trail = engine.Trail()
-        saved = None
-        if checkpoint is not None:
-            self._checkpoint = opened.checkpoint(checkpoint, about)
-            with opened.together():
-                saved = self._checkpoint.load(opened.block.n)
-            opened.check_same(checkpoint="there" if saved else "not there")
-        if saved is not None:
-            self.trail, bounds, met = saved
-            if self.trail.done > k:
-                raise ValueError(
-                    f"k: {checkpoint} has {self.trail.done} picks already; pass at least that "
-                    "many, or another checkpoint"
-                )
-            # Rows that are chosen are about to be said to be so again.
-            chosen = np.concatenate([before, *self.trail.picks]) - opened.first
-            bounds[chosen[(chosen >= 0) & (chosen < opened.block.n)]] = np.inf
-            opened.block.restart(bounds, met.astype(np.int64))
-        opened.begin(before, vectors)
-        if self.trail.done:
-            opened.pool.pick(self.trail.picks[0])
+        try:
+            if checkpoint is not None:
+                self._checkpoint = opened.checkpoint(checkpoint, about)
+                self._go_on(self._checkpoint, before, 0 if vectors is None else vectors.n)
+            opened.begin(before, vectors)
+            if self.trail.done:
+                opened.pool.pick(self.trail.picks[0])
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _go_on(self, checkpoint: Checkpoint, before: Int64, vectors: int) -> None:
+        """From what was saved, if anything was."""
+        opened = self._opened
+        with opened.together():
+            opened.marks()  # of rows in memory: before anything is found out about them
+            saved = checkpoint.load(opened.block.n, before, vectors)
+        opened.check_same(checkpoint="there" if saved else "not there")
+        if saved is None:
+            return
+        if saved.trail.done > self._k:
+            raise ValueError(
+                f"k: {checkpoint.path} has {saved.trail.done} picks already; pass at least that "
+                "many, or another checkpoint"
+            )
+        with opened.together():
+            opened.verify(saved.marks)
+        self.trail = saved.trail
+        # Rows that are chosen are about to be said to be so again.
+        bounds = saved.bounds
+        bounds[bounds < 0] = np.inf
+        opened.block.restart(bounds, saved.met.astype(np.int64))
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._checkpoint is not None:
+            self._checkpoint.close()
 
     def watch(self, trail: engine.Trail) -> None:
         """After a round."""
         if self._report is not None:
             self._report(trail.done, self._k)
         if self._checkpoint is not None:
-            self._checkpoint.offer(trail, self._opened.block)
+            self._checkpoint.offer(trail, self._opened.block, self._opened.marks)
 
     def end(self) -> None:
         """After the last one."""
         if self._checkpoint is not None:
-            self._checkpoint.save(self.trail, self._opened.block)
+            self._checkpoint.save(self.trail, self._opened.block, self._opened.marks)
 
 
 def _short(value: Any) -> Any:

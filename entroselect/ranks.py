@@ -52,7 +52,8 @@ class Ranks:
             raise TypeError(
                 f"group: expected a torch.distributed process group or True, got {group!r}"
             )
-        self._torch, self._distributed, self._group = torch, distributed, group
+        self._torch, self._distributed = torch, distributed
+        self._group: Any = group
         self.rank = distributed.get_rank(group)
         self.size = distributed.get_world_size(group)
         if self.rank < 0:
@@ -63,6 +64,14 @@ class Ranks:
             else torch.device("cpu")
         )
         self.bytes_sent = self.bytes_received = 0
+
+    def close(self) -> None:
+        """Lets go of the group, so that it can be destroyed."""
+        self._group = None
+
+    def wait(self) -> None:
+        """For all processes to come here."""
+        self._call(lambda: self._distributed.barrier(group=self._group))
 
     def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
         """The arrays of all processes, on each of them; they may differ in length alone."""

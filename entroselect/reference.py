@@ -9,24 +9,30 @@ bfloat16 and float32. The squared distance of two rows is the float64 value of
 sum_l (a_l - b_l)**2 in this order: column l is added to lane l % 8, in order of l, each
 difference, product and sum rounded separately (no fused multiply-add); then the lanes are added
 as ((0+4) + (2+6)) + ((1+5) + (3+7)). With metric="cosine" each element is first divided by its
-row's length, the square root of the same sum over the row's squares.
+row's length, the square root of the same sum over the row's squares; where that sum is below
+2**-960, squares underflow, so the row is first multiplied by 2**600, which is exact.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from entroselect import _checks
+from entroselect._float_environment import in_default_float_environment
 from entroselect._rows import Rows
 from entroselect.results import Entropy, Float64, Int64, Neighbours, Selection
 
 NAME = "reference"
 
+# Rows with a smaller sum of squares are multiplied before their length is taken.
+TINY_SQUARE, TINY_SCALE = 2.0**-960, 2.0**600
 
+
+@in_default_float_environment
 def squared_distances(a: Float64, b: Float64) -> Float64:
     """Canonical squared distances between rows of `a` and `b`, float64, broadcast together."""
     shape = np.broadcast_shapes(a.shape, b.shape)
@@ -39,13 +45,19 @@ def squared_distances(a: Float64, b: Float64) -> Float64:
     return np.asarray(halves[..., 0] + halves[..., 1])
 
 
+@in_default_float_environment
 def canonical_rows(rows: Rows, metric: str) -> Float64:
     """The float64 rows whose distances the contract speaks of."""
     values = rows.float64()
-    if metric == "cosine":
-        lengths = np.sqrt(squared_distances(values, np.zeros(rows.d)))
-        values = values / lengths[:, None]
-    return values
+    return unit_rows(values) if metric == "cosine" else values
+
+
+def unit_rows(values: Float64) -> Float64:
+    """Rows divided by their canonical lengths; none is zero."""
+    zero = np.zeros(values.shape[1])
+    tiny = squared_distances(values, zero) < TINY_SQUARE
+    values = values * np.where(tiny, TINY_SCALE, 1.0)[:, None]
+    return np.asarray(values / np.sqrt(squared_distances(values, zero))[:, None])
 
 
 def first_pick(rows: Rows, start: int | str, seed: int | None, metric: str) -> int:
@@ -59,6 +71,7 @@ def first_pick(rows: Rows, start: int | str, seed: int | None, metric: str) -> i
     return int(start)
 
 
+@in_default_float_environment
 def greedy_select(
     features: Any,
     k: int,
@@ -94,6 +107,7 @@ def greedy_select(
     return _selection(indices, distances, nearest, picked)
 
 
+@in_default_float_environment
 def threshold_select(
     features: Any,
     k: int,
@@ -151,6 +165,7 @@ def threshold_select(
     return _selection(indices, distances, nearest, picked, thresholds)
 
 
+@in_default_float_environment
 def nearest_distances(
     queries: Any,
     points: Any = None,
@@ -182,7 +197,7 @@ def kl_entropy(
     features: Any,
     k: int = 1,
     *,
-    duplicates: str = "error",
+    duplicates: Literal["error", "floor", "drop"] = "error",
     floor: float = 1e-10,
 ) -> Entropy:
     """Kozachenko-Leonenko entropy on the reference neighbours; see `entroselect.kl_entropy`."""

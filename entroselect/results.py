@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
+
+Metric = Literal["euclidean", "cosine"]
 
 
 def on_host(found: Any) -> NDArray[Any]:
@@ -24,6 +27,10 @@ class Selection:
     Any prefix is the selection for that smaller k. Of a pool on a CUDA device, arrays are tensors
     there.
 
+    It stands for its indices: ``len``, iteration, ``selection[0]``, ``selection[:10]``,
+    ``np.asarray(selection)``, and ``features[selection]`` of a NumPy array are theirs. A torch
+    tensor is indexed by ``features[selection.indices]``.
+
     Attributes:
         indices: int64 (k,); pool rows in pick order.
         distances: float64 (k,); distance from each pick to everything chosen before it, inf for
@@ -34,6 +41,14 @@ class Selection:
             acceptance; ``thresholds[0]`` is the starting value.
         profile: where the time went (rounds, picks a round, share of the n k pairs looked at,
             exact rechecks a row, seconds by phase); not part of the contract.
+
+    Example:
+        >>> import numpy as np
+        >>> from entroselect import greedy_select
+        >>> line = np.array([[0.0], [1.0], [2.0], [10.0]])
+        >>> picked = greedy_select(line, 3)
+        >>> [int(row) for row in picked], line[picked].ravel().tolist()
+        ([0, 3, 2], [0.0, 10.0, 2.0])
     """
 
     indices: Int64
@@ -45,6 +60,18 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.indices)
+
+    def __getitem__(self, places: Any) -> Any:
+        return self.indices[places]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        indices = on_host(self.indices)
+        if copy is False and dtype is not None and np.dtype(dtype) != indices.dtype:
+            raise ValueError(f"indices are {indices.dtype}; {np.dtype(dtype)} needs a copy")
+        return np.array(indices, dtype=dtype) if copy else np.asarray(indices, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)

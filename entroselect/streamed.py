@@ -1,9 +1,10 @@
 """A pool whose rows stay where they are, on disk for example, and are read when they matter.
 
-In memory are a bound and a count of choices met for every row, 12 bytes, and within a limit: a tile
-of rows being read and one being compared, the rows of the block in which picks are settled, and
-picks. Rows are read in ascending order, in large pieces, while those before them are compared.
-What a round asks of the rows it does through `Block`s, small pools in memory.
+In memory are a bound, a count of choices met and a mark for every row, 16 bytes, and within a
+limit: a tile of rows being read and one being compared, the rows of the block in which picks are
+settled, and picks. Rows are read in ascending order, in large pieces, while those before them are
+compared; a row that is read again must have the mark that it had the first time. What a round asks
+of the rows it does through `Block`s, small pools in memory.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, _core, engine
+from entroselect._marks import Marks, Seen
 from entroselect._rows import Rows
 from entroselect._threads import threads
 from entroselect.cpu import add_rows, distances_to
@@ -42,9 +44,9 @@ def bytes_beside(d: int) -> int:
     return 2 * d + 80
 
 
-# For every row of the pool: bound and count of choices met, 12 bytes; its place in a traversal, or
-# among the rows of a pass; a copy for a checkpoint.
-BYTES_A_ROW = 32
+# For every row of the pool: bound, count of choices met and mark, 16 bytes; its place in a
+# traversal and among the rows of a pass; a copy for a checkpoint.
+BYTES_A_ROW = 36
 
 # Rows of a tile and of a block below which work comes to a standstill.
 _LEAST = 64
@@ -104,11 +106,13 @@ class Streamed:
     def __init__(self, source: Source, metric: str, backend: Opens, limit: int) -> None:
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
         self.n, self.d = source.n, source.d
+        self.first = 0  # number of its first row in a pool of several processes
         nothing = source.read(0, 0)
         self._keep(source.dtype, nothing.dtype)
         self.count, self.available = 0, self.n
         self._bounds = np.full(self.n, np.inf)
         self._met = np.zeros(self.n, dtype=np.int32)
+        self._seen = Seen("features", source.name, self.n)
         self._nothing = nothing
         self._held: tuple[Int64, NDArray[Any]] = (_NO_ROWS, nothing)
         self._checked = False  # the values of all rows
@@ -149,7 +153,21 @@ class Streamed:
         self._met[:] = met
         self.count, self.available = 0, int(np.count_nonzero(self._bounds >= 0))
         self._keep(self._kept_as, self._picked.dtype)
-        self._checked = True  # by whoever came so far
+
+    def marks(self) -> Marks:
+        """Of all rows, as far as they were read: 0 stands for those that were not."""
+        return self._seen.marks
+
+    def verify(self, marks: Marks, since: str) -> None:
+        """Reads all rows, which must have these marks.
+
+        Raises:
+            ValueError: one has another; `since` says when they had these.
+        """
+        self._seen.expect(marks, since)
+        for _ in self._tiles(np.arange(self.n)):
+            pass
+        self._checked = True
 
     def values(self, rows: Int64) -> NDArray[Any]:
         """The given rows, in that order; those that the last refresh has left are at hand."""
@@ -172,16 +190,13 @@ class Streamed:
         began = time.perf_counter()
         whole = rows is None
         if rows is None:
-            rows = np.arange(self.n) if not self._checked else np.empty(0, np.int64)
-            if self._checked:
-                rows = np.flatnonzero((self._bounds > 0) & (self._bounds >= enough))
+            rows = np.arange(self.n) if not self._checked else self._stale(slice(None), enough)
         else:
             rows = np.sort(rows)
-        bounds = self._bounds[rows]
-        stale = rows[(bounds >= enough) & (bounds > 0) & (self._met[rows] < self.count)]
+            rows = rows[self._stale(rows, enough)]
         self._let_go()
         kept_rows, kept_values = [], []
-        for part, values in self._tiles(rows if whole and not self._checked else stale):
+        for part, values in self._tiles(rows):
             left = self._meet(part, values, enough)
             if not whole:
                 kept_rows.append(part[left])
@@ -292,8 +307,6 @@ class Streamed:
     def _meet(self, rows: Int64, values: NDArray[Any], enough: float) -> Int64:
         """Rows with their values meet the choices they have not met, the newest first, until they
         are below `enough`. Returns the places of those that are not."""
-        if not self._checked:
-            self._check(rows, values)
         left = np.arange(len(rows))
         if self.count == int(self._met[rows].min(initial=self.count)):
             return left
@@ -348,8 +361,13 @@ class Streamed:
         for name in self._counted:
             self._counted[name] += counted[name]
 
-    def _check(self, rows: Int64, values: NDArray[Any]) -> None:
-        _checks.usable_values("features", self._rows(values), self.metric, rows)
+    def _stale(self, rows: Any, enough: float) -> Int64:
+        """Places, among the given rows, of those that have choices to meet."""
+        bounds = self._bounds[rows]
+        stale: Int64 = np.flatnonzero(
+            (bounds >= enough) & (bounds > 0) & (self._met[rows] < self.count)
+        )
+        return stale
 
     def _let_go(self) -> None:
         """Of the rows that the last refresh has left."""
@@ -362,6 +380,9 @@ class Streamed:
             values = self.source.read(first, first + len(rows))
         else:
             values = self.source.take(rows)
+        numbers = rows + self.first
+        if self._seen.check(rows, values, numbers):
+            _checks.usable_values("features", self._rows(values), self.metric, numbers)
         self._rows_read += len(rows)
         self._spent["read"] += time.perf_counter() - began
         return values

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from entroselect._memory import too_few
 from entroselect._pieces import Pieces, numpy_dtype
 from entroselect._progress import Report
 from entroselect._rows import Rows
@@ -187,10 +188,7 @@ def search_ranks(
     """The queries of every process against the points of all. Blocks of points go round, rank
     after rank; each process reads its own queries once for each."""
     own = queries if points is None else points
-    most = max(n for n, _ in shards)
-    widest = max(numpy_dtype(dtype).itemsize for _, dtype in shards)
-    with ranks.together():
-        plan = plan_ranks(queries, own, lists.squared.shape[1], limit, most, widest)
+    plan = plan_ranks(queries, own, lists.squared.shape[1], shards, limit)
     size = min(int(block[0]) for block in ranks.gather(np.array([plan.block])))
     offset = 0  # of the points of the process whose turn it is
     for root, (count, dtype) in enumerate(shards):
@@ -277,12 +275,35 @@ def search_bytes(d: int, k: int) -> int:
     return 65536 + 1024 * d + threads() * (60 * suspects + 1100 * d + 65536)
 
 
-def plan_alone(queries: Pieces, points: Pieces | None, k: int, limit: int) -> Plan | None:
-    """For one process; None: all fits at once.
+@dataclass(frozen=True)
+class Demand:
+    """What a search takes: once, for every row of a block and of a tile, with how many there are,
+    and `whole`, which is certainly enough for all at once."""
 
-    Raises:
-        ValueError: naming memory_limit, where not even little fits.
-    """
+    once: int
+    block: tuple[int, int]
+    tile: tuple[int, int]
+    whole: int
+
+    @property
+    def least(self) -> int:
+        """Bytes with which it still works."""
+        return min(self.whole, self.once + 4 * LEAST_ROWS * max(self.block[0], self.tile[0]))
+
+    def plan(self, limit: int) -> Plan:
+        """Up to a quarter of what is left of a limit for tiles, the rest for the block."""
+        (block_bytes, block_rows), (tile_bytes, tile_rows) = self.block, self.tile
+        left = limit - self.once
+        tile_part = min(left // 4, max(MOST_BYTES, LEAST_ROWS * tile_bytes))
+        if block_bytes * block_rows <= left - left // 4:  # then tiles may be larger
+            tile_part = left - block_bytes * block_rows
+        tiles = max(1, min(tile_rows, tile_part // max(1, tile_bytes)))
+        blocks = (left - tiles * tile_bytes) // max(1, block_bytes)
+        return Plan(max(1, min(block_rows, blocks)), tiles)
+
+
+def demand_alone(queries: Pieces, points: Pieces | None, k: int) -> Demand:
+    """For one process."""
     own = queries if points is None else points
     once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
     coming = max(3 * pool.row_bytes + pool.spare_bytes for pool in (queries, own))
@@ -294,42 +315,51 @@ def plan_alone(queries: Pieces, points: Pieces | None, k: int, limit: int) -> Pl
         block = queries.row_bytes + length_bytes(queries)
         whole = once + queries.n * (block + queries.spare_bytes)
         whole += own.n * (own.row_bytes + own.spare_bytes + coded_bytes(own))
-    if limit >= whole:
-        return None
-    return divide(limit, once, whole, (block, queries.n), (tile, own.n))
+    return Demand(once, (block, queries.n), (tile, own.n), whole)
 
 
-def plan_ranks(
-    queries: Pieces, own: Pieces, k: int, limit: int | None, most: int, itemsize: int
-) -> Plan:
-    """For blocks of points that are exchanged, of up to `most` rows a process; `own` are those of
-    this one."""
-    if limit is None:
-        return Plan(max(1, most), max(1, queries.n))
+def demand_ranks(queries: Pieces, own: Pieces, k: int, shards: list[tuple[int, str]]) -> Demand:
+    """For blocks of points that are exchanged; `own` are those of this process."""
     once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
     tile = max(3 * pool.row_bytes + pool.spare_bytes for pool in (queries, own))
     tile += length_bytes(queries)
     # Read or received, and twice more in the hands of the transport.
+    itemsize = max(numpy_dtype(dtype).itemsize for _, dtype in shards)
     block = 3 * own.d * itemsize + coded_bytes(own) + suspect_bytes(own, k)
+    most = max(n for n, _ in shards)
     whole = once + most * block + queries.n * tile
-    return divide(limit, once, whole, (block, most), (tile, queries.n))
+    return Demand(once, (block, most), (tile, queries.n), whole)
 
 
-def divide(
-    limit: int, once: int, whole: int, block: tuple[int, int], tile: tuple[int, int]
+def plan_alone(queries: Pieces, points: Pieces | None, k: int, limit: int) -> Plan | None:
+    """For one process; None: all fits at once."""
+    demand = demand_alone(queries, points, k)
+    return None if limit >= demand.whole else demand.plan(limit)
+
+
+def plan_ranks(
+    queries: Pieces, own: Pieces, k: int, shards: list[tuple[int, str]], limit: int | None
 ) -> Plan:
-    """Up to a quarter of what is left of a limit for tiles, the rest for the block. Both are
-    (bytes a row, rows that there are); `whole` is certainly enough."""
-    (block_bytes, block_rows), (tile_bytes, tile_rows) = block, tile
-    least = min(whole, once + 4 * LEAST_ROWS * max(block_bytes, tile_bytes))
-    if limit < least:
-        raise ValueError(
-            f"memory_limit: {limit} bytes are too few; the smallest that works here is {least}"
-        )
-    left = limit - once
-    tile_part = min(left // 4, max(MOST_BYTES, LEAST_ROWS * tile_bytes))
-    if block_bytes * block_rows <= left - left // 4:  # then tiles may be larger
-        tile_part = left - block_bytes * block_rows
-    tiles = max(1, min(tile_rows, tile_part // max(1, tile_bytes)))
-    blocks = (left - tiles * tile_bytes) // max(1, block_bytes)
-    return Plan(max(1, min(block_rows, blocks)), tiles)
+    """For several processes."""
+    if limit is None:
+        return Plan(max(1, max(n for n, _ in shards)), max(1, queries.n))
+    return demand_ranks(queries, own, k, shards).plan(limit)
+
+
+def check_limit(
+    limit: int | None,
+    searches: list[tuple[Pieces, Pieces | None, int]],
+    shards: list[tuple[int, str]],
+    ranks: Ranks | None,
+) -> None:
+    """Raises ValueError, on all processes, unless the limit is enough for each of some searches,
+    given as (queries, points, k)."""
+    least = 0
+    for queries, points, k in searches:
+        if ranks is None:
+            demand = demand_alone(queries, points, k)
+        else:
+            demand = demand_ranks(queries, queries if points is None else points, k, shards)
+        least = max(least, demand.least)
+    n, d = searches[0][0].n, searches[0][0].d
+    too_few(limit, least, f"{n} queries of {d} columns", ranks)

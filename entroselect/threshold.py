@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks, _dispatch, engine, reference
+from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect.greedy import check_count
 from entroselect.opened import Opened, Run
-from entroselect.results import Int64, Selection
+from entroselect.results import Int64, Metric, Selection
 
 
+@in_default_float_environment
 def threshold_select(
     features: Any,
     k: int,
@@ -23,7 +25,7 @@ def threshold_select(
     order: Any = None,
     seed: int | None = None,
     selected: Any = None,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     backend: str = "auto",
     progress: Any = None,
     memory_limit: int | str | None = None,
@@ -104,6 +106,7 @@ def threshold_select(
         group=group,
         whole=checkpoint is None,
         picks=k,
+        selected=selected,
     )
     with pool.together():
         before, vectors = _checks.chosen_before(selected, pool, metric)
@@ -118,8 +121,10 @@ def threshold_select(
     }
     pool.check_same(**about, k=k, checkpoint=str(checkpoint))
     opened = time.perf_counter()
-    with pool.reporter(progress, "threshold") as report:
-        run = Run(pool, k, before, vectors, checkpoint, about, report)
+    with (
+        pool.reporter(progress, "threshold") as report,
+        Run(pool, k, before, vectors, checkpoint, about, report) as run,
+    ):
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
         radius = engine.threshold_decay(

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from entroselect import _dispatch
+from entroselect._float_environment import in_default_float_environment
 from entroselect.results import Neighbours, Selection
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +43,26 @@ FORMS = [
 def _default_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BACKEND", "BLOCK", "CELLS", "FILTER", "THREADS", "TILE"):
         monkeypatch.delenv(f"ENTROSELECT_{name}", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _flush_to_zero(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --flush-to-zero (`make test-ftz`), every test runs as after
+    torch.set_flush_denormal(True): subnormal numbers are 0, for what is computed here as well."""
+    if not request.config.getoption("--flush-to-zero"):
+        yield
+        return
+    import torch
+
+    assert torch.set_flush_denormal(True)
+    yield
+    torch.set_flush_denormal(False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--flush-to-zero", action="store_true", help="run every test under flush-to-zero"
+    )
 
 
 @pytest.fixture(params=FORMS, ids="-".join)
@@ -84,6 +106,7 @@ def host_kernels(host_build: Path) -> Any:
     return module
 
 
+@in_default_float_environment
 def same_selection(ours: Selection, oracle: Selection) -> None:
     """Every index, every distance to the last bit, the radius and the thresholds."""
     np.testing.assert_array_equal(ours.indices, oracle.indices)
@@ -96,6 +119,7 @@ def same_selection(ours: Selection, oracle: Selection) -> None:
     assert ours.distances.dtype == np.float64
 
 
+@in_default_float_environment
 def same_neighbours(ours: Neighbours, oracle: Neighbours) -> None:
     np.testing.assert_array_equal(ours.indices, oracle.indices)
     np.testing.assert_array_equal(ours.distances, oracle.distances)
@@ -105,3 +129,11 @@ def same_neighbours(ours: Neighbours, oracle: Neighbours) -> None:
 
 def normal(n: int, d: int, seed: int = 0, dtype: Any = np.float32) -> Any:
     return np.random.default_rng(seed).standard_normal((n, d)).astype(dtype)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with pool.npy, (60, 5) float32."""
+    monkeypatch.chdir(tmp_path)
+    np.save("pool.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
+    return tmp_path

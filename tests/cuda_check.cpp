@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "../csrc/kernels.h"
+#include "../csrc/lengths.h"
 #include "../kernels/cuda/kernels.h"
 
 namespace cuda = entroselect::cuda;
@@ -79,6 +79,9 @@ void canonical() {
         theirs[i] = lengths[i] * lengths[i];
       }
       cuda::roots(theirs, kRows, {});
+      for (int64_t i = 0; i < kRows; ++i)
+        require(std::fabs(theirs[i] - lengths[i]) <= lengths[i] * 0x1p-52, "root", dtype, d);
+      lengths[1] *= -entroselect::kTinyScale;
       const int64_t index[] = {0, 1, 2, 3, 4};
       for (bool cosine : {false, true}) {
         rows.lengths = ours.lengths = cosine ? lengths : nullptr;
@@ -86,7 +89,6 @@ void canonical() {
         const cuda::Rows given = {reinterpret_cast<const char*>(wide.data()), 8 * d, d,
                                   cuda::Dtype::f64, nullptr};
         for (int64_t i = 0; i < kRows; ++i) {
-          require(std::fabs(theirs[i] - lengths[i]) <= lengths[i] * 0x1p-52, "root", dtype, d);
           kernels_portable.load_row(rows, i, x.data());
           require(!std::memcmp(x.data(), &wide[size_t(i * d)], size_t(8 * d)), "widen", dtype, d);
           for (int64_t j = 0; j < kRows; ++j) {
@@ -98,6 +100,27 @@ void canonical() {
       }
     }
   std::puts("canonical");
+}
+
+// The CPU backend's lengths, bit by bit, down to rows whose squares underflow.
+void lengths() {
+  constexpr int64_t kRows = 1060, d = 11;
+  std::vector<double> values(kRows * d), zero(size_t(entroselect::padded(d))), found(kRows);
+  for (int64_t i = 0; i < kRows * d; ++i)
+    values[size_t(i)] = std::ldexp(double(int64_t(random64())), -63 - int(i / d));  // near 2^-row
+  entroselect::Rows rows;
+  rows.data = reinterpret_cast<const char*>(values.data());
+  rows.stride = 8 * d;
+  rows.n = kRows;
+  rows.d = d;
+  rows.dtype = entroselect::Dtype::f64;
+  cuda::lengths({rows.data, rows.stride, d, cuda::Dtype::f64, nullptr}, kRows, found.data(), {});
+  for (int64_t i = 0; i < kRows; ++i) {
+    const double expected = length_of(rows, i, kernels_portable, zero.data());
+    require(found[size_t(i)] == expected, "length", i);
+    require(i < 470 ? expected > 0 : i < 490 || expected < 0, "tiny", i);
+  }
+  std::puts("lengths");
 }
 
 // Every half is read exactly, and floats go to the nearest.
@@ -290,6 +313,7 @@ void coding() {
 
 int main() {
   canonical();
+  lengths();
   halves();
   coding();
   for (bool order : {false, true}) {

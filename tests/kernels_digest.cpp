@@ -173,8 +173,10 @@ void canonical(const Kernels& kernels, Dtype dtype, int64_t d) {
   rows.dtype = dtype;
   std::vector<double> zero(size_t(padded(d))), a(zero), b(zero), lengths;
   for (bool cosine : {false, true}) {
-    for (int64_t i = 0; cosine && i < kRows; ++i)
-      lengths.push_back(std::sqrt(kernels.distance_to_row(zero.data(), rows, i)) + 1);
+    for (int64_t i = 0; cosine && i < kRows; ++i) {
+      const double length = std::sqrt(kernels.distance_to_row(zero.data(), rows, i)) + 1;
+      lengths.push_back(i % 2 ? -length * kTinyScale : length);
+    }
     rows.lengths = cosine ? lengths.data() : nullptr;
     for (int64_t i = 0; i < kRows; ++i) {
       kernels.load_row(rows, i, a.data());

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect._float_environment import in_default_float_environment
+
 
 def _normal(n: int, d: int, seed: int = 0) -> NDArray[np.float64]:
     return np.random.default_rng(seed).standard_normal((n, d))
@@ -56,6 +58,11 @@ def float64_extremes() -> NDArray[np.float64]:
 def underflowing() -> NDArray[np.float64]:
     """Distinct rows whose squared distances are all subnormal or 0 in float64."""
     return _normal(200, 5) * 1e-161
+
+
+def shrinking_rows() -> NDArray[np.float64]:
+    """Lengths from 1 to subnormal numbers; the squares of most of them underflow."""
+    return _normal(300, 6) * 10.0 ** -np.linspace(0, 320, 300)[:, None]
 
 
 def denormals() -> NDArray[np.float32]:
@@ -133,7 +140,7 @@ def half_ulp_steps() -> NDArray[np.float32]:
 
 
 POOLS = {
-    pool.__name__: pool
+    pool.__name__: in_default_float_environment(pool)  # or there would be no subnormal numbers
     for pool in (
         integer_grid,
         digits,
@@ -145,6 +152,7 @@ POOLS = {
         huge_scale,
         float64_extremes,
         underflowing,
+        shrinking_rows,
         denormals,
         one_outlier,
         far_outlier,

@@ -78,8 +78,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
 def _cut(name: str, metric: str = "euclidean", rows: int = 100) -> Any:
     pool = POOLS[name]()
     if metric == "cosine":
-        squared = reference.squared_distances(pool.astype(np.float64), np.zeros(pool.shape[1]))
-        pool = pool[squared > 0]
+        pool = pool[(pool != 0).any(axis=1)]
     return pool[:rows] if NO_GPU else pool
 
 

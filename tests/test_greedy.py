@@ -20,9 +20,7 @@ from .pools import POOLS
 def test_adversarial_pools(name: str, metric: str, backend: str) -> None:
     pool = POOLS[name]()
     if metric == "cosine":
-        pool = pool[
-            reference.squared_distances(pool.astype(np.float64), np.zeros(pool.shape[1])) > 0
-        ]
+        pool = pool[(pool != 0).any(axis=1)]
     oracle = reference.greedy_select(pool, len(pool), metric=metric)
     same_selection(greedy_select(pool, len(pool), metric=metric, backend=backend), oracle)
 

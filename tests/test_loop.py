@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -27,6 +28,7 @@ from .loop_runs import TINY
 
 @pytest.fixture(autouse=True)
 def _states_at_every_second_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # equal bytes need equal threads
     monkeypatch.setattr(train, "EVERY", 2)
     monkeypatch.setattr(train, "SECONDS_BETWEEN_SAVES", -1.0)
 
@@ -64,7 +66,8 @@ def test_what_a_run_leaves(whole: dict[str, bytes]) -> None:
     # Generated images have no labels, so later training sets have none.
     expected -= {f"iteration-{n:02d}/training_labels.npy" for n in (2, 3)}
     expected |= {"iteration-02/indices.npy", "iteration-03/indices.npy"}
-    assert set(whole) == expected | {"config.json", "env.json", "stats.jsonl", "DONE"}
+    top = {"config.json", "env.json", "fingerprints.json", "stats.jsonl", "DONE", ".lock"}
+    assert set(whole) == expected | top
     lines = [json.loads(line) for line in whole["stats.jsonl"].splitlines()]
     assert [(m["iteration"], m["step"]) for m in lines] == [
         (n, s) for n in (1, 2, 3) for s in (2, 4, 6)
@@ -141,12 +144,16 @@ def test_killed_for_real_while_training(tmp_path: Path) -> None:
     assert {n: c for n, c in found.items() if not n.endswith(".partial")} == whole
 
 
-def test_time_is_up(whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_time_is_up_at_every_step(
+    whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step of training or of sampling is the least that an attempt does, and it is kept."""
+    monkeypatch.setattr(run, "until", lambda deadline: contextlib.nullcontext())
     attempts = 0
     while not run.run(TINY, tmp_path / "run", max_seconds=0):
         attempts += 1
-        assert attempts < 30
-    assert attempts > 3
+        assert attempts < 60
+    assert attempts > 3 * (TINY.train.steps - 1 + 3)  # and three batches of two steps
     assert contents(tmp_path / "run") == whole
 
 

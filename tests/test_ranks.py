@@ -111,7 +111,7 @@ def test_what_processes_must_agree_on(tmp_path: Path) -> None:
         "metric": "ValueError: group: the processes disagree: metric=euclidean on rank 0",
         "columns": "ValueError: group: the processes disagree: columns=20 on rank 0, columns=19",
         "dtype": "ValueError: group: the processes disagree: dtype=float32 on rank 0",
-        "nan": "ValueError: features: values must be finite; row 3",
+        "nan": "ValueError: features: values must be finite; row 203",
         "limit": "ValueError: memory_limit: 100 bytes are too few",
     }
     found = run(2, tmp_path / "out", *(f"disagree,{what}" for what in expected))

@@ -362,6 +362,21 @@ def test_metrics(file: Any, plan: Any) -> None:
         kl_entropy(file(bad), memory_limit=LIMIT)
 
 
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("duplicates", ["floor", "drop"])
+def test_the_smallest_limit_works_for_the_entropy(k: int, duplicates: str, file: Any) -> None:
+    """Also for the second search, of rows that had copies."""
+    pool = np.concatenate([normal(900, 64), normal(500, 64)])
+    for rows in (pool, file(pool)):
+        with pytest.raises(ValueError, match=r"memory_limit: .* smallest that works is") as e:
+            kl_entropy(rows, k, duplicates=duplicates, memory_limit=4096)
+        least = int(str(e.value).rsplit(" ", 1)[1])
+        with pytest.raises(ValueError, match=f"smallest that works is {least}"):
+            kl_entropy(rows, k, duplicates=duplicates, memory_limit=least - 1)
+        found = kl_entropy(rows, k, duplicates=duplicates, memory_limit=least)
+        assert found == kl_entropy(pool, k, duplicates=duplicates)
+
+
 # Several processes
 
 

@@ -143,6 +143,42 @@ def test_the_limit_is_checked() -> None:
         greedy_select(pool, 1, memory_limit=limit, backend="reference")
 
 
+SMALLEST = {
+    "as it is": {},
+    "vectors of another dtype": {"selected": normal(9, 40).astype(np.float64)},
+    "vectors of integers": {"selected": np.arange(80).reshape(2, 40)},
+    "vectors of the same dtype": {"selected": normal(9, 40, seed=2)},
+    "rows": {"selected": [3, 9, 11]},
+    "center": {"start": "center"},
+    "cosine": {"metric": "cosine"},
+}
+
+
+@pytest.mark.parametrize("what", SMALLEST)
+@pytest.mark.parametrize(("n", "k"), [(900, 4), (120, 100), (60, 3)])
+def test_the_smallest_limit_works(what: str, n: int, k: int, tmp_path: Path) -> None:
+    options = SMALLEST[what]
+    pool = normal(n, 40, seed=1)
+    np.save(tmp_path / "pool.npy", pool)
+    for rows in (pool, open_pool(tmp_path / "pool.npy")):
+        for given in (options, {**options, "checkpoint": tmp_path / f"{rows is pool}.c"}):
+            with pytest.raises(ValueError, match="memory_limit: 1 bytes are too few") as caught:
+                greedy_select(rows, k, memory_limit=1, **given)
+            least = int(re.search(r"smallest that works is (\d+)", str(caught.value))[1])
+            with pytest.raises(ValueError, match=f"smallest that works is {least}"):
+                greedy_select(rows, k, memory_limit=least - 1, **given)
+            same_selection(
+                greedy_select(rows, k, memory_limit=least, **given),
+                reference.greedy_select(pool, k, **options),
+            )
+            if "start" not in options:
+                given = {**given, "decay": 0.5}
+                given.pop("checkpoint", None)
+                with pytest.raises(ValueError, match=f"smallest that works is {least}"):
+                    threshold_select(rows, k, memory_limit=least - 1, **given)
+                threshold_select(rows, k, memory_limit=least, **given)
+
+
 def test_values_come_in_the_order_asked_for() -> None:
     pool = normal(50, 4)
     opened = streamed.Streamed(

@@ -14,7 +14,12 @@ from entroselect.cli.loop import loop, report
 from entroselect.cli.nearest import nearest
 from entroselect.cli.select import select
 
-app = typer.Typer(cls=PlainErrors, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=PlainErrors,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in help texts are brackets
+)
 app.command()(select)
 app.command()(entropy)
 app.command()(nearest)
@@ -27,6 +32,12 @@ app.command()(info)
 def entroselect(
     context: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", help="Show the traceback of a failure; as ENTROSELECT_DEBUG=1 does."
+        ),
+    ] = False,
 ) -> None:
     """The k most spread-out rows of a pool, and how much entropy they carry, exactly."""
     if show_version:

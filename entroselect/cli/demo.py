@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table as Terminal
 
 from entroselect import greedy_select, threshold_select
 from entroselect.cli import pictures
-from entroselect.cli.errors import plain_failures, say
+from entroselect.cli.errors import console, plain_failures, say
 from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
 from entroselect.cli.output import new_folder
 from entroselect.cli.page import Section, Table, render
 from entroselect.cli.report import left_out_farthest, left_out_nearest, picked_first
-from entroselect.cli.select import number
+from entroselect.cli.tables import number
 from entroselect.results import Int64
 
 HEAD = [
@@ -53,13 +52,13 @@ def run(out: Path) -> None:
             covers[name] = cover(digits, digits[indices], ranks, "euclidean", "auto")
         body = lines(spreads, covers)
         page = compose(digits, picks, spreads, covers, body)
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        folder.write("index.html", page)
     table = Terminal(*HEAD)
     for column in table.columns[1:]:
         column.justify = "right"
     for line in body:
         table.add_row(*line)
-    Console(highlight=False).print(table)
+    console().print(table)
     say(f"written: {out / 'index.html'}")
 
 

@@ -12,7 +12,7 @@ import typer
 
 from entroselect import kl_entropy
 from entroselect.cli import pools, processes
-from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming
+from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading
 from entroselect.ranks import together
 
 
@@ -52,7 +52,7 @@ def entropy(
     check_memory_limit(memory_limit)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
     with processes.started(backend) as ranks, naming(features=pool):
-        with together(ranks):
+        with together(ranks), reading(pool):
             source = pools.open_source(pool, key, column)
         found = kl_entropy(
             processes.share(source, ranks),

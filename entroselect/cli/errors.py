@@ -1,29 +1,51 @@
 """How failures reach the terminal: one or two plain lines on stderr and an exit code.
 
 0    done
-1    failed: a file or its data, an argument the engine refuses, memory
+1    failed: a file or its data, an argument the engine refuses, memory, a fault of ours
 2    bad use of the command line
+129  the terminal was closed
 130  Ctrl-C
+141  nobody reads stdout any more
+143  asked to end (SIGTERM)
 """
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
 from entroselect import _dispatch
 from entroselect._memory import memory_limit
 
-FAILED, BAD_USE, INTERRUPTED = 1, 2, 130
+FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
+
+DEBUG = "ENTROSELECT_DEBUG"
 
 # click's UsageError; some versions of typer bring click along, others carry their own copy of it.
 UsageError: Any = typer.BadParameter.__mro__[1]
+
+# What the library raises on purpose, in words for people, and what of it is none of these.
+_PLAIN = (OSError, ValueError, TypeError, RuntimeError)
+_NOT_PLAIN = (UnicodeError, RecursionError, NotImplementedError)
+
+
+class Terminated(KeyboardInterrupt):
+    """Another signal that ends the command as Ctrl-C does."""
+
+    def __init__(self, said: str = "", number: int = signal.SIGTERM) -> None:
+        super().__init__(*([said] if said else []))
+        self.number = number
 
 
 def bad_use(option: str, why: str) -> NoReturn:
@@ -36,7 +58,7 @@ def check_backend(backend: str, selecting: bool = False) -> None:
     try:
         (_dispatch.choose_exact if selecting else _dispatch.choose)(backend)
     except ValueError as error:
-        bad_use("--backend", str(error).removeprefix("backend: "))
+        bad_use("--backend", in_options(str(error).removeprefix("backend: ")))
 
 
 def check_memory_limit(given: str | None) -> None:
@@ -47,9 +69,22 @@ def check_memory_limit(given: str | None) -> None:
         bad_use("--memory-limit", str(error).removeprefix("memory_limit: "))
 
 
+def printable(text: object) -> str:
+    r"""The text with everything that a terminal would obey, and everything that no encoding holds,
+    as its escape.
+
+    Example:
+        >>> printable("a\x1b[2Jb\nc")
+        'a\\x1b[2Jb\\nc'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 def say(line: str) -> None:
     """A line for the person at the terminal; stdout stays for results."""
-    print(line, file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):  # nobody listens: no reason to lose the work
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def complain(message: str) -> None:
@@ -57,34 +92,190 @@ def complain(message: str) -> None:
     say("error: " + " ".join(message.split()))
 
 
+def console() -> Console:
+    """For tables on stdout. Brackets are brackets, not markup."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def describe(error: BaseException) -> str:
+    """What a failure says of itself, for one line."""
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error}" if str(error) else "out of memory"
+    if isinstance(error, OSError) and error.strerror:
+        files = [os.fsdecode(f) for f in (error.filename, error.filename2) if _names_file(f)]
+        return ": ".join([" -> ".join(files), error.strerror] if files else [error.strerror])
+    if not is_plain(error):
+        said = f"internal error: {type(error).__name__}: {error}".rstrip(": ")
+        return f"{said}; please report it with what 'entroselect --debug ...' prints"
+    return str(error) or type(error).__name__
+
+
+def is_plain(error: BaseException) -> bool:
+    """Whether it was raised to be read by people."""
+    return isinstance(error, _PLAIN) and not isinstance(error, _NOT_PLAIN)
+
+
+def _names_file(name: Any) -> bool:
+    return isinstance(name, (str, bytes)) and bool(name)
+
+
 @contextmanager
-def plain_failures() -> Iterator[None]:
-    """Turns what data, files and the engine raise into a line and SystemExit."""
+def plain_failures(debug: bool = False) -> Iterator[None]:
+    """Turns whatever is raised into a line and SystemExit; `debug`, or ENTROSELECT_DEBUG in the
+    environment, shows the traceback too."""
+    try:
+        with _signals():
+            yield
+            _flush_stdout()  # fails here, not when Python ends
+    except (typer.Exit, typer.Abort, UsageError):  # the first two are RuntimeErrors
+        raise
+    except BrokenPipeError:
+        _turn_off_stdout()
+        sys.exit(UNREAD)
+    except KeyboardInterrupt as error:
+        _trace(debug)
+        number = error.number if isinstance(error, Terminated) else signal.SIGINT
+        word = "interrupted" if number == signal.SIGINT else "ended"
+        say(f"{word}: {error}" if str(error) else word)
+        sys.exit(ENDED + number)
+    except Exception as error:
+        _trace(debug)
+        complain(describe(error))
+        _turn_off_stdout()
+        sys.exit(FAILED)
+
+
+def _flush_stdout() -> None:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "stdout") from error
+
+
+def _trace(debug: bool) -> None:
+    if debug or os.environ.get(DEBUG, "") not in ("", "0"):
+        for line in traceback.format_exc().splitlines():
+            say(line)
+
+
+def _turn_off_stdout() -> None:
+    """What could not be written is dropped, so that Python does not try again when it ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody asked for something else."""
+
+    def end(number: int, frame: Any) -> None:
+        raise Terminated(number=number)
+
+    taken = []
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                with suppress(ValueError):  # not the main thread
+                    signal.signal(number, end)
+                    taken.append(number)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+# Arguments of the library that are options under their own name, and those that are not.
+_OPTIONS = (
+    "memory_limit", "min_distance", "id_column", "points_key", "points_column", "backend",
+    "checkpoint", "column", "decay", "duplicates", "floor", "fraction", "key", "metric", "seed",
+    "selected", "start", "threshold",
+)  # fmt: skip
+_SHORT = {"k": "-k"}
+# Quoted text and paths stay as they are.
+_VALUE = re.compile(rf"(?<![\w./-])({'|'.join(_OPTIONS)})=(?:'([^']*)'|([\w.:-]+))")
+_ASIDE = re.compile(r"\b\w+ \((--[\w-]+)\)")
+_WORD = re.compile(rf"(?<![\w./'\"-])({'|'.join(o for o in _OPTIONS if '_' in o)})(?![\w./'\"-])")
+_TICKS = re.compile(rf"`({'|'.join(_OPTIONS)})`")
+
+
+def _option(argument: str) -> str:
+    return _SHORT.get(argument) or "--" + argument.replace("_", "-")
+
+
+def in_options(message: str) -> str:
+    """Advice about arguments of the library, about the options that stand for them.
+
+    Example:
+        >>> in_options("x: pass duplicates='drop', or a memory_limit")
+        'x: pass --duplicates drop, or a --memory-limit'
+    """
+    message = _ASIDE.sub(r"\1", message)
+    message = _VALUE.sub(lambda m: f"{_option(m[1])} {m[2] or m[3]}", message)
+    message = _TICKS.sub(lambda m: _option(m[1]), message)
+    return _WORD.sub(lambda m: _option(m[1]), message)
+
+
+@contextmanager
+def reading(path: Path, option: str | None = None) -> Iterator[None]:
+    """Whatever opening a file raises becomes an error that names it."""
     try:
         yield
-    except (typer.Exit, typer.Abort):  # both are RuntimeErrors
-        raise
-    except KeyboardInterrupt:
-        say("interrupted: nothing was written")
-        sys.exit(INTERRUPTED)
-    except MemoryError as error:
-        complain(f"out of memory: {error}" if str(error) else "out of memory")
-        sys.exit(FAILED)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        complain(str(error) or type(error).__name__)
-        sys.exit(FAILED)
+    except Exception as error:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.filename):
+            raise
+        said = str(error) or type(error).__name__
+        if not is_plain(error):
+            what = type(error).__name__ + (f": {error}" if str(error) else "")
+            said = f"cannot be read, it may be damaged; copy or write it again ({what})"
+        if str(path) not in said:
+            said = f"{path}: {said}"
+        if option is not None:
+            said = f"{option}: {said}"
+        kind: type[Exception] = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(in_options(said)) from error
 
 
 @contextmanager
 def naming(**files: Path) -> Iterator[None]:
-    """Names the file instead of the argument in what the engine raises ("features: ...")."""
+    """Names the file, or the option, instead of the argument in what the engine raises
+    ("features: ...", "k: ..."), and the files of `files` in what nobody foresaw."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        argument, _, rest = str(error).partition(": ")
-        if argument not in files:
+        if not is_plain(error):
+            raise _unforeseen(error, files) from error
+        argument, colon, rest = str(error).partition(": ")
+        if argument in files:
+            said = f"{files[argument]}: {rest}"
+        elif colon and (argument in _OPTIONS or argument in _SHORT):
+            said = f"{_option(argument)}: {rest}"
+        else:
+            said = str(error)
+        for argument, path in files.items():
+            said = said.replace(f" {argument} has ", f" {path} has ")
+        said = in_options(said).replace("when points is None", "without POINTS")
+        if said == str(error):
             raise
-        raise type(error)(f"{files[argument]}: {rest}") from error
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(said) from error
+    except Exception as error:
+        if is_plain(error) or isinstance(error, MemoryError):
+            raise
+        raise _unforeseen(error, files) from error
+
+
+def _unforeseen(error: Exception, files: dict[str, Path]) -> Exception:
+    said = describe(error)
+    return RuntimeError(f"{', '.join(sorted({str(path) for path in files.values()}))}: {said}")
+
+
+def _without_pydantic(message: str) -> str:
+    """What typer says of a value, without what the library says that it checks values with."""
+    message = message.replace("Value error, ", "").replace("Input should be", "must be")
+    return re.sub(r", unable to parse string as an? [a-z]+$", "", message).rstrip(".")
 
 
 class PlainErrors(TyperGroup):
@@ -92,16 +283,19 @@ class PlainErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        with plain_failures():
+        with plain_failures(bool(ctx.params.get("debug"))):
             return super().invoke(ctx)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parses, runs and exits."""
         extra["standalone_mode"] = False  # it would print bad use in a form of its own
+        # No encoding of a terminal holds all file names.
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             code = super().main(*args, **extra)
         except UsageError as error:
             command = error.ctx.command_path if error.ctx else "entroselect"
-            complain(f"{error.format_message()} (see {command} --help)")
+            complain(f"{_without_pydantic(error.format_message())} (see {command} --help)")
             sys.exit(BAD_USE)
         sys.exit(code if isinstance(code, int) else 0)

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from packaging.requirements import Requirement
-from rich.console import Console
 from rich.table import Table
 
 from entroselect import _dispatch, faiss_backend
 from entroselect._threads import threads
+from entroselect.cli.errors import console, printable
 
 # The packages whose versions matter when answers are compared.
 PACKAGES = (
@@ -36,7 +36,7 @@ PACKAGES = (
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Shows versions, backends with the reasons against them, threads and extras."""
+    """Shows versions, backends, threads and extras."""
     known = gather()
     if as_json:
         print(json.dumps(known))
@@ -46,13 +46,13 @@ def info(
         f"{known['threads']} threads (ENTROSELECT_THREADS changes that); backend 'auto' means "
         f"'{known['auto']}'"
     )
-    console = Console(highlight=False)
-    console.print(_table("backend", known["backends"], "runs here"))
-    console.print(_table("extra", known["extras"], "installed"))
+    out = console()
+    out.print(_table("backend", known["backends"], "runs here"))
+    out.print(_table("extra", known["extras"], "installed"))
     packages = Table("package", "version")
     for name, found in known["packages"].items():
         packages.add_row(name, found or "not installed")
-    console.print(packages)
+    out.print(packages)
 
 
 def gather() -> dict[str, Any]:
@@ -114,5 +114,5 @@ def _installed(name: str) -> str | None:
 def _table(what: str, reasons: dict[str, str], good: str) -> Table:
     table = Table(what, "")
     for name, reason in reasons.items():
-        table.add_row(name, reason or good, style="" if reason else "green")
+        table.add_row(name, printable(reason) or good, style="" if reason else "green")
     return table

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from entroselect.cli.errors import bad_use, say
+from entroselect.cli.errors import UsageError, bad_use, say
 
 if TYPE_CHECKING:
     from entroselect.loop.config import Config
@@ -49,12 +53,17 @@ def loop(
     max_seconds: Annotated[
         float | None, typer.Option(min=0, help="Save and stop after this long.")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of torch. Default: those of the first start, else measured."),
+    ] = None,
 ) -> None:
     """Train, generate, select, train again: the self-consuming loop.
 
     Started again on the same folder, it goes on where it was. Results stand in OUT/iteration-NN;
     compare runs with `entroselect report`.
     """
+    began = time.monotonic()
     _check_packages()
     from entroselect.loop import config as options
 
@@ -72,33 +81,57 @@ def loop(
         data__source=data,
         measure__weights=weights,
     )
-    if dry_run:
-        _estimate(resolved)
-        return
-    if out is None:
-        bad_use("--out", "give the folder of the run")
+    if threads is not None:
+        os.environ["ENTROSELECT_THREADS"] = str(threads)  # the engine's too
+    with _plain():
+        if dry_run:
+            _estimate(resolved, threads)
+        elif out is None:
+            bad_use("--out", "give the folder of the run")
+        else:
+            _run(resolved, out, threads, began, math.inf if max_seconds is None else max_seconds)
+
+
+def _run(config: Config, out: Path, threads: int | None, began: float, max_seconds: float) -> None:
     from entroselect.loop.progress import Progress
     from entroselect.loop.run import run
 
     with Progress() as progress:
         try:
             complete = run(
-                resolved,
+                config,
                 out,
-                max_seconds=math.inf if max_seconds is None else max_seconds,
+                max_seconds=max_seconds - (time.monotonic() - began),
                 progress=progress,
+                threads=threads,
             )
         except KeyboardInterrupt:
             say(f"interrupted: what was finished is in {out}; the same command goes on with it")
             raise typer.Exit(130) from None
-        except FloatingPointError as error:
-            raise RuntimeError(str(error)) from None
     if not complete:
-        say(f"stopped after {max_seconds:g} s; the same command goes on with it")
+        say(
+            f"stopped after {time.monotonic() - began:.0f} s, --max-seconds {max_seconds:g}, while "
+            f"{progress.what}; the same command goes on with it"
+        )
         return
-    say(f"done: {out}; look at it with: entroselect report {out} -o report.html")
+    say(f"done: {out}; look at it with: entroselect report {shlex.quote(str(out))} -o report.html")
     for line in _lines(out):
         print(line)
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """Whatever other libraries raise becomes what cli/errors.py prints on a line."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort, UsageError, MemoryError):
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError):
+        raise
+    except FloatingPointError as error:
+        raise RuntimeError(str(error)) from None
+    except Exception as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 def report(
@@ -154,58 +187,39 @@ def _lines(out: Path) -> list[str]:
     ]
 
 
-def _estimate(config: Config) -> None:
+def _estimate(config: Config, threads: int | None) -> None:
     """Prints the configuration, and time and disk from a few steps on this machine."""
-    from dataclasses import asdict, replace
-
-    import numpy as np
+    import torch
 
     from entroselect.loop import config as options
-    from entroselect.loop import diffusion, paradigms, seeds
-    from entroselect.loop.device import device_of
-    from entroselect.loop.run import check, split, training_steps
-    from entroselect.loop.sample import generate
-    from entroselect.loop.train import train
+    from entroselect.loop.device import device_of, fastest_threads
+    from entroselect.loop.estimate import estimate, training_step
+    from entroselect.loop.plan import check, classes_of, split, training_steps
+    from entroselect.loop.trial import try_out
 
     print(options.to_json(config), end="")
-    real, _, stream = split(config)
+    real, held_out, stream = split(config)
     check(config, real, stream)
-    device, size = device_of(config), len(real)
-    shape: Any = real.pixels.shape[1:]
-    net = diffusion.network(config.model, shape, real.classes, seeds.noise(0))
-    parameters = sum(p.numel() for p in net.parameters())
-    for steps in (2, 8):  # the first steps of a process are slow
-        began = time.perf_counter()
-        short = asdict(replace(config.train, steps=steps, warmup=1))
-        train(real, net, config.diffusion, **short, device=device)
-    a_step = (time.perf_counter() - began) / 8
-    few = min(config.sample.batch, 64)
-    labels = None if real.labels is None else np.resize(real.labels, few)
-    began = time.perf_counter()
-    generate(
-        net,
-        config.diffusion,
-        few,
-        labels if config.model.conditional else None,
-        **asdict(replace(config.sample, steps=2, batch=few)),
-        device=device,
-    )
-    an_image = (time.perf_counter() - began) / (2 * few)
-    models = len(paradigms.kinds(config))
-    made = paradigms.to_generate(config, size)
-    seconds = models * (
-        training_steps(config, size) * a_step + made * config.sample.steps * an_image
-    )
-    pixels = math.prod(real.pixels.shape[1:])
-    grown = config.iterations if config.paradigm == "accumulate" else 1
-    disk = models * 4 * parameters + (made * models + size * grown) * (pixels + 24)
+    device, classes = device_of(config), classes_of(config, real, stream)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try_out(config, real, classes, held_out, device)
+    if threads is None and device == "cpu":
+        fastest_threads(lambda: training_step(config, real, classes, device, longest=0.5).seconds)
+    found = estimate(config, real, classes, training_steps(config, len(real)), device)
+    height, width, channels = real.pixels.shape[1:]
     print(
-        f"{parameters:,} parameters, {size:,} images of {shape[1]} x {shape[0]} x {shape[2]}, "
-        f"{made * models:,} generated an iteration, on {device}"
+        f"{found.parameters:,} parameters, {len(real):,} images of {width} x {height} x "
+        f"{channels}, {found.generated:,} generated an iteration, on {device}, "
+        f"{torch.get_num_threads()} threads"
     )
     print(
-        f"about {_duration(seconds * config.iterations)} ({_duration(seconds)} an iteration), "
-        f"{disk * config.iterations / 1e6:,.0f} MB"
+        f"a step of training {found.training.seconds:.2g} s on {found.training.images} images, of "
+        f"sampling {found.sampling.seconds:.2g} s on {found.sampling.images}: measured here, now"
+    )
+    print(
+        f"about {_duration(found.seconds * config.iterations)} ({_duration(found.seconds)} an "
+        f"iteration) and {found.megabytes:,.0f} MB; selecting and measuring come on top"
     )
 
 

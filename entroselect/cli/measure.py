@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from entroselect import Entropy, _checks, nearest_distances
 from entroselect._pieces import Pieces
 from entroselect.entropy import from_neighbours
-from entroselect.results import Float64, Int64
+from entroselect.results import Float64, Int64, Metric
+
+# Comparing all pairs of more rows than this is done only where it is asked for.
+SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
@@ -20,16 +23,19 @@ class Spread:
     """How far apart rows are.
 
     Attributes:
-        rows: how many.
+        rows: how many were measured.
         entropy: Kozachenko-Leonenko, k = 1, over the distinct rows and always Euclidean; None
             for fewer than two distinct rows.
         distances: float64 (rows,), from each row to its nearest other row in the metric chosen;
             empty for a single row.
+        of: how many there are; more than `rows` if those are a sample, whose distances are
+            larger than those of all.
     """
 
     rows: int
     entropy: Entropy | None
     distances: Float64
+    of: int
 
     @property
     def mean_nearest_distance(self) -> float | None:
@@ -40,7 +46,8 @@ class Spread:
         """What reports say, ready for JSON."""
         entropy = self.entropy
         return {
-            "rows": self.rows,
+            "rows": self.of,
+            "measured_rows": self.rows,
             "entropy_nats": None if entropy is None else float(entropy),
             "geometric_mean_distance": (
                 None if entropy is None else entropy.geometric_mean_distance
@@ -51,12 +58,28 @@ class Spread:
         }
 
 
+def sampled(rows: NDArray[Any], most: int = SAMPLE) -> NDArray[Any]:
+    """The rows, or `most` of them drawn with seed 0, in their order."""
+    if len(rows) <= most:
+        return rows
+    drawn = np.random.default_rng(0).choice(len(rows), most, replace=False)
+    taken: NDArray[Any] = rows[np.sort(drawn)]
+    return taken
+
+
 def spread(
-    rows: Any, metric: str, backend: str, limit: str | None = None, progress: Any = None
+    rows: Any,
+    metric: Metric,
+    backend: str,
+    limit: str | None = None,
+    progress: Any = None,
+    of: int | None = None,
 ) -> Spread:
-    """Measures rows against each other: one search of n**2 d, another if the metric is cosine."""
+    """Measures rows, a sample of `of`, against each other: one search of n**2 d, another if the
+    metric is cosine."""
+    of = len(rows) if of is None else of
     if len(rows) < 2:
-        return Spread(len(rows), None, np.empty(0))
+        return Spread(len(rows), None, np.empty(0), of)
     checked: Any = rows
     where: dict[str, Any] = {"backend": backend, "progress": progress, "memory_limit": limit}
     if limit is None:
@@ -64,12 +87,12 @@ def spread(
     found = nearest_distances(checked, metric=metric, **where)
     distances = found.distances[:, 0]
     if not distances.any():
-        return Spread(len(rows), None, distances)
+        return Spread(len(rows), None, distances, of)
     if metric != "euclidean":
         found = nearest_distances(checked, **where)
     pieces = Pieces("features", checked)
     entropy = from_neighbours(pieces, found, duplicates="drop", limit=limit)
-    return Spread(len(rows), entropy, distances)
+    return Spread(len(rows), entropy, distances, of)
 
 
 @dataclass(frozen=True)
@@ -95,7 +118,7 @@ def cover(
     rows: NDArray[Any],
     chosen: NDArray[Any],
     ranks: Sequence[int],
-    metric: str,
+    metric: Metric,
     backend: str,
     progress: Any = None,
 ) -> Cover:

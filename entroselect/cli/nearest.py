@@ -13,9 +13,16 @@ import typer
 from entroselect import nearest_distances
 from entroselect._threads import threads
 from entroselect.cli import pools, processes
-from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, say
-from entroselect.cli.output import write_json
-from entroselect.cli.select import Metric, versions
+from entroselect.cli.errors import (
+    bad_use,
+    check_backend,
+    check_memory_limit,
+    naming,
+    reading,
+    say,
+)
+from entroselect.cli.select import Metric
+from entroselect.cli.written import versions
 from entroselect.ranks import Ranks, together
 from entroselect.results import Neighbours, on_host
 
@@ -25,7 +32,7 @@ def nearest(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
     points: Annotated[
         Path | None,
-        typer.Argument(metavar="[POINTS]", help="Rows to search. Default: the other queries."),
+        typer.Argument(metavar="POINTS", help="Rows to search. Default: the other queries."),
     ] = None,
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Neighbours of each query.")] = 1,
     metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,
@@ -60,17 +67,19 @@ def nearest(
     check_memory_limit(memory_limit)
     with processes.started(backend) as ranks, processes.results(out, force, ranks) as folder:
         with together(ranks):
-            source = pools.open_source(queries, key, column)
+            with reading(queries):
+                source = pools.open_source(queries, key, column)
             target = None
             if points is not None:
                 # What names an array or a column of the queries names one of points of their kind.
                 alike = points.suffix == queries.suffix
                 keyed = alike or points.suffix in (".npz", ".safetensors", ".zarr")
-                target = pools.open_source(
-                    points,
-                    points_key or (key if keyed else None),
-                    points_column or (column if alike else None),
-                )
+                with reading(points):
+                    target = pools.open_source(
+                        points,
+                        points_key or (key if keyed else None),
+                        points_column or (column if alike else None),
+                    )
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(
@@ -88,11 +97,12 @@ def nearest(
             found = _gathered(found, ranks)
         if folder is None:
             return
-        np.save(folder / "indices.npy", found.indices)
-        np.save(folder / "distances.npy", found.distances)
+        for name, array in (("indices.npy", found.indices), ("distances.npy", found.distances)):
+            with folder.file(name) as file:
+                np.save(file, array)
         mean, largest = float(found.distances[:, 0].mean()), float(found.distances[:, 0].max())
-        write_json(
-            folder / "report.json",
+        folder.write_json(
+            "report.json",
             {
                 "queries": source.describe(),
                 "points": None if target is None else target.describe(),
@@ -113,11 +123,11 @@ def nearest(
             },
         )
     print(
-        f"{len(found.indices):,} queries in {seconds:.2f} s ({found.backend}): nearest distance "
-        f"{mean:.6g} on average, {largest:.6g} at most"
+        f"{len(found.indices):,} queries in {seconds:.2f} s ({found.backend}):\n"
+        f"nearest distance ({metric.value}) {mean:.6g} on average, {largest:.6g} at most"
         + ("" if found.recall is None else f"; recall {found.recall:.4f}, measured on a sample")
     )
-    say(f"written: {out}")
+    say(f"written: {out.resolve()}")
 
 
 def _gathered(found: Neighbours, ranks: Ranks) -> Neighbours:

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from entroselect import nearest_distances
 from entroselect._rows import as_rows
 from entroselect.reference import canonical_rows, squared_distances
-from entroselect.results import Float64, Int64
+from entroselect.results import Float64, Int64, Metric
 
 # Blocks of this many picks are compared pair by pair; larger ones are searched.
 _BLOCK = 32
 
 
 def nearest_before(
-    picks: NDArray[Any], before: NDArray[Any] | None, metric: str, backend: str
+    picks: NDArray[Any], before: NDArray[Any] | None, metric: Metric, backend: str
 ) -> tuple[Int64, Float64]:
     """For every pick the nearest of what was chosen before it, and the distance.
 
@@ -51,6 +51,8 @@ def nearest_before(
             found.distances[:, 0],
         )  # fmt: skip
 
+    if k == 0:
+        return positions, distances
     if before is not None and m:
         meet(0, k, before, 0)
     # From the widest blocks down, every pick meets earlier points before later ones, so that of

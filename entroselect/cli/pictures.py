@@ -201,6 +201,11 @@ def _axes(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def plain(label: str) -> str:
+    """The label as it reads: a path may hold two $, between which matplotlib sets mathematics."""
+    return label.replace("$", r"\$")
+
+
 def data_uri(figure: Figure) -> str:
     """The figure as an inline PNG."""
     buffer = io.BytesIO()

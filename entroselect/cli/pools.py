@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from entroselect._rows import Rows
 from entroselect.cli.errors import say
 from entroselect.io import Source, open_pool
-from entroselect.io.npy import FlatFile, load_npy, npy_header
+from entroselect.io.npy import load_npy, npy_header
 from entroselect.results import Int64
 
 KINDS = "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, or a Zarr folder"
@@ -26,8 +26,8 @@ class Pool:
     Attributes:
         path: as it was given.
         source: where the rows come from.
-        rows: (n, d). A memmap for a .npy file, so that its pages are not copied; otherwise in
-            memory. bfloat16 stands as float32, which holds its values exactly.
+        rows: (n, d), in memory: a map of a file that becomes shorter would end the process.
+            bfloat16 stands as float32, which holds its values exactly.
     """
 
     path: Path
@@ -120,10 +120,6 @@ def read_selected(path: Path) -> NDArray[Any]:
 
 
 def _rows(source: Source) -> NDArray[Any]:
-    if isinstance(source, FlatFile) and source.format == "npy":
-        return np.memmap(
-            source.path, source.buffer_dtype, "r", source.offset, shape=source.shape, order="C"
-        )
     return _as_numbers(source.rows("pool"))
 
 

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from entroselect.cli.output import new_folder
+import numpy as np
+
+from entroselect.cli.output import Folder, new_folder
 from entroselect.io import Source
-from entroselect.ranks import LostRank, Ranks, together
+from entroselect.ranks import Ranks, digest, together
+
+# Until all processes have found each other. One that ends before, for bad use say, is noticed then.
+SECONDS_TO_START = 45.0
+
+# What a process waits for another that is at work; one that dies is noticed at once.
+_WORK = timedelta(days=30)
+
+# Rows of a pool by which processes find out that theirs are different ones.
+_SAMPLE = 64
 
 
 @contextmanager
 def started(backend: str) -> Iterator[Ranks | None]:
-    """The processes that torchrun started, joined into a group; None for a command of its own."""
+    """The processes that torchrun started, joined into a group; None for a command of its own.
+
+    Raises:
+        RuntimeError: they did not all start.
+    """
     if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
         yield None
         return
+    ranks = _joined(backend)
+    try:
+        yield ranks
+        ranks.wait()
+    except BaseException as error:
+        # Frames that have ended may still hold the group.
+        traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        _leave(ranks)
+
+
+def _joined(backend: str) -> Ranks:
     try:
         import torch
         import torch.distributed as distributed
@@ -29,17 +60,28 @@ def started(backend: str) -> Iterator[Ranks | None]:
     on_gpus = backend == "cuda"
     if on_gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
-        yield Ranks(True)
-    except LostRank:
-        raise  # nobody is left to say goodbye to
-    except BaseException:
-        distributed.destroy_process_group()
-        raise
-    else:
-        distributed.barrier()
-        distributed.destroy_process_group()
+        wait = timedelta(seconds=SECONDS_TO_START)
+        distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=wait)
+        # Another group, since the time until a first answer is for the start alone.
+        return Ranks(distributed.new_group(timeout=_WORK))
+    except RuntimeError as error:  # torch's own errors are kinds of it
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        raise RuntimeError(
+            f"the processes did not find each other within {SECONDS_TO_START:.0f} s; one of them "
+            f"ended or was not started, see what it says ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def _leave(ranks: Ranks) -> None:
+    """Ends the group. Nothing may hold it then: its threads would outlive it, and end the process
+    with an abort."""
+    import torch.distributed as distributed
+
+    ranks.close()
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def leads(ranks: Ranks | None) -> bool:
@@ -48,7 +90,7 @@ def leads(ranks: Ranks | None) -> bool:
 
 
 @contextmanager
-def results(out: Path, force: bool, ranks: Ranks | None) -> Iterator[Path | None]:
+def results(out: Path, force: bool, ranks: Ranks | None) -> Iterator[Folder | None]:
     """The folder to fill, on the process that leads; see `new_folder`."""
     folder = new_folder(out, force) if leads(ranks) else nullcontext(None)
     with together(ranks):
@@ -63,8 +105,18 @@ def results(out: Path, force: bool, ranks: Ranks | None) -> Iterator[Path | None
 
 
 def share(source: Source, ranks: Ranks | None) -> Any:
-    """This process's part of a pool."""
+    """This process's part of a pool.
+
+    Raises:
+        ValueError: the processes were given different pools.
+    """
     if ranks is None:
         return source
+    with together(ranks):
+        rows = np.unique(np.linspace(0, source.n - 1, _SAMPLE).astype(np.int64))
+        sample = digest(source.take(rows))
+    ranks.check_same(
+        f"rows={source.n}; columns={source.d}; dtype={source.stored}; digest of some rows={sample}"
+    )
     ends = [rank * source.n // ranks.size for rank in (ranks.rank, ranks.rank + 1)]
     return source.part(*ends)

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from entroselect.cli import pictures
+from entroselect.cli.errors import printable
 from entroselect.cli.measure import Cover, Spread
 from entroselect.cli.page import Section, Table, render
 from entroselect.cli.pools import Pool
-from entroselect.cli.select import MEASURES, Picked, number
+from entroselect.cli.tables import measures, number
+from entroselect.cli.written import Picked
 from entroselect.results import Float64, Int64
 
 FIRST_PICKS = 45
@@ -20,47 +22,57 @@ PAIRS = 12
 def selection_page(
     source: Pool,
     picked: Picked,
-    covered: Cover,
+    covered: Cover | None,
     spreads: dict[str, Spread],
     summary: dict[str, Any],
 ) -> str:
-    """Self-contained HTML about one selection."""
-    method, columns = summary["options"]["method"], summary["input"]["columns"]
+    """Self-contained HTML about one selection, whose cover is measured."""
+    assert covered is not None
+    method, metric = summary["options"]["method"], summary["options"]["metric"]
+    columns = summary["input"]["columns"]
     shape = pictures.image_shape(source.shape, source.rows)
     sections = []
     if shape is None:
-        sections.append(_scatter(source, picked, method, summary["options"]["metric"]))
+        sections.append(_scatter(source, picked, method, metric))
     else:
         images = pictures.Images(source.rows, shape)
         sections.append(picked_first(images, picked.indices, method))
         sections.append(left_out_nearest(images, picked.indices, covered, method))
         sections.append(left_out_farthest(images, picked.indices, covered, method))
-    sections.append(_radius(picked, covered, method, summary["radius"]))
+    if len(picked.indices):
+        sections.append(_radius(picked, covered, method, summary["radius"]))
     if spreads:
         sections.append(_histograms(spreads, method))
     versions = summary["versions"]
     sections = [section for section in sections if section.pictures]
     return render(
-        f"{method.capitalize()} selection from {source.path.name}",
+        f"{method.capitalize()} selection from {printable(source.path.name)}",
         [
             f"{summary['picked']:,} of {len(source.rows):,} rows of {columns:,} columns, chosen "
             f"{_METHODS[method]}, in {summary['seconds']['select']:.2f} seconds. Every pool row "
-            f"is within {summary['radius']:.6g} of a chosen one.",
-            "Entropy is the Kozachenko-Leonenko estimate in nats over the distinct rows. Fewer "
-            "rows stand farther apart even when they are drawn at random, so the fair comparison "
-            "is with --method random at the same size."
+            f"is within {summary['radius']:.6g} of a chosen one ({metric} distance).",
+            "Entropy is the Kozachenko-Leonenko estimate in nats over the distinct rows, of "
+            "Euclidean distances whatever the metric. Fewer rows stand farther apart even when "
+            "they are drawn at random, so columns of different size do not compare; the fair "
+            "comparison is with --method random at the same size."
+            + _SAMPLED
+            * any(part.rows < part.of for part in spreads.values())
             if spreads
             else "Entropy and nearest distances were not measured (--no-entropy).",
         ],
-        _table(summary["spread"]),
+        _table(summary["spread"], metric),
         sections,
         f"entroselect {versions['entroselect']}, backend {summary['backend']}, "
-        f"{summary['threads']} threads, NumPy {versions['numpy']}. Input: {source.path}"
+        f"{summary['threads']} threads, NumPy {versions['numpy']}. Input: {printable(source.path)}"
         + ("" if source.key is None else f", array {source.key}")
         + ". All options stand in report.json.",
     )
 
 
+_SAMPLED = (
+    " Where fewer rows were measured than there are, a sample was drawn and measured by itself; "
+    "--entropy measures all."
+)
 _METHODS = {
     "greedy": "one by one, each the farthest from all chosen before it",
     "threshold": "pass after pass, each farther than a decaying threshold from all before it",
@@ -162,12 +174,12 @@ def _histograms(spreads: dict[str, Spread], method: str) -> Section:
     )
 
 
-def _table(spreads: dict[str, dict[str, Any]]) -> Table:
+def _table(spreads: dict[str, dict[str, Any]], metric: str) -> Table:
     return Table(
         ["", *spreads],
         [
             [label, *(number(part[name]) for part in spreads.values())]
-            for name, label in MEASURES.items()
+            for name, label in measures(metric).items()
             if spreads
         ],
     )

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
-import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import Enum
-from importlib.metadata import version
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from entroselect import _checks, greedy_select, threshold_select
+from entroselect import _checks, greedy_select, results, threshold_select
 from entroselect._threads import threads
-from entroselect.cli import pools, processes
-from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, say
-from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
-from entroselect.cli.output import write_json
-from entroselect.cli.parents import nearest_before
+from entroselect.cli import pools, processes, written
+from entroselect.cli.errors import (
+    bad_use,
+    check_backend,
+    check_memory_limit,
+    console,
+    describe,
+    naming,
+    reading,
+    say,
+)
+from entroselect.cli.measure import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
+from entroselect.cli.output import Folder
+from entroselect.cli.tables import duration, profile_table, spread_table
+from entroselect.cli.written import Picked
 from entroselect.greedy import STARTS
 from entroselect.ranks import Ranks, together
-from entroselect.results import Float64, Int64
 
 
 class Method(str, Enum):
@@ -72,7 +77,7 @@ class Options:
     min_distance: float | None
     threshold: float | None
     decay: float | None
-    metric: str
+    metric: results.Metric
     seed: int | None
     backend: str
     entropy: bool | None
@@ -111,30 +116,11 @@ class Options:
         check_backend(self.backend, selecting=True)
 
     def count(self, rows: int) -> int:
-        """How many rows to pick."""
-        return (
-            max(1, round(self.fraction * rows)) if self.fraction is not None else int(self.k or 0)
-        )
-
-
-@dataclass(frozen=True)
-class Picked:
-    """Rows picked by any of the methods.
-
-    Attributes:
-        indices: int64 (k,), in pick order.
-        distances, thresholds: float64 (k,), None where the method has none.
-        radius: the largest distance of any pool row to everything chosen; None if not known yet.
-        backend: what computed it.
-        profile: where the time went; empty for a random draw.
-    """
-
-    indices: Int64
-    distances: Float64 | None
-    thresholds: Float64 | None
-    radius: float | None
-    backend: str
-    profile: dict[str, Any] = field(default_factory=dict)
+        """How many rows to pick. A fraction is the decimal number that was written, and the
+        nearest number of rows is taken; of two as near the even one, and always 1 at least."""
+        if self.fraction is None:
+            return int(self.k or 0)
+        return max(1, round(Fraction(str(self.fraction)) * rows))
 
 
 def select(
@@ -144,7 +130,9 @@ def select(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
-    fraction: Annotated[float | None, typer.Option(help="Or: which part of the pool.")] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Or: which part of the pool, to the nearest row.")
+    ] = None,
     method: Annotated[
         Method, typer.Option(help="Farthest first, threshold decay, or a random draw to compare.")
     ] = Method.greedy,
@@ -177,8 +165,9 @@ def select(
         bool | None,
         typer.Option(
             "--entropy/--no-entropy",
-            help="Measure entropy and nearest distances, which compares all pairs. Default: yes, "
-            "but no with --memory-limit or several processes.",
+            help="Measure entropy and nearest distances of all rows, which compares all pairs. "
+            f"Default: of {SAMPLE:,} drawn at random where there are more; of none with "
+            "--memory-limit or several processes.",
         ),
     ] = None,
     memory_limit: Annotated[
@@ -203,7 +192,8 @@ def select(
     """Picks a spread-out subset of POOL.
 
     OUT gets indices.npy (pick order), selection.csv, report.json and, for rows with ids,
-    selection.parquet, which also says from which earlier row each was so far.
+    selection.parquet, which also says from which earlier row each was so far. The selection is
+    written before anything is measured, and stays if that is interrupted.
 
     Started by torchrun, every process takes its part of the pool.
     """
@@ -223,63 +213,137 @@ def select(
         return
     _print(summary)
     if profile and summary["profile"]:
-        Console(highlight=False).print(profile_table(summary["profile"]))
-    say(f"written: {out}")
+        console().print(profile_table(summary["profile"]))
 
 
-def run(options: Options, folder: Path | None, ranks: Ranks | None = None) -> dict[str, Any]:
-    """Selects, measures and writes into the folder, on the process that has one; returns what
-    report.json says."""
+def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> dict[str, Any]:
+    """Selects, writes into the folder, on the process that has one, and measures then; returns
+    what report.json says."""
     started = time.perf_counter()
-    before = None if options.selected is None else pools.read_selected(options.selected)
+    before = None
+    if options.selected is not None:
+        with together(ranks), reading(options.selected, "--selected"):
+            before = pools.read_selected(options.selected)
     rows: Any
-    if options.memory_limit is None and ranks is None:
-        source = pools.read(options.pool, options.key, options.column, options.id_column)
-        rows = source.rows
-    else:
-        with together(ranks):
-            source = pools.outside(options.pool, options.key, options.column, options.id_column)
+    named = options.key, options.column, options.id_column
+    with together(ranks), reading(options.pool):
+        if options.memory_limit is None and ranks is None:
+            source = pools.read(options.pool, *named)
+            rows = source.rows
+        else:
+            source = pools.outside(options.pool, *named)
             rows = processes.share(source.source, ranks)
     k = options.count(source.source.n)
     at = time.perf_counter()
     with naming(features=source.path, selected=options.selected or Path("--selected")):
-        picked = pick(options, rows, k, before, ranks is not None)
+        picked = _pick(options, rows, k, before, ranks is not None, folder)
     seconds = {"select": time.perf_counter() - at}
+    summary: dict[str, Any] = {}
+    with together(ranks):
+        if folder is not None:
+            written.write_indices(picked, folder)
+            summary = _summary(options, source, picked, seconds)
+            folder.write_json("report.json", summary)
+            folder.publish()
     if folder is None:
         return {}
-
+    say(f"written: {folder.out}")
     at = time.perf_counter()
-    measures = rows is source.rows if options.entropy is None else options.entropy
+    kept_safe = f"the selection is in {folder.out}; measuring it was not finished"
+    try:
+        measured = _measure(options, source, rows, picked, before, folder, summary)
+        seconds["measure"] = time.perf_counter() - at
+        seconds["all"] = time.perf_counter() - started
+        summary["seconds"] = _rounded(seconds)
+        summary["finished"] = True
+        folder.write_json("report.json", summary)
+        if options.report:
+            from entroselect.cli.report import selection_page
+
+            folder.write("report.html", selection_page(source, picked, *measured, summary))
+    except KeyboardInterrupt as error:
+        error.args = (kept_safe,)
+        raise
+    except Exception as error:
+        raise RuntimeError(f"{describe(error)}; {kept_safe}") from error
+    return summary
+
+
+def _measure(
+    options: Options,
+    source: pools.Pool,
+    rows: Any,
+    picked: Picked,
+    before: NDArray[Any] | None,
+    folder: Folder,
+    summary: dict[str, Any],
+) -> tuple[Cover | None, dict[str, Spread]]:
+    """What is said about a selection that is written: selection.parquet, and measures, which
+    report.json gets as they come."""
     ids = source.source.ids(picked.indices)
     tabled = ids is not None or options.parquet
-    none = np.empty(0, np.int64)
-    kept = source.take(picked.indices if measures or tabled or _needs_cover(options) else none)
-    covered = _covered(options, rows, kept, before) if _needs_cover(options) else None
-    radius = picked.radius if covered is None else float(covered.radii[-1])
+    measures = rows is source.rows if options.entropy is None else options.entropy
+    if not (tabled or measures or _needs_cover(options)):
+        return None, {}
+    kept = source.take(picked.indices)
+    if tabled:
+        columns = written.table(source, picked, kept, before, ids, options.metric, options.backend)
+        written.write_parquet(columns, folder)
     spreads: dict[str, Spread] = {}
     if measures:
         for name, part in (("before", rows), ("after", kept)):
-            say(f"measuring the spread {name}: {len(part)} rows (--no-entropy skips this)")
-            spreads[name] = spread(
-                part, options.metric, options.backend, options.memory_limit, progress=True
+            spreads[name] = _spread(options, name, part)
+            summary["spread"][name] = spreads[name].describe()
+        folder.write_json("report.json", summary)
+    if not _needs_cover(options):
+        return None, spreads
+    covered = _covered(options, rows, kept, before)
+    summary["radius"] = float(covered.radii[-1])
+    return covered, spreads
+
+
+def _spread(options: Options, name: str, rows: Any) -> Spread:
+    """How far apart the rows are: all of them if asked for, otherwise a sample where there are
+    more than can be compared at once."""
+    n = len(rows)
+    common: dict[str, Any] = {"metric": options.metric, "backend": options.backend}
+    if not options.entropy:
+        part = sampled(rows)
+        drawn = f"{len(part):,} of {n:,} rows, drawn at random" if len(part) < n else f"{n:,} rows"
+        say(f"measuring the spread {name}: {drawn} (--no-entropy skips this)")
+        return spread(part, **common, progress=True, of=n)
+    cost = ""
+    if n > SAMPLE:
+        cost = f", {n * (n - 1) / 2:.2g} pairs"
+        if options.memory_limit is None:
+            piece = sampled(rows, 8192)
+            at = time.perf_counter()
+            spread(piece, **common)
+            estimate = (time.perf_counter() - at) * (n / len(piece)) ** 2
+            cost += f", about {duration(estimate)} by a sample of {len(piece):,}"
+    say(f"measuring the spread {name}: {n:,} rows{cost}; the selection is safe if you interrupt")
+    return spread(rows, **common, limit=options.memory_limit, progress=True)
+
+
+def _pick(
+    options: Options,
+    rows: Any,
+    k: int,
+    before: NDArray[Any] | None,
+    group: bool,
+    folder: Folder | None,
+) -> Picked:
+    """As `pick`; an interruption says that the state is saved."""
+    try:
+        return pick(options, rows, k, before, group)
+    except KeyboardInterrupt as error:
+        saved = options.checkpoint
+        if folder is not None and saved is not None and saved.is_file():
+            error.args = (
+                f"{folder.out} was not written; what is picked so far is in {saved}, and the same "
+                "command goes on from there",
             )
-    table = None
-    if tabled:
-        table = _table(options, source, picked, kept, before, ids)
-    seconds["measure"] = time.perf_counter() - at
-    seconds["all"] = time.perf_counter() - started
-
-    _write_indices(picked, folder)
-    if table is not None:
-        _write_parquet(table, folder / "selection.parquet")
-    summary = _summary(options, source, picked, radius, spreads, seconds)
-    write_json(folder / "report.json", summary)
-    if options.report and covered is not None:
-        from entroselect.cli.report import selection_page
-
-        page = selection_page(source, picked, covered, spreads, summary)
-        (folder / "report.html").write_text(page, encoding="utf-8")
-    return summary
+        raise
 
 
 def pick(
@@ -350,181 +414,52 @@ def _covered(
         chosen = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
     first = len(chosen) - len(kept) + 1
     # Greedy distances tell the radius at every rank already.
-    curve = options.report and options.method != "greedy"
+    curve = options.report and options.method != "greedy" and len(kept) > 0
     ranks = rising_ranks(first, len(chosen)) if curve else [len(chosen)]
-    say(f"measuring the cover of {len(rows)} rows by {len(chosen)}")
+    say(f"measuring the cover of {len(rows):,} rows by {len(chosen):,}")
     return cover(rows, chosen, ranks, options.metric, options.backend, progress=len(ranks) == 1)
 
 
-def _write_indices(picked: Picked, folder: Path) -> None:
-    np.save(folder / "indices.npy", picked.indices)
-    columns: dict[str, list[Any]] = {
-        "rank": list(range(1, len(picked.indices) + 1)),
-        "index": picked.indices.tolist(),
-    }
-    if picked.distances is not None:
-        columns["distance"] = picked.distances.tolist()
-    if picked.thresholds is not None:
-        columns["threshold"] = picked.thresholds.tolist()
-    with (folder / "selection.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _table(
-    options: Options,
-    pool: pools.Pool,
-    picked: Picked,
-    kept: NDArray[Any],
-    before: NDArray[Any] | None,
-    ids: NDArray[Any] | None,
-) -> dict[str, Any]:
-    """Columns of selection.parquet. A masked value is null: an id where rows have none, a distance
-    where nothing was chosen before, the nearest also where it is a vector that is no pool row."""
-    k = len(picked.indices)
-    columns: dict[str, Any] = {
-        "rank": np.arange(1, k + 1),
-        "index": picked.indices,
-        "id": ids,
-    }
-    if picked.distances is None:  # a random draw measures nothing
-        return columns
-    given = before is not None and before.ndim == 1 and len(before) > 0
-    vectors = pool.take(before) if given and before is not None else before
-    if vectors is not None and not len(vectors):
-        vectors = None
-    positions, _ = nearest_before(kept, vectors, options.metric, options.backend)
-    # Positions count through what was chosen before and then the picks; -1 is none of them.
-    rows = np.full(0 if vectors is None else len(vectors), -1)
-    if given and before is not None:
-        rows = before
-    nearest = np.concatenate([rows, picked.indices]).astype(np.int64)[positions]
-    known = (positions >= 0) & (nearest >= 0)
-    columns["distance"] = np.ma.array(picked.distances, mask=~np.isfinite(picked.distances))
-    columns["nearest_index"] = np.ma.array(nearest, mask=~known)
-    columns["nearest_id"] = None
-    if ids is not None:
-        found = pool.source.ids(np.where(known, nearest, 0))
-        columns["nearest_id"] = np.ma.array(found, mask=~known)
-    return columns
-
-
-def _write_parquet(columns: dict[str, Any], path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    arrays = {}
-    for name, values in columns.items():
-        if values is None:
-            arrays[name] = pa.nulls(len(columns["rank"]), pa.string())
-        else:
-            mask = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
-            arrays[name] = pa.array(np.ma.getdata(values), mask=mask)
-    pq.write_table(pa.table(arrays), path)
-
-
 def _summary(
-    options: Options,
-    source: pools.Pool,
-    picked: Picked,
-    radius: float | None,
-    spreads: dict[str, Spread],
-    seconds: dict[str, float],
+    options: Options, source: pools.Pool, picked: Picked, seconds: dict[str, float]
 ) -> dict[str, Any]:
+    """What report.json says of a selection of which nothing is measured yet."""
     given = asdict(options)
     given["pool"] = str(options.pool)
     given["selected"] = None if options.selected is None else str(options.selected)
     given["checkpoint"] = None if options.checkpoint is None else str(options.checkpoint)
     return {
+        "finished": False,
         "input": source.describe(),
         "options": given,
         "picked": len(picked.indices),
-        "radius": radius,
-        "spread": {name: part.describe() for name, part in spreads.items()},
+        "radius": picked.radius,
+        "spread": {},
         "spread_note": (
             "entropy: Kozachenko-Leonenko, k = 1, Euclidean, over the distinct rows "
-            "(duplicates='drop'); after: the picked rows alone, without those of --selected"
+            "(duplicates='drop'); it and nearest distances compare only at equal numbers of "
+            "measured rows. Fewer measured rows than rows: a sample drawn with seed 0, measured by "
+            "itself. after: the picked rows alone, without those of --selected"
         ),
         "backend": picked.backend,
         "threads": threads(),
         "profile": picked.profile,
-        "seconds": {name: round(value, 6) for name, value in seconds.items()},
-        "versions": versions(),
+        "seconds": _rounded(seconds),
+        "versions": written.versions(),
     }
 
 
-def versions() -> dict[str, str]:
-    """Of what the figures in a report depend on."""
-    return {
-        "entroselect": version("entroselect"),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+def _rounded(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in seconds.items()}
 
 
 def _print(summary: dict[str, Any]) -> None:
-    method, rows = summary["options"]["method"], summary["input"]["rows"]
+    options, rows = summary["options"], summary["input"]["rows"]
     print(
-        f"{method}: picked {summary['picked']:,} of {rows:,} rows, radius {summary['radius']:.6g}, "
-        f"{summary['seconds']['select']:.2f} s ({summary['backend']}, {summary['threads']} threads)"
+        f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, radius "
+        f"{summary['radius']:.6g} ({options['metric']}), "
+        f"{summary['seconds']['select']:.2f} s\n"
+        f"backend {summary['backend']}, {summary['threads']} threads"
     )
     if summary["spread"]:
-        Console(highlight=False).print(spread_table(summary["spread"]))
-
-
-MEASURES = {
-    "rows": "rows",
-    "entropy_nats": "entropy (nats)",
-    "geometric_mean_distance": "geometric mean distance",
-    "mean_nearest_distance": "mean nearest distance",
-    "rows_with_a_duplicate": "rows with a duplicate",
-}
-
-
-def spread_table(spreads: dict[str, dict[str, Any]]) -> Table:
-    """The measures, one line each, one column for each of the spreads."""
-    table = Table("", *spreads)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, label in MEASURES.items():
-        table.add_row(label, *(number(part[name]) for part in spreads.values()))
-    return table
-
-
-PROFILE = {
-    "rounds": "rounds",
-    "picks_per_round": "picks a round",
-    "share_of_pairs": "share of the n k pairs looked at",
-    "rechecks_per_row": "exact distances a row",
-    "open_seconds": "reading and checking the pool (s)",
-    "frontier_seconds": "finding the frontier (s)",
-    "refresh_seconds": "bringing it up to date (s)",
-    "resolve_seconds": "settling picks (s)",
-    "read_seconds": "reading, while others are compared (s)",
-    "bytes_read": "bytes read",
-    "reads_per_row": "times a row was read",
-    "processes": "processes",
-    "bytes_sent": "bytes sent by rank 0",
-    "bytes_received": "bytes received by rank 0",
-    "total_seconds": "all of the selection (s)",
-}
-
-
-def profile_table(profile: dict[str, Any]) -> Table:
-    """Where the time of a selection went."""
-    table = Table("where the time went", "")
-    table.columns[1].justify = "right"
-    for name, label in PROFILE.items():
-        if name not in profile:
-            continue
-        value = profile[name]
-        table.add_row(label, f"{value:,}" if isinstance(value, int) else f"{value:.3g}")
-    return table
-
-
-def number(value: float | int | None) -> str:
-    """A number as tables show it."""
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+        console().print(spread_table(summary["spread"], options["metric"]))

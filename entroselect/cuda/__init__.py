@@ -116,9 +116,8 @@ def first_unusable_row(values: torch.Tensor, largest: float) -> int:
 
 
 def first_zero_row(values: torch.Tensor) -> int:
-    """The first row of canonical length 0, -1 if there is none."""
-    # The smallest squares underflow to 0: such rows have length 0 too, so the sum decides.
-    return _first(values, lambda rows: ~((rows.double() ** 2).sum(dim=1) > 0))
+    """The first row of zeros, -1 if there is none."""
+    return _first(values, lambda rows: ~(rows != 0).any(dim=1))
 
 
 def _first(values: torch.Tensor, bad: Any) -> int:

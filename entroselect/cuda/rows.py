@@ -35,8 +35,9 @@ class Held:
         self.lengths: Any = None
         if metric == "cosine":
             with self.here():
-                zero = torch.zeros(self.d, dtype=torch.float64, device=self.device)
-                self.lengths = self.roots(self.distances_to(zero))
+                lengths = self.new(self.n, torch.float64)
+                kernels.lengths(self.argument(), self.n, lengths.data_ptr(), self.stream())
+                self.lengths = lengths
 
     def here(self) -> Any:
         """Makes the device current."""

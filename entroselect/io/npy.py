@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from entroselect.io.errors import check_fits, damaged, reading, shown
 from entroselect.io.header import Header, read_header
-from entroselect.io.source import Fill, Source, empty
+from entroselect.io.source import FileIdentity, Fill, Source, empty
 
 # One call of the system hands over at most about 2 GiB.
 _MOST = 1 << 30
@@ -42,6 +42,7 @@ class FlatFile(Source):
         self.path = path
         self.offset = offset
         with reading(path):
+            self._identity = FileIdentity(path)
             size = path.stat().st_size
         end = offset + self.n * self.row_bytes
         if size < end:
@@ -57,6 +58,7 @@ class FlatFile(Source):
             self._count(out.nbytes)
 
         try:
+            self._identity.check(file)
             yield fill
         finally:
             os.close(file)
@@ -138,17 +140,37 @@ def npy_header(path: Path) -> Header:
 
 
 def open_memmap(array: np.memmap[Any, Any]) -> FlatFile | None:
-    """The file behind a NumPy memmap, where its values stand there as they stand in the array."""
+    """The file behind a NumPy memmap, where its values stand there as they stand in the array.
+
+    None where that is not certain: the array itself has to be read then. A name may have been given
+    to another file since.
+    """
     values = getattr(array, "_mmap", None)
     # A copy-on-write map may hold values of its own.
     if values is None or array.filename is None or array.mode == "c" or array.ndim < 2:
         return None
     path = Path(array.filename)
-    if not array.flags.c_contiguous or not path.is_file():
+    begin = np.frombuffer(values, np.uint8).ctypes.data
+    if not array.flags.c_contiguous or not _is_mapped(path, begin):
         return None
     # `offset` is the whole map's, also in a view of a part of it: the address tells where that is.
-    begin = np.frombuffer(values, np.uint8).ctypes.data
     mapped_from = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
     return FlatFile(
         path, "memmap", array.shape, array.dtype, mapped_from + array.ctypes.data - begin
     )
+
+
+def _is_mapped(path: Path, address: int) -> bool:
+    """Whether what is mapped at an address is the file that the path leads to now, as Linux says.
+    Of a file that was replaced or removed it says so behind its name."""
+    try:
+        found = path.stat()
+        lines = Path("/proc/self/maps").read_bytes().splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        places, _, _, _, inode, *name = line.split(maxsplit=5)
+        begin, end = (int(place, 16) for place in places.split(b"-"))
+        if begin <= address < end:
+            return int(inode) == found.st_ino and name == [os.fsencode(os.path.realpath(path))]
+    return False

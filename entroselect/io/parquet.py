@@ -25,7 +25,7 @@ from entroselect.io.arrow import (
     vector_column,
 )
 from entroselect.io.errors import damaged, needs, reading, shown
-from entroselect.io.source import Fill, Source, empty
+from entroselect.io.source import FileIdentity, Fill, Source, empty
 from entroselect.results import Int64
 
 # What is decoded at once.
@@ -58,6 +58,8 @@ class ParquetFile(Source):
             Empty: the file has no rows; of what kind its columns are is then nobody's promise.
             ValueError, TypeError: naming the file.
         """
+        with reading(path):
+            self._identity = FileIdentity(path)
         file = open_parquet(path)
         name, schema = shown(path), file.schema_arrow
         self._starts = _row_group_starts(file, path)
@@ -113,6 +115,7 @@ class ParquetFile(Source):
         end = self._batch_start + len(self._batch)  # where the next batch begins
         if self._batches is None or row < end or self._starts[group] > end:
             self._release()
+            self._identity.check()
             file = open_parquet(self.path)
             with reading(self.path):
                 self._batches = file.iter_batches(

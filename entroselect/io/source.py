@@ -7,9 +7,11 @@ checks, values as the engine reads them, and how scattered rows become few large
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from entroselect._convert import as_array
 from entroselect._memory import available, in_words
 from entroselect._rows import Rows, array_rows, engine_dtype, is_on_cuda
-from entroselect.io.errors import Empty
+from entroselect.io.errors import Empty, reading, shown
 from entroselect.results import Int64
 
 # Fills (m, d) of the stored dtype with the rows from `start` on.
@@ -31,6 +33,46 @@ READ_THROUGH = 128 << 10
 # Not more than this is read at once where it has to be held beside the result.
 PIECE = 16 << 20
 _LEAST_PIECE = 1 << 20
+
+
+class FileIdentity:
+    """Which file a path led to when this was made, and in what state it was.
+
+    Files are opened again for every read: rows of a file that took the place of the first one, or
+    that was written to meanwhile, would be mixed with those read before.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> file = tempfile.NamedTemporaryFile()
+        >>> identity = FileIdentity(Path(file.name))
+        >>> identity.check()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._was = _state(path.stat())
+
+    def check(self, file: int | None = None) -> None:
+        """Raises ValueError if the path, or the open file, is not what the path was then."""
+        with reading(self.path):
+            now = _state(self.path.stat() if file is None else os.fstat(file))
+        if now == self._was:
+            return
+        (place, size, _), (place_now, size_now, _) = self._was, now
+        what = "it was written to"
+        if place_now != place:
+            what = "another file took its place"
+        elif size_now != size:
+            what = f"it became {'shorter' if size_now < size else 'longer'}"
+        raise ValueError(
+            f"{shown(self.path)}: changed since it was opened ({what}), so rows read before and "
+            "after do not belong together; start again, and leave it alone meanwhile"
+        )
+
+
+def _state(found: os.stat_result) -> tuple[tuple[int, int], int, int]:
+    return (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns
 
 
 class Source:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import greedy_select, nearest_distances, threshold_select
-from entroselect.loop import seeds
+from entroselect.loop import seeds, shares
 from entroselect.loop.config import Method
 from entroselect.results import on_host
 
@@ -82,5 +82,5 @@ def choose(
 
 def _largest(distances: NDArray[Any], share: float) -> NDArray[np.int64]:
     """Rows of that share with the largest distances; of equal ones the last."""
-    left = len(distances) - int(share * len(distances))
+    left = len(distances) - shares.part(share, len(distances))
     return np.argsort(distances, kind="stable")[left:]

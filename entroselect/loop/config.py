@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -21,10 +22,13 @@ Paradigm = Literal["replace", "accumulate", "accumulate-subsample", "fresh-data"
 Method = Literal["none", "random", "greedy", "threshold", "variance"]
 SpaceName = Literal["pixels", "encoder", "dinov2", "inception"]
 Kind = Literal["ddpm", "edm"]
+Split = Literal["train", "val", "test"]
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveOrNone = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 NONE = BeforeValidator(lambda value: None if value == "none" else value)  # TOML has no null
 
@@ -42,6 +46,10 @@ class Data(_Strict):
         None  # N, the size of the first training set; None: all but held_out
     )
     held_out: CountOrNone = 0  # real images nobody trains on, for the FLD
+    split: Annotated[Split | None, NONE] = None  # of a source with several; see data.load
+    # Columns of .parquet or arrays of .npz, where their names do not tell:
+    image_column: Annotated[str | None, NONE] = None
+    label_column: Annotated[str | None, NONE] = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ class Diffusion(_Strict):
     schedule: Literal["linear", "cosine"] = "cosine"  # ddpm only
     steps: Count = 1000  # ddpm only: T
     sigma_data: Positive = 0.5  # edm only: standard deviation of the images on -1 to 1
-    log_sigma_mean: float = -1.2  # edm only: of the noise levels trained on
+    log_sigma_mean: Number = -1.2  # edm only: of the noise levels trained on
     log_sigma_std: Positive = 1.2  # edm only
 
 
@@ -76,12 +84,17 @@ class Train(_Strict):
     steps: Count = 2500
     batch: Count = 64
     learning_rate: Positive = 3e-3
-    warmup: CountOrNone = 250
+    warmup: Annotated[CountOrNone | None, NONE] = (
+        None  # steps; None: a tenth of them, at most 500; see `complete`
+    )
     betas: tuple[Share, Share] = (0.95, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-6
+    weight_decay: PositiveOrNone = 1e-6
     clip: Positive = 1.0  # largest norm of the gradient
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"  # autocast
-    ema: Share = 0.0  # decay of the averaged weights that are sampled from; 0: none
+    # Decay of the averaged weights that are sampled from; 0: none. It rises with the step t to
+    # this value, min(ema, t / (t + 9)), so that untrained weights count nothing and the average of
+    # a short training is one of its last tenth.
+    ema: Share = 0.0
     label_dropout: Share = 0.1  # conditional models, so that they can be guided
 
 
@@ -92,7 +105,7 @@ class Sample(_Strict):
     sampler: Literal["ddpm", "ddim", "dpmpp"] = "dpmpp"  # edm: dpmpp, or Euler for the others
     steps: Count = 20
     batch: Count = 256
-    guidance: Annotated[float, Field(ge=0)] = 1.0  # 1: none
+    guidance: PositiveOrNone = 1.0  # 1: none
 
 
 @dataclass(frozen=True)
@@ -155,7 +168,6 @@ _PAPER: dict[str, Any] = {
         "steps": 128_000,
         "batch": 128,
         "learning_rate": 1e-4,
-        "warmup": 500,
         "precision": "fp16",
     },
     "sample": {"sampler": "ddpm", "steps": 1000, "batch": 1024},
@@ -166,7 +178,7 @@ _PAPER: dict[str, Any] = {
 _MNIST: dict[str, Any] = {
     "data": {"source": "mnist.npz", "images": 4096, "held_out": 1024},
     "model": {"channels": (16, 32, 64), "layers": 1},
-    "train": {"steps": 4000, "learning_rate": 2e-3, "warmup": 400},
+    "train": {"steps": 4000, "learning_rate": 2e-3},
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -178,13 +190,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "iterations": 8,
         "data": {"source": "mnist.npz", "images": 12_000, "held_out": 2000},
         "model": {"channels": (32, 64, 128), "layers": 1, "conditional": True},
-        "train": {"steps": 20_000, "batch": 128, "learning_rate": 1e-3, "warmup": 500},
+        "train": {"steps": 20_000, "batch": 128, "learning_rate": 1e-3},
         "sample": {"guidance": 2.0, "steps": 50},
     },
     "cifar-small": {
         "data": {"source": "cifar10.zip", "images": 8192, "held_out": 2000},
         "model": {"channels": (32, 64, 128), "layers": 2, "attention": (2,)},
-        "train": {"steps": 40_000, "batch": 128, "learning_rate": 5e-4, "warmup": 500},
+        "train": {"steps": 40_000, "batch": 128, "learning_rate": 5e-4},
         "sample": {"steps": 50},
     },
     "paper-cifar": {**_PAPER, "data": {"source": "cifar10", "images": 32_768}},
@@ -205,7 +217,8 @@ def resolve(
     Args:
         preset: a name in PRESETS.
         file: TOML with the fields of Config; a table for each group.
-        settings: "group.field=value", values as in TOML; bare words are strings.
+        settings: "group.field=value", values as in TOML; bare words are strings; of two for one
+            option the later counts.
         options: fields of Config by dotted name with "__" for the dot; None is passed over.
 
     Raises:
@@ -229,9 +242,21 @@ def resolve(
         if not equals:
             raise ValueError(f"--set: expected group.field=value, got {setting!r}")
         given = _merged(given, _nested(name.strip(), _value(text.strip())))
-    config = from_dict(given)
+    return complete(from_dict(given))
+
+
+def complete(config: Config) -> Config:
+    """The same with train.warmup as a number; ValueError for options that do not go together."""
+    train = config.train
+    if train.warmup is None:
+        config = replace(config, train=replace(train, warmup=warmup_of(train.steps)))
     _check(config)
     return config
+
+
+def warmup_of(steps: int) -> int:
+    """Steps of warm-up where none are given."""
+    return min(500, steps // 10)
 
 
 def from_dict(given: Mapping[str, Any]) -> Config:
@@ -243,8 +268,14 @@ def from_dict(given: Mapping[str, Any]) -> Config:
 
 
 def from_json(path: Path) -> Config:
-    """What `to_json` wrote."""
-    return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    """What `to_json` wrote; ValueError that names the file if it is not that."""
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: damaged, or not the configuration of a run ({error}); restore it, or choose "
+            "another --out"
+        ) from None
 
 
 def to_json(config: Config) -> str:
@@ -279,14 +310,20 @@ def _check(config: Config) -> None:
             raise ValueError(f"model.attention: there is no resolution {level}, only {levels}")
     for channels in config.model.channels:
         if channels % config.model.groups:
+            most = math.gcd(*config.model.channels)
+            fits = max(n for n in range(1, config.model.groups) if most % n == 0)
             raise ValueError(
-                f"model.groups: {config.model.groups} does not divide {channels} channels"
+                f"model.groups: {config.model.groups} does not divide {channels} channels; "
+                f"model.groups={fits} would do"
             )
-    if config.train.warmup >= config.train.steps:
+    warmup = config.train.warmup
+    if warmup is not None and warmup >= config.train.steps:
         raise ValueError(
-            f"train.warmup: {config.train.warmup} is not below train.steps {config.train.steps}; "
-            "set both"
+            f"train.warmup: {warmup} is not below train.steps {config.train.steps}; leave it out, "
+            f"or set train.warmup={warmup_of(config.train.steps)}"
         )
+    if config.diffusion.kind == "ddpm" or config.paradigm == "multi-model":
+        _check_sampling(config.sample, config.diffusion.steps)
     if config.sample.guidance != 1 and not config.model.conditional:
         raise ValueError("sample.guidance: needs model.conditional=true")
     if config.paradigm == "fresh-data" and config.fresh == 0:
@@ -301,6 +338,26 @@ def _check(config: Config) -> None:
         raise ValueError(
             "measure.weights: the spaces dinov2 and inception need local weights; pass --weights "
             "PATH, or choose select.space=encoder and measure.spaces=['pixels','encoder']"
+        )
+
+
+def _check_sampling(sample: Sample, noised: int) -> None:
+    if sample.steps > noised:
+        raise ValueError(
+            f"sample.steps: {sample.steps} steps of sampling, but only diffusion.steps={noised} of "
+            f"noise; set sample.steps={noised} or less"
+        )
+
+    # diffusers' DDPM and DDIM go down from there; sampling starts from pure noise.
+    def begins(steps: int) -> int:
+        return (steps - 1) * (noised // steps)
+
+    if sample.sampler != "dpmpp" and begins(sample.steps) < 0.75 * (noised - 1):
+        fits = (n for n in range(sample.steps, noised + 1) if begins(n) >= 0.75 * (noised - 1))
+        raise ValueError(
+            f"sample.steps: {sample.steps} steps of {sample.sampler} would begin at "
+            f"{begins(sample.steps)} of diffusion.steps={noised}, where images are not yet noise; "
+            f"set sample.steps={next(fits)}"
         )
 
 
@@ -321,6 +378,7 @@ def _literals(name: str) -> tuple[Any, ...]:
         "paradigm": get_args(Paradigm),
         "select.method": get_args(Method),
         "select.space": get_args(SpaceName),
+        "data.split": get_args(Split),
         "diffusion.kind": get_args(Kind),
         "diffusion.prediction": ("epsilon", "v"),
         "diffusion.schedule": ("linear", "cosine"),
@@ -331,16 +389,23 @@ def _literals(name: str) -> tuple[Any, ...]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # editors write a BOM
+    except RecursionError:
+        raise ValueError(f"{file}: not TOML of options: nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not TOML: not UTF-8, {error.reason} at {error.start}") from None
+    except ValueError as error:  # TOMLDecodeError, and dates or numbers that Python has not
         raise ValueError(f"{file}: not TOML: {error}") from None
 
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = tomllib.loads(f"value = {text}")
+    except RecursionError:
+        raise ValueError(f"--set: {text[:40]}...: nested too deeply") from None
+    except ValueError:
         return text
+    return found["value"] if list(found) == ["value"] else text
 
 
 def _nested(name: str, value: Any) -> dict[str, Any]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import io
+import sys
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from entroselect.loop import files
+from entroselect.loop.arrays import read_cifar, read_npy, read_npz
+from entroselect.loop.decode import Notes, check_memory, shown
+from entroselect.loop.labels import numbered
+from entroselect.loop.pictures import SUFFIXES, read_folder, read_zip
+from entroselect.loop.table import read_parquet
 
 REAL, SYNTHETIC, FRESH = 0, 1, 2
 ORIGINS = {REAL: "real", SYNTHETIC: "synthetic", FRESH: "fresh"}
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,13 @@ class Images:
     labels: (n,) int64 from 0, or None.
     origins: (n, 4) int32: kind (REAL, SYNTHETIC or FRESH), the iteration that made it (0 for real
         ones), which model, and the row there.
+    names: what the labels 0, 1, ... are called in the source; empty where that is not known.
     """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
     origins: NDArray[np.int32]
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -40,11 +46,13 @@ class Images:
     def take(self, rows: Any) -> Images:
         """Those rows, in that order."""
         labels = None if self.labels is None else self.labels[rows]
-        return Images(self.pixels[rows], labels, self.origins[rows])
+        return Images(self.pixels[rows], labels, self.origins[rows], self.names)
 
     @property
     def classes(self) -> int:
-        """How many labels there are; 0 without."""
+        """How many labels there are, those that no image here has included; 0 without."""
+        if self.labels is not None and self.names:
+            return len(self.names)
         return 0 if self.labels is None or not len(self) else int(self.labels.max()) + 1
 
 
@@ -55,6 +63,7 @@ def stack(parts: Sequence[Images]) -> Images:
         np.concatenate([part.pixels for part in parts]),
         np.concatenate(labelled) if len(labelled) == len(parts) else None,
         np.concatenate([part.origins for part in parts]),
+        next((part.names for part in parts if part.names), ()),
     )
 
 
@@ -98,45 +107,102 @@ def save_grid(path: Path, images: Images, columns: int = 16, lines: int = 8) -> 
     work.replace(path)
 
 
-def load(source: str) -> Images:
-    """Real images.
+def load(
+    source: str,
+    *,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Images:
+    """Real images, as a viewer shows them, or an error that names the file.
+
+    Sources:
+        "digits", scikit-learn's 1,797 digits of 8 x 8; or a path to
+        a folder or .zip of images of one size. Folders beside each other are classes, folders above
+            everything are not. Where they stand for splits (train, val, test), `split` says which.
+            Links in folders are followed. Hidden files and folders (a leading dot, __MACOSX) and
+            files without an image's ending are passed over;
+        .parquet with a column of encoded images (binary, or a struct with `bytes`);
+        .npy of (n, h, w) or (n, h, w, channels) uint8 images;
+        .npz: its only array of images, or the one called x, images, image or data, alone or with
+            train, val or test (x_train, train_images); of several splits `split`, else train. With
+            a bool array `train`, only those rows are taken;
+        CIFAR-10's or CIFAR-100's binary version, a file or its folder: of that the training files,
+            or those of `split`; CIFAR-100 has its fine labels.
+    Encoded images: PNG, JPEG, BMP, GIF, WebP, TIFF and PPM, whatever their ending, of at most
+        8192 x 8192 pixels. 16 bits of grey are divided by 257 and rounded, 12 bits accordingly; of
+        16 bits of colour Pillow keeps the high byte; floats must be on 0 to 1; integers that are
+        signed or of 32 bits are refused. EXIF's orientation is applied, colour profiles and gamma
+        are not. Transparent images are laid on white. All grey: one channel; grey beside colour is
+        widened to RGB. Animations and files of several pages are refused; of JPEGs with previews
+        behind them the picture is taken.
+    Labels: integers, strings or booleans become 0 to c-1 in their sorted order and keep their
+        names; classes that the file itself declares (CIFAR, ClassLabel of Hugging Face datasets)
+        keep their numbers. A column or array is taken by its name (label, labels, class, target,
+        y, ...; y_train, train_labels).
 
     Args:
-        source: "digits", scikit-learn's 1,797 digits of 8 x 8; or a path to
-            .npz with `x`, `images`, `x_train` or its only array of images, and labels in `y`,
-                `labels` or `y_train`; with a bool array `train`, only those rows are taken;
-            .npy of (n, h, w) or (n, h, w, channels) uint8 images;
-            a folder or .zip of images of one size; subfolders are classes;
-            a folder of CIFAR-10's binary version (data_batch_*.bin), or one such file;
-            .parquet with a column of encoded images, and a column of integers as labels.
+        source: see above.
+        split: "train", "val" or "test".
+        image_column: the column of a .parquet, or the array of an .npz, that holds the images.
+        label_column: the same of the labels.
+        say: is given a line for each kind of thing that was passed over or is not as expected,
+            with its number; by default they are printed on stderr.
 
     Raises:
-        ValueError: anything else, images of different sizes, values that are not uint8.
+        ValueError: anything else: images of different sizes, damaged files, what may not fit into
+            memory, several columns that could be meant, an option that the source has no use for.
     """
-    if source == "digits":
-        return _digits()
-    path = Path(source)
-    if not path.exists():
-        raise ValueError(
-            f"data.source: {source}: no such file or folder; set data.source to your copy"
-        )
+    notes = Notes()
     try:
-        if path.is_dir():
-            batches = sorted(path.glob("data_batch_*.bin"))
-            pixels, labels = _cifar(batches) if batches else _folder(path)
-        elif path.suffix == ".bin":
-            pixels, labels = _cifar([path])
-        elif path.suffix in (".npz", ".npy"):
-            pixels, labels = _arrays(path)
-        elif path.suffix == ".zip":
-            pixels, labels = _zip(path)
-        elif path.suffix == ".parquet":
-            pixels, labels = _parquet(path)
-        else:
-            raise ValueError("expected .npz, .npy, .zip, .parquet, .bin or a folder of images")
-        return _checked(pixels, labels)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"data.source: {source}: {error}") from error
+        images = _load(source, split, image_column, label_column, notes)
+    except (ValueError, OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ValueError(f"data.source: {shown(source)}: {error}") from error
+    for line in notes.lines():
+        (say or _print)(f"data.source: {shown(source)}: {line}")
+    return images
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _load(
+    source: str, split: str | None, image: str | None, label: str | None, notes: Notes
+) -> Images:
+    path = Path(source)
+    ending = path.suffix.lower()
+    if source == "digits":
+        _no_use(split=split, image_column=image, label_column=label)
+        return _digits()
+    if not path.exists():
+        raise ValueError("no such file or folder; set data.source to your copy")
+    if ending not in (".npz", ".parquet") or path.is_dir():
+        _no_use(image_column=image, label_column=label)
+    if path.is_dir():
+        batches = _cifar_files(path, split, notes)
+        return _checked(*(read_cifar(batches) if batches else read_folder(path, split, notes)))
+    if ending == ".zip":
+        return _checked(*read_zip(path, split, notes))
+    if ending == ".npz":
+        return _checked(*read_npz(path, split, image, label, notes))
+    _no_use(split=split)
+    if ending == ".npy":
+        return _checked(read_npy(path), None, ())
+    if ending == ".bin":
+        return _checked(*read_cifar([path]))
+    if ending == ".parquet":
+        return _checked(*read_parquet(path, image, label, notes))
+    if ending in SUFFIXES:
+        raise ValueError("one image; give the folder of images")
+    raise ValueError("expected .npz, .npy, .zip, .parquet, .bin or a folder of images")
+
+
+def _no_use(**options: str | None) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"data.{name}: {value!r} has no meaning for this source; leave it out")
 
 
 def _digits() -> Images:
@@ -144,13 +210,35 @@ def _digits() -> Images:
 
     digits = load_digits()
     pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    return _checked(pixels, digits.target)
+    return _checked(pixels, *numbered(digits.target))
 
 
-def _checked(pixels: NDArray[Any], labels: NDArray[Any] | None) -> Images:
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"images must be uint8 on 0 to 255, got {pixels.dtype}")
+def _cifar_files(folder: Path, split: str | None, notes: Notes) -> list[Path]:
+    """The files of the split where the folder has CIFAR's, those of training without `split`."""
+    found = {
+        "train": sorted(folder.glob("data_batch_*.bin")) or sorted(folder.glob("train.bin")),
+        "test": [*folder.glob("test_batch.bin"), *folder.glob("test.bin")],
+    }
+    if not found["train"] + found["test"]:
+        return []
+    wanted = split or "train"
+    if not found.get(wanted):
+        raise ValueError(f"data.split: no files of CIFAR's for {wanted!r}")
+    for name, others in found.items():
+        if name != wanted and others:
+            notes.add(f"files of the split {name}, passed over", others[0].name, len(others))
+    return found[wanted]
+
+
+def _checked(
+    pixels: NDArray[np.uint8], labels: NDArray[np.int64] | None, names: tuple[str, ...]
+) -> Images:
     if pixels.ndim == 3:
+        if pixels.shape[-1] in (3, 4):
+            raise ValueError(
+                f"got {pixels.shape}, one image? Expected images (n, h, w), (n, h, w, 1) or "
+                "(n, h, w, 3)"
+            )
         pixels = pixels[..., None]
     if pixels.ndim == 4 and pixels.shape[-1] not in (1, 3) and pixels.shape[1] in (1, 3):
         pixels = np.moveaxis(pixels, 1, -1)
@@ -158,115 +246,9 @@ def _checked(pixels: NDArray[Any], labels: NDArray[Any] | None) -> Images:
         raise ValueError(
             f"expected images (n, h, w), (n, h, w, 1) or (n, h, w, 3), got {pixels.shape}"
         )
-    if len(pixels) == 0:
-        raise ValueError("holds no images")
-    if labels is not None:
-        labels = np.asarray(labels)
-        if labels.shape != (len(pixels),) or labels.dtype.kind not in "iu":
-            raise ValueError(
-                f"labels must be {len(pixels)} integers, got {labels.dtype} {labels.shape}"
-            )
-        if labels.min() < 0:
-            raise ValueError(f"labels must not be negative, got {labels.min()}")
-        labels = labels.astype(np.int64)
-    return Images(np.ascontiguousarray(pixels), labels, origins(REAL, len(pixels)))
-
-
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded, None
-    with loaded:
-        images = [name for name in ("x", "images", "x_train") if name in loaded]
-        images += [name for name in loaded if loaded[name].ndim >= 3]
-        if not images:
-            raise ValueError(f"no array of images; it holds {', '.join(loaded)}")
-        pixels = loaded[images[0]]
-        named = [name for name in ("y", "labels", "y_train") if name in loaded]
-        labels = loaded[named[0]].reshape(-1) if named else None
-        if "train" in loaded and loaded["train"].dtype == bool:
-            keep = loaded["train"]
-            pixels, labels = pixels[keep], None if labels is None else labels[keep]
-    return pixels, labels
-
-
-def _cifar(batches: Iterable[Path]) -> tuple[NDArray[Any], NDArray[Any]]:
-    records = []
-    for path in batches:
-        held = np.fromfile(path, np.uint8)
-        if len(held) == 0 or len(held) % 3073:
-            raise ValueError(f"{path.name}: not CIFAR-10's binary version (records of 3,073 bytes)")
-        records.append(held.reshape(-1, 3073))
-    every = np.concatenate(records)
-    return every[:, 1:].reshape(-1, 3, 32, 32), every[:, 0].astype(np.int64)
-
-
-def _folder(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    found = sorted(f for f in path.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
-    return _decoded((f.relative_to(path).as_posix(), f.read_bytes()) for f in found)
-
-
-def _zip(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(
-            name
-            for name in archive.namelist()
-            if name.lower().endswith(SUFFIXES) and not name.startswith("__MACOSX")
-        )
-        return _decoded((name, archive.read(name)) for name in names)
-
-
-def _decoded(named: Iterable[tuple[str, bytes]]) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    arrays: list[NDArray[Any]] = []
-    folders: list[str] = []
-    first = ""
-    for name, content in named:
-        array = _image(name, content)
-        first = first or name
-        if arrays and array.shape != arrays[0].shape:
-            raise ValueError(
-                f"{name} is {_size(array)} but {first} is {_size(arrays[0])}; all must be of one "
-                "size and mode"
-            )
-        arrays.append(array)
-        folders.append(PurePosixPath(name).parent.as_posix())
-    if not arrays:
-        raise ValueError(f"no images in it (looked for {', '.join(SUFFIXES)})")
-    known = sorted(set(folders))
-    labels = np.searchsorted(known, folders) if len(known) > 1 else None
-    return np.stack(arrays), labels
-
-
-def _image(name: str, content: bytes) -> NDArray[Any]:
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{name}: not an image that can be read ({error})") from None
-
-
-def _size(array: NDArray[Any]) -> str:
-    return f"{array.shape[1]} x {array.shape[0]} {'grey' if array.ndim == 2 else 'RGB'}"
-
-
-def _parquet(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise ValueError("reading parquet needs pyarrow: pip install pyarrow") from None
-    table = pq.read_table(path)
-    encoded = None
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
-            encoded = pa.compute.struct_field(column, "bytes")  # as Hugging Face datasets has it
-        elif pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            encoded = column
-        if encoded is not None:
-            break
-    if encoded is None:
-        raise ValueError(f"no column of encoded images; it holds {', '.join(table.column_names)}")
-    pixels, _ = _decoded((f"row {i}", item.as_py()) for i, item in enumerate(encoded))
-    integers = [f.name for f in table.schema if pa.types.is_integer(f.type)]
-    return pixels, table[integers[0]].to_numpy() if integers else None
+    if pixels.size == 0:
+        raise ValueError(f"holds no images, {pixels.shape}")
+    if not pixels.flags.c_contiguous:
+        check_memory("a copy in the order of rows", pixels.nbytes)
+        pixels = np.ascontiguousarray(pixels)
+    return Images(pixels, labels, origins(REAL, len(pixels)), names)

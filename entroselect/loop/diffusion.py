@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> 
         )
 
 
-def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm") -> Any:
-    """The diffusers scheduler that trains ("ddpm") or samples that diffusion."""
+def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) -> Any:
+    """The diffusers scheduler that trains ("ddpm"), or samples that diffusion in so many steps."""
     if diffusion.kind == "edm":
         kind = EDMDPMSolverMultistepScheduler if sampler == "dpmpp" else EDMEulerScheduler
         return kind(sigma_data=diffusion.sigma_data)
@@ -72,7 +73,10 @@ def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm") -> Any:
         "prediction_type": "v_prediction" if diffusion.prediction == "v" else "epsilon",
     }
     if sampler == "dpmpp":
-        return DPMSolverMultistepScheduler(**options)
+        # By itself it takes steps + 1 places from 0 to T - 1 and leaves the last out. With as many
+        # steps as T one place comes twice, and a distance of 0 between two makes NaN.
+        spacing = "trailing" if steps == diffusion.steps else "linspace"
+        return DPMSolverMultistepScheduler(**options, timestep_spacing=spacing)
     return (DDIMScheduler if sampler == "ddim" else DDPMScheduler)(**options)
 
 
@@ -86,11 +90,31 @@ def save(net: UNet2DModel, schedule: Any, folder: Path) -> None:
 
 
 def load(folder: Path) -> UNet2DModel:
-    """What `save` wrote."""
-    net: UNet2DModel = UNet2DModel.from_pretrained(
-        folder / "unet", use_safetensors=True, low_cpu_mem_usage=False, local_files_only=True
-    )
+    """What `save` wrote; files.Damaged if it is not all there."""
+    path = folder / "unet" / "config.json"
+    held = files.read_json(path)
+    try:
+        net: UNet2DModel = UNet2DModel.from_config(held)
+    except Exception as error:  # whatever its layers raise of strange sizes
+        raise files.Damaged(path, f"not of a network: {error}") from None
+    load_weights(net, folder / "unet" / "diffusion_pytorch_model.safetensors")
     return net
+
+
+def load_weights(net: torch.nn.Module, path: Path) -> None:
+    """Fills a network from a .safetensors file; files.Damaged unless it is this network's."""
+    tensors, _ = files.read_tensors(path)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise files.Damaged(path, f"weights of another network: {error}") from None
+    if not finite(net.state_dict().values()):
+        raise files.Damaged(path, "weights that are not finite")
+
+
+def finite(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether there is no NaN and no infinity in them."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def _plain(config: Any) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import nn
 
 from entroselect._dispatch import why_not_cuda
 from entroselect.loop import files, seeds
 from entroselect.loop.config import SpaceName
 from entroselect.loop.data import Images
-from entroselect.loop.train import scaled
+from entroselect.loop.diffusion import load_weights
+from entroselect.loop.stop import Stopped
+from entroselect.loop.train import optimiser_tensors, scaled, set_optimiser
 
 Extract = Callable[[Images], NDArray[np.float32]]
 
@@ -32,6 +35,8 @@ def spaces(
     weights: str | None = None,
     device: str = "cpu",
     key: tuple[int | str, ...] = (0,),
+    report: Callable[[int], None] | None = None,
+    deadline: float = math.inf,
 ) -> dict[SpaceName, Extract]:
     """A function from images to (n, d) float32 features, for each space.
 
@@ -40,17 +45,22 @@ def spaces(
         their labels apart or, without labels, which way they are turned. Kept in
         folder/encoder.safetensors.
     dinov2: the class token of a DINOv2 model in the local folder `weights` (transformers).
-    inception: pooled features of an Inception v3 in the local file `weights` (timm).
+    inception: pooled features of an Inception v3 in the local .safetensors file `weights`, whose
+        names are timm's.
+
+    report is called with the encoder's steps of training done, of ENCODER_STEPS.
 
     Raises:
         ValueError: weights that are missing or do not fit, a missing package.
+        Stopped: at the deadline, time.monotonic(); the encoder's training goes on from there.
     """
     made: dict[SpaceName, Extract] = {}
     for name in wanted:
         if name == "pixels":
             made[name] = pixels
         elif name == "encoder":
-            made[name] = _Batches(_encoder(real, folder, device, key), scaled, device)
+            encoder = _encoder(real, folder, device, key, report, deadline)
+            made[name] = _Batches(encoder, scaled, device)
         elif name == "dinov2":
             made[name] = _Batches(_dinov2(weights), _upright(224, _IMAGENET), device)
         else:
@@ -119,34 +129,53 @@ class Encoder(nn.Module):
         return features
 
 
-def _encoder(real: Images, folder: Path, device: str, key: tuple[int | str, ...]) -> Encoder:
-    path = folder / "encoder.safetensors"
+def _encoder(
+    real: Images,
+    folder: Path,
+    device: str,
+    key: tuple[int | str, ...],
+    report: Callable[[int], None] | None,
+    deadline: float,
+) -> Encoder:
+    path, state = folder / "encoder.safetensors", folder / "encoder.state.safetensors"
     classes = real.classes if real.classes > 1 else 4
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.noise(*key, "encoder").initial_seed())
         net = Encoder(real.pixels.shape[-1], classes)
     if path.exists():
-        net.load_state_dict(load_file(path))
-        return net
-    _teach(net.to(device).train(), real, device, key)
-    files.write_tensors(path, net.state_dict())
+        load_weights(net, path)
+    else:
+        _teach(net.to(device).train(), real, device, key, state, report, deadline)
+        files.write_tensors(path, net.state_dict())
+    state.unlink(missing_ok=True)
     return net.cpu()
 
 
-def _teach(net: Encoder, real: Images, device: str, key: tuple[int | str, ...]) -> None:
-    steps, batch = 600, 128
-    optimiser = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-2, foreach=False)
-    for step in range(steps):
+ENCODER_STEPS = 600
+_RATE, _BATCH = 2e-3, 128
+
+
+def _teach(
+    net: Encoder,
+    real: Images,
+    device: str,
+    key: tuple[int | str, ...],
+    state: Path,
+    report: Callable[[int], None] | None,
+    deadline: float,
+) -> None:
+    optimiser = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=1e-2, foreach=False)
+    for step in range(_resumed(net, optimiser, state), ENCODER_STEPS):
         for group in optimiser.param_groups:
-            group["lr"] = 2e-3 * (1 - step / steps)
+            group["lr"] = _RATE * (1 - step / ENCODER_STEPS)
         draw = seeds.noise(*key, "encoder", step)
-        rows = torch.randint(len(real), (batch,), generator=draw).numpy()
+        rows = torch.randint(len(real), (_BATCH,), generator=draw).numpy()
         images = scaled(real, rows)
         if real.labels is not None and real.classes > 1:
             target = torch.from_numpy(real.labels[rows])
         else:
-            target = torch.arange(batch) % 4
-            turned = torch.empty(batch, images.shape[1], *[max(images.shape[2:])] * 2).fill_(-1)
+            target = torch.arange(_BATCH) % 4
+            turned = torch.empty(_BATCH, images.shape[1], *[max(images.shape[2:])] * 2).fill_(-1)
             turned[:, :, : images.shape[2], : images.shape[3]] = images
             images = torch.stack(
                 [torch.rot90(x, int(n), (1, 2)) for x, n in zip(turned, target, strict=True)]
@@ -156,6 +185,27 @@ def _teach(net: Encoder, real: Images, device: str, key: tuple[int | str, ...]) 
         optimiser.zero_grad()
         nn.functional.cross_entropy(scores, target.to(device)).backward()
         optimiser.step()
+        if report:
+            report(step + 1)
+        if time.monotonic() > deadline:
+            tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+            tensors |= optimiser_tensors(net, optimiser)
+            files.write_state(state, tensors, step=str(step + 1))
+            raise Stopped
+
+
+def _resumed(net: Encoder, optimiser: torch.optim.Optimizer, state: Path) -> int:
+    """Steps done by a training that was stopped; 0 where there was none, or it is damaged."""
+    if not state.exists():
+        return 0
+    try:
+        held, notes = files.read_tensors(state)
+        step = int(notes["step"])
+        net.load_state_dict({name: held[f"net.{name}"] for name in net.state_dict()})
+    except (files.Damaged, KeyError, ValueError, RuntimeError):
+        return 0
+    set_optimiser(net, optimiser, held)
+    return step
 
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -188,9 +238,14 @@ def _dinov2(weights: str | None) -> nn.Module:
             f"measure.weights: {weights}: expected a folder with DINOv2's config.json and "
             "model.safetensors, as downloaded from its page"
         )
+    if not any(Path(weights).glob("*.safetensors")):
+        raise ValueError(
+            f"measure.weights: {weights}: holds no .safetensors; other formats are pickles, which "
+            "run what is in them, and are not read"
+        )
     try:
         model = Dinov2Model.from_pretrained(weights, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # of transformers, safetensors (only an Exception) or JSON
         raise ValueError(f"measure.weights: {weights}: {error}") from None
 
     class ClassToken(nn.Module):
@@ -212,8 +267,20 @@ def _inception(weights: str | None) -> nn.Module:
         raise ValueError("measure.spaces: inception needs timm: pip install timm") from None
     if weights is None or not Path(weights).is_file():
         raise ValueError(f"measure.weights: {weights}: expected a file with Inception v3 weights")
+    if Path(weights).suffix != ".safetensors":
+        raise ValueError(
+            f"measure.weights: {weights}: expected .safetensors; other formats are pickles, which "
+            "run what is in them, and are not read"
+        )
+    # timm's own checkpoint_path unpickles in its older versions.
     try:
-        model: nn.Module = timm.create_model("inception_v3", num_classes=0, checkpoint_path=weights)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"measure.weights: {weights}: {error}") from None
+        tensors, _ = files.read_tensors(Path(weights))
+    except files.Damaged as error:
+        raise ValueError(f"measure.weights: {weights}: {error.why}") from None
+    model: nn.Module = timm.create_model("inception_v3", num_classes=0)
+    body = {n: t for n, t in tensors.items() if not n.startswith(("fc.", "AuxLogits."))}
+    try:
+        model.load_state_dict(body)
+    except RuntimeError as error:
+        raise ValueError(f"measure.weights: {weights}: not Inception v3 of timm: {error}") from None
     return model

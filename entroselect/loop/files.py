@@ -1,17 +1,42 @@
-"""Files that are either complete or not there, whenever the process dies."""
+"""Files that are either complete or not there, whenever the process dies, and how they are read."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import math
 import os
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: folders are not locked there
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+
+
+class Damaged(ValueError):
+    """A file is not what its writer left there."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"{path}: damaged ({why}); delete it and run the same command again: it is made anew"
+        )
+        self.path, self.why = path, why
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -19,13 +44,18 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(path.name + ".partial")
     try:
-        with work.open("wb") as file:
+        work.unlink(missing_ok=True)  # of a killed process, or a link that others put there
+        opened = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o666)
+        with os.fdopen(opened, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         work.replace(path)
-    except OSError as error:
-        work.unlink(missing_ok=True)
+    except BaseException as error:
+        if not work.is_dir():
+            work.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise OSError(
             error.errno,
             f"{path}: could not be written ({error.strerror}); what was finished is kept, make "
@@ -51,12 +81,107 @@ def write_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
-    """.safetensors with `notes` as its metadata."""
+    """.safetensors with `notes` as its metadata; of more than one the order is any."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, safetensors_bytes(contiguous, metadata=notes))
 
 
+def write_state(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
+    """The same with a checksum, for what only a continuation reads."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_tensors(path, contiguous, **notes, crc32=_checksum(contiguous))
+
+
+def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+    found = 0
+    for _, tensor in sorted(tensors.items()):
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return f"{found:08x}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; Damaged if it is none."""
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Damaged(path, f"not JSON: {error}") from None
+    if not isinstance(held, dict):
+        raise Damaged(path, "not a JSON object")
+    return held
+
+
 def read_array(path: Path) -> NDArray[Any]:
-    """.npy, never unpickled."""
-    array: NDArray[Any] = np.load(path, allow_pickle=False)
-    return array
+    """What `write_array` wrote: nothing is unpickled, nor allocated for more than the file holds.
+
+    Raises:
+        Damaged: another format, cut short, or bytes left over.
+    """
+    with path.open("rb") as file:
+        try:
+            if npy.read_magic(file) != (1, 0):
+                raise ValueError("another version of .npy")
+            shape, fortran, dtype = npy.read_array_header_1_0(file)
+        except Exception as error:  # NumPy parses the header as Python and lets its errors through
+            raise Damaged(path, f"not an array: {error}") from None
+        if dtype.hasobject or fortran or min(shape, default=0) < 0:
+            raise Damaged(path, f"an array {shape} of {dtype}")
+        held, said = path.stat().st_size - file.tell(), math.prod(shape) * dtype.itemsize
+        if held != said:
+            raise Damaged(path, f"{held} bytes where {shape} of {dtype} are {said}")
+        return np.fromfile(file, dtype).reshape(shape)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """What `write_tensors` or `write_state` wrote, and its notes; Damaged if it is not that."""
+    try:
+        with safe_open(path, "pt") as held:
+            notes: dict[str, str] = held.metadata() or {}
+            tensors = {name: held.get_tensor(name) for name in held.keys()}  # noqa: SIM118
+    except OSError:
+        raise
+    except Exception as error:  # safetensors raises an error that is only an Exception
+        raise Damaged(path, f"not safetensors: {error}") from None
+    if "crc32" in notes and notes["crc32"] != _checksum(tensors):
+        raise Damaged(path, "its checksum does not match")
+    return tensors, notes
+
+
+def digest(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' contents, one after the other."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed had begun to write; links go, not their targets."""
+    for pattern in ("*.partial", "*.partial.png"):
+        for path in folder.rglob(pattern):
+            if path.is_symlink() or path.is_file():
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock; it goes with the process, so that a dead one blocks nobody.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o666), "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{folder}: another process is writing this run; wait for it, or choose another "
+                "--out"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield

@@ -1,6 +1,9 @@
 """What is measured about a training set and what was generated from it, on (n, d) features.
 
-Distances, entropy and neighbours come from the engine. Everything is float64.
+Distances are the engine's: canonical float64 sums of squared differences, never
+|x|^2 + |y|^2 - 2 x.y, so equal rows are at 0 and ties stay ties, at any offset. Everything is
+float64. Every function takes what the engine takes (NumPy, torch, any real dtype), refuses values
+that are not finite under the argument's name, and returns None where a set is too small.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from entroselect import nearest_distances
-from entroselect._checks import usable_rows
+from entroselect._checks import integer, same_width, usable_rows
+from entroselect._rows import Rows
+from entroselect.cpu import distances_to
 from entroselect.entropy import from_neighbours
+from entroselect.reference import squared_distances
 from entroselect.results import Float64
 
-Features = NDArray[Any]
+Features = Any
 
 
 def measure(
@@ -38,171 +43,297 @@ def measure(
         held_out: real images nobody trained on; without, there is no FLD.
         neighbours: k of precision, recall, density and coverage.
         memorised: a generated image counts as memorised when its nearest training image is closer
-            than this share of the real images' median nearest distance.
+            than this share of the real images' median nearest distance, not when it is at exactly
+            that. Where the median is 0 (half of the real images have a copy) nothing can be
+            closer: None.
 
     Returns:
         entropy (nats; one of equal images counts), geometric_mean_distance (comparable across
         sizes), duplicates and variance of training and generated; generalization_score (l2 and
         mse), mean_nearest_distance of training, memorised_fraction, frechet_distance, kid,
         precision, recall, density, coverage, vendi_score, fld. None where a set is too small.
+
+    Raises:
+        ValueError, TypeError: naming the set, for values that are not finite and for no rows.
     """
-    to_training = nearest_distances(generated, training).distances[:, 0]
-    among_real = nearest_distances(real).distances[:, 0]
-    near = nearest_distances(training).distances[:, 0]
-    close = memorised * float(np.median(among_real))
+    sets = {"training": training, "generated": generated, "real": real, "held_out": held_out}
+    rows = {name: usable_rows(name, x) for name, x in sets.items() if x is not None}
+    for name, found in rows.items():
+        same_width(name, found, "training", rows["training"])
+    d_n, g_n, d_1 = rows["training"], rows["generated"], rows["real"]
+    to_training = nearest_distances(g_n, d_n).distances[:, 0]
+    near, among_real = _nearest_others(d_n), _nearest_others(d_1)
+    close = None if among_real is None else memorised * float(np.median(among_real))
     return {
-        "training": spread(training),
-        "generated": spread(generated),
+        "training": spread(d_n),
+        "generated": spread(g_n),
         "generalization_score": float(np.mean(to_training)),
-        "generalization_score_mse": float(np.mean(to_training**2) / training.shape[1]),
-        "mean_nearest_distance": float(np.mean(near)),
-        "memorised_fraction": float(np.mean(to_training < close)) if close > 0 else None,
-        "frechet_distance": frechet_distance(real, generated),
-        "kid": kid(real, generated),
-        **manifold(real, generated, neighbours),
-        "vendi_score": vendi_score(generated),
-        "fld": None if held_out is None else fld(real, held_out, generated),
+        "generalization_score_mse": float(np.mean(to_training**2) / d_n.d),
+        "mean_nearest_distance": None if near is None else float(np.mean(near)),
+        "memorised_fraction": float(np.mean(to_training < close)) if close else None,
+        "frechet_distance": frechet_distance(d_1, g_n),
+        "kid": kid(d_1, g_n),
+        **manifold(d_1, g_n, neighbours),
+        "vendi_score": vendi_score(g_n),
+        "fld": fld(d_1, rows["held_out"], g_n) if "held_out" in rows else None,
     }
 
 
+def _nearest_others(rows: Rows) -> Float64 | None:
+    return nearest_distances(rows).distances[:, 0] if rows.n > 1 else None
+
+
 def spread(features: Features) -> dict[str, Any]:
-    """Entropy, duplicates and variance of one set."""
+    """Entropy, duplicates (rows with an equal other row) and variance of one set."""
     rows = usable_rows("features", features)
-    found = nearest_distances(rows)
-    copies = int(np.count_nonzero(found.distances == 0))
-    try:
-        entropy = from_neighbours(rows, found, duplicates="drop")
-        value, typical = float(entropy), entropy.geometric_mean_distance
-    except ValueError:  # fewer than two distinct rows: no entropy
-        value, typical = None, None
+    value, typical, copies = None, None, 0
+    if rows.n > 1:
+        found = nearest_distances(rows)
+        copies = int(np.count_nonzero(found.distances == 0))
+        try:
+            entropy = from_neighbours(rows, found, duplicates="drop")
+            value, typical = float(entropy), entropy.geometric_mean_distance
+        except ValueError:  # fewer than two distinct rows: no entropy
+            pass
     return {
         "n": rows.n,
         "entropy": value,
         "geometric_mean_distance": typical,
         "duplicates": copies,
-        "variance": variance(features),
+        "variance": variance(rows),
     }
 
 
-def variance(features: Features) -> float:
-    """Trace of the covariance, ddof 1."""
-    return float(np.var(features, axis=0, ddof=1, dtype=np.float64).sum())
+def variance(features: Features) -> float | None:
+    """Trace of the covariance, ddof 1; None for a single row."""
+    x = usable_rows("features", features).float64()
+    if len(x) < 2:
+        return None
+    # Off the first row, so that an offset costs no digits and constant columns give exactly 0.
+    return float(np.var(x - x[0], axis=0, ddof=1).sum())
 
 
-def frechet_distance(one: Features, other: Features) -> float:
-    """|mean difference|^2 + trace(A + B - 2 (A B)^(1/2)) for covariances A and B.
+def frechet_distance(one: Features, other: Features) -> float | None:
+    """|mean difference|^2 + trace(A + B - 2 (A B)^(1/2)) for covariances A and B, ddof 1.
 
-    Heusel et al. 2017, equation 6; of Inception's features it is the FID. The last trace is the
-    sum of the singular values of A^(1/2) B^(1/2), which needs no square root of an asymmetric
-    matrix.
+    Heusel et al. 2017, equation 6; of Inception's features it is the FID. With A = R'R and
+    B = S'S (see `_factor`) the last trace is the sum of the singular values of R S': neither a
+    covariance nor a root of one is formed, which would cost half of the digits where covariances
+    are singular. Shifting both sets by the same vector changes nothing. None where a set has a
+    single row.
     """
-    a, b = (np.asarray(x, np.float64) for x in (one, other))
-    half = [_root(np.cov(x, rowvar=False, ddof=1)) for x in (a, b)]
-    shared = np.linalg.svd(half[0] @ half[1], compute_uv=False).sum()
+    a, b = _pair(one, other)
+    if min(len(a), len(b)) < 2:
+        return None
     shift = a.mean(axis=0) - b.mean(axis=0)
-    return float(shift @ shift + (half[0] ** 2).sum() + (half[1] ** 2).sum() - 2 * shared)
+    r, s = _factor(a), _factor(b)
+    shared = np.linalg.svd(r @ s.T, compute_uv=False).sum()
+    return max(0.0, float(shift @ shift + (r**2).sum() + (s**2).sum() - 2 * shared))
 
 
-def _root(covariance: Float64) -> Float64:
-    values, vectors = np.linalg.eigh(np.atleast_2d(covariance))
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+def _factor(x: Float64) -> Float64:
+    """R, upper triangular, with R'R the covariance of x, from the centred rows Q R."""
+    return np.asarray(np.linalg.qr(x - x.mean(axis=0), mode="r")) / math.sqrt(len(x) - 1)
 
 
-def kid(one: Features, other: Features) -> float:
+def _pair(one: Features, other: Features) -> tuple[Float64, Float64]:
+    """Both as float64 relative to the first row of `one`; the difference of near values is exact,
+    so that an offset that both share leaves no trace."""
+    first, second = usable_rows("one", one), usable_rows("other", other)
+    same_width("other", second, "one", first)
+    origin = first.float64(slice(0, 1))
+    return first.float64() - origin, second.float64() - origin
+
+
+def kid(one: Features, other: Features) -> float | None:
     """Unbiased squared MMD with the kernel (x.y / d + 1)^3, of whole sets (Binkowski et al. 2018).
 
-    O(n m) memory for sets of n and m rows.
+    The kernel depends on where the origin is, so the KID of shifted sets is another; it is computed
+    without the cancellation that an offset brings (see `_kernel`). None where a set has a single
+    row, or where the value is beyond float64.
     """
-    a, b = (np.asarray(x, np.float64) for x in (one, other))
-    d, n, m = a.shape[1], len(a), len(b)
+    rows = usable_rows("one", one)
+    a, b = _pair(rows, other)
+    origin, d, n, m = rows.float64(0), rows.d, len(a), len(b)
+    if min(n, m) < 2:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        level = float(origin @ origin) / d + 1
 
-    def kernel(x: Float64, y: Float64) -> Float64:
-        return np.asarray((x @ y.T / d + 1) ** 3)
+        def total(x: Float64, y: Float64, pairs: bool = True) -> float:
+            """Sum of the kernel over all pairs, or of each row of x with that of y beside it."""
+            p, q = x @ origin / d, y @ origin / d
+            if not pairs:
+                return float(_kernel(level, p, q, (x * y).sum(1) / d).sum())
+            parts = (slice(i, i + 512) for i in range(0, len(x), 512))
+            return math.fsum(_kernel(level, p[s, None], q, x[s] @ y.T / d).sum() for s in parts)
 
-    own = [
-        (k.sum() - np.trace(k)) / (s * (s - 1)) for k, s in ((kernel(a, a), n), (kernel(b, b), m))
-    ]
-    return float(own[0] + own[1] - 2 * kernel(a, b).mean())
+        own = [(total(x, x) - total(x, x, pairs=False)) / (len(x) * (len(x) - 1.0)) for x in (a, b)]
+        found = own[0] + own[1] - 2 * total(a, b) / (n * m)
+    return found if math.isfinite(found) else None
+
+
+def _kernel(level: float, p: Float64, q: Float64, w: Float64) -> Float64:
+    """(level + p + q + w)^3 less all that depends on p alone or on q alone.
+
+    With x = o + u and y = o + v the kernel's base x.y / d + 1 is level + p + q + w for
+    level = o.o / d + 1, p = o.u / d, q = o.v / d, w = u.v / d. A function of one row adds the same
+    to every mean of the unbiased estimate and cancels; left out here, it does not swamp the rest.
+    """
+    line = level + p + q
+    return np.asarray(3 * p * q * (level + line) + w * (3 * line * (line + w) + w * w))
 
 
 def manifold(real: Features, made: Features, k: int) -> dict[str, float | None]:
     """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
     A ball around every row reaches to its k-th nearest other row. Precision: share of made rows in
-    any real ball. Recall: share of real rows in any made ball. Density: real balls around a made
-    row, over k. Coverage: share of real balls with a made row.
+    any real ball. Recall: share of real rows in any made ball. Coverage: share of real balls with
+    a made row. These balls are closed, as in equation 1 of the first paper: real images lie in
+    their own balls then, also where more than k of them are equal and the ball is a point.
+
+    Density: real balls around a made row, over k. It is 1 for what is like the real rows only if a
+    ball holds k of them: itself and the k - 1 before the k-th, which is at the edge and out. Where
+    several share the edge, a row there counts as the places left, over those that share them. So
+    made rows equal to the real ones always have density 1.
+
+    Without ties all four are those of the package prdc, whose balls are open; without real and made
+    rows at one distance, precision and recall also those of torch-fidelity, whose are closed.
+    None where a set has k rows or fewer. n m d exact differences.
     """
-    if min(len(real), len(made)) <= k:
+    real_rows, made_rows = usable_rows("real", real), usable_rows("made", made)
+    same_width("made", made_rows, "real", real_rows)
+    if min(real_rows.n, made_rows.n) <= integer("k", k, 1):
         return dict.fromkeys(("precision", "recall", "density", "coverage"))
-    real_reach = nearest_distances(real, k=k).distances[:, -1]
-    made_reach = nearest_distances(made, k=k).distances[:, -1]
-    nearest_made = nearest_distances(real, made).distances[:, 0]
-    inside = np.zeros(len(made), np.int64)
-    covered = np.zeros(len(real), bool)
-    a, b = (np.asarray(x, np.float64) for x in (real, made))
-    for first in range(0, len(a), 512):
-        rows = slice(first, first + 512)
-        distances = _distances(a[rows], b)
-        inside += (distances < real_reach[rows, None]).sum(axis=0)
-        covered[rows] = (distances < made_reach[None]).any(axis=1)
+    reach, shared = _reach(real_rows, k)
+    made_reach, _ = _reach(made_rows, k)
+    inside = np.zeros(made_rows.n, bool)
+    covering = np.zeros((real_rows.n, 2), bool)
+    weight = 0.0
+    for i in range(real_rows.n):
+        centre = real_rows.float64(i)
+        away = distances_to(made_rows, "euclidean", centre)
+        within = away <= reach[i]
+        inside |= within
+        covering[i] = within.any(), (away <= made_reach).any()
+        weight += np.count_nonzero(away < reach[i])
+        if shared[i]:
+            own = distances_to(real_rows, "euclidean", centre)
+            left = k - np.count_nonzero(own < reach[i])
+            edge = np.count_nonzero(away == reach[i])
+            weight += left * edge / np.count_nonzero(own == reach[i])
+    coverage, recall = covering.mean(axis=0)
     return {
-        "precision": float((inside > 0).mean()),
-        "recall": float(covered.mean()),
-        "density": float(inside.mean() / k),
-        "coverage": float((nearest_made < real_reach).mean()),
+        "precision": float(inside.mean()),
+        "recall": float(recall),
+        "density": float(weight / (k * made_rows.n)),
+        "coverage": float(coverage),
     }
 
 
-def _distances(x: Float64, y: Float64) -> Float64:
-    squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
-    return np.asarray(np.sqrt(np.maximum(squared, 0)))
+def _reach(rows: Rows, k: int) -> tuple[Float64, Any]:
+    """Each row's squared distance to its k-th nearest other, and whether others may be at it too
+    for which there is a place in the ball."""
+    found = nearest_distances(rows, k=k)
+    x, distances = rows.float64(), found.distances
+    shared = distances[:, -1] == (distances[:, -2] if k > 1 else 0.0)
+    return squared_distances(x, x[found.indices[:, -1]]), shared
 
 
 def vendi_score(features: Features) -> float:
     """exp of the von Neumann entropy of the cosine kernel over n (Friedman and Dieng 2023).
 
-    From 1 (all alike) to n; the d by d form, whose eigenvalues are the same.
+    From 1 (all alike) to n. A zero row, such as a black image, has no direction; it counts as one
+    that is like other zero rows and unlike all else.
     """
-    x = np.asarray(features, np.float64)
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
-    x = x / np.where(norms > 0, norms, 1)
-    values = np.linalg.eigvalsh(x.T @ x / len(x))
+    x = usable_rows("features", features).float64()
+    peak = np.abs(x).max(axis=1, keepdims=True)
+    zero = peak == 0
+    x = x / np.where(zero, 1, peak)  # lengths of tiny rows would underflow
+    x = x / np.where(zero, 1, np.linalg.norm(x, axis=1, keepdims=True))
+    x = np.hstack([x, zero])
+    # The n by n kernel and the d by d form have the same eigenvalues.
+    kernel = x @ x.T if len(x) < x.shape[1] else x.T @ x
+    values = np.linalg.eigvalsh(kernel / len(x))
     values = values[values > 0]
-    return float(np.exp(-(values * np.log(values)).sum()))
+    return float(np.exp(-(values * np.log(values)).sum()).clip(1, len(x)))
 
 
-def fld(train: Features, test: Features, made: Features, steps: int = 100) -> float:
+# The settings of the authors' code (github.com/marcojira/fld, of February 2024).
+_MADE = 10_000
+_BATCH = 10_000
+_EPOCHS = 50
+_RATE = 0.5
+
+
+def fld(train: Features, test: Features, made: Features) -> float | None:
     """Feature likelihood divergence (Jiralerspong et al. 2023): 0 is perfect, larger is worse.
 
     A Gaussian around every made row, each with its own width, fitted to the likelihood of `train`
-    and judged by that of `test`: -100 / d times the mean log likelihood, less the same of a mixture
+    and judged by that of `test`: -100 / d times the mean log likelihood, less the same of Gaussians
     around one half of `train`, fitted to the other half. A model that copies `train` gets narrow
-    Gaussians and is punished. Features are scaled by the training set's mean and deviation.
+    Gaussians and is punished. It is the number of the authors' code, with its scaling by the mean
+    and deviation of `test`, its first widths and its broad Gaussian around the mean that is there
+    while fitting. What is drawn there (the halves, and 10,000 of more made rows) is drawn with a
+    fixed seed here, and columns in which `test` is constant, which make theirs NaN, are left out.
+
+    None where `train` or `test` has a single row or no column of `test` varies. Memory: some five
+    arrays of 10,000 x 10,000 float64 at most, and len(train) x 10,000.
     """
-    x, y, z = (torch.from_numpy(np.asarray(a, np.float64)) for a in (train, test, made))
-    mean, std = x.mean(0), x.std(0)
-    keep = std > 0
-    x, y, z = (((a - mean) / std.where(keep, torch.ones_like(std)))[:, keep] for a in (x, y, z))
-    base = _mixture_nll(x[::2], x[1::2], y, steps)
-    return 100 / x.shape[1] * (_mixture_nll(z, x, y, steps) - base)
+    rows = {n: usable_rows(n, x) for n, x in (("train", train), ("test", test), ("made", made))}
+    for name, found in rows.items():
+        same_width(name, found, "train", rows["train"])
+    x, y, z = (found.float64() for found in rows.values())
+    if min(len(x), len(y)) < 2:
+        return None
+    origin = y[0]  # first, so that columns of equal values have a deviation of exactly 0
+    mean, deviation = (y - origin).mean(axis=0), (y - origin).std(axis=0, ddof=1)
+    keep = deviation > 0
+    if not keep.any():
+        return None
+    x, y, z = (((a - origin - mean) / deviation.clip(1e-300))[:, keep] for a in (x, y, z))
+    draw = np.random.default_rng(0)
+    if len(z) > _MADE:
+        z = z[draw.permutation(len(z))[:_MADE]]
+    mixed = x[draw.permutation(len(x))]
+    half = min(len(z), len(x) // 2)
+    return 100 * (_nll(z, mixed, y) - _nll(mixed[:half], mixed[half:], y))
 
 
-def _mixture_nll(
-    centres: torch.Tensor, fit: torch.Tensor, judge: torch.Tensor, steps: int
-) -> float:
-    d = centres.shape[1]
-    to_fit, to_judge = (torch.cdist(a, centres) ** 2 for a in (fit, judge))
-    log_width = torch.zeros(len(centres), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.Adam([log_width], 0.1, foreach=False)
+def _nll(centres: Float64, fit: Float64, judge: Float64) -> float:
+    """Mean negative log likelihood of `judge`, over d, under Gaussians fitted to `fit`."""
+    m, d = centres.shape
+    to_fit = torch.from_numpy(_all_squared(fit, centres))
+    mean = fit.mean(axis=0)
+    to_mean = torch.from_numpy(0.81 * _all_squared(fit, mean[None]))
+    widths = ((to_fit.min(dim=0).values + 1e-3) / d).log().requires_grad_()
+    broad = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.Adam([widths, broad], _RATE, foreach=False)
 
-    def nll(squared: torch.Tensor) -> torch.Tensor:
-        scores = -0.5 * squared * torch.exp(-log_width) - 0.5 * d * log_width
-        constant = 0.5 * d * math.log(2 * math.pi) + math.log(len(centres))
-        return constant - torch.logsumexp(scores, 1).mean()
+    def scores(squared: torch.Tensor, log_width: torch.Tensor) -> torch.Tensor:
+        return -0.5 * (squared * torch.exp(-log_width) + d * (log_width + math.log(2 * math.pi)))
 
-    for _ in range(steps):
-        optimiser.zero_grad()
-        nll(to_fit).backward()
-        optimiser.step()
+    losses: list[float] = []
+    for _ in range(_EPOCHS):
+        parts = []
+        for near, far in zip(to_fit.split(_BATCH), to_mean.split(_BATCH), strict=True):
+            optimiser.zero_grad()
+            each = torch.cat([scores(near, widths) - math.log(m), scores(far, broad)], dim=1)
+            loss = -torch.logsumexp(each, dim=1).mean() / d
+            loss.backward()
+            optimiser.step()
+            with torch.no_grad():
+                widths.clamp_(-40, 40)
+            parts.append(loss.item())
+        losses.append(sum(parts) / len(parts))
+        if len(losses) > 6 and max(abs(losses[-1] - before) for before in losses[-5:]) < 5e-4:
+            break
     with torch.no_grad():
-        return float(nll(to_judge))
+        each = scores(torch.from_numpy(_all_squared(judge, centres)), widths) - math.log(m)
+        return float(-torch.logsumexp(each, dim=1).mean() / d)
+
+
+def _all_squared(rows: Float64, points: Float64) -> Float64:
+    """Squared distances (len(rows), len(points)) by differences."""
+    found = usable_rows("points", points)
+    return np.stack([distances_to(found, "euclidean", row) for row in rows])

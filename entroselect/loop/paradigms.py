@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from entroselect.loop import seeds
+from entroselect.loop import seeds, shares
 from entroselect.loop.config import Config, Kind
 from entroselect.loop.data import Images, stack
 
@@ -26,7 +27,7 @@ def to_generate(config: Config, size: int) -> int:
         return config.generate
     made = size
     if config.paradigm in ("replace", "multi-model") and config.select.method != "none":
-        made = int(np.ceil(size / config.keep))
+        made = math.ceil(size / shares.exact(config.keep))
     return -(-made // len(kinds(config))) if config.paradigm == "multi-model" else made
 
 
@@ -66,23 +67,53 @@ def wanted(config: Config, size: int, pool_size: int) -> int:
     if config.select.method == "none":
         return size if config.paradigm == "accumulate-subsample" else pool_size
     if config.paradigm == "fresh-data":
-        return max(1, round(config.keep * pool_size))
+        return max(1, round(shares.exact(config.keep) * pool_size))
     return min(size, pool_size)
+
+
+def sizes(config: Config, size: int) -> list[tuple[int, int]]:
+    """(images in the pool, images taken from it) of every iteration from the second on.
+
+    Args:
+        config: the run.
+        size: of the first training set.
+    """
+    made = to_generate(config, size) * len(kinds(config))
+    found, training = [], size
+    for iteration in range(2, config.iterations + 1):
+        if config.paradigm in ("replace", "multi-model"):
+            held = made
+        elif config.paradigm == "fresh-data":
+            held = training + made + config.fresh
+        else:
+            held = size + (iteration - 1) * made
+        training = wanted(config, size, held)
+        found.append((held, training))
+    return found
+
+
+def equally(sources: Sequence[int], count: int) -> list[int]:
+    """How many of `count` each source gives: equally many, what does not divide the first ones.
+
+    Raises:
+        ValueError: a source has fewer.
+    """
+    share, rest = divmod(count, len(sources))
+    given = [share + (number < rest) for number in range(len(sources))]
+    for quota, held in zip(given, sources, strict=True):
+        if quota > held:
+            raise ValueError(f"generate: {quota} images wanted of a source that has only {held}")
+    return given
 
 
 def quotas(key: tuple[int | str, ...], sources: Sequence[int], count: int) -> np.ndarray:
     """Rows of a stack of `sources` sizes: equally many from each, drawn at random.
 
-    What does not divide goes to the first sources. This is accumulate-subsample without a
-    selection.
+    This is accumulate-subsample without a selection.
     """
     draw = seeds.numbers(*key)
     rows, start = [], 0
-    share, rest = divmod(count, len(sources))
-    for number, held in enumerate(sources):
-        quota = share + (number < rest)
-        if quota > held:
-            raise ValueError(f"generate: {quota} images wanted of a source that has only {held}")
+    for quota, held in zip(equally(sources, count), sources, strict=True):
         rows.append(start + np.sort(draw.choice(held, quota, replace=False)))
         start += held
     return np.concatenate(rows)

@@ -26,15 +26,16 @@ class Progress:
         self.terminal = shown and sys.stderr.isatty()
         self.bars = Bars(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
         self.task = None
+        self.what = "starting"  # the phase
 
     def __enter__(self) -> Progress:
         if self.terminal:
@@ -74,6 +75,13 @@ class Progress:
         elif self.shown and now - self.told >= SECONDS_BETWEEN_LINES:
             self.told = now
             self._line(f"{self.what}: {done} of {self.total} {self.unit} ({note})")
+
+    def note(self, text: str) -> None:
+        """Something to be known, beside the phases."""
+        if self.terminal:
+            self.bars.console.print(f"note: {text}", markup=False, highlight=False)
+        elif self.shown:
+            self._line(f"note: {text}")
 
     @staticmethod
     def _line(text: str) -> None:

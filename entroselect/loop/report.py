@@ -192,8 +192,8 @@ def _curves(compared: list[Arm], space: str) -> Section:
             values = np.array([run.series(space, *names)[:length] for run in arm.runs])
             iterations = np.arange(1, length + 1)
             axes.plot(
-                iterations, values.mean(axis=0), "o-", color=arm.colour, label=arm.label,
-                markersize=3.5, linewidth=1.7,
+                iterations, values.mean(axis=0), "o-", color=arm.colour,
+                label=pictures.plain(arm.label), markersize=3.5, linewidth=1.7,
             )  # fmt: skip
             if len(values) > 1:
                 axes.fill_between(
@@ -291,7 +291,7 @@ def _provenance(compared: list[Arm]) -> Section:
             share = np.array([m["origins"][kind] for m in run.measured])
             axes.bar(iterations, share, bottom=left, color=colour, label=kind, width=0.7)
             left += share
-        axes.set_title(arm.label, fontsize=9, loc="left")
+        axes.set_title(pictures.plain(arm.label), fontsize=9, loc="left")
         axes.set_ylim(0, 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -320,7 +320,13 @@ def _radius(compared: list[Arm]) -> Section:
         covered = cover(
             features.pixels(pool), chosen, rising_ranks(1, len(chosen), 40), "euclidean", "auto"
         )
-        axes.plot(covered.ranks, covered.radii, color=arm.colour, label=arm.label, linewidth=1.8)
+        axes.plot(
+            covered.ranks,
+            covered.radii,
+            color=arm.colour,
+            label=pictures.plain(arm.label),
+            linewidth=1.8,
+        )
     if not axes.lines:
         return Section("Radius", "", [])
     axes.set_xscale("log")

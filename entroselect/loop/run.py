@@ -1,7 +1,8 @@
 """The self-consuming loop in a folder: train, generate, measure, select, and again.
 
     RUN/config.json              all options
-    RUN/env.json                 versions and machine of the first start
+    RUN/env.json                 versions, machine and threads of the first start
+    RUN/fingerprints.json        SHA-256 of the images and labels, the encoder, the weights
     RUN/stats.jsonl              loss and learning rate every 50 steps
     RUN/encoder.safetensors      the feature space "encoder", where used
     RUN/iteration-01/
@@ -15,6 +16,7 @@
         grid.png                 some of G_1
         DONE
     RUN/DONE
+    RUN/.lock                    held while a process writes here
 
 Every file is complete or not there, every random number depends only on what it is for: a run that
 was killed goes on where it was and ends with the same bytes.
@@ -24,24 +26,30 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from entroselect.loop import config as options
 from entroselect.loop import data, diffusion, features, files, metrics, paradigms, seeds
+from entroselect.loop import folder as folders
 from entroselect.loop.choose import choose
 from entroselect.loop.config import Config, Kind
 from entroselect.loop.data import Images
-from entroselect.loop.device import device_of, environment
+from entroselect.loop.device import device_of, environment, fastest_threads
+from entroselect.loop.estimate import training_step
+from entroselect.loop.plan import check, classes_of, split, training_steps
 from entroselect.loop.progress import Progress
 from entroselect.loop.sample import generate
-from entroselect.loop.train import Stopped, saved_step, train
+from entroselect.loop.stop import Stopped, until
+from entroselect.loop.train import saved_step, train
+from entroselect.loop.trial import try_out
 
 
 def run(
@@ -50,100 +58,99 @@ def run(
     *,
     max_seconds: float = math.inf,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> bool:
     """Runs the loop in `folder`, or goes on with it.
 
     Args:
         config: the options; those of an existing folder must be the same, but for a larger number
             of iterations.
-        folder: made if needed.
-        max_seconds: after this long the state is saved and the run stops.
+        folder: made if needed; no other process may write there.
+        max_seconds: after this long the state is saved and the run stops. Loading, selecting and
+            measuring save nothing on the way; they are broken off and start again next time.
         progress: where to report to.
+        threads: of torch. None: as many as at the first start, which takes OMP_NUM_THREADS or
+            else measures what is fastest. Another number changes the last bits of what follows.
 
     Returns:
         Whether the run is complete (otherwise it was stopped by max_seconds).
 
     Raises:
-        ValueError: before any work, when options, data or the folder do not fit.
-        FloatingPointError: the loss is not finite.
+        ValueError: before any work, when options, data or the folder do not fit, or the data,
+            the encoder or measure.weights are not those that the run was begun with.
+        files.Damaged: a ValueError too; a file of the folder is not what a run left there.
+        FloatingPointError: loss, weights or images are not finite.
     """
     deadline = time.monotonic() + max_seconds
-    real, held_out, stream = split(config)
-    check(config, real, stream)
-    folder.mkdir(parents=True, exist_ok=True)
-    _same_configuration(config, folder)
-    loop = _Loop(config, folder, real, held_out, stream, deadline, progress or Progress(False))
+    before = torch.get_num_threads()
     try:
-        loop.run()
+        _run(options.complete(config), folder, deadline, progress or Progress(False), threads)
     except Stopped:
         return False
+    finally:
+        torch.set_num_threads(before)
     return True
 
 
-def split(config: Config) -> tuple[Images, Images | None, Images]:
-    """The first training set, images nobody trains on, and the rest: the stream of fresh ones."""
-    every = data.load(config.data.source)
-    order = seeds.numbers(config.seed, "split").permutation(len(every))
-    held = config.data.held_out
-    size = len(every) - held if config.data.images is None else config.data.images
-    if size < 2 or size + held > len(every):
-        raise ValueError(
-            f"data.images: {size} to train on and {held} held out, but {config.data.source} has "
-            f"{len(every)} images"
+def _run(
+    config: Config, folder: Path, deadline: float, progress: Progress, threads: int | None
+) -> None:
+    folders.check_ours(folder)
+    with ExitStack() as held:
+        if folder.exists():
+            held.enter_context(files.locked(folder))
+        with until(deadline):
+            progress.start("loading images", None)
+            real, held_out, stream = split(config)
+            check(config, real, stream)
+            device, classes = device_of(config), classes_of(config, real, stream)
+            progress.start("trying the options on two images", None)
+            try_out(config, real, classes, held_out, device)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            held.enter_context(files.locked(folder))
+        folders.check_configuration(config, folder)
+        files.sweep(folder)
+        marks = {"data": folders.fingerprint([i for i in (real, held_out, stream) if i])}
+        with until(deadline):
+            if config.measure.weights and {"dinov2", "inception"} & {*_spaces(config)}:
+                marks["weights"] = folders.of_weights(config.measure.weights)
+            folders.check_fingerprints(folder, marks, progress.note)
+            _set_threads(threads, config, folder, real, classes, device, progress)
+        _Loop(config, folder, real, held_out, stream, deadline, progress).run()
+
+
+def _set_threads(
+    given: int | None,
+    config: Config,
+    folder: Path,
+    real: Images,
+    classes: int,
+    device: str,
+    progress: Progress,
+) -> None:
+    """Sets torch's threads and writes env.json at the first start."""
+    path = folder / "env.json"
+    begun = files.read_json(path) if path.exists() else {}
+    threads, told = begun.get("threads"), begun.get("device")
+    if given is None and isinstance(threads, int) and 0 < threads <= 4096:
+        torch.set_num_threads(threads)
+    elif given is not None:
+        torch.set_num_threads(given)
+    elif device == "cpu":
+        progress.start("measuring how many threads are fastest", None)
+        threads = fastest_threads(
+            lambda: training_step(config, real, classes, device, longest=0.5).seconds
         )
-    real = every.take(np.sort(order[:size]))
-    apart = every.take(np.sort(order[size : size + held])) if held else None
-    rest = every.take(order[size + held :])
-    fresh = rest.origins.copy()
-    fresh[:, 0] = data.FRESH
-    return real, apart, replace(rest, origins=fresh)
-
-
-def check(config: Config, real: Images, stream: Images) -> None:
-    """Everything that can be known to fail before training."""
-    size, made = len(real), paradigms.to_generate(config, len(real))
-    if config.model.conditional and real.labels is None:
-        raise ValueError(
-            f"model.conditional: {config.data.source} has no labels; give labels, or set "
-            "model.conditional=false"
+        progress.note(f"torch takes {threads} of its threads; --threads N sets another number")
+    now = environment(device)
+    if not begun:
+        files.write_json(path, now)
+    elif (threads, told) != (now["threads"], now["device"]):
+        progress.note(
+            f"begun on {threads} threads of {told}, goes on with {now['threads']} of "
+            f"{now['device']}: the last bits may differ from an undisturbed run"
         )
-    diffusion.network(config.model, real.pixels.shape[1:], real.classes, seeds.noise(0))
-    if config.paradigm == "fresh-data" and config.fresh * (config.iterations - 1) > len(stream):
-        raise ValueError(
-            f"fresh: {config.fresh} images for each of {config.iterations - 1} iterations, but "
-            f"only {len(stream)} real images are left over"
-        )
-    together = made * len(paradigms.kinds(config))
-    selects = config.select.method != "none"
-    if selects and config.paradigm in ("replace", "multi-model") and together < size:
-        raise ValueError(
-            f"generate: {together} images an iteration, but {size} are to be selected from them"
-        )
-    if selects:
-        many = config.paradigm in ("replace", "multi-model")
-        pool = together if many else size + together + config.fresh
-        floors = config.select.drop_outliers, config.select.drop_far
-        left = pool - sum(int(share * pool) for share in floors)
-        if left < paradigms.wanted(config, size, pool):
-            raise ValueError(
-                f"select.drop_outliers, select.drop_far: {floors[0]} and {floors[1]} may leave "
-                f"{left} of {pool} images, {paradigms.wanted(config, size, pool)} are wanted; "
-                "set them, or keep, lower"
-            )
-    device_of(config)
-
-
-def training_steps(config: Config, size: int) -> int:
-    """train.steps; with equal_compute, longer by what size / keep more images would have cost.
-
-    A training step costs about three passes of the network over its batch, a generated image one
-    pass for each sampling step (two with guidance).
-    """
-    if not config.equal_compute:
-        return config.train.steps
-    extra = math.ceil(size / config.keep) - size
-    passes = config.sample.steps * (2 if config.sample.guidance != 1 else 1)
-    return config.train.steps + math.ceil(extra * passes / (3 * config.train.batch))
 
 
 class _Loop:
@@ -160,15 +167,37 @@ class _Loop:
         self.config, self.folder, self.real, self.held_out = config, folder, real, held_out
         self.stream, self.deadline, self.progress = stream, deadline, progress
         self.device = device_of(config)
+        self.classes = classes_of(config, real, stream)
+        self.size = real.pixels.shape[1:]
 
     def run(self) -> None:
         config = self.config
-        if not (self.folder / "env.json").exists():
-            files.write_json(self.folder / "env.json", environment(self.device))
-        wanted = dict.fromkeys((*config.measure.spaces, config.select.space))
-        if not _looks(config):
-            wanted = dict.fromkeys(config.measure.spaces)
-        self.progress.start("preparing feature spaces", None)
+        self.prepare()
+        generated: list[Images] = []
+        training = self.real
+        counts = [len(self.real), *(n for _, n in paradigms.sizes(config, len(self.real)))]
+        for iteration, count in enumerate(counts, 1):
+            here = self.here(iteration)
+            if not folders.has_images(here, "training"):
+                if iteration > 1:
+                    with until(self.deadline):
+                        training = self.select(iteration, training, generated)
+                data.write(here, "training", training)
+            training = self.read(here, "training", count)
+            generated.append(self.generate(iteration, training))
+            if not folders.has_metrics(here):
+                with until(self.deadline):
+                    self.measure(iteration, training, generated[-1])
+            folders.mark_done(here)
+        folders.mark_done(self.folder)
+
+    def prepare(self) -> None:
+        """The feature spaces."""
+        config, wanted = self.config, _spaces(self.config)
+        trains = "encoder" in wanted and not (self.folder / "encoder.safetensors").exists()
+        self.progress.start(
+            "preparing feature spaces", features.ENCODER_STEPS if trains else None, unit="steps"
+        )
         self.spaces = features.spaces(
             wanted,
             self.real,
@@ -176,21 +205,17 @@ class _Loop:
             weights=config.measure.weights,
             device=self.device,
             key=(config.seed,),
+            report=lambda done: self.progress.update(done),
+            deadline=self.deadline,
         )
-        generated: list[Images] = []
-        training = self.real
-        for iteration in range(1, config.iterations + 1):
-            here = self.here(iteration)
-            if not (here / "training.npy").exists():
-                if iteration > 1:
-                    training = self.select(iteration, training, generated)
-                data.write(here, "training", training)
-            training = data.read(here, "training")
-            generated.append(self.generate(iteration, training))
-            if not (here / "metrics.json").exists():
-                self.measure(iteration, training, generated[-1])
-            _mark_done(here)
-        _mark_done(self.folder)
+        if "encoder" in wanted:
+            mark = files.digest([self.folder / "encoder.safetensors"])
+            folders.check_fingerprints(self.folder, {"encoder": mark}, self.progress.note)
+
+    def read(self, here: Path, name: str, count: int) -> Images:
+        """Images of that iteration, checked."""
+        classes = self.classes if self.config.model.conditional else 0
+        return folders.read_images(here, name, count, self.size, classes)
 
     def here(self, iteration: int) -> Path:
         return self.folder / f"iteration-{iteration:02d}"
@@ -227,15 +252,16 @@ class _Loop:
 
     def generate(self, iteration: int, training: Images) -> Images:
         """What the models of that iteration make, training them if that is not done."""
-        here = self.here(iteration)
-        if not (here / "generated.npy").exists():
+        here, kinds = self.here(iteration), paradigms.kinds(self.config)
+        if not folders.has_images(here, "generated"):
             parts = []
-            for number, kind in enumerate(paradigms.kinds(self.config)):
+            for number, kind in enumerate(kinds):
                 parts.append(self.generate_one(iteration, training, kind, number))
             data.write(here, "generated", data.stack(parts))
-        for kind in paradigms.kinds(self.config):
-            shutil.rmtree(here / kind / "parts", ignore_errors=True)
-        return data.read(here, "generated")
+        for kind in kinds:
+            folders.forget_parts(here, kind)
+        count = paradigms.to_generate(self.config, len(self.real)) * len(kinds)
+        return self.read(here, "generated", count)
 
     def generate_one(self, iteration: int, training: Images, kind: Kind, number: int) -> Images:
         config = self.config
@@ -253,18 +279,21 @@ class _Loop:
             # The classes of the training set, each as often as there.
             labels = seeds.numbers(*key, "labels").choice(training.labels, count)
         self.progress.start(f"iteration {iteration}: generating ({kind})", count, unit="images")
-        made = generate(
-            net,
-            noise,
-            count,
-            labels,
-            **asdict(config.sample),
-            key=key,
-            device=self.device,
-            parts=here / "parts",
-            report=lambda done: self.progress.update(done),
-            deadline=self.deadline,
-        )
+        try:
+            made = generate(
+                net,
+                noise,
+                count,
+                labels,
+                **asdict(config.sample),
+                key=key,
+                device=self.device,
+                parts=here / "parts",
+                report=lambda done: self.progress.update(done),
+                deadline=self.deadline,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"iteration {iteration}, {kind}: {error}") from None
         return Images(made, labels, data.origins(data.SYNTHETIC, count, iteration, number))
 
     def train(
@@ -278,9 +307,7 @@ class _Loop:
         config, state = self.config, here / "state.safetensors"
         steps = training_steps(config, len(self.real))
         stats = self.folder / "stats.jsonl"
-        _cut_stats(stats, iteration, noise.kind, saved_step(state))
         self.progress.start(f"iteration {iteration}: training ({noise.kind})", steps, unit="steps")
-        self.progress.update(saved_step(state))
 
         def report(step: int, loss: float, rate: float) -> None:
             line = {"iteration": iteration, "model": noise.kind, "step": step}
@@ -290,16 +317,13 @@ class _Loop:
                 step, note=f"loss {loss:.4f}", rate=(config.train.batch, "images/s")
             )
 
-        net = diffusion.network(
-            config.model,
-            training.pixels.shape[1:],
-            self.real.classes,
-            seeds.noise(*key, "weights"),
-        )
-        try:
+        def going_on() -> Any:
+            folders.cut_stats(stats, iteration, noise.kind, saved_step(state))
+            self.progress.update(saved_step(state))
+            fresh = seeds.noise(*key, "weights")
             return train(
                 training,
-                net,
+                diffusion.network(config.model, self.size, self.classes, fresh),
                 noise,
                 **{**asdict(config.train), "steps": steps},
                 key=key,
@@ -308,6 +332,14 @@ class _Loop:
                 report=report,
                 deadline=self.deadline,
             )
+
+        try:
+            try:
+                return going_on()
+            except files.Damaged as error:  # a state only saves time: the same steps can be taken
+                self.progress.note(f"{error.path}: damaged ({error.why}); training begins again")
+                state.unlink(missing_ok=True)
+                return going_on()
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"iteration {iteration}, {noise.kind}: {error}; step {saved_step(state)} is kept"
@@ -346,55 +378,13 @@ def _looks(config: Config) -> bool:
     return select.method not in ("none", "random") or bool(select.drop_outliers + select.drop_far)
 
 
+def _spaces(config: Config) -> list[options.SpaceName]:
+    """The feature spaces that the run needs."""
+    wanted = (*config.measure.spaces, *([config.select.space] if _looks(config) else []))
+    return list(dict.fromkeys(wanted))
+
+
 def evenly(count: int, wanted: int) -> Any:
     """At most `wanted` rows of `count`, evenly spaced, so that every model has its share."""
     wanted = min(count, wanted)
     return np.arange(wanted) * count // wanted
-
-
-def _same_configuration(config: Config, folder: Path) -> None:
-    path = folder / "config.json"
-    if not path.exists():
-        strange = [p.name for p in folder.iterdir() if not p.name.endswith(".partial")]
-        if strange:
-            raise ValueError(
-                f"{folder}: holds files that are not a run ({sorted(strange)[0]}); choose another "
-                "--out"
-            )
-    else:
-        before = options.from_json(path)
-        changed = options.differences(before, config)
-        grown = config.iterations > before.iterations
-        if grown:
-            changed.pop("iterations", None)
-            (folder / "DONE").unlink(missing_ok=True)
-        if changed:
-            told = ", ".join(f"{name} is {a!r}, not {b!r}" for name, (a, b) in changed.items())
-            raise ValueError(
-                f"{folder}: holds a run of another configuration: there, {told}; choose another "
-                "--out, or the same options to go on with it"
-            )
-        if not grown:
-            return
-    files.write_text(path, options.to_json(config))
-
-
-def _mark_done(folder: Path) -> None:
-    if not (folder / "DONE").exists():
-        files.write_text(folder / "DONE", "")
-
-
-def _cut_stats(stats: Path, iteration: int, kind: str, step: int) -> None:
-    """Drops the lines of steps that will be taken again."""
-    if not stats.exists():
-        return
-    kept = []
-    for line in stats.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            held = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # cut off by a kill
-        again = held["iteration"] == iteration and held["model"] == kind and held["step"] > step
-        if not again and line.endswith("\n"):
-            kept.append(line)
-    files.write_text(stats, "".join(kept))

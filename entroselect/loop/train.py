@@ -13,21 +13,19 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 from safetensors import safe_open
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import files, seeds
-from entroselect.loop.config import Diffusion
+from entroselect.loop.config import Diffusion, warmup_of
 from entroselect.loop.data import Images
+from entroselect.loop.stop import Stopped
 
-EVERY = 50  # steps between reports, and the grid on which a state can be saved
+EVERY = 50  # steps between reports, and between states that are saved by the way
 SECONDS_BETWEEN_SAVES = 30.0
 
 Report = Callable[[int, float, float], None]  # step, mean loss since the last, learning rate
-
-
-class Stopped(Exception):
-    """The time given is over; the state is saved."""
 
 
 def train(
@@ -38,7 +36,7 @@ def train(
     steps: int,
     batch: int,
     learning_rate: float,
-    warmup: int,
+    warmup: int | None,
     betas: tuple[float, float],
     weight_decay: float,
     clip: float,
@@ -54,7 +52,8 @@ def train(
     """Trains `net` on the images and returns what to sample from (the average, with `ema`).
 
     Every step draws its batch, noise levels and noise from a generator of its own, made of `key`
-    and the step, so a run that was killed and resumed from `state` ends with the same bits.
+    and the step, so a run that was killed and resumed from `state` ends with the same bits (on as
+    many threads: sums are split among them).
 
     Args:
         images: what to learn.
@@ -69,66 +68,224 @@ def train(
         deadline: time.monotonic() at which to save and stop.
 
     Raises:
-        FloatingPointError: the loss is not finite; `state` holds the last good step.
+        FloatingPointError: the loss or the weights are not finite, or the loss that the final
+            weights give; `state` holds the last good step.
+        files.Damaged: `state` is not a state of this training.
         Stopped: at the deadline.
     """
-    noise = _Noise(diffusion, device)
-    net.to(device).train()
-    average = {n: p.detach().clone() for n, p in net.named_parameters()} if ema else {}
-    optimiser = torch.optim.AdamW(
-        net.parameters(), learning_rate, betas, weight_decay=weight_decay, foreach=False
-    )
-    scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
-    first = _load(state, net, average, optimiser, scaler) if state and state.exists() else 0
-    saved, total = time.monotonic(), torch.zeros((), device=device)
-
-    for step in range(first, steps):
-        rate = learning_rate * _share(step, steps, warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        draw = seeds.noise(*key, "step", step)
-        rows = _rows(key, len(images), step * batch, batch)
-        clean = scaled(images, rows).to(device)
-        labels = _labels(net, images, rows, label_dropout, draw, device)
-        with torch.autocast(
-            torch.device(device).type, _DTYPES[precision], enabled=precision != "fp32"
-        ):
-            loss = noise.loss(net, clean, labels, draw)
-        optimiser.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimiser)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
-        scaler.step(optimiser)
-        scaler.update()
-        with torch.no_grad():
-            for name, parameter in net.named_parameters() if ema else ():
-                average[name].lerp_(parameter, 1 - ema)
-            total += loss.detach()
-
-        done = step + 1
-        if done % EVERY == 0 or done == steps:
-            mean = float(total) / ((done - 1) % EVERY + 1)
-            total.zero_()
-            if not math.isfinite(mean):
-                raise FloatingPointError(
-                    f"the loss is {mean} by step {done} of {steps}; try a smaller "
-                    "train.learning_rate, more train.warmup or train.precision=fp32"
-                )
+    taking = Steps(
+        images, net, diffusion, steps=steps, batch=batch, learning_rate=learning_rate,
+        warmup=warmup, betas=betas, weight_decay=weight_decay, clip=clip, precision=precision,
+        ema=ema, label_dropout=label_dropout, key=key, device=device,
+    )  # fmt: skip
+    if state and state.exists():
+        taking.load(state)
+    saved = time.monotonic()
+    while taking.done < steps:
+        rate = taking.take()
+        done, now = taking.done, time.monotonic()
+        reports, late = done % EVERY == 0 or done == steps, now > deadline and done < steps
+        saves = state and reports and now - saved > SECONDS_BETWEEN_SAVES and done < steps
+        if reports or late:
+            taking.check()
+        if reports:
             if report:
-                report(done, mean, rate)
-            now = time.monotonic()
-            if state and done < steps and (now - saved > SECONDS_BETWEEN_SAVES or now > deadline):
-                _save(state, done, net, average, optimiser, scaler)
-                saved = now
-            if now > deadline and done < steps:
-                raise Stopped
-    with torch.no_grad():
-        for name, parameter in net.named_parameters() if ema else ():
-            parameter.copy_(average[name])
-    return net.eval()
+                report(done, float(taking.total) / ((done - 1) % EVERY + 1), rate)
+            taking.total.zero_()
+        if state and (saves or late):
+            taking.save(state)
+            saved = now
+        if late:
+            raise Stopped
+    return taking.finish()
 
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Steps:
+    """A training that is taken step by step; the arguments are those of `train`."""
+
+    def __init__(
+        self,
+        images: Images,
+        net: UNet2DModel,
+        diffusion: Diffusion,
+        *,
+        steps: int,
+        batch: int,
+        learning_rate: float,
+        warmup: int | None,
+        betas: tuple[float, float],
+        weight_decay: float,
+        clip: float,
+        precision: str,
+        ema: float,
+        label_dropout: float,
+        key: tuple[int | str, ...] = (0,),
+        device: str = "cpu",
+    ) -> None:
+        self.images, self.net, self.key, self.device = images, net.to(device).train(), key, device
+        self.steps, self.batch, self.rate, self.clip = steps, batch, learning_rate, clip
+        self.warmup = warmup_of(steps) if warmup is None else warmup
+        self.precision, self.ema, self.label_dropout = precision, ema, label_dropout
+        self.noise = _Noise(diffusion, device)
+        self.average = {n: p.detach().clone() for n, p in net.named_parameters()} if ema else {}
+        self.optimiser = torch.optim.AdamW(
+            net.parameters(), learning_rate, betas, weight_decay=weight_decay, foreach=False
+        )
+        self.scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+        self.done = 0
+        self.total = torch.zeros((), device=device)  # of the losses since the last report
+
+    def take(self) -> float:
+        """The next step; returns its learning rate."""
+        step, net = self.done, self.net
+        rate = self.rate * _share(step, self.steps, self.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        loss = self.loss(step, seeds.noise(*self.key, "step", step))
+        self.optimiser.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), self.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        decay = min(self.ema, step / (step + 9))  # 0 at first: fresh weights count nothing
+        with torch.no_grad():
+            for name, parameter in net.named_parameters() if self.ema else ():
+                self.average[name].lerp_(parameter, 1 - decay)
+            self.total += loss.detach()
+        self.done = step + 1
+        return rate
+
+    def loss(self, step: int, draw: torch.Generator) -> torch.Tensor:
+        """That of the step's batch, noised by `draw`."""
+        rows = _rows(self.key, len(self.images), step * self.batch, self.batch)
+        clean = scaled(self.images, rows).to(self.device)
+        labels = _labels(self.net, self.images, rows, self.label_dropout, draw, self.device)
+        # Dropout draws from the global generator, which therefore is seeded and put back.
+        drops = self.net.training and bool(self.net.config.get("dropout"))
+        cards = [self.device] if self.device != "cpu" else []
+        with (
+            torch.random.fork_rng(cards, enabled=drops),
+            torch.autocast(
+                torch.device(self.device).type,
+                _DTYPES[self.precision],
+                enabled=self.precision != "fp32",
+            ),
+        ):
+            if drops:
+                torch.manual_seed(seeds.noise(*self.key, "dropout", step).initial_seed())
+            return self.noise.loss(self.net, clean, labels, draw)
+
+    def check(self) -> None:
+        """FloatingPointError unless losses and weights are finite, and the loss with them."""
+        found = float(self.total)
+        if math.isfinite(found):
+            held = (*self.net.state_dict().values(), *self.average.values())
+            found = self.judged() if diffusers_parts.finite(held) else math.nan
+        if not math.isfinite(found):
+            raise FloatingPointError(
+                f"the loss is {found} by step {self.done} of {self.steps}; try a smaller "
+                "train.learning_rate, more train.warmup or train.precision=fp32"
+            )
+
+    @torch.no_grad()
+    def judged(self) -> float:
+        """The loss of the last batch with the weights as they are now."""
+        self.net.eval()
+        draw = seeds.noise(*self.key, "check", self.done)
+        found = float(self.loss(max(0, self.done - 1), draw))
+        self.net.train()
+        return found
+
+    def finish(self) -> UNet2DModel:
+        """The network to sample from."""
+        with torch.no_grad():
+            for name, parameter in self.net.named_parameters() if self.ema else ():
+                parameter.copy_(self.average[name])
+        self.check()
+        return self.net.eval()
+
+    def save(self, path: Path) -> None:
+        """All that the remaining steps depend on."""
+        tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
+        tensors["total"] = self.total
+        tensors |= optimiser_tensors(self.net, self.optimiser)
+        held = self.scaler.state_dict() or {"scale": 0.0, "_growth_tracker": 0}
+        files.write_state(
+            path,
+            tensors,
+            step=str(self.done),
+            scale=repr(held["scale"]),
+            growth=str(held["_growth_tracker"]),
+        )
+
+    def load(self, path: Path) -> None:
+        """What `save` wrote; files.Damaged if it is not of this training."""
+        held, notes = files.read_tensors(path)
+        try:
+            with torch.no_grad():
+                for name, tensor in self.net.state_dict().items():
+                    tensor.copy_(_like(tensor, held[f"net.{name}"]))
+                for name, tensor in self.average.items():
+                    tensor.copy_(_like(tensor, held[f"average.{name}"]))
+                self.total.copy_(_like(self.total, held["total"]))
+            set_optimiser(self.net, self.optimiser, held)
+            if self.scaler.is_enabled():
+                scale = {"scale": float(notes["scale"]), "_growth_tracker": int(notes["growth"])}
+                self.scaler.load_state_dict(self.scaler.state_dict() | scale)
+            self.done = int(notes["step"])
+        except (KeyError, ValueError) as error:
+            raise files.Damaged(path, f"not a state of this training: {error}") from None
+        if not 0 <= self.done <= self.steps:
+            raise files.Damaged(path, f"step {self.done} of {self.steps}")
+
+
+_PARTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW's state
+
+
+def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """AdamW's state by the names of the parameters."""
+    return {
+        f"optimiser.{part}.{name}": torch.as_tensor(tensor)
+        for name, parameter in net.named_parameters()
+        for part, tensor in optimiser.state[parameter].items()
+    }
+
+
+def set_optimiser(
+    net: nn.Module, optimiser: torch.optim.Optimizer, held: dict[str, torch.Tensor]
+) -> None:
+    """What `optimiser_tensors` gave; parameters that had no step yet are not in it."""
+    for name, parameter in net.named_parameters():
+        found = {part: held.get(f"optimiser.{part}.{name}") for part in _PARTS}
+        optimiser.state[parameter] = {
+            part: tensor.to("cpu" if part == "step" else parameter.device)
+            for part, tensor in found.items()
+            if tensor is not None
+        }
+
+
+def _like(tensor: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    if found.shape != tensor.shape:
+        raise ValueError(f"{tuple(found.shape)} instead of {tuple(tensor.shape)}")
+    return found
+
+
+def saved_step(state: Path) -> int:
+    """How far the training in that file is; 0 without."""
+    if not state.exists():
+        return 0
+    try:
+        with safe_open(state, "pt") as held:
+            return int((held.metadata() or {})["step"])
+    except OSError:
+        raise
+    except Exception as error:  # safetensors raises an error that is only an Exception
+        raise files.Damaged(state, f"not a state: {error}") from None
 
 
 @dataclass
@@ -206,51 +363,3 @@ def _share(step: int, steps: int, warmup: int) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-
-
-def _save(state: Path, step: int, net: Any, average: Any, optimiser: Any, scaler: Any) -> None:
-    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
-    for name, parameter in net.named_parameters():
-        for part, tensor in optimiser.state[parameter].items():
-            tensors[f"optimiser.{part}.{name}"] = torch.as_tensor(tensor)
-    held = scaler.state_dict() or {"scale": 0.0, "_growth_tracker": 0}
-    files.write_tensors(
-        state,
-        tensors,
-        step=str(step),
-        scale=repr(held["scale"]),
-        growth=str(held["_growth_tracker"]),
-    )
-
-
-def saved_step(state: Path) -> int:
-    """How far the training in that file is; 0 without."""
-    if not state.exists():
-        return 0
-    with safe_open(state, "pt") as held:
-        return int(held.metadata()["step"])
-
-
-def _load(state: Path, net: Any, average: Any, optimiser: Any, scaler: Any) -> int:
-    with safe_open(state, "pt") as held, torch.no_grad():
-        notes = held.metadata()
-        for name, tensor in net.state_dict().items():
-            tensor.copy_(held.get_tensor(f"net.{name}"))
-        for name, tensor in average.items():
-            tensor.copy_(held.get_tensor(f"average.{name}"))
-        names = set(held.keys())
-        for name, parameter in net.named_parameters():
-            optimiser.state[parameter] = {
-                part: held.get_tensor(f"optimiser.{part}.{name}").to(
-                    parameter.device if part != "step" else "cpu"
-                )
-                for part in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimiser.{part}.{name}" in names
-            }
-        if scaler.is_enabled():
-            scaler.load_state_dict(
-                scaler.state_dict()
-                | {"scale": float(notes["scale"]), "_growth_tracker": int(notes["growth"])}
-            )
-    return int(notes["step"])

@@ -28,6 +28,35 @@ struct DistancesTo {
   }
 };
 
+// out[i] <- what Rows::lengths holds for row i.
+//
+//   grid      ceil(n / 256) blocks of 256 threads, a thread a row
+//   shared    none; no syncs
+struct Lengths {
+  static constexpr int threads = 256;
+  using Shared = NoShared;
+
+  Rows rows;
+  int64_t n;
+  double* out;
+
+  template <class AnyBlock>
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
+    block.each([&](int t) {
+      const int64_t i = block.index() * threads + t;
+      if (i >= n) return;
+      const double squared = sum(i, 1);
+      out[i] = squared >= kTinySquare ? square_root(squared) : -square_root(sum(i, kTinyScale));
+    });
+  }
+
+  ENTROSELECT_ANY double sum(int64_t i, double scale) const {
+    return with_type(rows, i, [&](auto* p) {
+      return sum_of_squares(rows.d, [&](int64_t l) { return multiply(widen(p[l]), scale); });
+    });
+  }
+};
+
 // values[i] <- its square root, correctly rounded; torch promises no such thing.
 //
 //   grid      ceil(n / 256) blocks of 256 threads, a thread a value
@@ -103,6 +132,10 @@ struct MeanRow {
 
 void distances_to(const Rows& rows, int64_t n, const Rows& vector, double* out, Stream stream) {
   launch(DistancesTo{rows, vector, n, out}, (n + 255) / 256, stream);
+}
+
+void lengths(const Rows& rows, int64_t n, double* out, Stream stream) {
+  launch(Lengths{rows, n, out}, (n + 255) / 256, stream);
 }
 
 void roots(double* values, int64_t n, Stream stream) {

@@ -94,6 +94,12 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
       },
       Release());
   m.def(
+      "lengths",
+      [](const Rows& rows, int64_t n, uintptr_t out, Stream stream) {
+        lengths(rows, n, pointer<double>(out), stream);
+      },
+      Release());
+  m.def(
       "roots",
       [](uintptr_t values, int64_t n, Stream stream) { roots(pointer<double>(values), n, stream); },
       Release());

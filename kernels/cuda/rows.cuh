@@ -8,8 +8,13 @@ namespace entroselect::cuda {
 
 enum class Dtype : int32_t { f64, f32, f16, bf16, u8 };
 
+// A row whose canonical sum of squares is below kTinySquare is multiplied by kTinyScale, exactly,
+// before it is measured and divided: its squares would underflow.
+constexpr double kTinySquare = 0x1p-960, kTinyScale = 0x1p600;
+
 // Row i starts at data + i * stride bytes, its d values are contiguous. With `lengths` (cosine),
-// the row meant is data / lengths[i], element by element.
+// the row meant is data / lengths[i], element by element, or data * kTinyScale / -lengths[i] where
+// that is negative.
 struct Rows {
   const char* data = nullptr;
   int64_t stride = 0;
@@ -85,17 +90,18 @@ ENTROSELECT_ANY inline double length_of(const Rows& rows, int64_t i) {
 template <class T>
 ENTROSELECT_ANY double canonical(const T* row, double length, int64_t column) {
   const double value = widen(row[column]);
+  if (length < 0) return divide(multiply(value, kTinyScale), -length);
   return length != 0 ? divide(value, length) : value;
 }
 
-// Column l goes to lane l % 8, in order of l; then ((0+4)+(2+6)) + ((1+5)+(3+7)).
-template <class A, class B>
-ENTROSELECT_ANY double distance_typed(const A* a, double a_length, const B* b, double b_length,
-                                      int64_t d) {
+// The sum of value(l)^2: column l goes to lane l % 8, in order of l; then ((0+4)+(2+6)) +
+// ((1+5)+(3+7)).
+template <class F>
+ENTROSELECT_ANY double sum_of_squares(int64_t d, const F& value) {
   double sum[8] = {};
   const auto add_square = [&](int lane, int64_t l) {
-    const double difference = subtract(canonical(a, a_length, l), canonical(b, b_length, l));
-    sum[lane] = add(sum[lane], multiply(difference, difference));
+    const double x = value(l);
+    sum[lane] = add(sum[lane], multiply(x, x));
   };
   int64_t l = 0;
   for (; l + 8 <= d; l += 8)
@@ -105,6 +111,13 @@ ENTROSELECT_ANY double distance_typed(const A* a, double a_length, const B* b, d
   const double even = add(add(sum[0], sum[4]), add(sum[2], sum[6]));
   const double odd = add(add(sum[1], sum[5]), add(sum[3], sum[7]));
   return add(even, odd);
+}
+
+template <class A, class B>
+ENTROSELECT_ANY double distance_typed(const A* a, double a_length, const B* b, double b_length,
+                                      int64_t d) {
+  return sum_of_squares(
+      d, [&](int64_t l) { return subtract(canonical(a, a_length, l), canonical(b, b_length, l)); });
 }
 
 // Canonical squared distance. The rows are of one type, or b's are float64.

@@ -1,0 +1,181 @@
+"""The folder of a run: whose it is, what it was made from, and what in it can be believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from entroselect.loop import config as options
+from entroselect.loop import data, files
+from entroselect.loop.config import Config
+from entroselect.loop.data import Images
+
+FINGERPRINTS = "fingerprints.json"
+_TOLD = {
+    "data": "the images or labels of data.source",
+    "weights": "the file or folder measure.weights",
+    "encoder": "encoder.safetensors",
+}
+
+
+def check_ours(folder: Path) -> None:
+    """ValueError if the folder holds something else than a run."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; choose another --out")
+    if (folder / "config.json").exists():
+        return
+    ours = (files.LOCK, FINGERPRINTS)
+    strange = [p.name for p in folder.iterdir() if p.name not in ours and p.suffix != ".partial"]
+    if strange:
+        raise ValueError(
+            f"{folder}: holds files that are not a run ({sorted(strange)[0]}); choose another --out"
+        )
+
+
+def check_configuration(config: Config, folder: Path) -> None:
+    """Writes config.json, or ValueError if there is one with other options."""
+    path = folder / "config.json"
+    if path.exists():
+        before = options.complete(options.from_json(path))
+        changed = options.differences(before, config)
+        grown = config.iterations > before.iterations
+        if grown:
+            changed.pop("iterations", None)
+        if changed:
+            told = ", ".join(f"{name} is {a!r}, not {b!r}" for name, (a, b) in changed.items())
+            raise ValueError(
+                f"{folder}: holds a run of another configuration: there, {told}; choose another "
+                "--out, or the same options to go on with it"
+            )
+        if not grown:
+            return
+        (folder / "DONE").unlink(missing_ok=True)
+    files.write_text(path, options.to_json(config))
+
+
+def fingerprint(parts: list[Images]) -> str:
+    """SHA-256 of pixels, their shape, and labels, in order."""
+    found = hashlib.sha256()
+    for images in parts:
+        for array in (images.pixels, images.labels):
+            if array is not None:
+                found.update(f"{array.dtype} {array.shape}".encode())
+                found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
+
+
+def of_weights(weights: str) -> str:
+    """SHA-256 of a file, or of what a folder of weights is loaded from."""
+    path = Path(weights)
+    if not path.is_dir():
+        return files.digest([path])
+    return files.digest(sorted([*path.glob("*.json"), *path.glob("*.safetensors")]))
+
+
+def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str], None]) -> None:
+    """Keeps what a run is made from; ValueError if it was made from something else so far."""
+    path = folder / FINGERPRINTS
+    before = files.read_json(path) if path.exists() else {}
+    changed = [_TOLD[name] for name in found if before.get(name, found[name]) != found[name]]
+    if changed:
+        raise ValueError(
+            f"{folder}: {' and '.join(changed)} changed since this run was begun; bring back what "
+            "was there, or choose another --out"
+        )
+    new = {name: mark for name, mark in found.items() if name not in before}
+    if new and (folder / "iteration-01" / "training.npy").exists():
+        note(
+            f"{folder} was begun without fingerprints of {', '.join(_TOLD[n] for n in new)}, so "
+            "whether they changed is not known"
+        )
+    if new:
+        files.write_json(path, before | new)
+
+
+def has_images(here: Path, name: str) -> bool:
+    """Whether data.write was complete."""
+    return all((here / f"{name}{end}.npy").exists() for end in ("", "_origins"))
+
+
+def read_images(
+    here: Path, name: str, count: int, size: tuple[int, ...], classes: int = 0
+) -> Images:
+    """data.read, checked.
+
+    Args:
+        here: folder of an iteration.
+        name: "training" or "generated".
+        count, size: there must be so many images of (h, w, channels).
+        classes: there must be labels, below this; 0: labels do not matter.
+
+    Raises:
+        files.Damaged: a file is not what a run leaves there.
+    """
+    images = data.read(here, name)
+    path, marks = here / f"{name}.npy", here / f"{name}_origins.npy"
+    expected = (count, *size)
+    if images.pixels.shape != expected or images.pixels.dtype != np.uint8:
+        raise files.Damaged(
+            path, f"{images.pixels.shape} {images.pixels.dtype}, not {expected} uint8"
+        )
+    if images.origins.shape != (count, 4) or images.origins.dtype != np.int32:
+        raise files.Damaged(
+            marks, f"{images.origins.shape} {images.origins.dtype}, not {(count, 4)} int32"
+        )
+    if not np.isin(images.origins[:, 0], list(data.ORIGINS)).all():
+        raise files.Damaged(marks, "an origin that is unknown")
+    labels, found = here / f"{name}_labels.npy", images.labels
+    if found is None and classes:
+        raise files.Damaged(path, f"{labels.name} is missing")
+    if found is not None and (found.shape != (count,) or found.dtype != np.int64):
+        raise files.Damaged(labels, f"{found.shape} {found.dtype}, not {(count,)} int64")
+    if classes and found is not None and not 0 <= found.min() <= found.max() < classes:
+        raise files.Damaged(labels, f"a label that is not one of {classes} classes")
+    return images
+
+
+def forget_parts(here: Path, kind: str) -> None:
+    """Removes finished batches once all images are written."""
+    parts = here / kind / "parts"
+    if not parts.is_symlink():
+        shutil.rmtree(parts, ignore_errors=True)
+
+
+def mark_done(folder: Path) -> None:
+    """DONE"""
+    if not (folder / "DONE").exists():
+        files.write_text(folder / "DONE", "")
+
+
+def has_metrics(here: Path) -> bool:
+    """Whether an iteration was measured; what is damaged is measured again."""
+    path = here / "metrics.json"
+    try:
+        return path.exists() and "spaces" in files.read_json(path)
+    except files.Damaged:
+        return False
+
+
+def cut_stats(stats: Path, iteration: int, kind: str, step: int) -> None:
+    """Drops the lines of steps that will be taken again, and whatever is no line of ours."""
+    if not stats.exists():
+        return
+    kept = []
+    for line in stats.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            held: dict[str, Any] = json.loads(line)
+            place = int(held["iteration"]), str(held["model"]), int(held["step"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            continue  # cut off by a kill, or damaged
+        again = place[:2] == (iteration, kind) and place[2] > step
+        if not again and line.endswith("\n"):
+            kept.append(line)
+    files.write_text(stats, "".join(kept))

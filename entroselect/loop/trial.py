@@ -1,0 +1,118 @@
+"""The options tried in small before a run begins: whatever they can get wrong is found there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from entroselect.loop import diffusion, metrics, paradigms, seeds
+from entroselect.loop.choose import choose
+from entroselect.loop.config import Config
+from entroselect.loop.data import Images
+from entroselect.loop.sample import generate
+from entroselect.loop.train import Steps
+
+FEW = 64  # rows that stand for more when measuring and selecting
+
+
+def try_out(
+    config: Config,
+    real: Images,
+    classes: int,
+    held_out: Images | None,
+    device: str,
+) -> None:
+    """One step of training and two of sampling on two images; all steps of a stand-in; and
+    measuring and selecting on random rows.
+
+    Raises:
+        ValueError: something cannot work with these options.
+        FloatingPointError: it gives values that are not finite.
+    """
+    for kind in paradigms.kinds(config):
+        noise = replace(config.diffusion, kind=kind)
+        with _saying("one step of training on two images", "model, diffusion and train"):
+            net = diffusion.network(config.model, real.pixels.shape[1:], classes, seeds.noise(0))
+            two = real.take(np.arange(len(real))[:2])
+            taking = Steps(two, net, noise, **asdict(config.train) | {"batch": 2}, device=device)
+            taking.take()
+            taking.check()
+        sampling = asdict(config.sample) | {"batch": 2, "device": device}
+        labels = two.labels if config.model.conditional else None
+        with _saying("two steps of sampling two images", "model, diffusion and sample"):
+            generate(net, noise, len(two), labels, **sampling, first_steps=2)
+        with _saying("all steps of sampling", "diffusion and sample"):
+            generate(_Still(), noise, 2, **sampling)
+    _try_measuring(config, len(real), 0 if held_out is None else len(held_out))
+    _try_selecting(config, len(real))
+
+
+class _Still(torch.nn.Module):
+    """In the place of a network: as quick as can be, so that all steps can be taken."""
+
+    config = {"sample_size": (1, 1), "in_channels": 1, "num_class_embeds": None}  # noqa: RUF012
+
+    def forward(self, images: torch.Tensor, time: Any, labels: Any = None) -> Any:
+        """Guesses 0."""
+        return SimpleNamespace(sample=torch.zeros_like(images))
+
+
+def _try_measuring(config: Config, size: int, held_out: int) -> None:
+    made = paradigms.to_generate(config, size) * len(paradigms.kinds(config))
+    trained = {size, *(taken for _, taken in paradigms.sizes(config, size))}
+    for training in sorted({min(count, FEW) for count in trained}):
+        with _saying(
+            f"measuring {training} training and {min(made, size)} generated images",
+            "measure, generate and data",
+        ):
+            metrics.measure(
+                _rows(training),
+                _rows(min(made, size)),
+                _rows(size),
+                _rows(held_out) if held_out else None,
+                neighbours=config.measure.neighbours,
+                memorised=config.measure.memorised,
+            )
+
+
+def _try_selecting(config: Config, size: int) -> None:
+    select = config.select
+    for pool, taken in sorted(set(paradigms.sizes(config, size))):
+        if pool > FEW or (select.method == "none" and config.paradigm == "accumulate-subsample"):
+            continue  # run.check has counted
+        with _saying(f"selecting {taken} of {pool} images", "select, keep and generate"):
+            choose(
+                _rows(pool),
+                taken,
+                select.method,
+                drop_outliers=select.drop_outliers,
+                drop_far=select.drop_far,
+                real=_rows(size),
+            )
+
+
+def _rows(count: int) -> np.ndarray:
+    drawn = seeds.numbers(count).standard_normal((min(count, FEW), 4))
+    return drawn.astype(np.float32)
+
+
+@contextmanager
+def _saying(what: str, groups: str) -> Iterator[None]:
+    """Says what was tried when another library refuses."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{what}, tried before the run: {error}") from None
+    except MemoryError:
+        raise ValueError(f"{what}, tried before the run, is more than memory holds") from None
+    except Exception as error:  # whatever torch, diffusers and the engine raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{what}, tried before the run, does not work with the options of {groups}: {first}"
+        ) from None
