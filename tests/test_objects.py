@@ -43,6 +43,9 @@ def test_more_dimensions_are_flattened_in_pools_alone():
         assert source.describe()["shape"] == [20, 2, 3]
         with pytest.raises(ValueError, match=r"expected a 2-D array .*got shape \(20, 2, 3\)"):
             greedy_select(given, 3)
+        with pytest.raises(ValueError, match=r"features: .*2-D array .*got shape \(20, 2, 3\)"):
+            greedy_select(given, 3, memory_limit="1GB")
+        assert len(greedy_select(source, 3, memory_limit="1GB").indices) == 3
     assert np.array_equal(open_pool(cube).read(3, 5), X[3:5])
     for given, shape in ((np.zeros((0, 2, 3)), r"\(0, 6\)"), (np.zeros((3, 0, 2)), r"\(3, 0\)")):
         with pytest.raises(ValueError, match=f"empty, shape {shape}"):
@@ -61,6 +64,8 @@ def test_sparse_matrices(kind):
     refused(given, TypeError, says)
     with pytest.raises(TypeError, match=f"^selected: {says}"):
         greedy_select(X, 3, selected=given)
+    with pytest.raises(TypeError, match=f"^features: {says}"):
+        greedy_select(given, 3, memory_limit="1GB")
     with pytest.raises(TypeError, match=f"^queries: {says}"):
         nearest_distances(given)
     assert np.array_equal(read(given.toarray()), X)

@@ -68,7 +68,8 @@ def read_at(file: int, offset: int, out: NDArray[Any], path: object) -> None:
     """Fills a C-contiguous array with the bytes of an open file from `offset` on."""
     left = out.reshape(-1).view(np.uint8).data
     while len(left):
-        got = os.preadv(file, [left[:_MOST]], offset)
+        with reading(path):
+            got = os.preadv(file, [left[:_MOST]], offset)
         if got == 0:
             raise damaged(path, "it became shorter while it was read")
         left, offset = left[got:], offset + got

@@ -20,16 +20,17 @@ from entroselect.io.errors import damaged, pickled, reading, shown
 MARKS = (".zarray", ".zgroup", "zarr.json")
 
 # Codecs that turn bytes or numbers into others and do nothing else.
-CODECS = frozenset(
-    "blosc zlib gzip bz2 lzma zstd lz4 "
-    "adler32 crc32 crc32c fletcher32 jenkins_lookup3 "
-    "shuffle delta fixedscaleoffset quantize bitround astype packbits "
-    "bytes transpose sharding_indexed".split()
-)
+CODECS = {
+    *("blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4"),
+    *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
+    *("shuffle", "delta", "fixedscaleoffset", "quantize", "bitround", "astype", "packbits"),
+    *("bytes", "transpose", "sharding_indexed"),
+}
 
-_TYPES = frozenset(
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
-)
+_TYPES = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+}
 
 # Folders within folders of a group, and metadata of one array; beyond is no store that was meant.
 _DEEPEST = 16

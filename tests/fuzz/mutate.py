@@ -13,8 +13,8 @@ NUMBERS = [
 ]  # fmt: skip
 WORDS = [
     b"null", b"true", b"NaN", b"Infinity", b"1e999", b"-0", b"\x00", b"\xff\xff\xff\xff", b"{",
-    b"}", b"[", b"]", b"(", b")", b",", b"'", b'"', b"\n", b"pickle", b"|O", b"<f4", b">f8", b"True",
-    b"False", b"../", b"\x1b[2J", b"[" * 500, b"(" * 500, b"9" * 30,
+    b"}", b"[", b"]", b"(", b")", b",", b"'", b'"', b"\n", b"pickle", b"|O", b"<f4", b">f8",
+    b"True", b"False", b"../", b"\x1b[2J", b"[" * 500, b"(" * 500, b"9" * 30,
 ]  # fmt: skip
 
 
