@@ -6,7 +6,7 @@ SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -
 
 CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
 
-.PHONY: help demo test lint format bench bench-table gpu-check study study-table clean
+.PHONY: help demo test fuzz lint format bench bench-table gpu-check study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,11 @@ demo: .venv/demo  ## selection and a small loop on digit images; writes demo-rep
 
 test: .venv/test  ## all tests (a few minutes)
 	.venv/bin/python -m pytest tests
+
+FUZZ_SECONDS ?= 60
+
+fuzz: .venv/test  ## damaged and hostile files against every reader for a minute (FUZZ_SECONDS=600); 1 if any got through
+	.venv/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: .venv/lint  ## style and types
 	.venv/bin/ruff check .

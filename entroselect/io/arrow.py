@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.io.errors import shown
+from entroselect.io.errors import reading, shown
 
 NUMBERS = "float16, float32, float64, integers or bools"
 
@@ -159,7 +159,8 @@ def id_array(array: Any, name: str, start: int) -> NDArray[Any]:
     if pa.types.is_integer(array.type):
         return _values(array)
     found = np.empty(len(array), object)
-    found[:] = array.to_pylist()
+    with reading(name):  # texts that are not UTF-8
+        found[:] = array.to_pylist()
     return found
 
 

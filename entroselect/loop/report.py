@@ -19,7 +19,7 @@ from entroselect.cli import pictures
 from entroselect.cli.measure import cover, rising_ranks
 from entroselect.cli.page import Section, Table, render
 from entroselect.loop import config as options
-from entroselect.loop import data, features, paradigms
+from entroselect.loop import data, features, files, paradigms
 from entroselect.loop.config import Config
 from entroselect.loop.data import Images
 
@@ -73,7 +73,7 @@ def read(folder: Path) -> Run:
     found = sorted(folder.glob("iteration-*/metrics.json"))
     if not found:
         raise ValueError(f"{folder}: nothing is measured yet; let the run finish an iteration")
-    measured = [json.loads(file.read_text(encoding="utf-8")) for file in found]
+    measured = [files.read_json(file) for file in found]
     return Run(folder, options.from_json(path), measured)
 
 
