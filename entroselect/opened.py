@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, engine
-from entroselect._marks import Marks, row_marks
 from entroselect._convert import refuse
+from entroselect._marks import Marks, row_marks
 from entroselect._memory import memory_limit as parsed
 from entroselect._memory import too_few
 from entroselect._progress import Report, reporter
