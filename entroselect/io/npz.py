@@ -39,8 +39,7 @@ def read_npz(path: Path, key: str | None) -> tuple[NDArray[Any], Any, str]:
                     f"{header.offset + header.nbytes}",
                 )
             check_fits(path, header.nbytes, f"entry {key!r}")
-            array = filled(header, file, path)
-            file.read(1)  # the end, where the checksum is looked at
+            array = filled(header, file, path)  # to its end, where the checksum is looked at
         return array, header.stored, key
 
 
