@@ -344,6 +344,8 @@ def store(tmp_path):
         ({"compressor": {"id": "of-mine"}}, "'of-mine', which is not on the list of codecs"),
         ({"compressor": "zlib"}, "its codecs have no names"),
         ({"filters": [{"id": ["zlib"]}]}, "its codecs have no names"),
+        ({"filters": 1.5}, "its codecs have no names"),
+        ({"filters": {"id": "pickle"}}, "pickled Python objects"),
         ({"dtype": "|O"}, "pickled Python objects"),
         ({"dtype": "<M8[s]"}, "dtype datetime64.* is not supported"),
         ({"dtype": [["a", "<f4"]]}, "dtype .* is not supported"),

@@ -157,11 +157,11 @@ def _codecs(path: Path, array: Array) -> list[str]:
     """The names of all codecs, also of those within others."""
     about = array.about
     if array.version == 2:
-        given = [about.get("compressor"), *(about.get("filters") or [])]
+        given = [about.get("compressor"), *_listed(about.get("filters"))]
         key = "id"
         given = [codec for codec in given if codec is not None]
     else:
-        given, key = about.get("codecs") or [], "name"
+        given, key = _listed(about.get("codecs")), "name"
     names: list[str] = []
     while given:
         codec = given.pop()
@@ -173,7 +173,14 @@ def _codecs(path: Path, array: Array) -> list[str]:
         options = codec.get("configuration")
         if isinstance(options, dict):
             for inner in ("codecs", "index_codecs"):
-                given.extend(options.get(inner) or [])
+                given.extend(_listed(options.get(inner)))
         if len(names) > 64:
             raise damaged(path, "it lists more than 64 codecs")
     return names
+
+
+def _listed(given: Any) -> list[Any]:
+    """A list's elements; of what is none, that itself, which is no codec."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list) else [given]
