@@ -6,7 +6,7 @@ SOURCES = $(shell find csrc kernels/cuda -type f) CMakeLists.txt setup.py pyproj
 
 CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
 
-.PHONY: help demo test test-ftz lint format bench bench-table gpu-check study study-table clean
+.PHONY: help demo test test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,11 @@ test: .venv/test  ## all tests (a few minutes)
 
 test-ftz: .venv/test  ## all tests while subnormal numbers count as 0 in the calling thread
 	.venv/bin/python -m pytest tests --flush-to-zero
+
+FUZZ_SECONDS ?= 60
+
+fuzz: .venv/test  ## damaged and hostile files against every reader for a minute (FUZZ_SECONDS=600); 1 if any got through
+	.venv/bin/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 lint: .venv/lint  ## style and types
 	.venv/bin/ruff check .

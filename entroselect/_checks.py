@@ -134,9 +134,9 @@ def chosen_before(selected: Any, pool: Shaped, metric: str) -> tuple[Int64, Rows
         return nothing, None
     if is_on_cuda(selected) and len(selected.shape) == 1:
         selected = np.from_dlpack(selected.cpu())  # indices, a few bytes a pick
-    if not hasattr(selected, "shape") or getattr(selected, "dtype", None) == object:
-        selected = plain_array("selected", selected)
     refuse("selected", selected)
+    if not hasattr(selected, "shape") or len(selected.shape) == 1:  # indices, or a Series of rows
+        selected = plain_array("selected", selected)
     shape = selected.shape
     if len(shape) == 2 and shape[0] > 0:
         vectors = usable_rows("selected", selected, metric)

@@ -48,20 +48,16 @@ def as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
 def _from_protocol(name: str, given: Any) -> Any:
     """A NumPy array, or (uint16 array, "bfloat16"), from a non-NumPy object."""
     refuse(name, given)
-    if hasattr(given, "__dlpack_device__") and hasattr(given, "__dlpack__"):
-        found = _from_dlpack(name, given)
-        if found is not None:
-            return found
-    if isinstance(given, (list, tuple)) and any(isinstance(r, np.ma.MaskedArray) for r in given):
-        raise _masked(name)
     if hasattr(given, "to_arrow"):  # polars; its own way to NumPy makes objects of lists
         given = given.to_arrow()
-    if hasattr(given, "null_count") and hasattr(given, "type"):
+    if hasattr(given, "null_count") and hasattr(given, "type"):  # Arrow
         from entroselect.io.arrow import dense, is_vectors
 
         if is_vectors(given.type):
             whole = given.combine_chunks() if hasattr(given, "combine_chunks") else given
             return dense(whole, name, 0)
+    elif hasattr(given, "__dlpack_device__") and hasattr(given, "__dlpack__"):
+        return _from_dlpack(name, given)
     return plain_array(name, given)
 
 
@@ -77,13 +73,10 @@ def plain_array(name: str, given: Any) -> NDArray[Any]:
 
 
 def _from_dlpack(name: str, given: Any) -> Any:
-    """As above; None where it cannot be read so, but may be in another way."""
     try:
         device = int(given.__dlpack_device__()[0])
         capsule = given.__dlpack__() if device in (1, 3) else None  # kDLCPU, kDLCUDAHost
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        if hasattr(given, "null_count"):  # Arrow: lists, bools and holes have no DLPack
-            return None
         raise ValueError(f"{name}: cannot be read through DLPack: {error}") from error
     if capsule is None:
         raise ValueError(
@@ -111,6 +104,8 @@ def refuse(name: str, given: Any) -> None:
         raise TypeError(f"{name}: expected an array of numbers, got {kind}")
     if hasattr(given, "__next__"):
         raise TypeError(f"{name}: expected an array of numbers, got {kind}; pass list(...) of it")
+    if isinstance(given, (list, tuple)) and any(isinstance(r, np.ma.MaskedArray) for r in given):
+        raise _masked(name)
 
 
 def _refuse_sparse(name: str, given: Any) -> None:

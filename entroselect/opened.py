@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, engine
+from entroselect._convert import refuse
 from entroselect._marks import Marks, row_marks
 from entroselect._memory import memory_limit as parsed
 from entroselect._memory import too_few
@@ -203,7 +204,15 @@ class Opened:
             return as_rows("features", features)
         if isinstance(features, (str, os.PathLike)):
             raise TypeError(f"features: expected rows, got a path; pass open_pool({features!r})")
-        return open_pool(features)
+        refuse("features", features)
+        source = open_pool(features)
+        in_memory = not isinstance(features, Source) and source.format in ("array", "memmap")
+        if in_memory and len(source.stored_shape) != 2:  # as without a limit
+            raise ValueError(
+                "features: expected a 2-D array (rows, columns), got shape "
+                f"{tuple(source.stored_shape)}"
+            )
+        return source
 
     def _in_memory(self, given: Rows | Source, whole: bool, limit: int | None) -> engine.Block:
         rows = as_rows("features", given)

@@ -69,7 +69,6 @@ def test_one_row_or_one_column_has_no_order(tmp_path, shape):
         ({"shape": (True, 5)}, "expected a tuple of integers"),
         ({"shape": [20, 5]}, "expected a tuple of integers"),
         ({"shape": (20, 6)}, r"has 528 bytes, its header promises 608"),
-        ({"shape": (20, 4)}, r"has 80 bytes left over after its array of shape \(20, 4\)"),
         ({"shape": (20, 5), "fortran": True}, "is in Fortran order"),
         ({"shape": (2, 10, 5), "fortran": True}, "is in Fortran order"),
         ({"fortran": 1}, "its fortran_order is 1"),
@@ -123,6 +122,22 @@ def test_two_arrays_in_one_file(tmp_path):
         open_pool(tmp_path / "two.npy")
 
 
+def test_bytes_that_are_left_over_are_said(tmp_path, caplog):
+    path = write(tmp_path / "b.npy", fortran=True, shape=(20, 1))  # of the values of (20, 5)
+    assert open_pool(path).shape == (20, 1)
+    says = r"b.npy: has 320 bytes left over after its array of shape (20, 1), which are not read"
+    assert [says in message for message in caplog.messages] == [True]
+    assert load_npy(path).shape == (20, 1)
+    assert len(caplog.messages) == 2
+    write(tmp_path / "c.npy")
+    open_pool(tmp_path / "c.npy")
+    assert len(caplog.messages) == 2
+    write(path, shape=(20, 4))
+    command = [sys.executable, "-m", "entroselect", "entropy", path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr.count("has 80 bytes left over") == 1
+
+
 def test_a_negative_shard_is_refused(tmp_path):
     write(tmp_path / "a.npy")
     write(tmp_path / "b.npy", shape=(-20, 5))
@@ -135,8 +150,8 @@ def test_records_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((3, 2), [("x", "f4"), ("y", "f4")]))
     with pytest.raises(TypeError, match=r"a\.npy: holds records.*structured_to_unstructured"):
         open_pool(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", np.zeros((3, 2), "M8[s]"))
     with pytest.raises(TypeError, match=r"a\.npy: dtype datetime64.* is not supported"):
-        np.save(tmp_path / "a.npy", np.zeros((3, 2), "M8[s]"))
         open_pool(tmp_path / "a.npy")
 
 
@@ -166,8 +181,8 @@ def test_parts_without_rows_are_left_out(tmp_path):
 
 
 def test_what_loads_whole_is_what_numpy_loads(tmp_path):
-    for given in (ONES, np.asfortranarray(ONES * np.arange(5)), np.arange(3), np.float64(3),
-                  np.ones((2, 3, 4), ">i2"), np.empty((0, 3)), np.array([True, False])):  # fmt: skip
+    fortran, cube = np.asfortranarray(ONES * np.arange(5)), np.ones((2, 3, 4), ">i2")
+    for given in (ONES, fortran, cube, np.arange(3), np.float64(3), np.empty((0, 3)), ONES == 1):
         np.save(tmp_path / "a.npy", given)
         found, expected = load_npy(tmp_path / "a.npy"), np.load(tmp_path / "a.npy")
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
@@ -182,8 +197,8 @@ def test_selected_is_read_by_the_same_rules(tmp_path):
     write(tmp_path / "s.npy", shape=(-3,))
     with pytest.raises(ValueError, match=r"s\.npy: .*\(-3,\)"):
         read_selected(tmp_path / "s.npy")
-    write(tmp_path / "s.npy", shape=(99,))
-    with pytest.raises(ValueError, match=r"s\.npy: has 4 bytes left over"):
+    write(tmp_path / "s.npy", shape=(101,))
+    with pytest.raises(ValueError, match=r"s\.npy: .*its header promises"):
         read_selected(tmp_path / "s.npy")
 
 
@@ -231,7 +246,7 @@ def test_damaged_archives_name_the_file(tmp_path, kind):
     rng = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w", kind) as archive, archive.open("x.npy", "w") as entry:
         np.save(entry, rng.integers(0, 9, (200, 5)))
-    good, refused = path.read_bytes(), 0
+    good, refused = path.read_bytes(), []
     for place in [*range(0, 120, 3), *rng.integers(120, len(good) - 22, 120).tolist(),
                   *range(len(good) - 80, len(good))]:  # fmt: skip
         damaged = bytearray(good)
@@ -240,10 +255,9 @@ def test_damaged_archives_name_the_file(tmp_path, kind):
         try:
             open_pool(path)
         except (ValueError, TypeError) as error:
-            assert str(error).startswith(f"{path}: ")
-            assert "allow_pickle" not in str(error)
-            refused += 1
-    assert refused > 100
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert all(each.startswith(f"{path}: ") and "allow_pickle" not in each for each in refused)
 
 
 def test_archives_of_other_things(tmp_path):
@@ -269,7 +283,7 @@ def test_archives_of_other_things(tmp_path):
 def test_names_never_reach_a_terminal_as_commands(tmp_path):
     folder = tmp_path / "a\x1b[2Jb\udcff\u202ec"
     folder.mkdir()
-    with pytest.raises(ValueError, match="no such file|holds no") as caught:
+    with pytest.raises(ValueError, match="holds no") as caught:
         open_pool(folder)
     message = str(caught.value)
     assert re.search(r"a\\x1b\[2Jb\\xff\\u202ec: ", message)

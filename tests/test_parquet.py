@@ -263,7 +263,7 @@ def parquet(tmp_path):
 
 
 def left_over(folder):
-    return [name for name in os.listdir(folder) if name != "x.parquet"]
+    return [path.name for path in folder.iterdir() if path.name != "x.parquet"]
 
 
 def test_parquet_under_a_limit_is_decoded_once(parquet, tmp_path, monkeypatch, caplog):
@@ -302,7 +302,7 @@ def test_a_copy_reads_as_what_it_is_of(parquet):
 
 
 def test_a_full_disk_is_said_and_rows_are_decoded_again(parquet, monkeypatch, caplog):
-    given, path = parquet
+    _, path = parquet
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 1000))
     source = open_pool(path)
     assert cache.decoded_once(source) is source
@@ -344,6 +344,8 @@ def store(tmp_path):
         ({"compressor": {"id": "of-mine"}}, "'of-mine', which is not on the list of codecs"),
         ({"compressor": "zlib"}, "its codecs have no names"),
         ({"filters": [{"id": ["zlib"]}]}, "its codecs have no names"),
+        ({"filters": 1.5}, "its codecs have no names"),
+        ({"filters": {"id": "pickle"}}, "pickled Python objects"),
         ({"dtype": "|O"}, "pickled Python objects"),
         ({"dtype": "<M8[s]"}, "dtype datetime64.* is not supported"),
         ({"dtype": [["a", "<f4"]]}, "dtype .* is not supported"),

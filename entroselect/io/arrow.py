@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.io.errors import shown
+from entroselect.io.errors import reading, shown
 
 NUMBERS = "float16, float32, float64, integers or bools"
 
@@ -18,7 +18,9 @@ ID = "id"
 def check_schema(schema: Any) -> Any:
     """The schema, whose names are text; Arrow finds out when they are asked for."""
     for field in schema:
-        str(field.name), str(field.type)
+        str(field.type)
+        if "\0" in field.name:  # where a name ends, as Arrow looks it up
+            raise ValueError(f"a column is called {field.name!r}")
     return schema
 
 
@@ -157,7 +159,8 @@ def id_array(array: Any, name: str, start: int) -> NDArray[Any]:
     if pa.types.is_integer(array.type):
         return _values(array)
     found = np.empty(len(array), object)
-    found[:] = array.to_pylist()
+    with reading(name):  # texts that are not UTF-8
+        found[:] = array.to_pylist()
     return found
 
 

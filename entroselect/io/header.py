@@ -7,7 +7,7 @@ import math
 import re
 import struct
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -22,6 +22,14 @@ _LONGEST = 10_000
 _LONGEST_PADDED = 64 << 20
 
 _LARGEST = 2**63 - 1
+
+_dtype_of: Any = np.lib.format.descr_to_dtype
+
+
+class Bytes(Protocol):
+    """A file, or an entry of an archive, open for reading."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +56,7 @@ class Header:
         return "bfloat16" if self.dtype == np.dtype("V2") else self.dtype
 
 
-def read_header(file: IO[bytes], name: object, key: str | None = None) -> Header:
+def read_header(file: Bytes, name: object, key: str | None = None) -> Header:
     """The header at the beginning of an open file; nothing behind it is read.
 
     Args:
@@ -88,7 +96,7 @@ def read_header(file: IO[bytes], name: object, key: str | None = None) -> Header
     return Header(shape, fortran and ordered, dtype, offset, nbytes)
 
 
-def _unpadded(file: IO[bytes], length: int, name: object) -> bytes:
+def _unpadded(file: Bytes, length: int, name: object) -> bytes:
     """The header's text; of its padding no more is held than a piece."""
     text = b""
     if length > _LONGEST_PADDED:
@@ -102,7 +110,7 @@ def _unpadded(file: IO[bytes], length: int, name: object) -> bytes:
     return text
 
 
-def _exactly(file: IO[bytes], length: int, name: object) -> bytes:
+def _exactly(file: Bytes, length: int, name: object) -> bytes:
     """So many bytes, from files that may hand over fewer at once."""
     found = b""
     while len(found) < length:
@@ -132,9 +140,10 @@ def _parsed(
             raise ValueError(f"its shape is {shape!r}, expected lengths that can be")
         if type(fortran) is not bool:
             raise ValueError(f"its fortran_order is {fortran!r}")
-        if not isinstance(header["descr"], (str, list, tuple)):
-            raise ValueError(f"its descr is {header['descr']!r}")
-        return shape, fortran, np.lib.format.descr_to_dtype(header["descr"])
+        descr: Any = header["descr"]
+        if not isinstance(descr, (str, list, tuple)):
+            raise ValueError(f"its descr is {descr!r}")
+        return shape, fortran, _dtype_of(descr)
     except (MemoryError, RecursionError) as error:  # of Python's parser, not of the array
         raise damaged(name, "its header is nested too deeply") from error
     except Exception as error:  # literal_eval and dtypes raise whatever they like

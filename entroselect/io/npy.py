@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import mmap
 import os
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from entroselect.io.errors import check_fits, damaged, reading, shown
 from entroselect.io.header import Header, read_header
 from entroselect.io.source import FileIdentity, Fill, Source, empty
+
+_log = logging.getLogger("entroselect")
 
 # One call of the system hands over at most about 2 GiB.
 _MOST = 1 << 30
@@ -68,7 +71,8 @@ def read_at(file: int, offset: int, out: NDArray[Any], path: object) -> None:
     """Fills a C-contiguous array with the bytes of an open file from `offset` on."""
     left = out.reshape(-1).view(np.uint8).data
     while len(left):
-        got = os.preadv(file, [left[:_MOST]], offset)
+        with reading(path):
+            got = os.preadv(file, [left[:_MOST]], offset)
         if got == 0:
             raise damaged(path, "it became shorter while it was read")
         left, offset = left[got:], offset + got
@@ -84,6 +88,7 @@ def open_npy(path: Path) -> FlatFile:
             f"{shown(path)}: is in Fortran order, its rows do not stand together; rewrite it with "
             "numpy.save(path, numpy.ascontiguousarray(numpy.load(path)))"
         )
+    _note_left_over(path, header)
     return FlatFile(path, "npy", header.shape, header.stored, header.offset)
 
 
@@ -98,6 +103,7 @@ def load_npy(path: Path) -> NDArray[Any]:
     """
     header = npy_header(path)
     check_fits(path, header.nbytes)
+    _note_left_over(path, header)
     with path.open("rb") as file:
         file.seek(header.offset)
         return filled(header, file, path)
@@ -119,24 +125,40 @@ def npy_header(path: Path) -> Header:
     """The header of a .npy file that is as long as it says.
 
     Raises:
-        ValueError, TypeError: naming the file: it is no .npy file, damaged, cut short or longer
-            than its array, or holds Python objects or records.
+        ValueError, TypeError: naming the file: it is no .npy file, damaged, cut short, holds a
+            second array, or Python objects or records.
     """
     with reading(path):
         size = path.stat().st_size
         file = path.open("rb")
     with file:
         header = read_header(file, path)
-    end = header.offset + header.nbytes
-    if size < end:
-        raise damaged(path, f"it has {size} bytes, its header promises {end}")
-    if size > end:
+        end = header.offset + header.nbytes
+        if size < end:
+            raise damaged(path, f"it has {size} bytes, its header promises {end}")
+        with reading(path):
+            file.seek(end)
+            after = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if after == np.lib.format.MAGIC_PREFIX:
         raise ValueError(
             f"{shown(path)}: has {size - end} bytes left over after its array of shape "
-            f"{header.shape}; where they are a second array, save each in a file of its own or all "
-            "with numpy.savez(path, first=array, second=array)"
+            f"{header.shape}, in which a second array begins; save each in a file of its own, or "
+            "all with numpy.savez(path, first=array, second=array)"
         )
     return header
+
+
+def _note_left_over(path: Path, header: Header) -> None:
+    """NumPy passes over bytes after an array; here it is said that they are there."""
+    left = path.stat().st_size - header.offset - header.nbytes
+    if left > 0:
+        _log.warning(
+            "%s: has %d bytes left over after its array of shape %s, which are not read; save it "
+            "again if they belong to it",
+            shown(path),
+            left,
+            header.shape,
+        )
 
 
 def open_memmap(array: np.memmap[Any, Any]) -> FlatFile | None:

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from entroselect.io.errors import check_fits, damaged, one_key, reading, shown
-from entroselect.io.header import Header, read_header
+from entroselect.io.header import read_header
 from entroselect.io.npy import filled
 
 
@@ -39,8 +39,7 @@ def read_npz(path: Path, key: str | None) -> tuple[NDArray[Any], Any, str]:
                     f"{header.offset + header.nbytes}",
                 )
             check_fits(path, header.nbytes, f"entry {key!r}")
-            array = filled(header, file, path)
-            file.read(1)  # the end, where the checksum is looked at
+            array = filled(header, file, path)  # to its end, where the checksum is looked at
         return array, header.stored, key
 
 
@@ -51,7 +50,7 @@ class _Entry:
         self._path = path
         self.size = entry.file_size
         with reading(path):
-            self._file = archive.open(entry)
+            self._file: Any = archive.open(entry)
 
     def __enter__(self) -> _Entry:
         return self
@@ -61,11 +60,12 @@ class _Entry:
 
     def read(self, size: int = -1) -> bytes:
         with reading(self._path):
-            return self._file.read(size)
+            content: bytes = self._file.read(size)
+        return content
 
     def readinto(self, buffer: memoryview) -> int:
         with reading(self._path):
-            return self._file.readinto(buffer)
+            return int(self._file.readinto(buffer))
 
 
 def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -81,9 +81,7 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     return found
 
 
-def _shape(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path
-) -> tuple[int, ...] | None:
+def _shape(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[int, ...] | None:
     """The shape in an entry's header, without reading the entry; None if it has none to read."""
     try:
         with _Entry(archive, entry, path) as file:

@@ -44,23 +44,30 @@ def open_pool(
     Args:
         path_or_object: one of
 
-            - a .npy file in C order, of any size; big-endian too. Never memory-mapped.
+            - a .npy file in C order, of any size; big-endian too, and bfloat16 as two bytes of
+              void, which is how ml_dtypes and JAX save it. Never memory-mapped.
             - a .npz archive: the one kind that is read whole, since its arrays may be compressed.
             - a .safetensors file.
-            - a .parquet file with a column of lists of numbers, all of one length.
+            - a .parquet file with a column of lists of numbers or bools, all of one length.
             - a Zarr array or group, version 2 or 3.
             - a folder of .npy or .parquet files, taken in the order of their names as text. Beside
               .npy files may stand one .parquet file each with ids, or in ../metadata, as
-              clip-retrieval writes them.
+              clip-retrieval writes them. Files without rows are left out, whatever they say of
+              their columns; hidden ones, and those whose names begin with "_", are passed over.
+            - a folder that `datasets.Dataset.save_to_disk` has written.
+            - a list of paths of such files and folders: their rows one after the other.
             - a NumPy array, or anything else taken as rows. A `numpy.memmap` in C order is read
               through its file.
+            - a DataFrame of pandas or polars, or a pyarrow Table: a column of lists or arrays, or
+              where there is none the numbers in all columns.
             - a `datasets.Dataset` with a column of lists of numbers.
             - an object with `__len__` and `__getitem__`, such as a map-style torch `Dataset`,
               whose items are rows, or tuples or dicts with a row under `column`. Items are computed
               each time they are asked for, and must be the same each time.
         column: which column holds the rows, where there are several.
-        id_column: a column of strings or integers without missing values that names the rows. By
-            default one called "id", if there is one.
+        id_column: a column of strings or integers that names the rows. It is read once now: values
+            that are missing, or the same twice within a million rows, are an error. By default one
+            called "id", if there is one, which is not looked at before it is asked for.
         key: which array of a .npz, .safetensors or Zarr group, where it holds several.
 
     Returns:
@@ -68,15 +75,18 @@ def open_pool(
 
     Raises:
         ValueError, TypeError: naming the file, before any row is read: it is missing, cut short,
-            of another kind than it says, pickled, or in Fortran order; it holds nothing, several
+            longer than it says, damaged, pickled, or in Fortran order; it holds nothing, several
             arrays of which none is named, or values that are no numbers; files of a folder differ
             in width or dtype; ids are missing; the library for the format is not installed. What
             only reading can show (rows of another length inside a parquet file, damaged pages) is
             raised by `read` and `take`, naming the file and the first row.
 
-    More than two dimensions are flattened to (rows, columns). Opening costs a header for every
-    file; memory a few bytes for each. parquet and Zarr decode a batch or a row of chunks at a time
-    and keep the last one.
+    What a file is, its first bytes say, else its ending in either case. More than two dimensions
+    are flattened to (rows, columns). Opening costs a header for every file; memory a few bytes for
+    each. parquet and Zarr decode a batch or a row of chunks at a time and keep the last one. Where
+    an operation with `memory_limit` reads rows several times, those of parquet, Zarr and of objects
+    with items are decoded once into a temporary file in TMPDIR (/var/tmp without it), of which the
+    logger "entroselect" tells.
 
     Example:
         >>> import tempfile, numpy as np
@@ -175,7 +185,7 @@ def _open_object(
 ) -> Source:
     kind = type(given).__name__
     _refuse(kind, key=key)
-    if isinstance(given, dict):
+    if isinstance(given, dict) and not hasattr(given, "nnz"):  # which a sparse matrix may be
         raise TypeError(
             f"path_or_object: expected a path or rows, got {kind}; choose one of "
             f"{', '.join(map(repr, given)) or 'nothing'}"

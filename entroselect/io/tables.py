@@ -70,7 +70,8 @@ def _arrow(given: Any, name: str, columns: list[str]) -> Any:
 
         whole = pa.Table.from_batches([given]) if isinstance(given, pa.RecordBatch) else given
         return whole if len(columns) == len(whole.column_names) else whole.select(columns)
-    if not any(kind == object or not hasattr(kind, "num") for kind in given.dtypes):
+    # NumPy's own dtypes have a number; pandas has others, for Arrow's lists too.
+    if all(hasattr(kind, "num") and not kind.hasobject for kind in given.dtypes):
         return None
     try:
         import pyarrow as pa

@@ -43,7 +43,9 @@ class ZarrArray(Source):
             f"a row of chunks of shape {tuple(chunks)}",
             "; write it again with fewer rows to a chunk",
         )
-        self.overhead = 2 * max(PIECE, min(self._chunk_rows, self.n) * self.row_bytes)  # chunks, and as rows
+        self.overhead = 2 * max(
+            PIECE, min(self._chunk_rows, self.n) * self.row_bytes
+        )  # chunks, and as rows
         self._read_through = 0  # what lies between has been decoded anyway, or is skipped
         self._lock = threading.Lock()
         self._release()

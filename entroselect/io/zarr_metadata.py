@@ -20,17 +20,17 @@ from entroselect.io.errors import damaged, pickled, reading, shown
 MARKS = (".zarray", ".zgroup", "zarr.json")
 
 # Codecs that turn bytes or numbers into others and do nothing else.
-CODECS = frozenset(
-    ("blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4")
-    + ("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3")
-    + ("shuffle", "delta", "fixedscaleoffset", "quantize", "bitround", "astype", "packbits")
-    + ("bytes", "transpose", "sharding_indexed")
-)
+CODECS = {
+    *("blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4"),
+    *("adler32", "crc32", "crc32c", "fletcher32", "jenkins_lookup3"),
+    *("shuffle", "delta", "fixedscaleoffset", "quantize", "bitround", "astype", "packbits"),
+    *("bytes", "transpose", "sharding_indexed"),
+}
 
-_TYPES = frozenset(
-    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-    + ("float16", "float32", "float64")
-)
+_TYPES = {
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+}
 
 # Folders within folders of a group, and metadata of one array; beyond is no store that was meant.
 _DEEPEST = 16
@@ -157,11 +157,11 @@ def _codecs(path: Path, array: Array) -> list[str]:
     """The names of all codecs, also of those within others."""
     about = array.about
     if array.version == 2:
-        given = [about.get("compressor"), *(about.get("filters") or [])]
+        given = [about.get("compressor"), *_listed(about.get("filters"))]
         key = "id"
         given = [codec for codec in given if codec is not None]
     else:
-        given, key = about.get("codecs") or [], "name"
+        given, key = _listed(about.get("codecs")), "name"
     names: list[str] = []
     while given:
         codec = given.pop()
@@ -173,7 +173,14 @@ def _codecs(path: Path, array: Array) -> list[str]:
         options = codec.get("configuration")
         if isinstance(options, dict):
             for inner in ("codecs", "index_codecs"):
-                given.extend(options.get(inner) or [])
+                given.extend(_listed(options.get(inner)))
         if len(names) > 64:
             raise damaged(path, "it lists more than 64 codecs")
     return names
+
+
+def _listed(given: Any) -> list[Any]:
+    """A list's elements; of what is none, that itself, which is no codec."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list) else [given]

@@ -4,7 +4,6 @@ found. A saved input is read again with `--input FILE --target NAME`."""
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import time
 from pathlib import Path
@@ -19,27 +18,26 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/fuzz"), help="for what is found")
     parser.add_argument("--input", type=Path, help="read this file once, in this process")
-    parser.add_argument("--module", help="where the targets are (default: tests/fuzz/fuzz_*.py)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--module", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    found = driver.targets()
-    if options.module:
-        found = importlib.import_module(options.module).targets()
     if options.child:
+        found = driver.targets(options.module)
         driver.child(options.child, options.seconds, options.seed, options.out, found)
         return 0
-    names = options.target or sorted(found)
+    homes = driver.homes()
+    names = options.target or sorted(homes)
     for name in names:
-        if name not in found:
-            parser.error(f"no target {name!r}; there are {', '.join(sorted(found))}")
+        if name not in homes:
+            parser.error(f"no target {name!r}; there are {', '.join(sorted(homes))}")
     if options.input:
-        found[names[0]][1](options.input.read_bytes())
+        driver.targets(homes[names[0]])[names[0]][1](options.input.read_bytes())
         return 0
     findings: list[str] = []
     for name in names:
         began = time.monotonic()
         outcome = driver.fuzz(
-            name, options.seconds / len(names), options.seed, options.out / name, options.module
+            name, options.seconds / len(names), options.seed, options.out / name, homes[name]
         )
         seconds = time.monotonic() - began
         print(

@@ -31,7 +31,7 @@ from tests.fuzz.mutate import mutated
 ALLOWED = (ValueError, TypeError, OSError)
 
 MEMORY = 6 << 30  # of addresses, which libraries reserve generously
-SECONDS_AN_INPUT = 10
+SECONDS_AN_INPUT = int(os.environ.get("ENTROSELECT_FUZZ_LIMIT", "10"))
 
 Run = Callable[[bytes], None]
 Targets = dict[str, tuple[list[bytes], Run]]
@@ -58,16 +58,22 @@ def modules() -> list[str]:
     return sorted(module.name for module in found if module.name.startswith("fuzz_"))
 
 
-def targets() -> Targets:
-    """Of all modules."""
+def targets(*names: str) -> Targets:
+    """Of the given modules, by default of all."""
     found: Targets = {}
-    for name in modules():
-        found |= importlib.import_module(f"tests.fuzz.{name}").targets()
+    for name in names or [f"tests.fuzz.{name}" for name in modules()]:
+        found |= importlib.import_module(name).targets()
     return found
 
 
-def fuzz(name: str, seconds: float, seed: int, out: Path, module: str | None = None) -> Outcome:
-    """Tries one target for so long, in as many processes as it ends."""
+def homes() -> dict[str, str]:
+    """Targets and the modules they are in: a child imports no others."""
+    every = [f"tests.fuzz.{name}" for name in modules()]
+    return {target: module for module in every for target in targets(module)}
+
+
+def fuzz(name: str, seconds: float, seed: int, out: Path, module: str) -> Outcome:
+    """Tries one target of a module for so long, in as many processes as it ends."""
     outcome, until = Outcome(), time.monotonic() + seconds
     out.mkdir(parents=True, exist_ok=True)
     while time.monotonic() < until:
@@ -75,8 +81,7 @@ def fuzz(name: str, seconds: float, seed: int, out: Path, module: str | None = N
         (out / "counts.json").unlink(missing_ok=True)
         left = max(0.5, until - time.monotonic())
         command = [sys.executable, "-m", "tests.fuzz", "--child", name, "--seconds", str(left)]
-        command += ["--seed", str(seed), "--out", str(out)]
-        command += ["--module", module] if module else []
+        command += ["--seed", str(seed), "--out", str(out), "--module", module]
         with tempfile.TemporaryDirectory(dir=_in_memory()) as scratch:
             environment = {**os.environ, "TMPDIR": scratch, "OMP_NUM_THREADS": "1"}
             child = subprocess.run(

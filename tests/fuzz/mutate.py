@@ -12,9 +12,9 @@ NUMBERS = [
     2**32, 2**40, 2**62, 2**63 - 1, 2**63, 2**64 - 1, -(2**31), -(2**63),
 ]  # fmt: skip
 WORDS = [
-    b"null", b"true", b"NaN", b"Infinity", b"1e999", b"-0", b"\x00", b"\xff\xff\xff\xff", b"{", b"}",
-    b"[", b"]", b"(", b")", b",", b"'", b'"', b"\n", b"pickle", b"|O", b"<f4", b">f8", b"True",
-    b"False", b"../", b"\x1b[2J", b"[" * 500, b"(" * 500, b"9" * 30,
+    b"null", b"true", b"NaN", b"Infinity", b"1e999", b"-0", b"\x00", b"\xff\xff\xff\xff", b"{",
+    b"}", b"[", b"]", b"(", b")", b",", b"'", b'"', b"\n", b"pickle", b"|O", b"<f4", b">f8",
+    b"True", b"False", b"../", b"\x1b[2J", b"[" * 500, b"(" * 500, b"9" * 30,
 ]  # fmt: skip
 
 

@@ -1,0 +1,89 @@
+"""The fuzzing driver finds what it is there for: planted faults of every kind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import driver
+from tests.fuzz.mutate import mutated
+
+SEED = b"a fine input 1234 " * 4
+
+
+def crashes(data: bytes) -> None:
+    if data != SEED:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hangs(data: bytes) -> None:
+    if data != SEED:
+        time.sleep(60)
+
+
+def fills(data: bytes) -> None:
+    if data != SEED:
+        bytearray(driver.MEMORY)
+
+
+def stray(data: bytes) -> None:
+    if data != SEED:
+        raise KeyError(len(data))
+
+
+def refuses(data: bytes) -> None:
+    if data != SEED:
+        raise ValueError("a plain message")
+
+
+def targets() -> driver.Targets:
+    return {run.__name__: ([SEED], run) for run in (crashes, hangs, fills, stray, refuses)}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("crashes", "crashes: SIGSEGV"),
+        ("hangs", "hangs: took too long"),
+        ("fills", "fills: MemoryError"),
+        ("stray", "stray: KeyError"),
+        ("refuses", None),
+    ],
+)
+def test_planted_faults_are_found(
+    tmp_path: Path, name: str, says: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENTROSELECT_FUZZ_LIMIT", "1")
+    outcome = driver.fuzz(name, 0.3, 7, tmp_path, "tests.test_fuzz")
+    if says is None:
+        assert outcome.findings == []
+        assert outcome.inputs > 10
+        return
+    assert outcome.findings[0].startswith(says)
+    (saved,) = [path for path in tmp_path.glob(f"{name}-*") if path.suffix != ".txt"][:1]
+    assert saved.read_bytes() != SEED
+
+
+def test_every_target_reads_its_first_seed() -> None:
+    """And each is tried a little, in a process of its own."""
+    command = [sys.executable, "-m", "tests.fuzz", "--seconds", "0.1", "--target", "npy-header"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 findings" in done.stdout
+    for seeds, run in driver.targets().values():
+        run(seeds[0])
+
+
+def test_changes_are_the_same_for_a_seed() -> None:
+    import random
+
+    first, second = (mutated(SEED, [SEED], random.Random(3)) for _ in range(2))
+    assert first == second
+    made = {mutated(SEED, [SEED], random.Random(seed)) for seed in range(200)}
+    assert len(made) > 150
