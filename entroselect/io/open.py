@@ -46,7 +46,7 @@ def open_pool(
               .npy files may stand one .parquet file each with ids, or in ../metadata, as
               clip-retrieval writes them.
             - a NumPy array, or anything else taken as rows. A `numpy.memmap` in C order is read
-              through its file.
+              through its file, as long as its name still leads to that file.
             - a `datasets.Dataset` with a column of lists of numbers.
             - an object with `__len__` and `__getitem__`, such as a map-style torch `Dataset`,
               whose items are rows, or tuples or dicts with a row under `column`. Items are computed
