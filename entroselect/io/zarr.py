@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.io.errors import damaged, needs, one_key
-from entroselect.io.source import PIECE, Fill, Source
+from entroselect.io.source import PIECE, FileIdentity, Fill, Source
 
 MARKS = (".zarray", ".zgroup", "zarr.json")
 
@@ -28,6 +28,7 @@ class ZarrArray(Source):
     _kept_start: int
 
     def __init__(self, path: Path, key: str | None) -> None:
+        self._identity = FileIdentity(path)  # of the folder
         self._array, key = _open(path, key)
         super().__init__(str(path), "zarr", self._array.shape, self._array.dtype, key)
         self.path = path
@@ -59,6 +60,7 @@ class ZarrArray(Source):
 
     def _decode(self, start: int, stop: int) -> NDArray[Any]:
         self._count((stop - start) * self.row_bytes)
+        self._identity.check()
         try:
             values = np.asarray(self._array[start:stop])
         except Exception as error:  # codecs raise whatever they like
