@@ -140,10 +140,11 @@ def test_options_are_named(folder):
         (["--metric", "l1"], "'--metric': 'l1' is not one of 'euclidean', 'cosine' (see "),
         (["-k", "many"], "'-k': must be a valid integer (see "),
         (["--fraction", "x"], "'--fraction': must be a valid number (see "),
+        (["--backend", "faiss", "-k", 3], "selection is exact only; the other commands take it"),
         (["--seed", -1], "'--seed': must be greater than or equal to 0 (see "),
     ],
 )
-def test_no_words_of_another_library(folder, arguments, said):
+def test_words_of_the_command_line(folder, arguments, said):
     fails(2, "select", "pool.npy", "-o", "out", *arguments, saying=[said])
 
 
