@@ -284,6 +284,15 @@ def test_streams_that_are_closed_or_full(folder, line, code, said):
         assert json.loads(Path("out/report.json").read_text())["finished"]
 
 
+def test_a_pipe_that_closes_in_the_middle(folder):
+    Path("long.py").write_text(
+        "from entroselect.cli.errors import plain_failures\n"
+        "with plain_failures():\n    for line in range(100_000):\n        print(line)\n"
+    )
+    done = shell(f"{sys.executable} long.py | head -n 1; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
+
+
 @pytest.mark.parametrize(
     "environment",
     [

@@ -115,7 +115,7 @@ def test_more_rows_than_are_compared_are_sampled(folder):
     assert spread["before"]["entropy_nats"] == float(kl_entropy(rows[drawn]))
 
     result = ok("select", "large.npy", "-k", 50, "-o", "all", "--entropy")
-    assert "20,100 rows, 2e+08 pairs, about " in result.stderr
+    assert "before: 20,100 rows, 2e+08 pairs, about " in result.stderr
     before = report("all")["spread"]["before"]
     assert before["measured_rows"] == 20_100
     assert before["entropy_nats"] == float(kl_entropy(rows))

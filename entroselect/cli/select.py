@@ -220,7 +220,7 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
     if not options.entropy:
         part = sampled(rows)
         drawn = f"{len(part):,} of {n:,} rows, drawn at random" if len(part) < n else f"{n:,} rows"
-        say(f"measuring the spread {name}: {drawn} (--no-entropy skips this)")
+        say(f"measuring {name}: {drawn} (--no-entropy skips this)")
         return spread(part, **common, progress=True, of=n)
     cost = ""
     if n > SAMPLE:
@@ -231,7 +231,9 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
             spread(piece, **common)
             estimate = (time.perf_counter() - at) * (n / len(piece)) ** 2
             cost += f", about {duration(estimate)} by a sample of {len(piece):,}"
-    say(f"measuring the spread {name}: {n:,} rows{cost}; the selection is safe if you interrupt")
+    say(f"measuring {name}: {n:,} rows{cost}")
+    if cost:
+        say("the selection is written: Ctrl-C leaves it as it is")
     return spread(rows, **common, limit=options.memory_limit, progress=True)
 
 
