@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from entroselect import kl_entropy
 from entroselect.cli import errors, pools
+from entroselect.cli.app import app
 from entroselect.cli.errors import in_options, printable
 from tests.cli import entries, fails, ok, run
 
@@ -229,6 +231,10 @@ def test_brackets_are_not_markup(folder, monkeypatch):
     monkeypatch.setattr("entroselect.faiss_backend.why_not", lambda: reason)
     shown = " ".join(ok("info").stdout.replace("│", "").split())
     assert "pip install 'entroselect[faiss]' :smile: \\x1b[31m" in shown
+    monkeypatch.setattr("entroselect.faiss_backend.why_not", lambda: "nicht für hier")
+    result = CliRunner(charset="ascii").invoke(app, ["info"])
+    assert result.exit_code == 0, result.exception
+    assert "nicht f\\xfcr hier" in result.stdout
     Path("pool.npy").rename("[bold]pool[red].npy")
     result = ok("select", "[bold]pool[red].npy", "-k", 5, "-o", "[red]out")
     assert "[red]out" in result.stderr
@@ -243,9 +249,10 @@ def test_printable():
 
 
 @pytest.mark.parametrize("command", ["", "select", "entropy", "nearest", "loop", "report", "info"])
-def test_help_is_80_columns_wide(folder, command):
+def test_help_is_plain_text_of_80_columns(folder, command):
     shown = ok(*filter(None, [command]), "--help").stdout
     assert max(map(len, shown.splitlines())) <= 80
+    assert shown.isascii()
 
 
 def shell(line, **environment):

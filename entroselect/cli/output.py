@@ -74,7 +74,7 @@ class Folder:
     def write(self, name: str, text: str) -> None:
         """A text file, UTF-8."""
         with self.file(name) as file:
-            file.write(text.encode(errors="backslashreplace"))  # names that are not UTF-8
+            file.write(text.encode())
 
     def write_json(self, name: str, content: Any) -> None:
         """Strict JSON: infinities and NaN are an error here, not in whoever reads the file."""
