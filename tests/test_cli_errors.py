@@ -270,7 +270,7 @@ SELECT = "$E select pool.npy -k 5 -o out"
     ("line", "code", "said"),
     [
         (f"{SELECT} | head -c 0; exit ${{PIPESTATUS[0]}}", 141, ""),
-        ("$E info | head -c 1; exit ${PIPESTATUS[0]}", 141, ""),
+        ("$E info | true; exit ${PIPESTATUS[0]}", 141, ""),
         ("$E entropy pool.npy --json | head -c 0; exit ${PIPESTATUS[0]}", 141, ""),
         (f"{SELECT} 2>&1 >/dev/null | head -c 0; exit ${{PIPESTATUS[0]}}", 0, ""),
         (f"{SELECT} >&-", 0, ""),
