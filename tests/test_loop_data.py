@@ -133,6 +133,9 @@ def test_a_train_is_a_class_beside_other_vehicles(tmp_path: Path) -> None:
     images, _ = load(folder(tmp_path, ["bus/a.png", "car/b.png", "train/c.png"]))
     assert images.names == ("bus", "car", "train")
     assert "no folders train, val and test" in refusal(str(tmp_path / "data"), split="train")
+    names = ["bus", "car", "ship", "train", "test rig"]
+    images, _ = load(folder(tmp_path / "1", [f"{name}/a.png" for name in names]))
+    assert images.names == tuple(sorted(names))
     images, _ = load(folder(tmp_path / "2", ["steam train/a.png", "electric train/b.png"]))
     assert images.names == ("electric train", "steam train")
 
@@ -423,7 +426,16 @@ def test_damaged_npy(tmp_path: Path, content: bytes) -> None:
     assert "allow_pickle" not in message
     with zipfile.ZipFile(tmp_path / "m.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", content)
-    assert "x.npy" in refusal(str(tmp_path / "m.npz"))
+    assert refusal(str(tmp_path / "m.npz")).startswith("x")
+
+
+def test_pickles_in_npz_are_refused_where_they_are_wanted(tmp_path: Path) -> None:
+    names = np.array(["cat", {}], dtype=object)
+    assert len(load(saved(tmp_path, x=stored(), y=np.arange(4), names=names))[0]) == 4
+    for arrays in ({"x": stored(2), "y": names}, {"x": names.reshape(1, 1, 2)}):
+        message = refusal(saved(tmp_path, **arrays))
+        assert "holds pickled Python objects" in message
+        assert "allow_pickle" not in message
 
 
 def test_npz_is_checked_against_what_is_free(

@@ -27,9 +27,9 @@ def read_npy(path: Path) -> NDArray[Any]:
         shape, dtype = _header(file, path.name)
         expected = file.tell() + math.prod(shape) * dtype.itemsize
         size = path.stat().st_size
+        _check_images(path.name, shape, dtype)
         if size != expected:
             raise ValueError(f"{size} bytes, its header promises {expected}; write it again")
-        _check_images(path.name, shape, dtype)
         file.seek(0)
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return array
@@ -113,8 +113,6 @@ def _header(file: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     except Exception as error:  # the header is parsed as Python, which fails in many ways
         why = shown(str(error).split("\n")[0]) or type(error).__name__
         raise ValueError(f"{name}: no array that can be read ({why})") from None
-    if dtype.hasobject:
-        raise pickled(Path(name))
     return shape, dtype
 
 
@@ -129,7 +127,8 @@ def _entry_header(
     with file:
         shape, dtype = _header(file, shown(entry.filename))
         expected = file.tell() + math.prod(shape) * dtype.itemsize
-    if entry.file_size != expected:
+    # Pickles have any length; they are refused where they are wanted.
+    if entry.file_size != expected and not dtype.hasobject:
         raise ValueError(
             f"{shown(entry.filename)}: {entry.file_size} bytes, its header promises {expected}"
         )
@@ -142,6 +141,8 @@ def _entry_array(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
 ) -> NDArray[Any]:
+    if dtype.hasobject:
+        raise pickled(Path(shown(entry.filename)))
     check_memory(shown(entry.filename), math.prod(shape) * dtype.itemsize)
     try:
         with archive.open(entry) as file:
@@ -153,6 +154,8 @@ def _entry_array(
 
 def _check_images(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Before anything is read."""
+    if dtype.hasobject:
+        raise pickled(Path(name))
     if dtype != np.uint8:
         how = {
             "f": "numpy.rint(x * 255) if they are on 0 to 1",
