@@ -13,7 +13,7 @@ import torch
 
 from entroselect.loop import diffusion, metrics, paradigms, seeds
 from entroselect.loop.choose import choose
-from entroselect.loop.config import Config
+from entroselect.loop.config import Config, Diffusion
 from entroselect.loop.data import Images
 from entroselect.loop.sample import generate
 from entroselect.loop.train import Steps
@@ -35,22 +35,30 @@ def try_out(
         ValueError: something cannot work with these options.
         FloatingPointError: it gives values that are not finite.
     """
-    for kind in paradigms.kinds(config):
-        noise = replace(config.diffusion, kind=kind)
-        with _saying("one step of training on two images", "model, diffusion and train"):
-            net = diffusion.network(config.model, real.pixels.shape[1:], classes, seeds.noise(0))
-            two = real.take(np.arange(len(real))[:2])
-            taking = Steps(two, net, noise, **asdict(config.train) | {"batch": 2}, device=device)
-            taking.take()
-            taking.check()
-        sampling = asdict(config.sample) | {"batch": 2, "device": device}
-        labels = two.labels if config.model.conditional else None
-        with _saying("two steps of sampling two images", "model, diffusion and sample"):
-            generate(net, noise, len(two), labels, **sampling, first_steps=2)
-        with _saying("all steps of sampling", "diffusion and sample"):
-            generate(_Still(), noise, 2, **sampling)
-    _try_measuring(config, len(real), 0 if held_out is None else len(held_out))
-    _try_selecting(config, len(real))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two images are too little for more; see device.WORTH
+    try:
+        for kind in paradigms.kinds(config):
+            _try_model(config, real, classes, replace(config.diffusion, kind=kind), device)
+        _try_measuring(config, len(real), 0 if held_out is None else len(held_out))
+        _try_selecting(config, len(real))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _try_model(config: Config, real: Images, classes: int, noise: Diffusion, device: str) -> None:
+    with _saying("one step of training on two images", "model, diffusion and train"):
+        net = diffusion.network(config.model, real.pixels.shape[1:], classes, seeds.noise(0))
+        two = real.take(np.arange(len(real))[:2])
+        taking = Steps(two, net, noise, **asdict(config.train) | {"batch": 2}, device=device)
+        taking.take()
+        taking.check()
+    sampling = asdict(config.sample) | {"batch": 2, "device": device}
+    labels = two.labels if config.model.conditional else None
+    with _saying("two steps of sampling two images", "model, diffusion and sample"):
+        generate(net, noise, len(two), labels, **sampling, first_steps=2)
+    with _saying("all steps of sampling", "diffusion and sample"):
+        generate(_Still(), noise, 2, **sampling)
 
 
 class _Still(torch.nn.Module):
