@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from entroselect import nearest_distances
-from entroselect.loop import config, data, demo, features, files, report, run, train
+from entroselect.loop import compared, config, data, demo, features, files, report, run, train
 
 from .loop_runs import TINY
 
@@ -257,7 +257,7 @@ def test_paradigms(
 ) -> None:
     folder = tmp_path / "run"
     assert run.run(changed(**options), folder)
-    found = report.read(folder).measured
+    found = compared.read(folder).measured
     assert [m["training_size"] for m in found] == [40, *sizes]
     assert {name for name, share in found[-1]["origins"].items() if share} == kinds
     if options.get("paradigm") == "multi-model":
@@ -297,7 +297,7 @@ def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
         folders.append(tmp_path / str(number))
         select = dataclasses.replace(TINY.select, method=method)  # type: ignore[arg-type]
         run.run(changed(select=select, seed=seed), folders[-1])
-    arms = report.arms([report.read(folder) for folder in folders])
+    arms = compared.arms([compared.read(folder) for folder in folders])
     assert [(arm.label, len(arm.runs)) for arm in arms] == [("none", 1), ("greedy", 2)]
     page = report.page(folders)
     for heading in (

@@ -167,7 +167,7 @@ def test_damaged_metrics_are_named(content: str, copy: Path) -> None:
     assert not (copy / "r.html").exists()
 
 
-@pytest.mark.parametrize("value", ["NaN", '"three"', "[1]", "{}"])
+@pytest.mark.parametrize("value", ["NaN", '"three"', "[1]", "{}", "1" + 400 * "0"])
 def test_a_damaged_measure_is_named(value: str, copy: Path) -> None:
     file = copy / "iteration-01" / "metrics.json"
     found = json.loads(file.read_text())

@@ -99,17 +99,21 @@ def _measured(file: Path) -> dict[str, Any]:
     """What run.py wrote there, checked as far as the report reads it."""
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        whole = [found["iteration"], found["training_size"]]
-        whole += [found["origins"][kind] for kind in data.ORIGINS.values()]
+        if found["iteration"] != int(file.parent.name.removeprefix("iteration-")):
+            raise ValueError(f"says that it is of iteration {found['iteration']!r}")
+        whole = [
+            found["training_size"],
+            *(found["origins"][kind] for kind in data.ORIGINS.values()),
+        ]
         for space in found["spaces"].values():
             values = [_at(space, names) for names in MEASURES.values()]
             whole += [0.0 if value is None else value for value in values]
         if not found["spaces"] or not all(math.isfinite(value) for value in whole):
             raise ValueError("values that are not finite, or none")
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise ValueError(
-            f"{file}: damaged, or not what this version measures ({type(error).__name__}: {error});"
-            " delete it and start the run again: it measures again what is missing"
+            f"{file}: damaged, or not what this version measures ({type(e).__name__}: {e}); delete "
+            "it and start the run again: it measures again what is missing"
         ) from None
     return found
 
