@@ -1,12 +1,12 @@
 # Every target makes what it needs. PYTHON chooses the interpreter of .venv (3.10 to 3.13).
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
-SOURCES = $(shell find csrc entroselect kernels -type f -not -name '*.so' -not -path '*/__pycache__/*') \
-          CMakeLists.txt setup.py pyproject.toml constraints.txt
+# What an editable install is made of; Python files are used from where they are.
+SOURCES = $(shell find csrc kernels/cuda -type f) CMakeLists.txt setup.py pyproject.toml constraints.txt
 
 CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
 
-.PHONY: help demo test fuzz lint format bench bench-table gpu-check study study-table clean
+.PHONY: help demo test test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ demo: .venv/demo  ## selection and a small loop on digit images; writes demo-rep
 
 test: .venv/test  ## all tests (a few minutes)
 	.venv/bin/python -m pytest tests
+
+test-ftz: .venv/test  ## all tests while subnormal numbers count as 0 in the calling thread
+	.venv/bin/python -m pytest tests --flush-to-zero
 
 FUZZ_SECONDS ?= 60
 

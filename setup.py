@@ -1,8 +1,10 @@
 """Drives CMake, which owns the list of C++ sources; everything else stands in pyproject.toml."""
 
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pybind11
@@ -10,6 +12,8 @@ from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+
+CMAKE = "cmake>=3.18"
 
 # ENTROSELECT_CUDA=off leaves the CUDA module out though nvcc is there.
 CUDA = os.environ.get("ENTROSELECT_CUDA", "auto").upper()
@@ -22,7 +26,15 @@ class CMakeBuild(build_ext):
         if ext.optional:
             return  # built along with the first, where nvcc is found
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
-        build = Path(self.build_temp).resolve()
+        if shutil.which("cmake") is None:
+            raise SystemExit(
+                "entroselect is built with CMake, and no cmake was found: install it from your "
+                f"system's packages or with pip install '{CMAKE}'"
+            )
+        # Not build_temp, which is another folder every time: what has not changed stays compiled.
+        kind = "Debug" if self.debug else "Release"
+        tag = f"{sysconfig.get_platform()}-{sysconfig.get_config_var('SOABI')}"
+        build = ROOT / "build" / f"cmake-{tag}-{kind}-cuda-{CUDA}".lower()
         build.mkdir(parents=True, exist_ok=True)
         forget_cuda(target)
         subprocess.run(
@@ -35,7 +47,7 @@ class CMakeBuild(build_ext):
                 f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target}",
                 f"-DPython_EXECUTABLE={sys.executable}",
                 f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-                f"-DCMAKE_BUILD_TYPE={'Debug' if self.debug else 'Release'}",
+                f"-DCMAKE_BUILD_TYPE={kind}",
                 f"-DENTROSELECT_CUDA={CUDA}",
             ],
             check=True,
@@ -56,24 +68,25 @@ def forget_cuda(folder: Path) -> None:
             module.unlink()
 
 
-# kernels/ stands at the top level and is installed as entroselect.kernels. Wheels take it through
-# package_dir, and it is named here because a source distribution does not carry the committed link
-# entroselect/kernels, through which a checkout reaches it.
+# kernels/ stands at the top level and is installed as entroselect.kernels, through package_dir. A
+# checkout reaches it through the committed link entroselect/kernels, which a source distribution
+# does not carry; an editable install is then a plain folder on the path, as type checkers want it.
 kernels = ["entroselect.kernels", *(f"entroselect.kernels.{p}" for p in find_packages("kernels"))]
+editable = "editable_wheel" in sys.argv
 
 setup(
     packages=[
         *find_packages(include=["entroselect*"], exclude=["entroselect.kernels*"]),
         *kernels,
     ],
-    # A plain path in editable installs, which type checkers follow; they know no import hooks.
-    options={"editable_wheel": {"mode": "compat"}},
-    package_dir={"entroselect.kernels": "kernels"},
+    package_dir={"": "."} if editable else {"entroselect.kernels": "kernels"},
     package_data={"entroselect": ["py.typed", "*.pyi", "cli/*.html"]},
     ext_modules=[
         Extension("entroselect._core", sources=[]),
         Extension("entroselect._cuda", sources=[], optional=True),
     ],
     cmdclass={"build_ext": CMakeBuild},
+    # pip installs it for the build where there is none.
+    setup_requires=[] if shutil.which("cmake") else [CMAKE],
     zip_safe=False,
 )

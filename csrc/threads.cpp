@@ -81,15 +81,14 @@ class Workers {
 
  private:
   void work(int worker, const std::function<void()>& poll) {
-    auto last = Clock::now();
     for (;;) {
       const int64_t item = next_.fetch_add(1, std::memory_order_relaxed);
       if (item >= items_) return;
       (*body_)(item, worker);
       if (!poll) continue;
       const auto now = Clock::now();
-      if (now - last > std::chrono::milliseconds(50)) {
-        last = now;
+      if (now - polled_ > std::chrono::milliseconds(50)) {
+        polled_ = now;
         poll();
       }
     }
@@ -142,6 +141,8 @@ class Workers {
   int threads_now_ = 1;
   const std::function<void(int64_t, int)>* body_ = nullptr;
   std::exception_ptr worker_error_;
+  // The last look for Ctrl-C, by whoever calls: many short calls add up to a long one.
+  Clock::time_point polled_ = Clock::now();
 };
 
 // One call at a time. Allocated and never freed: at exit, threads may still be waiting on it.

@@ -5,6 +5,18 @@ textbook loop in float64, whatever runs underneath; see docs/exactness.md.
 """
 
 from importlib.metadata import version as _version
+from importlib.util import find_spec as _find_spec
+
+try:
+    from entroselect import _core as _core
+except ImportError:
+    if _find_spec("entroselect._core") is not None:
+        raise  # it is there, and has said why it does not load
+    raise ImportError(
+        f"{__path__[0]} holds no compiled module for this Python: it is a checkout that has not "
+        "been built. Run `pip install --editable .` in it, or, to use what is installed elsewhere, "
+        "start Python in another folder"
+    ) from None
 
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select

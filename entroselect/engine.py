@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from entroselect._float_environment import in_default_float_environment
 from entroselect.results import Float64, Int64
 
 # What the size of a block aims at, and its least value.
@@ -352,6 +353,7 @@ def profile(pool: Pool, picks: int, rounds: int, began: float, opened: float) ->
     }
 
 
+@in_default_float_environment
 def smallest_square(distance: float) -> float:
     """The smallest float64 s with sqrt(s) >= distance, so that comparisons of squares decide
     exactly as comparisons of the reported distances would."""

@@ -36,7 +36,8 @@ def greedy_select(
 
     Gonzalez 1985; Algorithm 1 of Shi et al. 2025. Among equally far rows the lowest index is
     taken. The indices equal those of the textbook loop in float64 (`entroselect.reference`) on
-    every backend, for every block size and thread count.
+    every backend, for every block size and thread count. Equally far means: as float64 sums in that
+    loop's order (docs/exactness.md); adding in another one may decide a tie otherwise.
 
     Args:
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
@@ -62,7 +63,8 @@ def greedy_select(
             0 on. Every process gets the whole selection.
         checkpoint: a file to save the state in every few minutes and at the end. If it is there
             already, the selection goes on from it, with any number of processes, memory limit and
-            larger k. All processes need to see it.
+            larger k, if every row is what it was. All processes need to see it, and no other
+            selection may use it at the same time.
 
     Returns:
         `Selection` with indices int64 (k,) in pick order, distances float64 (k,) from each pick
@@ -71,16 +73,16 @@ def greedy_select(
 
     Raises:
         ValueError, TypeError: naming the argument, before any work; values of rows that are read
-            piece by piece are looked at in the first pass over them. With `group`, on every
-            process if on one.
-        RuntimeError: another process of the group died.
+            piece by piece are looked at in the first pass over them, and a row that is another
+            when it is read again is named then. With `group`, on every process if on one.
+        RuntimeError: another process of the group died; an array was written to meanwhile.
 
     Complexity: at most n k d products in the filter's precision, typically a twentieth (clusters)
     to a fifth of them (half where k is n / 2), and a few exact distances a row. Extra memory:
     n d + k d bytes (twice that where the filter needs bfloat16) + 60 bytes a row, and a copy of 4
     or 8 bytes a value for integer types other than uint8 and bool (2 for int8). On a GPU: 2 (n + k)
     d bytes of fp16 and 24 bytes a row, or tiles of that within `memory_limit`. Read piece by piece:
-    32 bytes a row and at least some 200 rows; docs/scale.md says what is read and exchanged.
+    36 bytes a row and at least some 200 rows; docs/scale.md says what is read and exchanged.
 
     Example:
         >>> import numpy as np

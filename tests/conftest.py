@@ -49,7 +49,7 @@ def _default_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def _flush_to_zero(request: pytest.FixtureRequest) -> Iterator[None]:
     """With --flush-to-zero (`make test-ftz`), every test runs as after
     torch.set_flush_denormal(True): subnormal numbers are 0, for what is computed here as well."""
-    if not request.config.getoption("--flush-to-zero"):
+    if not request.config.getoption("--flush-to-zero", False):
         yield
         return
     import torch

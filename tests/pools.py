@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -170,3 +172,9 @@ POOLS = {
         half_ulp_steps,
     )
 }
+
+
+@in_default_float_environment
+def without_zero_rows(pool: NDArray[Any]) -> NDArray[Any]:
+    """The rows that cosine takes."""
+    return pool[(pool != 0).any(axis=1)]

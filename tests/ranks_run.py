@@ -19,6 +19,7 @@ import torch.distributed as distributed
 from numpy.typing import NDArray
 
 from entroselect import checkpoint, greedy_select, open_pool, sharded, streamed, threshold_select
+from entroselect.cli import processes
 from entroselect.ranks import Ranks
 
 from .pools import POOLS
@@ -153,6 +154,25 @@ def on_disk(path: str, k: str, limit: str) -> dict[str, Any]:
     return selected(greedy_select(part, int(k), group=True, memory_limit=int(limit)))
 
 
+def share(folder: str, what: str) -> dict[str, Any]:
+    """Commands of which every process was given a file of its own."""
+    rank = distributed.get_rank()
+    part = processes.share(open_pool(f"{folder}/{what}{rank}.npy"), Ranks(True))
+    return selected(greedy_select(part, 5, group=True))
+
+
+def replaced(path: str) -> dict[str, Any]:
+    """Another file takes the place of the one that all read."""
+
+    def replace(*_: Any) -> None:
+        Path(f"{path}.other").replace(path)
+
+    source = open_pool(path)
+    part = processes.share(source, Ranks(True))
+    given = {"progress": replace} if distributed.get_rank() == 0 else {}
+    return selected(greedy_select(part, 200, group=True, memory_limit=25_000, **given))
+
+
 def exchanges() -> dict[str, Any]:
     """What Ranks does, by itself."""
     ranks = Ranks(True)
@@ -169,7 +189,17 @@ def exchanges() -> dict[str, Any]:
 
 CASES = {
     function.__name__: function
-    for function in (exchanges, greedy, threshold, options, disagree, saving, on_disk)
+    for function in (
+        exchanges,
+        greedy,
+        threshold,
+        options,
+        disagree,
+        saving,
+        on_disk,
+        share,
+        replaced,
+    )
 }
 
 

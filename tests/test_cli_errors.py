@@ -17,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from entroselect import kl_entropy
 from entroselect.cli import errors, pools
+from entroselect.cli.app import app
 from entroselect.cli.errors import in_options, printable
 from tests.cli import entries, fails, ok, run
 
@@ -140,10 +142,11 @@ def test_options_are_named(folder):
         (["--metric", "l1"], "'--metric': 'l1' is not one of 'euclidean', 'cosine' (see "),
         (["-k", "many"], "'-k': must be a valid integer (see "),
         (["--fraction", "x"], "'--fraction': must be a valid number (see "),
+        (["--backend", "faiss", "-k", 3], "selection is exact only; the other commands take it"),
         (["--seed", -1], "'--seed': must be greater than or equal to 0 (see "),
     ],
 )
-def test_no_words_of_another_library(folder, arguments, said):
+def test_words_of_the_command_line(folder, arguments, said):
     fails(2, "select", "pool.npy", "-o", "out", *arguments, saying=[said])
 
 
@@ -228,6 +231,10 @@ def test_brackets_are_not_markup(folder, monkeypatch):
     monkeypatch.setattr("entroselect.faiss_backend.why_not", lambda: reason)
     shown = " ".join(ok("info").stdout.replace("│", "").split())
     assert "pip install 'entroselect[faiss]' :smile: \\x1b[31m" in shown
+    monkeypatch.setattr("entroselect.faiss_backend.why_not", lambda: "nicht für hier")
+    result = CliRunner(charset="ascii").invoke(app, ["info"])
+    assert result.exit_code == 0, result.exception
+    assert "nicht f\\xfcr hier" in result.stdout
     Path("pool.npy").rename("[bold]pool[red].npy")
     result = ok("select", "[bold]pool[red].npy", "-k", 5, "-o", "[red]out")
     assert "[red]out" in result.stderr
@@ -242,9 +249,10 @@ def test_printable():
 
 
 @pytest.mark.parametrize("command", ["", "select", "entropy", "nearest", "loop", "report", "info"])
-def test_help_is_80_columns_wide(folder, command):
+def test_help_is_plain_text_of_80_columns(folder, command):
     shown = ok(*filter(None, [command]), "--help").stdout
     assert max(map(len, shown.splitlines())) <= 80
+    assert shown.isascii()
 
 
 def shell(line, **environment):
@@ -262,7 +270,7 @@ SELECT = "$E select pool.npy -k 5 -o out"
     ("line", "code", "said"),
     [
         (f"{SELECT} | head -c 0; exit ${{PIPESTATUS[0]}}", 141, ""),
-        ("$E info | head -c 1; exit ${PIPESTATUS[0]}", 141, ""),
+        ("$E info | true; exit ${PIPESTATUS[0]}", 141, ""),
         ("$E entropy pool.npy --json | head -c 0; exit ${PIPESTATUS[0]}", 141, ""),
         (f"{SELECT} 2>&1 >/dev/null | head -c 0; exit ${{PIPESTATUS[0]}}", 0, ""),
         (f"{SELECT} >&-", 0, ""),
@@ -281,6 +289,15 @@ def test_streams_that_are_closed_or_full(folder, line, code, said):
     assert said in done.stderr
     if "select pool" in line:
         assert json.loads(Path("out/report.json").read_text())["finished"]
+
+
+def test_a_pipe_that_closes_in_the_middle(folder):
+    Path("long.py").write_text(
+        "from entroselect.cli.errors import plain_failures\n"
+        "with plain_failures():\n    for line in range(100_000):\n        print(line)\n"
+    )
+    done = shell(f"{sys.executable} long.py | head -n 1; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def test_more_rows_than_are_compared_are_sampled(folder):
     assert spread["before"]["entropy_nats"] == float(kl_entropy(rows[drawn]))
 
     result = ok("select", "large.npy", "-k", 50, "-o", "all", "--entropy")
-    assert "20,100 rows, 2e+08 pairs, about " in result.stderr
+    assert "before: 20,100 rows, 2e+08 pairs, about " in result.stderr
     before = report("all")["spread"]["before"]
     assert before["measured_rows"] == 20_100
     assert before["entropy_nats"] == float(kl_entropy(rows))
@@ -338,30 +337,24 @@ def test_force_replaces_what_a_killed_run_left(folder):
     check_selection("empty")
 
 
-def test_force_never_leaves_a_moment_without_results(folder):
-    """A reader that looks all the time always finds one of them."""
+def test_force_never_leaves_a_moment_without_results(folder, monkeypatch):
+    """After every single step that moves a folder there is one under the name."""
     ok("select", "pool.npy", "-k", 3, "-o", "out")
-    missing, looks, done = [], [0], threading.Event()
+    if not output._exchange(Path("out"), Path("out")):
+        pytest.skip("names cannot be swapped here")
+    rename, moments = Path.rename, []
 
-    def look():
-        while not done.is_set():
-            looks[0] += 1
-            try:
-                Path("out/report.json").stat()
-            except FileNotFoundError as error:
-                missing.append(error)
+    def watched(path, target):
+        try:
+            return rename(path, target)
+        finally:
+            moments.append(Path("out/report.json").is_file())
 
-    reader = threading.Thread(target=look)
-    reader.start()
-    for number in range(40):
-        with new_folder(Path("out"), force=True) as made:
-            made.write_json("report.json", {"versions": {"entroselect": str(number)}})
-    done.set()
-    reader.join()
-    assert looks[0] > 100
-    if output._exchange(Path("out"), Path("out")):
-        assert not missing
-    assert report()["versions"]["entroselect"] == "39"
+    monkeypatch.setattr(Path, "rename", watched)
+    ok("select", "pool.npy", "-k", 5, "-o", "out", "--force")
+    assert moments
+    assert all(moments)
+    check_selection()
 
 
 def test_without_a_swap_a_kill_between_two_renames_is_put_right(folder, monkeypatch):
@@ -482,6 +475,7 @@ def started(folder, *options):
         [sys.executable, "-m", "entroselect", "select", "big.npy", "-k", "5", "-o", "out",
          "--backend", "cpu:portable", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"ENTROSELECT_THREADS": "1"},
         # A test run in the background may itself have been told to ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
@@ -501,7 +495,7 @@ def test_signals_while_measuring_leave_the_selection(folder, number, code):
     began = time.monotonic()
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert time.monotonic() - began < 5  # on a busy machine; 0.3 s on a quiet one
+    assert time.monotonic() - began < 10  # on a busy machine; 0.3 s on a quiet one
     assert process.returncode == code, said
     assert "Traceback" not in said
     if code > 0:

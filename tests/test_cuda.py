@@ -31,7 +31,7 @@ from entroselect._rows import Rows, as_rows
 from entroselect.results import on_host
 
 from .conftest import NO_GPU, ROOT, normal, same_neighbours, same_selection
-from .pools import POOLS
+from .pools import POOLS, without_zero_rows
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
@@ -78,7 +78,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
 def _cut(name: str, metric: str = "euclidean", rows: int = 100) -> Any:
     pool = POOLS[name]()
     if metric == "cosine":
-        pool = pool[(pool != 0).any(axis=1)]
+        pool = without_zero_rows(pool)
     return pool[:rows] if NO_GPU else pool
 
 

@@ -70,6 +70,28 @@ def test_ctrl_c_stops_long_work_soon(work, monkeypatch: pytest.MonkeyPatch) -> N
     same_selection(greedy_select(POOL, 50), greedy_select(POOL, 50, backend="cpu:portable"))
 
 
+def test_ctrl_c_is_looked_for_within_a_long_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is made of many calls of a few milliseconds each."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "20000")
+    pool = normal(20000, 32)
+    began = time.monotonic()
+    greedy_select(pool, 15000)
+    whole = time.monotonic() - began
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        _thread.interrupt_main()
+
+    timer = threading.Timer(whole / 4, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        greedy_select(pool, 15000)
+    assert time.monotonic() - pressed[0] < whole / 2
+    timer.join()
+
+
 def test_other_python_threads_run_meanwhile() -> None:
     ticks = 0
     done = threading.Event()

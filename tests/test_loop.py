@@ -314,11 +314,6 @@ def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
         report.page([tmp_path])
 
 
-def test_pearson() -> None:
-    assert report.pearson([1, 2, 3], [2, 4, 6.0]) == pytest.approx(1)
-    assert np.isnan(report.pearson([1, 1, 1], [1, 2, 3]))
-
-
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "entroselect", *arguments], capture_output=True, text=True

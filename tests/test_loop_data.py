@@ -89,7 +89,9 @@ def test_endings(tmp_path: Path, make: Make) -> None:
 @both
 def test_splits_are_no_classes(tmp_path: Path, make: Make) -> None:
     source = make(tmp_path, ["train/cat/a.png", "train/dog/b.png", "test/cat/c.png"])
-    assert refusal(source) == "holds the splits test, train; choose one with data.split"
+    assert refusal(source) == (
+        "holds the splits test, train; choose one with data.split (--set data.split=train)"
+    )
     images, said = load(source, split="train")
     assert images.labels is not None
     assert (images.labels.tolist(), images.names) == ([0, 1], ("cat", "dog"))

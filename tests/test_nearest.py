@@ -31,7 +31,7 @@ def test_adversarial_pools(name: str, k: int, backend: str) -> None:
     queries=st.integers(1, 150),
     points=st.integers(1, 150),
     d=st.one_of(st.integers(1, 40), st.integers(41, 1024)),
-    fraction=st.floats(0, 1),
+    fraction=st.floats(0, 1, allow_subnormal=False),
     levels=st.sampled_from([2, 5, 100, 10**6]),
     metric=st.sampled_from(["euclidean", "cosine"]),
     backend=st.sampled_from(BACKENDS),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,48 @@ def test_killed_and_gone_on_with_another_number(method: str, tmp_path: Path) -> 
     assert found.indices.tolist() == whole.indices.tolist()
     assert found.distances.tolist() == whole.distances.tolist()
     assert found.radius == whole.radius
+
+
+def test_files_that_are_others(tmp_path: Path) -> None:
+    """Of every process from the start, or later of all."""
+    pytest.importorskip("typer")
+    rows = np.random.default_rng(0).standard_normal((300, 4)).astype("f4")
+    others = {"rows": rows[:299], "columns": rows[:, :3], "dtype": rows.astype("f8"), "same": rows}
+    others["digest of some rows"] = rows + 1
+    for what, other in others.items():
+        np.save(tmp_path / f"{what}0.npy", rows)
+        np.save(tmp_path / f"{what}1.npy", other)
+    np.save(tmp_path / "pool.npy", rows)
+    with (tmp_path / "pool.npy.other").open("wb") as file:
+        np.save(file, rows + 1)
+    cases = [f"share,{tmp_path},{what}" for what in others]
+    every = run(2, tmp_path / "out", *cases, f"replaced,{tmp_path}/pool.npy", ENTROSELECT_BLOCK="8")
+    for what, ranks in zip(others, every, strict=False):
+        for found in ranks:
+            if what == "same":
+                same(found, reference.greedy_select(rows, 5))
+            else:
+                assert f"ValueError: group: the processes disagree: {what}=" in found, found
+    for found in every[-1]:
+        assert "pool.npy: changed since it was opened (another file took its place" in found, found
+
+
+def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = pytest.importorskip("entroselect.cli.processes")
+    monkeypatch.setattr(processes, "SECONDS_TO_START", 2.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    began = time.monotonic()
+    with (
+        pytest.raises(RuntimeError, match="did not find each other within 2 s"),
+        processes.started("cpu"),
+    ):
+        pytest.fail("there is nobody else")
+    assert time.monotonic() - began < 30
 
 
 def command(folder: Path, size: int, *arguments: Any) -> subprocess.CompletedProcess[str]:

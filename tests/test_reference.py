@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from entroselect import reference
+from entroselect import greedy_select, nearest_distances, reference
 from entroselect._rows import as_rows
 
 from .conftest import normal
@@ -107,3 +107,56 @@ def test_nearest_ties_go_to_the_lowest_index() -> None:
 def test_cosine_rows_have_length_one() -> None:
     values = reference.canonical_rows(as_rows("x", normal(50, 33)), "cosine")
     np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, rtol=1e-15)
+
+
+def test_ties_of_real_numbers_that_are_none_of_rounded_sums() -> None:
+    """What "textbook float64" means: the sums in our order decide, where another may not agree."""
+    rows = np.array([[0, 0, 0], [0.1, 0.5, 0.2], [0.1, 0.2, 0.5]])
+    exact = [sum(Fraction(value) ** 2 for value in row) for row in rows[1:].tolist()]
+    assert exact[0] == exact[1]
+    from_left = [sum(value * value for value in row) for row in rows[1:].tolist()]
+    assert from_left[0] > from_left[1]
+    ours = reference.squared_distances(rows[1:], rows[0])
+    assert ours[0] < ours[1]
+    for backend in ("cpu", "reference"):
+        assert greedy_select(rows, 2, backend=backend).indices.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_where_squared_distances_underflow(backend: str) -> None:
+    """As docs/exactness.md says."""
+
+    def distance(difference: float, dtype: str = "float64") -> float:
+        rows = np.array([[0.0, 1.0], [difference, 1.0]], dtype=dtype)
+        return float(nearest_distances(rows, backend=backend).distances[0, 0])
+
+    assert distance(1.57e-162) == 0
+    assert distance(1.58e-162) == math.sqrt(5e-324)
+    assert 0 < abs(distance(1e-160 / 3) / (1e-160 / 3) - 1) < 0.01
+    for multiple in (1.0, 1.1, 1.9):
+        assert distance(2.0**-511 * multiple) == 2.0**-511 * multiple
+    assert distance(2.0**-149, "float32") == 2.0**-149
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_cosine_of_tiny_rows(backend: str) -> None:
+    for rows in ([[3e-161, 4e-161], [3, 4.0]], [[3e-200, 4e-200], [3, 4.0]]):
+        found = nearest_distances(np.array(rows), metric="cosine", backend=backend)
+        assert found.distances.tolist() == [[0], [0]]
+    for tiny in (2.0**-500, 2.0**-600, 2.0**-1074):
+        rows = np.array([[3 * tiny, 4 * tiny], [3, 4], [3 * tiny, 3 * tiny]])
+        found = nearest_distances(rows, metric="cosine", backend=backend)
+        assert found.indices[:, 0].tolist() == [1, 0, 0]
+        assert found.distances[:2].tolist() == [[0], [0]]
+        assert found.distances[2, 0] == pytest.approx(0.1418, abs=1e-4)
+    rows = np.array([[5e-324], [0.0]])
+    with pytest.raises(ValueError, match=r"row 1 \(the first\) has length 0"):
+        nearest_distances(rows, metric="cosine", backend=backend)
+
+
+def test_no_other_row_is_scaled_before_cosine() -> None:
+    rows = normal(57, 9, dtype=np.float64) * 10.0 ** np.arange(-140, 145, 5)[:, None]
+    plain = rows / np.sqrt(reference.squared_distances(rows, np.zeros(9)))[:, None]
+    np.testing.assert_array_equal(reference.unit_rows(rows), plain)
+    # A row is the same whatever power of two it is multiplied by, as long as that is exact.
+    np.testing.assert_array_equal(reference.unit_rows(rows[24:] * 2.0**-850), plain[24:])

@@ -17,6 +17,7 @@ from entroselect import greedy_select
 from entroselect.cli import demo, pictures
 from entroselect.cli.app import app
 from entroselect.cli.measure import cover, rising_ranks
+from entroselect.cli.page import words as page_words
 from entroselect.cli.report import left_out
 
 HEADING = re.compile(r"<h2>(.*?)</h2>")
@@ -176,3 +177,23 @@ def test_dollars_in_a_path_are_no_mathematics(label):
     for text in (axes.title, axes.get_legend().texts[0]):
         shown, mathematics = text._preprocess_math(text.get_text())
         assert (shown, mathematics) == (label, False)
+
+
+def test_a_page_explains_the_words_it_uses_and_no_others():
+    words = page_words("No digit is farther than that: the radius. Threshold and random; arms.")
+    assert list(words) == ["radius", "threshold", "arm"]
+    assert page_words("harm, warmth, G_nn, thresholds-to-be")["threshold"]
+    assert "arm" not in page_words("harm, warmth, G_nn")
+
+
+def test_the_demo_reads_its_own_figures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    demo.main(["--out", str(tmp_path / "demo")])
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    told = "14.3 nats more entropy than the random half"
+    assert told in " ".join(printed.split())
+    html = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
+    assert told in html
+    assert "Words on this page" in html
+    assert html.count('<div class="wide"') == html.count("<table>") + html.count("<img ")

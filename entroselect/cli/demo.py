@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,8 @@ def run(out: Path) -> None:
     for line in body:
         table.add_row(*line)
     console().print(table)
+    for paragraph in reading(spreads, covers):
+        print(textwrap.fill(paragraph, 79))
     say(f"written: {out / 'index.html'}")
 
 
@@ -101,6 +104,23 @@ def lines(spreads: dict[str, Spread], covers: dict[str, Cover]) -> list[list[str
     return body
 
 
+def reading(spreads: dict[str, Spread], covers: dict[str, Cover]) -> list[str]:
+    """What these figures say, and what they do not."""
+    entropy = {
+        name: float(part.entropy) for name, part in spreads.items() if part.entropy is not None
+    }
+    radii = {name: float(found.radii[-1]) for name, found in covers.items()}
+    more = entropy["greedy"] - entropy["random"]
+    return [
+        f"Of halves of one size, greedy's stands {'farther' if more > 0 else 'less far'} apart: "
+        f"{abs(more):.1f} nats {'more' if more > 0 else 'less'} entropy than the random half, and "
+        f"no digit left out is farther than {radii['greedy']:.1f} (the radius) from one that was "
+        f"kept, against {radii['random']:.1f}.",
+        "Most spread out is not best for everything: what is unlike all else is taken first, be "
+        "it rare, damaged or mislabelled. Look at what was picked before training on it.",
+    ]
+
+
 def compose(
     digits: NDArray[Any],
     picks: dict[str, Int64],
@@ -140,7 +160,8 @@ def compose(
             "Higher entropy and larger distances mean a more varied set; a smaller radius means "
             "that nothing in the pool is far from what was kept. Compare the three halves with "
             "each other: fewer rows stand farther apart even when drawn at random, and the random "
-            "half shows how much of the gain is that.",
+            "half shows how much of the gain is that. Distances are Euclidean, between pixels.",
+            *reading(spreads, covers),
             f"Digits with an exact duplicate in the pool: {duplicates}."
             + (" Entropy counts one of each." if duplicates else ""),
         ],

@@ -40,6 +40,9 @@ _PLAIN = (OSError, ValueError, TypeError, RuntimeError)
 _NOT_PLAIN = (UnicodeError, RecursionError, NotImplementedError)
 
 
+_TAKE_FAISS = "nearest_distances, kl_entropy, generalization_score and mean_nearest_distance"
+
+
 class Terminated(KeyboardInterrupt):
     """Another signal that ends the command as Ctrl-C does."""
 
@@ -58,7 +61,8 @@ def check_backend(backend: str, selecting: bool = False) -> None:
     try:
         (_dispatch.choose_exact if selecting else _dispatch.choose)(backend)
     except ValueError as error:
-        bad_use("--backend", in_options(str(error).removeprefix("backend: ")))
+        said = str(error).removeprefix("backend: ").replace(_TAKE_FAISS, "the other commands")
+        bad_use("--backend", in_options(said))
 
 
 def check_memory_limit(given: str | None) -> None:
@@ -170,14 +174,15 @@ def _turn_off_stdout() -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody asked for something else."""
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody asked for something else.
+    They end a process of several at once: it may be waiting for another where Python cannot act."""
 
     def end(number: int, frame: Any) -> None:
         raise Terminated(number=number)
 
     taken = []
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in () if "RANK" in os.environ else (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:
                 with suppress(ValueError):  # not the main thread
                     signal.signal(number, end)

@@ -142,6 +142,8 @@ def report(
 ) -> None:
     """Compare runs of the loop on one page."""
     _check_packages()
+    if out.suffix.lower() not in (".html", ".htm"):
+        bad_use("--out", f"{out}: a page is HTML; give a name that ends in .html")
     if not out.absolute().parent.is_dir():
         bad_use("--out", f"{out.absolute().parent}: no such folder")
     from entroselect.loop import files
@@ -163,7 +165,7 @@ def _check_packages() -> None:
 
 
 def _lines(out: Path) -> list[str]:
-    from entroselect.loop.report import read
+    from entroselect.loop.compared import read
 
     run = read(out)
     space = list(run.measured[0]["spaces"])[-1]

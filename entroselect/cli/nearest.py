@@ -21,7 +21,7 @@ from entroselect.cli.errors import (
     reading,
     say,
 )
-from entroselect.cli.select import Metric
+from entroselect.cli.options import Metric
 from entroselect.cli.written import versions
 from entroselect.ranks import Ranks, together
 from entroselect.results import Neighbours, on_host

@@ -74,7 +74,7 @@ class Folder:
     def write(self, name: str, text: str) -> None:
         """A text file, UTF-8."""
         with self.file(name) as file:
-            file.write(text.encode(errors="backslashreplace"))  # names that are not UTF-8
+            file.write(text.encode())
 
     def write_json(self, name: str, content: Any) -> None:
         """Strict JSON: infinities and NaN are an error here, not in whoever reads the file."""
@@ -237,7 +237,11 @@ def _sweep(out: Path) -> None:
     """Removes what killed processes left of folders for `out`, and puts back an earlier one that
     was moved aside."""
     left = re.compile(rf"\.{re.escape(out.name)}\.(\d+)-[0-9a-f]{{8}}\.(partial|replaced)")
-    for entry in list(os.scandir(out.parent)):
+    try:
+        entries = list(os.scandir(out.parent))
+    except PermissionError:
+        return  # a folder that may be written to, not listed
+    for entry in entries:
         found = left.fullmatch(entry.name)
         if not found or not entry.is_dir(follow_symlinks=False):
             continue

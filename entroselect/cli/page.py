@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -60,13 +61,13 @@ class Section:
 
 
 def render(title: str, lead: list[str], table: Table, sections: list[Section], footer: str) -> str:
-    """The page. Every text is escaped, and what UTF-8 cannot hold (of a file's name) becomes "?"."""
+    """The page. Every text is escaped."""
     environment = Environment(
         loader=PackageLoader("entroselect", "cli"), autoescape=True, undefined=StrictUndefined
     )
     cells = [cell for line in (table.head, *table.body) for cell in line]
     texts = [text for section in sections for text in (section.heading, section.text)]
-    html = environment.get_template("page.html").render(
+    return environment.get_template("page.html").render(
         title=title,
         lead=lead,
         table=table,
@@ -74,14 +75,12 @@ def render(title: str, lead: list[str], table: Table, sections: list[Section], f
         words=words(" ".join([title, *lead, *cells, *texts])),
         footer=footer,
     )
-    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def words(text: str) -> dict[str, str]:
     """What to explain beside that text."""
-    said = text.lower()
-    return {
-        word: meaning
-        for word, meaning in WORDS.items()
-        if any(part.lower() in said for part in word.split(", "))
-    }
+
+    def said(word: str) -> bool:
+        return re.search(rf"\b{word}s?\b", text, re.IGNORECASE) is not None
+
+    return {word: told for word, told in WORDS.items() if any(map(said, word.split(", ")))}

@@ -64,7 +64,7 @@ def selection_page(
         sections,
         f"entroselect {versions['entroselect']}, backend {summary['backend']}, "
         f"{summary['threads']} threads, NumPy {versions['numpy']}. Input: {printable(source.path)}"
-        + ("" if source.key is None else f", array {source.key}")
+        + ("" if source.key is None else f", array {printable(source.key)}")
         + ". All options stand in report.json.",
     )
 

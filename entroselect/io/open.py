@@ -57,7 +57,7 @@ def open_pool(
             - a folder that `datasets.Dataset.save_to_disk` has written.
             - a list of paths of such files and folders: their rows one after the other.
             - a NumPy array, or anything else taken as rows. A `numpy.memmap` in C order is read
-              through its file.
+              through its file, as long as its name still leads to that file.
             - a DataFrame of pandas or polars, or a pyarrow Table: a column of lists or arrays, or
               where there is none the numbers in all columns.
             - a `datasets.Dataset` with a column of lists of numbers.

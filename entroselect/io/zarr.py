@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.io.errors import check_fits, needs, one_key, reading, shown
-from entroselect.io.source import PIECE, Fill, Source
+from entroselect.io.source import PIECE, FileIdentity, Fill, Source
 from entroselect.io.zarr_metadata import MARKS, arrays, check
 
 
@@ -28,6 +28,8 @@ class ZarrArray(Source):
     _kept_start: int
 
     def __init__(self, path: Path, key: str | None) -> None:
+        with reading(path):
+            self._identity = FileIdentity(path)  # of the folder
         self._array, key = _open(path, key)
         with reading(path):
             shape, dtype = self._array.shape, self._array.dtype
@@ -72,6 +74,7 @@ class ZarrArray(Source):
 
     def _decode(self, start: int, stop: int) -> NDArray[Any]:
         self._count((stop - start) * self.row_bytes)
+        self._identity.check()
         with reading(self.path):
             values = np.asarray(self._array[start:stop])
         return values.reshape(stop - start, self.d)

@@ -239,7 +239,7 @@ def resolve(
             given = _merged(given, _nested(name.replace("__", "."), value))
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals:
+        if not equals or not all(part.strip() for part in name.split(".")):
             raise ValueError(f"--set: expected group.field=value, got {setting!r}")
         given = _merged(given, _nested(name.strip(), _value(text.strip())))
     return complete(from_dict(given))
@@ -308,6 +308,13 @@ def _check(config: Config) -> None:
     for level in config.model.attention:
         if level >= levels:
             raise ValueError(f"model.attention: there is no resolution {level}, only {levels}")
+    # diffusers' heads are 8 wide, and where any resolution has attention the middle has it too.
+    for level in {*config.model.attention, levels - 1} if config.model.attention else ():
+        if config.model.channels[level] < 8:
+            raise ValueError(
+                f"model.channels: {config.model.channels[level]} channels at resolution {level}, "
+                "but attention, there or in the middle, needs 8 or more"
+            )
     for channels in config.model.channels:
         if channels % config.model.groups:
             most = math.gcd(*config.model.channels)

@@ -1,6 +1,7 @@
 """`python -m entroselect.loop.demo`: the loop on digits without a selection and with, compared.
 
-Two runs side by side, each on one thread, a few minutes. Started again, it goes on.
+Two runs side by side, each on one thread, a few minutes. Started again, it goes on. It ends with
+what its own figures say, for or against the selection.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import argparse
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import IO
 
 from entroselect.cli.errors import plain_failures, say
 from entroselect.loop import files
+from entroselect.loop.compared import arms, findings, read
 from entroselect.loop.report import page
 
 METHODS = ("none", "greedy")
@@ -34,24 +37,31 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(out: Path, settings: list[str]) -> None:
-    """Both arms in out/none and out/greedy, then out/report.html."""
+    """Both arms in out/none and out/greedy, then out/report.html and what came out."""
     out.mkdir(parents=True, exist_ok=True)
-    arms = {method: _start(out / method, method, [*SETTINGS, *settings]) for method in METHODS}
+    started = {method: _start(out / method, method, [*SETTINGS, *settings]) for method in METHODS}
     relays = [
-        threading.Thread(target=_relay, args=(method, arm.stderr)) for method, arm in arms.items()
+        threading.Thread(target=_relay, args=(method, arm.stderr))
+        for method, arm in started.items()
     ]
     try:
         for relay in relays:
             relay.start()
-        failed = [method for method, arm in arms.items() if arm.wait()]
+        failed = [method for method, arm in started.items() if arm.wait()]
     finally:
-        for arm in arms.values():
+        for arm in started.values():
             arm.kill()
         for relay in relays:
             relay.join()
     if failed:
         raise RuntimeError(f"the arm {failed[0]} failed; the lines above say why")
-    files.write_text(out / "report.html", page([out / method for method in METHODS]))
+    folders = [out / method for method in METHODS]
+    files.write_text(out / "report.html", page(folders))
+    runs = [read(folder) for folder in folders]
+    space = list(runs[0].measured[0]["spaces"])[-1]
+    print(f"What came out, measured in the space {space}:")
+    for sentence in findings(arms(runs), space):
+        print(textwrap.fill(sentence, 79, initial_indent="- ", subsequent_indent="  "))
     say(f"written: {out / 'report.html'}")
 
 

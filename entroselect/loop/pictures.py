@@ -105,7 +105,10 @@ def arranged(
         splits = [_split_of(folder[level]) if len(folder) > level else None for folder in folders]
         present = sorted({s for s in splits if s is not None})
         if split is None and len(present) > 1:
-            raise ValueError(f"holds the splits {', '.join(present)}; choose one with data.split")
+            raise ValueError(
+                f"holds the splits {', '.join(present)}; choose one with data.split (--set "
+                f"data.split={present[-1]})"
+            )
         wanted = split or present[0]
         if wanted not in present:
             raise ValueError(f"data.split: no split {wanted!r}, only {', '.join(present)}")

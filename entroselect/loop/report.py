@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,101 +14,24 @@ from matplotlib.figure import Figure
 
 from entroselect import nearest_distances
 from entroselect.cli import pictures
+from entroselect.cli.errors import printable
 from entroselect.cli.measure import cover, rising_ranks
 from entroselect.cli.page import Section, Table, render
-from entroselect.loop import config as options
-from entroselect.loop import data, features, files, paradigms
-from entroselect.loop.config import Config
+from entroselect.loop import features, paradigms
+from entroselect.loop.compared import (
+    MEASURES,
+    Arm,
+    Run,
+    arms,
+    findings,
+    last_iteration,
+    read,
+)
 from entroselect.loop.data import Images
 
-CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a")
-METHODS = {**pictures.COLOURS, "none": "#57606a", "variance": "#b3446c"}
 ORIGIN_COLOURS = {"real": "#1f6fb2", "fresh": "#4c9a62", "synthetic": "#c9ced6"}
 SHOWN = 15  # images in a line
-
-
-@dataclass(frozen=True)
-class Run:
-    """One folder: its options and what was measured, by iteration."""
-
-    folder: Path
-    config: Config
-    measured: list[dict[str, Any]]
-
-    def series(self, space: str, *names: str) -> list[float]:
-        """One measure over the iterations, NaN where there is none."""
-        found = []
-        for iteration in self.measured:
-            value: Any = iteration["spaces"][space]
-            for name in names:
-                value = value[name]
-            found.append(math.nan if value is None else float(value))
-        return found
-
-    def images(self, iteration: int, name: str) -> Images:
-        """ "training" or "generated" of that iteration, from 1."""
-        return data.read(self.folder / f"iteration-{iteration:02d}", name)
-
-
-@dataclass(frozen=True)
-class Arm:
-    """Runs that differ in their seed alone."""
-
-    label: str
-    colour: str
-    runs: list[Run]
-
-
-def read(folder: Path) -> Run:
-    """A run folder, complete or not.
-
-    Raises:
-        ValueError: not a run, or nothing measured yet.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder}: not a run folder (no config.json)")
-    found = sorted(folder.glob("iteration-*/metrics.json"))
-    if not found:
-        raise ValueError(f"{folder}: nothing is measured yet; let the run finish an iteration")
-    measured = [files.read_json(file) for file in found]
-    return Run(folder, options.from_json(path), measured)
-
-
-def arms(runs: Sequence[Run]) -> list[Arm]:
-    """Runs grouped by their options, labelled by those that differ between groups."""
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        plain = asdict(run.config) | {"seed": 0, "iterations": 0, "device": ""}
-        groups.setdefault(json.dumps(plain, sort_keys=True), []).append(run)
-    first = next(iter(groups.values()))[0].config
-    differing: dict[str, None] = {}
-    for group in groups.values():
-        for name in options.differences(first, group[0].config):
-            if name not in ("seed", "iterations", "device"):
-                differing[name] = None
-    made, used = [], set()
-    for number, group in enumerate(groups.values()):
-        label = _label(group[0].config, list(differing))
-        colour = METHODS.get(group[0].config.select.method, CYCLE[0])
-        if colour in used:
-            colour = CYCLE[number % len(CYCLE)]
-        used.add(colour)
-        made.append(Arm(label, colour, group))
-    return made
-
-
-def _label(config: Config, differing: list[str]) -> str:
-    if not differing:
-        return f"{config.paradigm}, {config.select.method}"
-    parts = []
-    for name in differing:
-        value: Any = config
-        for part in name.split("."):
-            value = getattr(value, part)
-        bare = name in ("paradigm", "select.method")
-        parts.append(str(value) if bare else f"{name.split('.')[-1]} {value}")
-    return ", ".join(parts)
+FEWEST = 10  # points of which a correlation is worth printing
 
 
 def page(folders: Sequence[Path]) -> str:
@@ -134,62 +55,49 @@ def page(folders: Sequence[Path]) -> str:
     return render(
         "The loop: train, generate, select, train again",
         [
-            f"{first.data.source}, {runs[0].measured[0]['training_size']:,} real images at the "
-            f"start, {last} iterations, {len(runs)} runs. At each iteration n a new model is "
-            "trained on D_n and makes G_n, from which D_n+1 is taken.",
+            f"{printable(first.data.source)}, {runs[0].measured[0]['training_size']:,} real images "
+            f"at the start, {last} iterations, {len(runs)} runs. At each iteration n a new model "
+            "is trained on D_n and makes G_n, from which D_n+1 is taken.",
             "Falling entropy from iteration to iteration is the collapse; a falling generalisation "
             "score (the mean distance of generated images to the nearest training image) says that "
             "the model copies. More entropy is not more quality: read it beside precision and the "
             "Frechet distance to the real images, of which lower is better.",
-            "The table shows the last iteration that every run has, means over seeds.",
+            *findings(compared, main),
+            f"The table shows the last iteration that every run has, means over seeds, in the "
+            f"space {main}. All distances are Euclidean ones between features of that space.",
         ],
         _table(compared, main),
         [section for section in sections if section.pictures],
-        f"entroselect {version('entroselect')}. Runs: " + ", ".join(str(f) for f in folders) + ".",
+        f"entroselect {version('entroselect')}. Runs: " + ", ".join(map(printable, folders)) + ".",
     )
 
 
 def _table(compared: list[Arm], space: str) -> Table:
-    rows: dict[str, tuple[str, ...]] = {
-        f"entropy of G_n, {space} (nats)": ("generated", "entropy"),
-        f"entropy of D_n, {space} (nats)": ("training", "entropy"),
-        f"generalisation score, {space}": ("generalization_score",),
-        f"Frechet distance, {space}": ("frechet_distance",),
-        f"variance of G_n, {space}": ("generated", "variance"),
-        "precision": ("precision",),
-        "recall": ("recall",),
-        "density": ("density",),
-        "coverage": ("coverage",),
-        "Vendi score": ("vendi_score",),
-        "FLD": ("fld",),
-        "memorised fraction": ("memorised_fraction",),
-    }
-    last = min(len(run.measured) for arm in compared for run in arm.runs)
+    last = last_iteration(compared)
     body = []
-    for label, names in rows.items():
-        cells = []
-        for arm in compared:
-            values = np.array([run.series(space, *names)[last - 1] for run in arm.runs])
-            cells.append("-" if np.isnan(values).all() else f"{np.nanmean(values):.4g}")
-        body.append([label, *cells])
-    return Table([f"iteration {last}", *(arm.label for arm in compared)], body)
+    for measure in MEASURES:
+        values = [arm.mean(space, measure, last) for arm in compared]
+        body.append([measure, *("-" if math.isnan(v) else f"{v:.4g}" for v in values)])
+    return Table([f"{space}, iteration {last}", *(arm.label for arm in compared)], body)
+
+
+PANELS = (
+    "entropy of G_n (nats)",
+    "entropy of D_n (nats)",
+    "generalisation score",
+    "Frechet distance to real",
+    "variance of G_n",
+    "coverage",
+)
 
 
 def _curves(compared: list[Arm], space: str) -> Section:
-    panels: list[tuple[str, tuple[str, ...]]] = [
-        ("entropy of G_n (nats)", ("generated", "entropy")),
-        ("entropy of D_n (nats)", ("training", "entropy")),
-        ("generalisation score", ("generalization_score",)),
-        ("Frechet distance to real", ("frechet_distance",)),
-        ("variance of G_n", ("generated", "variance")),
-        ("coverage", ("coverage",)),
-    ]
     figure = Figure(figsize=(pictures.WIDTH, 5.2), layout="constrained")
-    for axes, (title, names) in zip(figure.subplots(2, 3).flat, panels, strict=True):
+    for axes, title in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         _style(axes)
         for arm in compared:
             length = min(len(run.measured) for run in arm.runs)
-            values = np.array([run.series(space, *names)[:length] for run in arm.runs])
+            values = np.array([run.series(space, *MEASURES[title])[:length] for run in arm.runs])
             iterations = np.arange(1, length + 1)
             axes.plot(
                 iterations, values.mean(axis=0), "o-", color=arm.colour,
@@ -207,57 +115,74 @@ def _curves(compared: list[Arm], space: str) -> Section:
         handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False
     )
     several = any(len(arm.runs) > 1 for arm in compared)
-    text = f"Measured in the space {space}, by iteration." + (
+    text = f"Measured in the space {space}, by iteration; distances are Euclidean." + (
         " Lines are means over seeds; bands reach from lowest to highest." if several else ""
     )
     return Section(f"Through the iterations ({space})", text, [pictures.data_uri(figure)])
 
 
 def _correlation(runs: Sequence[Run], space: str) -> Section:
-    scores = np.log([v for r in runs for v in r.series(space, "generalization_score")])
-    entropy = np.array(
+    scores = _logs([v for r in runs for v in r.series(space, "generalization_score")])
+    entropy = _logs(
         [v for r in runs for v in r.series(space, "training", "geometric_mean_distance")]
     )
-    variance = np.array([v for r in runs for v in r.series(space, "training", "variance")])
+    variance = _logs([v for r in runs for v in r.series(space, "training", "variance")])
     figure = Figure(figsize=(pictures.WIDTH, 3.4), layout="constrained")
     for axes, x, name in zip(
         figure.subplots(1, 2),
-        (np.log(entropy), np.log(variance)),
+        (entropy, variance),
         ("log of the mean spacing of D_n (entropy per dimension)", "log of the variance of D_n"),
         strict=True,
     ):
         _style(axes)
         usable = np.isfinite(x) & np.isfinite(scores)
         axes.scatter(x[usable], scores[usable], s=14, color="#1f6fb2", alpha=0.8)
-        r = pearson(x[usable], scores[usable])
-        axes.set_title("too few points" if math.isnan(r) else f"Pearson r = {r:.2f}", fontsize=10)
+        axes.set_title(correlation(x[usable], scores[usable]), fontsize=10)
         axes.set_xlabel(name, fontsize=9)
         axes.set_ylabel("log generalisation score", fontsize=9)
     return Section(
         f"What explains generalisation ({space})",
-        "One point for every iteration of every run. Entropy is shown as the logarithm of its mean "
-        "nearest-neighbour spacing, which compares between training sets of different sizes; at "
-        "one size it is the entropy up to scale and shift.",
+        f"One point for every iteration of every run, and r where there are {FEWEST} or more. "
+        "Points of one run follow from each other: a high r is weaker evidence than it looks. "
+        "Entropy is shown as the logarithm of its mean nearest-neighbour spacing, which compares "
+        "between training sets of different sizes; at one size it is the entropy up to scale and "
+        "shift.",
         [pictures.data_uri(figure)],
     )
 
 
-def pearson(x: Any, y: Any) -> float:
-    """Correlation; NaN when there are fewer than three points or one side does not vary."""
-    if len(x) < 3 or np.std(x) == 0 or np.std(y) == 0:
-        return math.nan
-    return float(np.corrcoef(x, y)[0, 1])
+def correlation(x: Any, y: Any) -> str:
+    """Pearson's r in words; none of a handful of points, nor where one side does not vary."""
+    if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return f"too few points for a correlation ({len(x)})"
+    return f"Pearson r = {np.corrcoef(x, y)[0, 1]:.2f} ({len(x)} points)"
+
+
+def _logs(values: Sequence[float]) -> Any:
+    with np.errstate(divide="ignore"):  # minus infinity where all images are copies: left out
+        return np.log(values)
 
 
 def _samples(arm: Arm) -> Section:
     run = arm.runs[0]
-    first = [run.images(1, "training").take(np.arange(SHOWN))]
-    first += [run.images(m["iteration"], "generated").take(np.arange(SHOWN)) for m in run.measured]
+    lines = [run.images(m["iteration"], "generated") for m in run.measured]
+    real = run.images(1, "training")
+    columns = min(SHOWN, len(real), *map(len, lines))
+    lines = [real.take(spread_out(real, columns)), *(x.take(np.arange(columns)) for x in lines)]
     return Section(
         f"Samples ({arm.label})",
-        "First line: real images. Below: the first images generated at each iteration.",
-        [pictures.image_grid(np.concatenate([_shown(images) for images in first]), SHOWN)],
+        "First line: real images, taken evenly from all classes. Below: the first images generated "
+        "at each iteration.",
+        [pictures.image_grid(np.concatenate([_shown(images) for images in lines]), columns)],
     )
+
+
+def spread_out(images: Images, count: int) -> Any:
+    """That many rows, evenly from all of them, class after class: files are often sorted."""
+    order = np.arange(len(images))
+    if images.labels is not None:
+        order = np.argsort(images.labels, kind="stable")
+    return order[np.arange(count) * len(images) // count]
 
 
 def _copies(arm: Arm) -> Section:
@@ -269,7 +194,7 @@ def _copies(arm: Arm) -> Section:
     return Section(
         f"Generated, and the nearest training image ({arm.label})",
         f"Upper line: images generated at iteration {last}. Lower line: the training image nearest "
-        "to each in pixels, with the distance. Copies are at 0.",
+        "to each in pixels, with the Euclidean distance. Copies are at 0.",
         [
             pictures.image_pairs(
                 _shown(few), _shown(training.take(found.indices[:, 0])), found.distances[:, 0]
@@ -336,8 +261,8 @@ def _radius(compared: list[Arm]) -> Section:
     axes.legend(frameon=False)
     return Section(
         "Radius of the last selection",
-        "The largest distance, in pixels, of any image in the pool to the nearest one chosen for "
-        "the last training set, in the order of choice. Arms have pools of their own.",
+        "The largest Euclidean distance, in pixels, of any image in the pool to the nearest one "
+        "chosen for the last training set, in the order of choice. Arms have pools of their own.",
         [pictures.data_uri(figure)],
     )
 

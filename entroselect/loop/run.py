@@ -107,7 +107,7 @@ def _run(
             progress.start("trying the options on two images", None)
             try_out(config, real, classes, held_out, device)
         if not folder.exists():
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(files.locked(folder))
         folders.check_configuration(config, folder)
         files.sweep(folder)

@@ -1,0 +1,98 @@
+"""What the command line of `select` may ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+
+from entroselect import results
+from entroselect.cli.errors import bad_use, check_backend, check_memory_limit
+
+
+class Method(str, Enum):
+    """How rows are chosen."""
+
+    greedy = "greedy"
+    threshold = "threshold"
+    random = "random"
+
+
+class Metric(str, Enum):
+    """What distance means."""
+
+    euclidean = "euclidean"
+    cosine = "cosine"
+
+
+# Options that mean something to these methods only.
+APPLIES = {
+    "start": ("greedy",),
+    "min_distance": ("greedy",),
+    "threshold": ("threshold",),
+    "decay": ("threshold",),
+    "selected": ("greedy", "threshold"),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line of `select`; None where nothing was given."""
+
+    pool: Path
+    key: str | None
+    column: str | None
+    id_column: str | None
+    k: int | None
+    fraction: float | None
+    method: str
+    start: int | str | None
+    selected: Path | None
+    min_distance: float | None
+    threshold: float | None
+    decay: float | None
+    metric: results.Metric
+    seed: int | None
+    backend: str
+    entropy: bool | None
+    report: bool
+    parquet: bool
+    memory_limit: str | None = None
+    checkpoint: Path | None = None
+
+    def check(self, alone: bool) -> None:
+        """Ends the command on combinations that mean nothing. `alone`: in a single process."""
+        check_memory_limit(self.memory_limit)
+        if self.memory_limit is not None or not alone:
+            why = "with --memory-limit" if alone else "in several processes"
+            if self.report:
+                bad_use("--report", f"looks at all rows at once, which is not done {why}")
+            if self.method == "random":
+                bad_use("--method", f"random measures all rows at once, which is not done {why}")
+        if self.entropy and not alone:
+            bad_use("--entropy", "is measured by 'entroselect entropy' in several processes")
+        if self.checkpoint is not None and self.method == "random":
+            bad_use("--checkpoint", "has no meaning with --method random")
+        if (self.k is None) == (self.fraction is None):
+            bad_use("-k / --fraction", "pass one of the two")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            bad_use("--fraction", f"expected more than 0 and at most 1, got {self.fraction:g}")
+        for name, methods in APPLIES.items():
+            if getattr(self, name) is not None and self.method not in methods:
+                bad_use(
+                    "--" + name.replace("_", "-"),
+                    f"has no meaning with --method {self.method}, only with {' or '.join(methods)}",
+                )
+        if self.seed is not None and self.method == "greedy" and self.start != "random":
+            bad_use("--seed", "greedy draws nothing unless --start random")
+        if self.selected is not None and self.start is not None:
+            bad_use("--start", "has no meaning with --selected; picks continue from there")
+        check_backend(self.backend, selecting=True)
+
+    def count(self, rows: int) -> int:
+        """How many rows to pick. A fraction is the decimal number that was written, and the
+        nearest number of rows is taken; of two as near the even one, and always 1 at least."""
+        if self.fraction is None:
+            return int(self.k or 0)
+        return max(1, round(Fraction(str(self.fraction)) * rows))

@@ -1,0 +1,204 @@
+"""Runs of the loop as they were measured: read, grouped, and said in words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from entroselect.cli import pictures
+from entroselect.cli.errors import printable
+from entroselect.loop import config as options
+from entroselect.loop import data
+from entroselect.loop.config import Config
+from entroselect.loop.data import Images
+
+CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a")
+METHODS = {**pictures.COLOURS, "none": "#57606a", "variance": "#b3446c"}
+
+# What is measured in each space, and where it stands in metrics.json.
+MEASURES: dict[str, tuple[str, ...]] = {
+    "entropy of G_n (nats)": ("generated", "entropy"),
+    "entropy of D_n (nats)": ("training", "entropy"),
+    "geometric mean distance of D_n": ("training", "geometric_mean_distance"),
+    "generalisation score": ("generalization_score",),
+    "Frechet distance to real": ("frechet_distance",),
+    "variance of G_n": ("generated", "variance"),
+    "variance of D_n": ("training", "variance"),
+    "precision": ("precision",),
+    "recall": ("recall",),
+    "density": ("density",),
+    "coverage": ("coverage",),
+    "Vendi score": ("vendi_score",),
+    "FLD": ("fld",),
+    "memorised fraction": ("memorised_fraction",),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One folder: its options and what was measured, by iteration."""
+
+    folder: Path
+    config: Config
+    measured: list[dict[str, Any]]
+
+    def series(self, space: str, *names: str) -> list[float]:
+        """One measure over the iterations, NaN where there is none."""
+        found = []
+        for iteration in self.measured:
+            value = _at(iteration["spaces"][space], names)
+            found.append(math.nan if value is None else float(value))
+        return found
+
+    def images(self, iteration: int, name: str) -> Images:
+        """ "training" or "generated" of that iteration, from 1."""
+        return data.read(self.folder / f"iteration-{iteration:02d}", name)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in their seed alone."""
+
+    label: str
+    colour: str
+    runs: list[Run]
+
+    def mean(self, space: str, measure: str, iteration: int) -> float:
+        """Of its runs, where that was measured; NaN if nowhere."""
+        values = [run.series(space, *MEASURES[measure])[iteration - 1] for run in self.runs]
+        values = [value for value in values if not math.isnan(value)]
+        return sum(values) / len(values) if values else math.nan
+
+
+def _at(measured: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        measured = measured[name]
+    return measured
+
+
+def read(folder: Path) -> Run:
+    """A run folder, complete or not.
+
+    Raises:
+        ValueError: not a run, nothing measured yet, or a file that is damaged, by name.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder}: not a run folder (no config.json)")
+    found = sorted(folder.glob("iteration-*/metrics.json"))
+    if not found:
+        raise ValueError(f"{folder}: nothing is measured yet; let the run finish an iteration")
+    return Run(folder, options.from_json(path), [_measured(file) for file in found])
+
+
+def _measured(file: Path) -> dict[str, Any]:
+    """What run.py wrote there, checked as far as the report reads it."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        whole = [found["iteration"], found["training_size"]]
+        whole += [found["origins"][kind] for kind in data.ORIGINS.values()]
+        for space in found["spaces"].values():
+            values = [_at(space, names) for names in MEASURES.values()]
+            whole += [0.0 if value is None else value for value in values]
+        if not found["spaces"] or not all(math.isfinite(value) for value in whole):
+            raise ValueError("values that are not finite, or none")
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{file}: damaged, or not what this version measures ({type(error).__name__}: {error});"
+            " delete it and start the run again: it measures again what is missing"
+        ) from None
+    return found
+
+
+def arms(runs: Sequence[Run]) -> list[Arm]:
+    """Runs grouped by their options, labelled by those that differ between groups."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        plain = asdict(run.config) | {"seed": 0, "iterations": 0, "device": ""}
+        groups.setdefault(json.dumps(plain, sort_keys=True), []).append(run)
+    first = next(iter(groups.values()))[0].config
+    differing: dict[str, None] = {}
+    for group in groups.values():
+        for name in options.differences(first, group[0].config):
+            if name not in ("seed", "iterations", "device"):
+                differing[name] = None
+    made, used = [], set()
+    for number, group in enumerate(groups.values()):
+        label = _label(group[0].config, list(differing))
+        colour = METHODS.get(group[0].config.select.method, CYCLE[0])
+        if colour in used:
+            colour = CYCLE[number % len(CYCLE)]
+        used.add(colour)
+        made.append(Arm(label, colour, group))
+    return made
+
+
+def _label(config: Config, differing: list[str]) -> str:
+    if not differing:
+        return f"{config.paradigm}, {config.select.method}"
+    parts = []
+    for name in differing:
+        value: Any = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        bare = name in ("paradigm", "select.method")
+        shown = printable(value)  # a path may hold bytes that are no text
+        parts.append(shown if bare else f"{name.split('.')[-1]} {shown}")
+    return ", ".join(parts)
+
+
+def last_iteration(compared: Sequence[Arm]) -> int:
+    """The last that every run has."""
+    return min(len(run.measured) for arm in compared for run in arm.runs)
+
+
+def findings(compared: Sequence[Arm], space: str) -> list[str]:
+    """What the figures of that space say about these runs, in sentences."""
+    last = last_iteration(compared)
+    plain = [arm for arm in compared if arm.runs[0].config.select.method == "none"]
+    told = []
+    for arm in compared:
+        made = arm.mean(space, "entropy of G_n (nats)", 1)
+        real = arm.mean(space, "entropy of D_n (nats)", 1)
+        if len(plain) == 1 and arm is not plain[0] and last > 1:
+            told.append(_against(arm, plain[0], space, last))
+        elif arm in plain and math.isfinite(made - real):
+            told.append(_regime(arm.label, made, real))
+    return [sentence for sentence in told if sentence]
+
+
+def _regime(label: str, made: float, real: float) -> str:
+    if made > real:
+        is_it = "more scattered"
+        so = (
+            "where images are more scattered than real ones, many are failures, and a selection "
+            "for diversity takes those first"
+        )
+    else:
+        is_it = "less varied"
+        so = "the model repeats itself, which is where a selection for diversity may help"
+    return (
+        f"{label}: what the first model makes is {is_it} than the real images it was trained on "
+        f"(entropy {made:.4g} against {real:.4g}): {so}."
+    )
+
+
+def _against(arm: Arm, plain: Arm, space: str, last: int) -> str:
+    entropy = [a.mean(space, "entropy of G_n (nats)", last) for a in (arm, plain)]
+    away = [a.mean(space, "Frechet distance to real", last) for a in (arm, plain)]
+    if not all(map(math.isfinite, (*entropy, *away))):
+        return ""
+    varied = "more" if entropy[0] > entropy[1] else "less"
+    farther = away[0] > away[1]
+    seeds = min(len(arm.runs), len(plain.runs))
+    return (
+        f"{arm.label} against {plain.label}, iteration {last}: the generated images are {varied} "
+        f"varied (entropy {entropy[0]:.4g} against {entropy[1]:.4g}) and "
+        f"{'farther from' if farther else 'nearer to'} the real ones (Frechet distance "
+        f"{away[0]:.4g} against {away[1]:.4g}): by that measure the selection made the next models "
+        f"{'worse' if farther else 'better'} here ({seeds} seed{'s' * (seeds != 1)})."
+    )
