@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -70,14 +68,12 @@ def test_planted_faults_are_found(
     assert saved.read_bytes() != SEED
 
 
-def test_every_target_reads_its_first_seed() -> None:
-    """And each is tried a little, in a process of its own."""
-    command = [sys.executable, "-m", "tests.fuzz", "--seconds", "0.1", "--target", "npy-header"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "0 findings" in done.stdout
-    for seeds, run in driver.targets().values():
+def test_targets_of_files_read_their_first_seed(tmp_path: Path) -> None:
+    for seeds, run in driver.targets("tests.fuzz.fuzz_files", "tests.fuzz.fuzz_formats").values():
         run(seeds[0])
+    outcome = driver.fuzz("npy-header", 0.2, 0, tmp_path, "tests.fuzz.fuzz_files")
+    assert outcome.findings == []
+    assert outcome.inputs > 10
 
 
 def test_changes_are_the_same_for_a_seed() -> None:
