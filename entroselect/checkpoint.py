@@ -314,7 +314,7 @@ class Lock:
 
     def __init__(self, path: Path, of: Path) -> None:
         self.path = path
-        while True:
+        for _ in range(100):  # as often as those before us can be in the middle of removing it
             try:
                 self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError as error:
@@ -325,16 +325,16 @@ class Lock:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(self._file)
-                raise ValueError(
-                    f"checkpoint: {of} is in use by another selection; wait for it or name "
-                    "another file"
-                ) from None
+                break
             except OSError:  # a file system without locks
                 return
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._file), path.lstat()):
                     return
-            os.close(self._file)  # the one before us has just removed it
+            os.close(self._file)
+        raise ValueError(
+            f"checkpoint: {of} is in use by another selection; wait for it or name another file"
+        )
 
     def release(self) -> None:
         """Others may have it."""

@@ -17,8 +17,8 @@ from entroselect.cli.output import Folder, new_folder
 from entroselect.io import Source
 from entroselect.ranks import Ranks, digest, together
 
-# Until all processes have found each other; torch may take twice as long. One that ends before that,
-# for bad use say, ends the others so.
+# Until all processes have found each other; torch may take twice as long. One that ends before
+# that, for bad use say, ends the others so.
 SECONDS_TO_START = 25.0
 
 # What a process waits for another that is at work; one that dies is noticed at once.
