@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import errno
 import importlib
 import json
 import lzma
 import os
+import shlex
 import signal
 import struct
 import subprocess
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from entroselect import kl_entropy
+from entroselect import kl_entropy, results
 from entroselect.cli import errors, pools
 from entroselect.cli.app import app
 from entroselect.cli.errors import in_options, printable
@@ -239,6 +241,22 @@ def test_brackets_are_not_markup(folder, monkeypatch):
     result = ok("select", "[bold]pool[red].npy", "-k", 5, "-o", "[red]out")
     assert "[red]out" in result.stderr
     fails(1, "entropy", "[bold]no[red].npy", saying=["[bold]no[red].npy"])
+
+
+def test_what_is_offered_for_copying_works_in_a_shell(folder, monkeypatch):
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr("entroselect.loop.run.run", lambda *_, **__: True)
+    monkeypatch.setattr("entroselect.cli.loop._lines", lambda _: [])
+    out = "my $run's (1); exit"
+    said = ok("loop", "-o", out).stderr
+    offered = said[said.index("entroselect report") :].splitlines()[0]
+    assert shlex.split(offered) == ["entroselect", "report", out, "-o", "report.html"]
+
+
+def test_docstring_examples():
+    for module in (errors, results):
+        outcome = doctest.testmod(module)
+        assert (outcome.failed, outcome.attempted > 0) == (0, True)
 
 
 def test_printable():
