@@ -66,6 +66,8 @@ setup(
         *find_packages(include=["entroselect*"], exclude=["entroselect.kernels*"]),
         *kernels,
     ],
+    # A plain path in editable installs, which type checkers follow; they know no import hooks.
+    options={"editable_wheel": {"mode": "compat"}},
     package_dir={"entroselect.kernels": "kernels"},
     package_data={"entroselect": ["py.typed", "*.pyi", "cli/*.html"]},
     ext_modules=[

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = ["greedy", "threshold", "nearest", "entropy", "io.open", "io.source", "_memory",
-           "cli.parents", "loop.config", "loop.choose"]  # fmt: skip
+           "results", "cli.errors", "cli.parents", "loop.config", "loop.choose"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MODULES)

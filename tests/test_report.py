@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from entroselect import greedy_select
@@ -162,3 +163,16 @@ def test_demo_with_a_bad_out_is_a_plain_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("label", ["runs/$a$/$b", "$\\frac$", "a$", r"\$x\$", "$$"])
+def test_dollars_in_a_path_are_no_mathematics(label):
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.set_title(pictures.plain(label))
+    axes.plot([0, 1], label=pictures.plain(label))
+    axes.legend()
+    assert pictures.data_uri(figure).startswith("data:image/png")
+    for text in (axes.title, axes.get_legend().texts[0]):
+        shown, mathematics = text._preprocess_math(text.get_text())
+        assert (shown, mathematics) == (label, False)
