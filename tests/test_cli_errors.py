@@ -7,6 +7,7 @@ import importlib
 import json
 import lzma
 import os
+import shlex
 import signal
 import struct
 import subprocess
@@ -219,10 +220,11 @@ def test_nothing_in_a_name_is_obeyed(folder):
     result = ok("select", EVIL, "-k", 5, "-o", "o" + EVIL, "--report")
     tame(result.output)
     assert "\\udcff" in result.stderr
-    assert json.loads(Path("o" + EVIL, "report.json").read_text())["input"]["path"] == EVIL
-    assert "\\udcff" in Path("o" + EVIL, "report.html").read_text(encoding="utf-8")
+    assert json.loads(Path("o" + EVIL, "report.json").read_text())["options"]["pool"] == EVIL
+    page = Path("o" + EVIL, "report.html").read_text(encoding="utf-8")
+    assert "e\\x1b[2J" in page
+    tame(page)
     found = json.loads(ok("entropy", EVIL, "--json").stdout)
-    assert found["input"]["path"] == EVIL
     assert found["entropy_nats"] == float(kl_entropy(np.load(EVIL)))
 
 
@@ -239,6 +241,16 @@ def test_brackets_are_not_markup(folder, monkeypatch):
     result = ok("select", "[bold]pool[red].npy", "-k", 5, "-o", "[red]out")
     assert "[red]out" in result.stderr
     fails(1, "entropy", "[bold]no[red].npy", saying=["[bold]no[red].npy"])
+
+
+def test_what_is_offered_for_copying_works_in_a_shell(folder, monkeypatch):
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr("entroselect.loop.run.run", lambda *_, **__: True)
+    monkeypatch.setattr("entroselect.cli.loop._lines", lambda _: [])
+    out = "my $run's (1); exit"
+    said = ok("loop", "-o", out).stderr
+    offered = said[said.index("entroselect report") :].splitlines()[0]
+    assert shlex.split(offered) == ["entroselect", "report", out, "-o", "report.html"]
 
 
 def test_printable():
