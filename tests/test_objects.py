@@ -212,6 +212,15 @@ def test_objects_that_are_no_numbers(value, says):
         refused(objects, TypeError, r"numpy\.asarray\(rows, dtype=float\)")
 
 
+def test_tables_with_a_column_of_lists_are_for_open_pool():
+    given = {"id": list(range(20)), "v": X.tolist()}
+    for table in (pandas().DataFrame(given), polars().DataFrame(given), arrow().table(given)):
+        with pytest.raises(TypeError, match=r"row 0 at column 1 holds .*open_pool\(table, column="):
+            greedy_select(table, 3)
+        assert open_pool(table, column="v").shape == X.shape
+    refused(polars().DataFrame(X).lazy(), TypeError, r"got LazyFrame; pass its \.collect\(\)")
+
+
 # Kinds that are no rows
 
 
@@ -303,3 +312,14 @@ def test_a_dataset_whose_item_fails_names_the_item(error, says):
         open_pool(Fails(0, KeyboardInterrupt()))
     with pytest.raises(MemoryError, match="item 0"):
         open_pool(Fails(0, MemoryError()))
+
+
+@pytest.mark.parametrize("error", [OSError("truncated"), KeyError("x"), RuntimeError("died")])
+def test_rows_that_cannot_be_made_are_named_without_a_pool_too(error):
+    says = rf"features: .*item 11 cannot be made: {type(error).__name__}: "
+    with pytest.raises(TypeError, match=says):
+        greedy_select(Fails(11, error), 3)
+    with pytest.raises(MemoryError):
+        greedy_select(Fails(11, MemoryError()), 3)
+    with pytest.raises(KeyboardInterrupt):
+        greedy_select(Fails(11, KeyboardInterrupt()), 3)
