@@ -311,8 +311,9 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     finally:
         held.send_signal(signal.SIGKILL)
         held.communicate()
-    with files.locked(tmp_path):  # left by a dead process it blocks nobody
-        pass
+    # Left by a dead process it blocks nobody, and then it is ours.
+    with files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
+        run.run(SHORT, tmp_path)
 
 
 def test_partial_files_never_follow_links_and_are_swept_up(copy: Path, tmp_path: Path) -> None:
