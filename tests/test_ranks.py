@@ -98,6 +98,30 @@ def test_pools_and_splits(size: int, tmp_path: Path) -> None:
                     same(found, oracle, f"{number}.")
 
 
+def test_processes_that_flush_to_zero(tmp_path: Path) -> None:
+    """What the callers' threads make of subnormal numbers does not matter, in any process."""
+    cases = {
+        "denormals": "greedy,denormals,uneven,-",
+        "underflowing": "threshold,underflowing,even,-",
+        "float64_extremes": "greedy,float64_extremes,even,60000",
+        "shrinking_rows": "options,shrinking_rows,uneven,-",
+    }
+    every = run(2, tmp_path / "out", *cases.values(), FLUSH_TO_ZERO="1")
+    for (name, case), ranks in zip(cases.items(), every, strict=True):
+        pool = POOLS[name]()
+        for found in ranks:
+            if case.startswith("options"):
+                k = len(pool) // 5
+                same(found, reference.greedy_select(pool, k, start="center"), "0.")
+                vectors = np.ones((2, pool.shape[1]))
+                oracle = reference.greedy_select(pool, k, selected=vectors, metric="cosine")
+                same(found, oracle, "3.")
+            elif case.startswith("greedy"):
+                same(found, reference.greedy_select(pool, len(pool) // 2))
+            else:
+                same(found, reference.threshold_select(pool, len(pool) // 2, decay=0.7))
+
+
 def test_exchanges(tmp_path: Path) -> None:
     for rank, found in enumerate(run(3, tmp_path / "out", "exchanges")[0]):
         assert found["largest"].tolist() == [1.0, 8]  # the lowest index of two that are equal
