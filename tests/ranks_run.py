@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import torch.distributed as distributed
 from numpy.typing import NDArray
 
@@ -208,6 +209,8 @@ def run(rank: int, size: int, folder: Path, cases: list[str]) -> None:
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size
     )
     streamed._LEAST = 3
+    if os.environ.get("FLUSH_TO_ZERO"):
+        assert torch.set_flush_denormal(True)
     for case in cases:
         name, *arguments = case.split(",")
         out = folder / f"{case.replace('/', '_')}.{rank}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
@@ -12,6 +13,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import tokenize
 import zlib
 from pathlib import Path
@@ -291,7 +293,8 @@ SELECT = "$E select pool.npy -k 5 -o out"
         (f"{SELECT} 2>&-", 0, ""),
         (f"{SELECT} <&- >&- 2>&-", 0, ""),
         ("$E select <&- >&- 2>&-", 2, ""),
-        (f"{SELECT} >/dev/full", 1, "No space left"),
+        (f"{SELECT} >/dev/full", 1, "error: stdout could not be written: No space left"),
+        ("PYTHONUNBUFFERED=1 $E info >/dev/full", 1, "error: stdout could not be written: No sp"),
         (f"{SELECT} 2>/dev/full", 0, ""),
     ],
 )
@@ -341,6 +344,50 @@ def test_ctrl_c_before_the_command(folder, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
+
+
+class Destroyed:
+    """Interrupts while it is destroyed, where Python throws away what is raised."""
+
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def destroyed():
+    Destroyed()
+    for _ in range(1000):  # the rest of the command
+        time.sleep(0.01)
+    pytest.fail("nothing ended it")
+
+
+def swallowed():
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def made_another_error():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise RuntimeError("Error calling __set_name__") from error
+
+
+@pytest.mark.parametrize("lose", [destroyed, swallowed, made_another_error])
+def test_no_signal_is_lost(folder, monkeypatch, capsys, lose):
+    def losing(*_):
+        lose()
+        return "page"
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), sys.unraisablehook
+    monkeypatch.setattr("entroselect.cli.report.selection_page", losing)
+    result = run("select", "pool.npy", "-k", 5, "-o", "out", "--report")
+    assert result.exit_code == 130, result.output
+    assert result.stderr.splitlines()[-1].startswith("interrupted")
+    assert "Exception ignored" not in result.stderr
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert sys.unraisablehook is before[1]
+    signal.signal(signal.SIGINT, before[0])
+    assert np.load("out/indices.npy").shape == (5,)
 
 
 def test_other_handlers_of_signals_are_left_alone(folder):

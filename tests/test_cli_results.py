@@ -18,8 +18,8 @@ import pytest
 import entroselect
 from entroselect import greedy_select, kl_entropy, nearest_distances
 from entroselect.cli import output, pools, select
-from entroselect.cli.errors import Terminated
 from entroselect.cli.output import new_folder
+from entroselect.cli.signals import Terminated
 from tests.cli import entries, fails, ok, run
 
 STEP = "entroselect.cli.select."
@@ -467,10 +467,10 @@ def test_new_files_never_follow_links(folder):
 # Signals
 
 
-def started(folder, *options):
+def started(folder, *options, rows=19_000, columns=256):
     """A run that measures for a long time, once its selection is written."""
-    rows = np.random.default_rng(0).normal(size=(19_000, 256)).astype(np.float32)
-    np.save("big.npy", rows)
+    drawn = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+    np.save("big.npy", drawn)
     process = subprocess.Popen(
         [sys.executable, "-m", "entroselect", "select", "big.npy", "-k", "5", "-o", "out",
          "--backend", "cpu:portable", *options],
@@ -505,6 +505,27 @@ def test_signals_while_measuring_leave_the_selection(folder, number, code):
     assert not report()["finished"]
     assert entries(folder) == ["big.npy", "out", "pool.npy"]
     ok("select", "pool.npy", "-k", 5, "-o", "out", "--force")  # is not locked any more
+
+
+def test_ctrl_c_at_any_moment_after_the_selection(folder):
+    """While libraries are imported, rows are measured, files are written, pictures are drawn."""
+    options = ["--metric", "cosine", "--parquet", "--report", "--force"]
+    began, delay = 0, 0.0
+    while began < 5:
+        process = started(folder, *options, rows=2000, columns=16)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        if report()["finished"] and Path("out/report.html").exists():
+            break  # it was over
+        # Arrow runs Python that makes Python end itself by the signal, which shells call 130 too.
+        assert process.returncode in (130, -signal.SIGINT), (delay, said)
+        assert said.splitlines()[-1].startswith("interrupted: the selection is in "), (delay, said)
+        assert "Traceback" not in said, said
+        began, delay = began + 1, delay + 0.2
+        for file in Path("out").iterdir():
+            file.unlink()
+    assert began > 2
 
 
 def test_an_interrupted_selection_says_where_it_goes_on(folder, monkeypatch):

@@ -311,8 +311,9 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
     finally:
         held.send_signal(signal.SIGKILL)
         held.communicate()
-    with files.locked(tmp_path):  # left by a dead process it blocks nobody
-        pass
+    # Left by a dead process it blocks nobody, and then it is ours.
+    with files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
+        run.run(SHORT, tmp_path)
 
 
 def test_partial_files_never_follow_links_and_are_swept_up(copy: Path, tmp_path: Path) -> None:
@@ -430,3 +431,15 @@ def test_training_stops_at_any_step_and_ends_the_same(tmp_path: Path) -> None:
     resumed = trained(often, state=state)
     assert once == often
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_are_read_as_numpy_reads_them(version: Any, order: Any, tmp_path: Path) -> None:
+    array = np.asarray(np.arange(12).reshape(3, 4), order=order)
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array(file, array, version)
+    assert files.read_array(tmp_path / "a.npy").tolist() == array.tolist()
+    np.save(tmp_path / "a.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(files.Damaged, match=r"a.npy: damaged \(not an array: holds pickled"):
+        files.read_array(tmp_path / "a.npy")

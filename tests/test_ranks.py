@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,30 @@ def test_pools_and_splits(size: int, tmp_path: Path) -> None:
                 for number, given in enumerate(({"seed": 4}, {"selected": [5, 7]}), start=5):
                     oracle = reference.threshold_select(pool, k, decay=0.7, **given)
                     same(found, oracle, f"{number}.")
+
+
+def test_processes_that_flush_to_zero(tmp_path: Path) -> None:
+    """What the callers' threads make of subnormal numbers does not matter, in any process."""
+    cases = {
+        "denormals": "greedy,denormals,uneven,-",
+        "underflowing": "threshold,underflowing,even,-",
+        "float64_extremes": "greedy,float64_extremes,even,60000",
+        "shrinking_rows": "options,shrinking_rows,uneven,-",
+    }
+    every = run(2, tmp_path / "out", *cases.values(), FLUSH_TO_ZERO="1")
+    for (name, case), ranks in zip(cases.items(), every, strict=True):
+        pool = POOLS[name]()
+        for found in ranks:
+            if case.startswith("options"):
+                k = len(pool) // 5
+                same(found, reference.greedy_select(pool, k, start="center"), "0.")
+                vectors = np.ones((2, pool.shape[1]))
+                oracle = reference.greedy_select(pool, k, selected=vectors, metric="cosine")
+                same(found, oracle, "3.")
+            elif case.startswith("greedy"):
+                same(found, reference.greedy_select(pool, len(pool) // 2))
+            else:
+                same(found, reference.threshold_select(pool, len(pool) // 2, decay=0.7))
 
 
 def test_exchanges(tmp_path: Path) -> None:
@@ -193,6 +218,55 @@ def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pytest.fail("there is nobody else")
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("chain", ["none", "cause", "context", "both"])
+def test_an_error_holds_no_group(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do the errors that it came of: threads of a group that is held outlive it."""
+    processes = pytest.importorskip("entroselect.cli.processes")
+
+    class Group:
+        def wait(self) -> None:
+            pytest.fail("an error leaves without waiting")
+
+    def use() -> None:
+        group = Group()
+        held.append(weakref.ref(group))
+        raise ValueError("features: the innermost")
+
+    def raise_of(error: Exception) -> None:
+        again = Group()
+        held.append(weakref.ref(again))
+        if chain == "context":
+            raise RuntimeError("while that was handled")
+        raise RuntimeError("because of that") from error
+
+    def fail() -> None:
+        try:
+            use()
+        except ValueError as error:
+            if chain == "none":
+                raise
+            try:
+                raise_of(error)
+            except RuntimeError as outer:
+                if chain != "both":
+                    raise
+                raise TypeError("the outermost") from outer
+
+    held: list[Any] = []
+    alive: list[bool] = []
+
+    def leave(_: Any) -> None:
+        alive.extend(group() is not None for group in held)
+
+    monkeypatch.setattr(processes, "_joined", lambda _: Group())
+    monkeypatch.setattr(processes, "_leave", leave)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(Exception), processes.started("cpu"):  # noqa: B017, PT011
+        fail()
+    assert alive == [False] * (1 if chain == "none" else 2)
 
 
 def command(folder: Path, size: int, *arguments: Any) -> subprocess.CompletedProcess[str]:

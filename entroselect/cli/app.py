@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from entroselect.cli.entropy import entropy
-from entroselect.cli.errors import PlainErrors
+from entroselect.cli.errors import PlainErrors, show
 from entroselect.cli.info import info
 from entroselect.cli.loop import loop, report
 from entroselect.cli.nearest import nearest
@@ -41,7 +41,7 @@ def entroselect(
 ) -> None:
     """The k most spread-out rows of a pool, and how much entropy they carry, exactly."""
     if show_version:
-        print(f"entroselect {version('entroselect')}")
+        show(f"entroselect {version('entroselect')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        show(context.get_help())

@@ -14,7 +14,7 @@ from rich.table import Table as Terminal
 
 from entroselect import greedy_select, threshold_select
 from entroselect.cli import pictures
-from entroselect.cli.errors import console, plain_failures, say
+from entroselect.cli.errors import plain_failures, say, show
 from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
 from entroselect.cli.output import new_folder
 from entroselect.cli.page import Section, Table, render
@@ -59,9 +59,9 @@ def run(out: Path) -> None:
         column.justify = "right"
     for line in body:
         table.add_row(*line)
-    console().print(table)
+    show(table)
     for paragraph in reading(spreads, covers):
-        print(textwrap.fill(paragraph, 79))
+        show(textwrap.fill(paragraph, 79))
     say(f"written: {out / 'index.html'}")
 
 
@@ -146,8 +146,8 @@ def compose(
         ),
     ]
     sections.insert(0, picked_first(images, picks["greedy"], "greedy"))
-    for show in (left_out_nearest, left_out_farthest):
-        sections += [show(images, picks[name], covers[name], name) for name in picks]
+    for section in (left_out_nearest, left_out_farthest):
+        sections += [section(images, picks[name], covers[name], name) for name in picks]
     k, whole = len(picks["greedy"]), spreads["whole pool"].entropy
     duplicates = 0 if whole is None else whole.zero_distances
     return render(

@@ -12,7 +12,7 @@ import typer
 
 from entroselect import kl_entropy
 from entroselect.cli import pools, processes
-from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading
+from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading, show
 from entroselect.ranks import together
 
 
@@ -83,11 +83,11 @@ def entropy(
             "entropy_at_least": _finite(found.low),
         }
     if as_json:
-        print(json.dumps({"input": source.describe(), "duplicates": duplicates.value, **measured}))
+        show(json.dumps({"input": source.describe(), "duplicates": duplicates.value, **measured}))
         return
     for name, value in measured.items():
         shown = f"{value:.10g}" if isinstance(value, float) else str(value)
-        print(f"{name.replace('_', ' '):24}{shown}")
+        show(f"{name.replace('_', ' '):24}{shown}")
 
 
 def _finite(bound: float | None) -> float | None:

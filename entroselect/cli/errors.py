@@ -27,6 +27,7 @@ from typer.core import TyperGroup
 
 from entroselect import _dispatch
 from entroselect._memory import memory_limit
+from entroselect.cli.signals import Terminated, ending
 from entroselect.io.errors import shown
 
 FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
@@ -42,14 +43,6 @@ _NOT_PLAIN = (UnicodeError, RecursionError, NotImplementedError)
 
 
 _TAKE_FAISS = "nearest_distances, kl_entropy, generalization_score and mean_nearest_distance"
-
-
-class Terminated(KeyboardInterrupt):
-    """Another signal that ends the command as Ctrl-C does."""
-
-    def __init__(self, said: str = "", number: int = signal.SIGTERM) -> None:
-        super().__init__(*([said] if said else []))
-        self.number = number
 
 
 def bad_use(option: str, why: str) -> NoReturn:
@@ -97,9 +90,27 @@ def complain(message: str) -> None:
     say("error: " + " ".join(message.split()))
 
 
-def console() -> Console:
-    """For tables on stdout. Brackets are brackets, not markup."""
-    return Console(highlight=False, markup=False, emoji=False)
+def show(result: Any, end: str = "\n") -> None:
+    """Prints a text, or a table of rich's, on stdout. Brackets are brackets, not markup.
+
+    Raises:
+        OSError: saying that stdout could not be written.
+    """
+    with _to_stdout():
+        if isinstance(result, str):
+            print(result, end=end)
+        else:
+            Console(highlight=False, markup=False, emoji=False).print(result)
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"stdout could not be written: {error.strerror or error}") from error
 
 
 def describe(error: BaseException) -> str:
@@ -129,9 +140,11 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
     """Turns whatever is raised into a line and SystemExit; `debug`, or ENTROSELECT_DEBUG in the
     environment, shows the traceback too."""
     try:
-        with _signals():
+        with ending():
             yield
-            _flush_stdout()  # fails here, not when Python ends
+            with _to_stdout():  # fails here, not when Python ends
+                if sys.stdout is not None:
+                    sys.stdout.flush()
     except (typer.Exit, typer.Abort, UsageError):  # the first two are RuntimeErrors
         raise
     except BrokenPipeError:
@@ -150,14 +163,6 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
         sys.exit(FAILED)
 
 
-def _flush_stdout() -> None:
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "stdout") from error
-
-
 def _trace(debug: bool) -> None:
     if debug or os.environ.get(DEBUG, "") not in ("", "0"):
         for line in traceback.format_exc().splitlines():
@@ -171,27 +176,6 @@ def _turn_off_stdout() -> None:
     except (OSError, ValueError, AttributeError):
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody asked for something else.
-    They end a process of several at once: it may be waiting for another where Python cannot act."""
-
-    def end(number: int, frame: Any) -> None:
-        raise Terminated(number=number)
-
-    taken = []
-    try:
-        for number in () if "RANK" in os.environ else (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                with suppress(ValueError):  # not the main thread
-                    signal.signal(number, end)
-                    taken.append(number)
-        yield
-    finally:
-        for number in taken:
-            signal.signal(number, signal.SIG_DFL)
 
 
 # Arguments of the library that are options under their own name, and those that are not.

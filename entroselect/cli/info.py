@@ -14,7 +14,7 @@ from rich.table import Table
 
 from entroselect import _dispatch, faiss_backend
 from entroselect._threads import threads
-from entroselect.cli.errors import console, printable
+from entroselect.cli.errors import printable, show
 
 # The packages whose versions matter when answers are compared.
 PACKAGES = (
@@ -39,20 +39,19 @@ def info(
     """Shows versions, backends, threads and extras."""
     known = gather()
     if as_json:
-        print(json.dumps(known))
+        show(json.dumps(known))
         return
-    print(
+    show(
         f"entroselect {known['version']}, Python {known['python']}, {known['machine']}\n"
         f"{known['threads']} threads (ENTROSELECT_THREADS changes that); backend 'auto' means "
         f"'{known['auto']}'"
     )
-    out = console()
-    out.print(_table("backend", known["backends"], "runs here"))
-    out.print(_table("extra", known["extras"], "installed"))
+    show(_table("backend", known["backends"], "runs here"))
+    show(_table("extra", known["extras"], "installed"))
     packages = Table("package", "version")
     for name, found in known["packages"].items():
         packages.add_row(name, found or "not installed")
-    out.print(packages)
+    show(packages)
 
 
 def gather() -> dict[str, Any]:

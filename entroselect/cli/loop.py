@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from entroselect.cli.errors import UsageError, bad_use, say
+from entroselect.cli.errors import UsageError, bad_use, say, show
+from entroselect.cli.tables import duration
 
 if TYPE_CHECKING:
     from entroselect.loop.config import Config
@@ -116,7 +117,7 @@ def _run(config: Config, out: Path, threads: int | None, began: float, max_secon
         return
     say(f"done: {out}; look at it with: entroselect report {shlex.quote(str(out))} -o report.html")
     for line in _lines(out):
-        print(line)
+        show(line)
 
 
 @contextmanager
@@ -199,7 +200,7 @@ def _estimate(config: Config, threads: int | None) -> None:
     from entroselect.loop.plan import check, classes_of, split, training_steps
     from entroselect.loop.trial import try_out
 
-    print(options.to_json(config), end="")
+    show(options.to_json(config), end="")
     real, held_out, stream = split(config)
     check(config, real, stream)
     device, classes = device_of(config), classes_of(config, real, stream)
@@ -210,24 +211,16 @@ def _estimate(config: Config, threads: int | None) -> None:
         fastest_threads(lambda: training_step(config, real, classes, device, longest=0.5).seconds)
     found = estimate(config, real, classes, training_steps(config, len(real)), device)
     height, width, channels = real.pixels.shape[1:]
-    print(
+    show(
         f"{found.parameters:,} parameters, {len(real):,} images of {width} x {height} x "
         f"{channels}, {found.generated:,} generated an iteration, on {device}, "
         f"{torch.get_num_threads()} threads"
     )
-    print(
+    show(
         f"a step of training {found.training.seconds:.2g} s on {found.training.images} images, of "
         f"sampling {found.sampling.seconds:.2g} s on {found.sampling.images}: measured here, now"
     )
-    print(
-        f"about {_duration(found.seconds * config.iterations)} ({_duration(found.seconds)} an "
+    show(
+        f"about {duration(found.seconds * config.iterations)} ({duration(found.seconds)} an "
         f"iteration) and {found.megabytes:,.0f} MB; selecting and measuring come on top"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -20,6 +20,7 @@ from entroselect.cli.errors import (
     naming,
     reading,
     say,
+    show,
 )
 from entroselect.cli.options import Metric
 from entroselect.cli.written import versions
@@ -122,7 +123,7 @@ def nearest(
                 "versions": versions(),
             },
         )
-    print(
+    show(
         f"{len(found.indices):,} queries in {seconds:.2f} s ({found.backend}):\n"
         f"nearest distance ({metric.value}) {mean:.6g} on average, {largest:.6g} at most"
         + ("" if found.recall is None else f"; recall {found.recall:.4f}, measured on a sample")

@@ -43,11 +43,23 @@ def started(backend: str) -> Iterator[Ranks | None]:
         yield ranks
         ranks.wait()
     except BaseException as error:
-        # Frames that have ended may still hold the group.
-        traceback.clear_frames(error.__traceback__)
+        _clear(error)
         raise
     finally:
         _leave(ranks)
+
+
+def _clear(error: BaseException) -> None:
+    """Empties the frames that an error holds, and those that it came of or came up in: they have
+    ended, and may still hold the group."""
+    left, seen = [error], set()
+    while left:
+        error = left.pop()
+        if id(error) in seen:
+            continue
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        left += [other for other in (error.__cause__, error.__context__) if other is not None]
 
 
 def _joined(backend: str) -> Ranks:

@@ -18,11 +18,11 @@ from entroselect._threads import threads
 from entroselect.cli import pools, processes, written
 from entroselect.cli.errors import (
     bad_use,
-    console,
     describe,
     naming,
     reading,
     say,
+    show,
 )
 from entroselect.cli.measure import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
 from entroselect.cli.options import Method, Metric, Options
@@ -121,9 +121,9 @@ def select(
         summary = run(options, folder, ranks)
     if not processes.leads(ranks):
         return
-    _print(summary)
+    _show(summary)
     if profile and summary["profile"]:
-        console().print(profile_table(summary["profile"]))
+        show(profile_table(summary["profile"]))
 
 
 def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> dict[str, Any]:
@@ -365,13 +365,13 @@ def _rounded(seconds: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 6) for name, value in seconds.items()}
 
 
-def _print(summary: dict[str, Any]) -> None:
+def _show(summary: dict[str, Any]) -> None:
     options, rows = summary["options"], summary["input"]["rows"]
-    print(
+    show(
         f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, radius "
         f"{summary['radius']:.6g} ({options['metric']}), "
         f"{summary['seconds']['select']:.2f} s\n"
         f"backend {summary['backend']}, {summary['threads']} threads"
     )
     if summary["spread"]:
-        console().print(spread_table(summary["spread"], options["metric"]))
+        show(spread_table(summary["spread"], options["metric"]))

@@ -39,7 +39,7 @@ class Header:
     Attributes:
         shape: as stored.
         fortran: the first axis varies fastest, and that makes a difference.
-        dtype: a NumPy dtype without Python objects.
+        dtype: a NumPy dtype.
         offset: where the values begin.
         nbytes: how long they are.
     """
@@ -68,30 +68,40 @@ def read_header(file: Bytes, name: object, key: str | None = None) -> Header:
         TypeError: its array holds records.
     """
     where = name if key is None else f"{shown(name)}: entry {key!r}"
+    header = any_header(file, where)
+    if header.dtype.hasobject:
+        raise pickled(name, key)
+    if header.dtype.names is not None or header.dtype.subdtype is not None:
+        raise TypeError(
+            f"{shown(where)}: holds records ({header.dtype}), expected plain numbers; save them "
+            "with numpy.lib.recfunctions.structured_to_unstructured(array)"
+        )
+    return header
+
+
+def any_header(file: Bytes, name: object) -> Header:
+    """The same of any array, of Python objects too, whose length is any.
+
+    Raises:
+        ValueError: naming the file: it is none, damaged, or no memory holds such an array.
+    """
     prefix = np.lib.format.MAGIC_PREFIX
     if file.read(len(prefix)) != prefix:
         raise ValueError(
-            f"{shown(where)}: is not a .npy file (pickles are never loaded); "
+            f"{shown(name)}: is not a .npy file (pickles are never loaded); "
             "write it with numpy.save(path, array)"
         )
-    version = tuple(_exactly(file, 2, where))
+    version = tuple(_exactly(file, 2, name))
     if version not in _LENGTHS:
-        raise damaged(where, f"version {version[0]}.{version[1]} of the format is not known")
+        raise damaged(name, f"version {version[0]}.{version[1]} of the format is not known")
     kind = _LENGTHS[version]
-    (length,) = struct.unpack(kind, _exactly(file, struct.calcsize(kind), where))
-    text = _unpadded(file, length, where)
+    (length,) = struct.unpack(kind, _exactly(file, struct.calcsize(kind), name))
+    text = _unpadded(file, length, name)
     offset = len(prefix) + 2 + struct.calcsize(kind) + length
-    shape, fortran, dtype = _parsed(text, "utf-8" if version == (3, 0) else "latin-1", where)
-    if dtype.hasobject:
-        raise pickled(name, key)
-    if dtype.names is not None or dtype.subdtype is not None:
-        raise TypeError(
-            f"{shown(where)}: holds records ({dtype}), expected plain numbers; save them with "
-            "numpy.lib.recfunctions.structured_to_unstructured(array)"
-        )
+    shape, fortran, dtype = _parsed(text, "utf-8" if version == (3, 0) else "latin-1", name)
     nbytes = math.prod(shape) * dtype.itemsize
     if math.prod(max(1, length) for length in shape) * max(1, dtype.itemsize) > _LARGEST:
-        raise damaged(where, f"an array of shape {shape} is larger than any file")
+        raise damaged(name, f"an array of shape {shape} is larger than any file")
     ordered = sum(length > 1 for length in shape) > 1 and 0 not in shape
     return Header(shape, fortran and ordered, dtype, offset, nbytes)
 

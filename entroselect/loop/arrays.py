@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import zipfile
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.io.errors import pickled
+from entroselect.io.header import Header, any_header, read_header
+from entroselect.io.npy import filled
 from entroselect.loop.decode import Notes, check_memory, shown
 from entroselect.loop.labels import NAMES, chosen, numbered
 from entroselect.loop.pictures import SPLITS, Read, check_entry, damaged_entry
@@ -23,16 +24,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 def read_npy(path: Path) -> NDArray[Any]:
     """The array, whole and nothing behind it."""
+    name = Path(path.name)
     with path.open("rb") as file:
-        shape, dtype = _header(file, path.name)
-        expected = file.tell() + math.prod(shape) * dtype.itemsize
-        size = path.stat().st_size
-        _check_images(path.name, shape, dtype)
+        header = read_header(file, name)
+        expected, size = header.offset + header.nbytes, path.stat().st_size
+        _check_images(path.name, header)
         if size != expected:
             raise ValueError(f"{size} bytes, its header promises {expected}; write it again")
-        file.seek(0)
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return array
+        return filled(header, file, name)
 
 
 def read_npz(
@@ -49,17 +48,17 @@ def read_npz(
                 raise ValueError(f"{shown(name)}: is there twice; write the file again")
             entries[name] = entry
         headers = {name: _entry_header(archive, entry) for name, entry in entries.items()}
-        shapes = {name: shape for name, (shape, _) in headers.items()}
+        shapes = {name: header.shape for name, header in headers.items()}
 
         def read(name: str) -> NDArray[Any]:
-            return _entry_array(archive, entries[name], *headers[name])
+            return _entry_array(archive, entries[name], headers[name])
 
         images = _images(shapes, split, image, notes)
-        _check_images(shown(images), *headers[images])
+        _check_images(shown(images), headers[images])
         rows, of = shapes[images][0], _split(images)
         named = _labels(shapes, rows, of, label)
         keep = None
-        if of is None and "train" in headers and headers["train"][1].kind == "b":
+        if of is None and "train" in headers and headers["train"].dtype.kind == "b":
             keep = _kept(read("train"), rows, split)
         elif split is not None and of != split:
             raise ValueError(f"data.split: no images for {split!r}; it holds {_list(shapes)}")
@@ -95,78 +94,50 @@ def read_cifar(paths: Sequence[Path]) -> Read:
     )
 
 
-def _header(file: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype; the file stands behind the header then."""
-    try:
-        version = np.lib.format.read_magic(file)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise ValueError(f"version {version}")
-        # 3.0 differs from 2.0 in the encoding of field names, which no array of numbers has.
-        first = version == (1, 0)
-        shape, _, dtype = (
-            np.lib.format.read_array_header_1_0(file)
-            if first
-            else np.lib.format.read_array_header_2_0(file)
-        )
-        if min(shape, default=0) < 0:
-            raise ValueError(f"shape {shape}")
-    except Exception as error:  # the header is parsed as Python, which fails in many ways
-        why = shown(str(error).split("\n")[0]) or type(error).__name__
-        raise ValueError(f"{name}: no array that can be read ({why})") from None
-    return shape, dtype
-
-
-def _entry_header(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _entry_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:
     check_entry(entry)
     try:
         file = archive.open(entry)
     except Exception as error:  # zipfile raises whatever struct runs into
         raise damaged_entry(entry, error) from None
     with file:
-        shape, dtype = _header(file, shown(entry.filename))
-        expected = file.tell() + math.prod(shape) * dtype.itemsize
+        header = any_header(file, entry.filename)
+    expected = header.offset + header.nbytes
     # Pickles have any length; they are refused where they are wanted.
-    if entry.file_size != expected and not dtype.hasobject:
+    if entry.file_size != expected and not header.dtype.hasobject:
         raise ValueError(
             f"{shown(entry.filename)}: {entry.file_size} bytes, its header promises {expected}"
         )
-    return shape, dtype
+    return header
 
 
-def _entry_array(
-    archive: zipfile.ZipFile,
-    entry: zipfile.ZipInfo,
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-) -> NDArray[Any]:
-    if dtype.hasobject:
-        raise pickled(Path(shown(entry.filename)))
-    check_memory(shown(entry.filename), math.prod(shape) * dtype.itemsize)
+def _entry_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, header: Header) -> NDArray[Any]:
+    if header.dtype.hasobject:
+        raise pickled(entry.filename)
+    check_memory(shown(entry.filename), header.nbytes)
     try:
         with archive.open(entry) as file:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            file.seek(header.offset)
+            return filled(header, file, Path(entry.filename))  # to its end, with its checksum
     except Exception as error:  # zipfile raises whatever zlib and struct run into
         raise damaged_entry(entry, error) from None
-    return array
 
 
-def _check_images(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def _check_images(name: str, header: Header) -> None:
     """Before anything is read."""
-    if dtype.hasobject:
-        raise pickled(Path(name))
-    if dtype != np.uint8:
+    if header.dtype.hasobject:
+        raise pickled(name)
+    if header.dtype != np.uint8:
         how = {
             "f": "numpy.rint(x * 255) if they are on 0 to 1",
             "u": "x // 257 if they are on 0 to 65535",
             "b": "x * 255",
-        }.get(dtype.kind, "x")
+        }.get(header.dtype.kind, "x")
         raise ValueError(
-            f"{name}: images must be uint8 on 0 to 255, got {dtype}; save "
+            f"{name}: images must be uint8 on 0 to 255, got {header.dtype}; save "
             f"({how}).astype('uint8') in their place"
         )
-    check_memory(name, math.prod(shape))
+    check_memory(name, header.nbytes)
 
 
 def _split(name: str) -> str | None:

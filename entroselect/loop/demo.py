@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from entroselect.cli.errors import plain_failures, say
+from entroselect.cli.errors import plain_failures, say, show
 from entroselect.loop import files
 from entroselect.loop.compared import arms, findings, read
 from entroselect.loop.report import page
@@ -59,9 +59,9 @@ def run(out: Path, settings: list[str]) -> None:
     files.write_text(out / "report.html", page(folders))
     runs = [read(folder) for folder in folders]
     space = list(runs[0].measured[0]["spaces"])[-1]
-    print(f"What came out, measured in the space {space}:")
+    show(f"What came out, measured in the space {space}:")
     for sentence in findings(arms(runs), space):
-        print(textwrap.fill(sentence, 79, initial_indent="- ", subsequent_indent="  "))
+        show(textwrap.fill(sentence, 79, initial_indent="- ", subsequent_indent="  "))
     say(f"written: {out / 'report.html'}")
 
 

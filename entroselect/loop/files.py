@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -15,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
+
+from entroselect.io.errors import shown
+from entroselect.io.header import read_header
+from entroselect.io.npy import filled
 
 try:
     import fcntl
@@ -118,17 +120,15 @@ def read_array(path: Path) -> NDArray[Any]:
     """
     with path.open("rb") as file:
         try:
-            if npy.read_magic(file) != (1, 0):
-                raise ValueError("another version of .npy")
-            shape, fortran, dtype = npy.read_array_header_1_0(file)
-        except Exception as error:  # NumPy parses the header as Python and lets its errors through
-            raise Damaged(path, f"not an array: {error}") from None
-        if dtype.hasobject or fortran or min(shape, default=0) < 0:
-            raise Damaged(path, f"an array {shape} of {dtype}")
-        held, said = path.stat().st_size - file.tell(), math.prod(shape) * dtype.itemsize
+            header = read_header(file, path)
+        except (ValueError, TypeError) as error:
+            why = str(error).removeprefix(f"{shown(path)}: ")
+            raise Damaged(path, f"not an array: {why}") from None
+        shape, dtype = header.shape, header.dtype
+        held, said = path.stat().st_size - header.offset, header.nbytes
         if held != said:
             raise Damaged(path, f"{held} bytes where {shape} of {dtype} are {said}")
-        return np.fromfile(file, dtype).reshape(shape)
+        return filled(header, file, path)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
