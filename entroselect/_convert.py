@@ -106,8 +106,6 @@ def refuse(name: str, given: Any) -> None:
         raise TypeError(f"{name}: expected an array of numbers, got {kind}")
     if hasattr(given, "__next__"):
         raise TypeError(f"{name}: expected an array of numbers, got {kind}; pass list(...) of it")
-    if hasattr(given, "collect_schema") and hasattr(given, "collect"):  # polars, not yet computed
-        raise TypeError(f"{name}: expected an array of numbers, got {kind}; pass its .collect()")
     if isinstance(given, (list, tuple)) and any(isinstance(r, np.ma.MaskedArray) for r in given):
         raise _masked(name)
 
@@ -157,11 +155,6 @@ def _numbers(name: str, given: NDArray[Any]) -> NDArray[Any]:
         if not isinstance(value, (int, float, np.integer, np.floating, np.bool_)):
             where = tuple(int(axis) for axis in np.unravel_index(place, given.shape))
             at = f"row {where[0]}" + (f" at column {where[1]}" if len(where) > 1 else "")
-            if _is_row(value):
-                raise TypeError(
-                    f"{name}: {at} holds a {type(value).__name__}; of a table or DataFrame pass "
-                    "open_pool(table, column=...), which reads a column of lists"
-                )
             raise TypeError(
                 f"{name}: dtype object is not supported; {at} holds {value!r:.40}; drop or fill "
                 "such values, then pass numpy.asarray(rows, dtype=float)"

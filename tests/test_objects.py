@@ -242,15 +242,6 @@ def test_objects_that_are_no_numbers(value, says):
         refused(objects, TypeError, r"numpy\.asarray\(rows, dtype=float\)")
 
 
-def test_tables_with_a_column_of_lists_are_for_open_pool():
-    given = {"id": list(range(20)), "v": X.tolist()}
-    for table in (pandas().DataFrame(given), polars().DataFrame(given), arrow().table(given)):
-        with pytest.raises(TypeError, match=r"row 0 at column 1 holds .*open_pool\(table, column="):
-            greedy_select(table, 3)
-        assert open_pool(table, column="v").shape == X.shape
-    refused(polars().DataFrame(X).lazy(), TypeError, r"got LazyFrame; pass its \.collect\(\)")
-
-
 # Kinds that are no rows
 
 
