@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 import weakref
 from pathlib import Path
@@ -267,6 +268,42 @@ def test_an_error_holds_no_group(chain: str, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(Exception), processes.started("cpu"):  # noqa: B017, PT011
         fail()
     assert alive == [False] * (1 if chain == "none" else 2)
+
+
+def test_a_command_that_succeeds_holds_no_group() -> None:
+    """Else its threads end the process with an abort, after the results are written."""
+    pytest.importorskip("typer")
+    code = """
+        import os, socket, weakref
+        import numpy as np
+        import torch.distributed as distributed
+        from entroselect import greedy_select
+        from entroselect.cli import processes
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        made, new, destroy = [], distributed.new_group, distributed.destroy_process_group
+
+        def new_group(*given, **options):
+            group = new(*given, **options)
+            made.append(weakref.ref(group))
+            return group
+
+        def destroyed():
+            destroy()
+            print([group() is None for group in made])
+
+        distributed.new_group, distributed.destroy_process_group = new_group, destroyed
+        with processes.started("cpu") as ranks:
+            found = greedy_select(np.eye(9), 4, group=ranks)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "[True]\n"), done.stderr
 
 
 def command(folder: Path, size: int, *arguments: Any) -> subprocess.CompletedProcess[str]:
