@@ -97,7 +97,8 @@ def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
     """Views `given` as (n, d) rows, copying only where the engine cannot read it in place.
 
     Accepts NumPy arrays and memmaps, anything with DLPack on the CPU or `__array__`, anything with
-    DLPack on a CUDA device, which stays there, and an `entroselect.io.Source`, which is read whole.
+    DLPack on a CUDA device, which stays there, DataFrames and tables, and an
+    `entroselect.io.Source`, which is read whole.
     Raises TypeError or ValueError naming the argument, also for (0, d) unless that is accepted.
     Values are not looked at.
     """
@@ -106,7 +107,10 @@ def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
     if is_on_cuda(given):
         return _cuda_rows(name, given, may_be_empty)
     from entroselect.io.source import Source  # which needs this module itself
+    from entroselect.io.tables import is_frame, open_frame
 
+    if is_frame(given):
+        given = open_frame(given, None, None, name)
     if isinstance(given, Source):
         return given.rows(name)
     array, stored = as_array(name, given)

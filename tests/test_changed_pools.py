@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small rounds, tiles and blocks."""
     monkeypatch.setattr(streamed, "_LEAST", 3)
     monkeypatch.setenv("ENTROSELECT_BLOCK", "8")
+
+
+@pytest.fixture
+def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that must be decoded are decoded again and again: a copy has no room."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(9, 9, 0))
 
 
 class Rows:
@@ -157,7 +164,9 @@ WRITE = {"npy": npy, "parquet": parquet, "safetensors": safetensors, "zarr": zar
 
 @pytest.mark.parametrize("shards", [False, True])
 @pytest.mark.parametrize("suffix", WRITE)
-def test_a_file_that_another_takes_the_place_of(suffix: str, shards: bool, tmp_path: Path) -> None:
+def test_a_file_that_another_takes_the_place_of(
+    suffix: str, shards: bool, tmp_path: Path, no_room: None
+) -> None:
     if shards and suffix not in ("npy", "parquet"):
         pytest.skip("no folders of these")
     rows, write = normal(400 if suffix == "parquet" else 200, 4), WRITE[suffix]
@@ -211,12 +220,22 @@ def test_rows_that_change_behind_an_unchanged_file(select: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, 0.0])
 @pytest.mark.parametrize("select", [greedy_select, threshold_select])
-def test_items_that_change_after_the_first_pass(select: Any, value: float) -> None:
+def test_items_that_change_after_the_first_pass(select: Any, value: float, no_room: None) -> None:
     rows = normal(200, 4)
     with pytest.raises(ValueError, match=r"features: row \d+ of Rows of 200 items changed since"):
         select(
             Rows(rows), 150, memory_limit=LIMIT, progress=once(lambda: rows.__setitem__(..., value))
         )
+
+
+@pytest.mark.parametrize("select", [greedy_select, threshold_select])
+def test_rows_that_were_decoded_once_are_those_of_that_moment(select: Any) -> None:
+    rows = normal(200, 4)
+    whole = select(rows.copy(), 150)
+    change = once(lambda: rows.__setitem__(..., np.nan))
+    found = select(open_pool(Rows(rows)), 150, memory_limit=LIMIT, progress=change)
+    assert np.isnan(rows).all()
+    assert found.indices.tolist() == whole.indices.tolist()
 
 
 def test_a_file_cut_short_before_it_is_held(tmp_path: Path) -> None:
@@ -255,7 +274,9 @@ class Turning(Rows):
 
 
 @pytest.mark.parametrize("reading", [2, 3, 5])
-def test_rows_that_change_between_the_passes_of_a_search(reading: int, in_tiles: None) -> None:
+def test_rows_that_change_between_the_passes_of_a_search(
+    reading: int, in_tiles: None, no_room: None
+) -> None:
     rows = normal(200, 4)
     with pytest.raises(ValueError, match="queries: row 190 of Turning of 200 items changed since"):
         nearest_distances(open_pool(Turning(rows, 190, reading)), memory_limit=10**9)
@@ -264,7 +285,7 @@ def test_rows_that_change_between_the_passes_of_a_search(reading: int, in_tiles:
         nearest_distances(rows, points, memory_limit=10**9)
 
 
-def test_rows_that_change_before_copies_are_searched_again(in_tiles: None) -> None:
+def test_rows_that_change_before_copies_are_searched_again(in_tiles: None, no_room: None) -> None:
     rows = np.repeat(normal(100, 4), 2, axis=0)
     with pytest.raises(ValueError, match="features: row 160 of Turning of 200 items changed"):
         kl_entropy(open_pool(Turning(rows, 160, 6)), duplicates="drop", memory_limit=10**9)

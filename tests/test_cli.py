@@ -354,7 +354,7 @@ def test_unreadable_files_are_named(folder):
     fails(1, "entropy", "pool.txt", saying=["pool.txt", ".npy, .npz, .safetensors"])
     fails(1, "entropy", "pool.npy", "--key", "x", saying=["pool.npy", "drop the --key"])
     Path("folder.npy").mkdir()
-    fails(1, "entropy", "folder.npy", saying=["folder.npy", "not a file"])
+    fails(1, "entropy", "folder.npy", saying=["folder.npy", "holds no .npy"])
 
 
 def test_bad_data_is_named_and_leaves_nothing(folder):

@@ -125,8 +125,9 @@ def test_a_column_of_a_frame(name):
         open_pool(frame, column="id")
     with pytest.raises(ValueError, match=f"{kind} of 20 rows: has no column 'key'"):
         open_pool(frame, column="v", id_column="key")
-    found = greedy_select(open_pool(frame, column="v"), 5)
-    assert found.indices.tolist() == greedy_select(X, 5).indices.tolist()
+    for given, limit in ((open_pool(frame, column="v"), None), (frame, None), (frame, "1MiB")):
+        found = greedy_select(given, 5, memory_limit=limit)
+        assert found.indices.tolist() == greedy_select(X, 5).indices.tolist()
 
 
 SERIES = {
@@ -170,6 +171,35 @@ def test_frames_of_numbers():
     bools = {"a": X[:, 0] > 0.5, "b": X[:, 1] > 0.5}
     for frame in (pd.DataFrame(bools), pl.DataFrame(bools), pa.table(bools)):
         assert np.array_equal(read(frame), X[:, :2] > 0.5)
+
+
+def test_frames_whose_columns_have_other_names_than_texts():
+    pd, pa = pandas(), arrow()
+    two = X[:, :2]
+    labels = ([7, 8], ["a", "a"], pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]))
+    for names in labels:
+        frame = pd.DataFrame(two, columns=names)
+        for given in (frame, frame.convert_dtypes(), frame.astype(pd.SparseDtype(float))):
+            assert np.array_equal(read(given), two)
+            assert np.array_equal(greedy_select(given, 3).indices, greedy_select(two, 3).indices)
+    lists = pd.DataFrame({0: X.tolist(), 1: range(20)})
+    assert np.array_equal(read(lists), X)
+    assert open_pool(lists, column="0", id_column="1").ids(np.array([3])).tolist() == [3]
+    categories = pd.DataFrame({0: pd.Categorical([30, 10, 30]), 1: [1.0, 2.0, 3.0]})
+    assert read(categories).tolist() == [[30, 1], [10, 2], [30, 3]]
+    twice = pa.table([pa.array(X.tolist())] * 2, names=["v", "v"])
+    with pytest.raises(ValueError, match="holds two columns called 'v'; rename one"):
+        open_pool(twice, column="v")
+
+
+def test_a_column_of_a_frame_of_numbers_is_no_row():
+    pd, pl, pa = pandas(), polars(), arrow()
+    columns = {"a": X[:, 0], "b": X[:, 1]}
+    for frame in (pd.DataFrame(columns), pl.DataFrame(columns), pa.table(columns)):
+        with pytest.raises(ValueError, match=r"column 'a' holds .*, expected lists of"):
+            open_pool(frame, column="a")
+    with pytest.raises(TypeError, match=r"features: LazyFrame has no rows yet; pass its .collect"):
+        greedy_select(pl.DataFrame(columns).lazy(), 2)
 
 
 def test_ragged_series_name_the_row():
