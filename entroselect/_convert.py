@@ -66,8 +66,10 @@ def plain_array(name: str, given: Any) -> NDArray[Any]:
     refuse(name, given)
     try:
         array = np.asarray(given)
-    except (ValueError, TypeError, RuntimeError) as error:
-        why = _ragged(given) or error
+    except MemoryError:
+        raise
+    except Exception as error:  # rows that code of the caller's makes may raise anything
+        why = _ragged(given) or _failing(given) or error
         raise TypeError(f"{name}: cannot be read as an array of numbers: {why}") from error
     return _numbers(name, array) if array.dtype == object else array
 
@@ -135,8 +137,12 @@ def _numbers(name: str, given: NDArray[Any]) -> NDArray[Any]:
     """An array of Python objects as one of numbers: rows that are arrays or lists are stacked,
     single numbers (int, float, bool, also beside each other) become float64."""
     if given.ndim == 0:
-        kind = type(given.item()).__name__
-        raise TypeError(f"{name}: expected an array of numbers, got {kind}")
+        found = given.item()
+        failing = _failing(found)
+        raise TypeError(
+            f"{name}: expected an array of numbers, got {type(found).__name__}"
+            + (f", whose {failing}" if failing else "")
+        )
     if given.ndim == 1 and len(given) and all(_is_row(row) for row in given):
         if any(isinstance(row, np.ma.MaskedArray) for row in given):
             raise _masked(name)
@@ -163,6 +169,20 @@ def _is_row(value: Any) -> bool:
     return isinstance(value, (np.ndarray, list, tuple)) or (
         hasattr(value, "__array__") and getattr(value, "ndim", 1) > 0 and hasattr(value, "__len__")
     )
+
+
+def _failing(items: Any) -> str | None:
+    """Which item cannot be made, where that is what is wrong. NumPy does not tell."""
+    if hasattr(items, "__array__") or not (
+        hasattr(items, "__len__") and hasattr(items, "__getitem__")
+    ):
+        return None
+    for position in range(len(items)):
+        try:
+            items[position]
+        except Exception as error:
+            return f"item {position} cannot be made: {type(error).__name__}: {error}"
+    return None
 
 
 def _ragged(rows: Any) -> str | None:

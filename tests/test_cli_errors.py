@@ -216,7 +216,9 @@ def test_nothing_in_a_name_is_obeyed(folder):
     for arguments in (["entropy", EVIL + "x"], ["entropy", EVIL, "--key", "\x1b[31m"],
                       ["nearest", EVIL, "x\x1b[31m.npy", "-o", "out"],
                       ["select", EVIL, "-k", 1, "-o", "no\x1b[31m/x"]):  # fmt: skip
-        tame(fails(1, *arguments, saying=["\\x1b["]).output)
+        said = fails(1, *arguments, saying=["\\x1b["]).output
+        tame(said)
+        assert said.count(".npyx") == (EVIL + "x" in arguments)  # named once
     tame(fails(2, "entropy", EVIL, "--\x1b[31m", saying=["\\x1b["]).output)
     tame(fails(2, "select", EVIL, "-k", "\x1b[31m", "-o", "out", saying=["-k"]).output)
     result = ok("select", EVIL, "-k", 5, "-o", "o" + EVIL, "--report")

@@ -522,6 +522,7 @@ def test_labels_of_any_kind(table: Callable[..., str]) -> None:
         (pa.array([10**9, 0] * 2), ("0", "1000000000")),
         (pa.array([5, -1] * 2, pa.int8()), ("-1", "5")),
         (pa.array([2**64 - 1, 2**63] * 2, pa.uint64()), (str(2**63), str(2**64 - 1))),
+        (pa.array([2**63, 0] * 2, pa.uint64()), ("0", str(2**63))),
         (pa.array([2.0, 1.0] * 2), ("1", "2")),
     ):
         assert labels_of(table(image=IMAGES, label=values)) == ([1, 0, 1, 0], names)
@@ -574,7 +575,10 @@ def test_the_column_of_images(table: Callable[..., str]) -> None:
         assert labels_of(table(picture=pa.array(BYTES, kind)))[0] is None
     assert labels_of(table(picture=pa.array(BYTES).dictionary_encode()))[0] is None
     other = BYTES[::-1]
-    assert labels_of(table(thumb=other, image=IMAGES))[0] is None
+    for name in ("thumb", "label"):
+        images, said = load(table(image=IMAGES, **{name: other}))
+        assert images.labels is None
+        assert said == [f"columns of bytes beside the images, passed over: 1 (first: {name})"]
     source = table(left=IMAGES, right=IMAGES)
     assert refusal(source).startswith("left, right could hold images; choose one with data.image")
     assert labels_of(source, image_column="right")[0] is None

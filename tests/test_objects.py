@@ -333,3 +333,14 @@ def test_a_dataset_whose_item_fails_names_the_item(error, says):
         open_pool(Fails(0, KeyboardInterrupt()))
     with pytest.raises(MemoryError, match="item 0"):
         open_pool(Fails(0, MemoryError()))
+
+
+@pytest.mark.parametrize("error", [OSError("truncated"), KeyError("x"), RuntimeError("died")])
+def test_rows_that_cannot_be_made_are_named_without_a_pool_too(error):
+    says = rf"features: .*item 11 cannot be made: {type(error).__name__}: "
+    with pytest.raises(TypeError, match=says):
+        greedy_select(Fails(11, error), 3)
+    with pytest.raises(MemoryError):
+        greedy_select(Fails(11, MemoryError()), 3)
+    with pytest.raises(KeyboardInterrupt):
+        greedy_select(Fails(11, KeyboardInterrupt()), 3)

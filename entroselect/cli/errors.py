@@ -28,6 +28,7 @@ from typer.core import TyperGroup
 from entroselect import _dispatch
 from entroselect._memory import memory_limit
 from entroselect.cli.signals import Terminated, ending
+from entroselect.io.errors import shown
 
 FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
 
@@ -220,7 +221,7 @@ def reading(path: Path, option: str | None = None) -> Iterator[None]:
         if not is_plain(error):
             what = type(error).__name__ + (f": {error}" if str(error) else "")
             said = f"cannot be read, it may be damaged; copy or write it again ({what})"
-        if str(path) not in said:
+        if str(path) not in said and shown(path) not in said:
             said = f"{path}: {said}"
         if option is not None:
             said = f"{option}: {said}"

@@ -34,7 +34,8 @@ class _Table:
 
 def is_frame(given: Any) -> bool:
     """Whether an object has named columns, as DataFrames and tables do."""
-    return hasattr(given, "columns") and (hasattr(given, "__array__") or hasattr(given, "schema"))
+    kind = type(given)  # asked of the object itself, a LazyFrame of polars would find them out
+    return hasattr(kind, "columns") and (hasattr(kind, "__array__") or hasattr(kind, "schema"))
 
 
 def open_frame(

@@ -377,7 +377,7 @@ def _explained(error: ValidationError) -> str:
     if first["type"] == "literal_error":
         known = [str(option) for option in _literals(name)]
         message = f"{first['input']!r} is unknown{nearest(str(first['input']), known)}"
-    return f"{name}: {message}"
+    return f"{name}: {message}" if name else message
 
 
 def _literals(name: str) -> tuple[Any, ...]:

@@ -52,6 +52,8 @@ def _plain(values: Any) -> NDArray[Any]:
                 f"labels must be integers, strings or booleans, got {' and '.join(sorted(kinds))}"
             )
         array = np.array(values, object if kinds == {"str"} else None)
+        if kinds == {"int"} and array.dtype.kind == "f":  # 0 beside 2^63 has no integer type
+            array = np.array(values, object)
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
     return array.astype(object) if array.dtype.kind == "U" else array

@@ -86,6 +86,9 @@ def _columns(
         )
     images = images or next(iter(encoded))
     rest = {name: kind for name, kind in types.items() if name not in encoded}
+    for name in encoded:
+        if name != images:
+            notes.add("columns of bytes beside the images, passed over", shown(name))
     labels = chosen("labels", "data.label_column", label, rest, {*NAMES, *map(str.lower, declared)})
     if labels is None and rest:
         notes.add(
