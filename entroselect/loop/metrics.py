@@ -50,9 +50,9 @@ def measure(
             closer: None.
 
     Returns:
-        entropy (nats; one of equal images counts), geometric_mean_distance (comparable across
-        sizes), duplicates and variance of training and generated; generalization_score (l2 and
-        mse), mean_nearest_distance of training, memorised_fraction, frechet_distance, kid,
+        entropy (nats; one of equal images counts), geometric_mean_distance (in the unit of
+        the features), duplicates and variance of training and generated; generalization_score (l2
+        and mse), mean_nearest_distance of training, memorised_fraction, frechet_distance, kid,
         precision, recall, density, coverage, vendi_score, fld. None where a set is too small.
 
     Raises:
