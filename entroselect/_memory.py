@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from entroselect import _cgroup
-from entroselect.ranks import Ranks
 
 _UNITS = {"": 1, "B": 1}
 for _power, _letter in enumerate("KMGTP", start=1):
@@ -57,23 +56,6 @@ def memory_limit(given: Any) -> int | None:
     return number
 
 
-def too_few(limit: int | None, least: int, what: str, ranks: Ranks | None) -> None:
-    """Raises ValueError, on all processes, if the limit of one is below what it needs at least; the
-    error names a limit that is enough for all of them. `what` is what takes so much."""
-    limits = [least if limit is None else limit]
-    every = [least]
-    if ranks is not None:
-        found = np.concatenate(ranks.gather(np.array([(limits[0], least)], dtype=np.int64)))
-        limits, every = found[:, 0].tolist(), found[:, 1].tolist()
-    short = [limit for limit, least in zip(limits, every, strict=True) if limit < least]
-    if short:
-        limit, least = short[0], max(every)
-        raise ValueError(
-            f"memory_limit: {limit} bytes are too few for {what}; the smallest that works is "
-            f"{least}"
-        )
-
-
 def available() -> int | None:
     """Bytes that could be taken now without swapping, where the system says so (Linux)."""
     known = [bytes_ for bytes_ in (_free(), _cgroup.memory()) if bytes_ is not None]
@@ -90,8 +72,15 @@ def _free() -> int | None:
 
 
 def in_words(bytes_: int) -> str:
-    """As people write it: 12.3 GiB."""
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if bytes_ >= 1024**power:
-            return f"{bytes_ / 1024**power:.3g} {unit}"
-    return f"{bytes_} bytes"
+    """As people write it.
+
+    Example:
+        >>> in_words(13_200_000_000), in_words(1023 * 1024), in_words(1_048_100), in_words(7)
+        ('12.3 GiB', '1023 KiB', '1 MiB', '7 bytes')
+    """
+    amount, unit = float(bytes_), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if round(amount) < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"

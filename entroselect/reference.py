@@ -52,6 +52,7 @@ def canonical_rows(rows: Rows, metric: str) -> Float64:
     return unit_rows(values) if metric == "cosine" else values
 
 
+@in_default_float_environment
 def unit_rows(values: Float64) -> Float64:
     """Rows divided by their canonical lengths; none is zero."""
     zero = np.zeros(values.shape[1])

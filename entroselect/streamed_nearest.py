@@ -13,12 +13,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entroselect._memory import too_few
 from entroselect._pieces import Pieces, numpy_dtype
 from entroselect._progress import Report
 from entroselect._rows import Rows
 from entroselect._threads import threads
-from entroselect.ranks import Ranks
+from entroselect.ranks import Ranks, too_few
 from entroselect.results import Float64, Int64, Neighbours
 
 # In a list, a place that holds no neighbour yet: (infinity, NOBODY).

@@ -124,8 +124,9 @@ def test_more_rows_than_are_compared_are_sampled(folder):
 def test_tables_say_which_distance(folder):
     printed = ok("select", "pool.npy", "-k", 9, "-o", "out", "--metric", "cosine").stdout
     assert "(cosine)" in printed.splitlines()[0]
-    assert "entropy (Euclidean, nats)" in printed
+    assert "entropy (euclidean, nats)" in printed
     assert "mean nearest distance (cosine)" in printed
+    assert "compare with --method random" in printed  # 9 rows, of which fewer are farther apart
     assert "(cosine)" in ok("nearest", "pool.npy", "-o", "n", "--metric", "cosine").stdout
     assert max(len(line) for line in printed.splitlines()) <= 80
 

@@ -44,6 +44,7 @@ TOO_FINE = {
     "unequal_clusters",
     "float64_extremes",
     "underflowing",
+    "shrinking_rows",
     "far_outlier",
     "one_outlier",
 }

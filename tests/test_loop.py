@@ -67,6 +67,7 @@ def test_what_a_run_leaves(whole: dict[str, bytes]) -> None:
     expected -= {f"iteration-{n:02d}/training_labels.npy" for n in (2, 3)}
     expected |= {"iteration-02/indices.npy", "iteration-03/indices.npy"}
     top = {"config.json", "env.json", "fingerprints.json", "stats.jsonl", "DONE", ".lock"}
+    top.add("classes.json")
     assert set(whole) == expected | top
     lines = [json.loads(line) for line in whole["stats.jsonl"].splitlines()]
     assert [(m["iteration"], m["step"]) for m in lines] == [

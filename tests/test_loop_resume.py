@@ -189,6 +189,17 @@ def test_a_run_says_so_and_makes_again_what_was_deleted(copy: Path, whole: Path)
     same(whole, copy)
 
 
+def test_names_of_labels_are_kept(whole: Path, tmp_path: Path) -> None:
+    assert json.loads((whole / "classes.json").read_text()) == list("0123456789")
+    images = data.Images(
+        np.zeros((2, 8, 8, 1), np.uint8), np.arange(2), data.origins(data.REAL, 2), ("dög", "cat")
+    )
+    folder.keep_classes(tmp_path, images)
+    assert json.loads((tmp_path / "classes.json").read_text()) == ["dög", "cat"]
+    folder.keep_classes(tmp_path / "none", dataclasses.replace(images, labels=None))
+    assert not (tmp_path / "none").exists()
+
+
 def test_labels_must_fit(tmp_path: Path) -> None:
     images = data.load("digits").take(np.arange(20))
     data.write(tmp_path, "training", images)

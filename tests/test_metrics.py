@@ -377,3 +377,33 @@ def test_what_is_invariant_does_not_move_with_the_data() -> None:
             assert moved[name] == (
                 pytest.approx(value, rel=1e-12) if value is not None else None
             ), name
+
+
+# Floating-point environment
+
+
+def test_figures_do_not_depend_on_flush_to_zero() -> None:
+    """Of features whose values, or only whose squares, are subnormal numbers; all at once, and one
+    by one."""
+    import torch
+
+    subnormal = [rng(i).integers(1, 2**40, (24, 3)).view(np.float64) for i in range(3)]
+    functions = [
+        lambda a, b, c: metrics.measure(a, b, c, a),
+        *((lambda a, *_, f=f: f(a)) for f in (metrics.spread, metrics.variance)),
+        lambda a, *_: metrics.vendi_score(a),
+        *((lambda a, b, _, f=f: f(a, b)) for f in (metrics.frechet_distance, metrics.kid)),
+        lambda a, b, _: metrics.manifold(a, b, 3),
+        metrics.fld,
+    ]
+    tiny = [rng(i).standard_normal((24, 3)) * 1e-161 for i in range(3)]
+    for sets in (subnormal, tiny):
+        for number, function in enumerate(functions):
+            torch.set_flush_denormal(False)
+            expected = function(*sets)
+            torch.set_flush_denormal(True)
+            try:
+                assert function(*sets) == expected, number
+            finally:
+                torch.set_flush_denormal(False)
+    assert metrics.vendi_score(subnormal[0]) > 1.5

@@ -221,6 +221,54 @@ def test_damaged_saved_datasets(tmp_path):
         open_pool(folder).read(0, 50)
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("compression", [None, "lz4"])
+def test_streams_as_arrow_writes_them(tmp_path, legacy, compression):
+    folder = write_saved(tmp_path / "disk", [pa.table({"v": lists(X)})])
+    table = pa.table({"v": lists(X), "n": range(50)})
+    options = pa.ipc.IpcWriteOptions(use_legacy_format=legacy, compression=compression)
+    path = folder / "data-00000-of-00001.arrow"
+    with pa.ipc.new_stream(path, table.schema, options=options) as stream:
+        stream.write_table(table, max_chunksize=7)
+    assert np.array_equal(open_pool(folder).read(0, 50), X)
+    good = path.read_bytes()
+    path.write_bytes(good[: -4 if legacy else -8])  # without the mark at the end
+    assert np.array_equal(open_pool(folder).read(0, 50), X)
+    for length in range(8, len(good) - 8, 37):
+        path.write_bytes(good[:length])
+        try:
+            source = open_pool(folder)
+        except ValueError as error:
+            assert "damaged" in str(error) or "no rows" in str(error), (length, error)  # noqa: PT017
+        else:
+            assert np.array_equal(source.read(0, source.n), X[: source.n])
+            assert source.n % 7 == 0
+            assert source.n < 50
+
+
+def test_a_stream_that_becomes_shorter_while_it_is_opened(tmp_path, monkeypatch):
+    folder = write_saved(tmp_path / "disk", [pa.table({"v": lists(X)})])
+    path = folder / "data-00000-of-00001.arrow"
+
+    def cut(schema):
+        os.truncate(path, 9)
+        return schema
+
+    monkeypatch.setattr("entroselect.io.saved.check_schema", cut)
+    with pytest.raises(ValueError, match=r"\.arrow: cannot be read, .*it ends within a message"):
+        open_pool(folder)
+
+
+def test_a_stream_that_another_takes_the_place_of(tmp_path):
+    folder = write_saved(tmp_path / "disk", [pa.table({"v": lists(X)})])
+    other = write_saved(tmp_path / "other", [pa.table({"v": lists(X + 1)})])
+    source = open_pool(folder)
+    assert np.array_equal(source.read(0, 5), X[:5])
+    (other / "data-00000-of-00001.arrow").rename(folder / "data-00000-of-00001.arrow")
+    with pytest.raises(ValueError, match=r"\.arrow: changed since it was opened \(another file"):
+        source.read(30, 50)
+
+
 # Lists of paths, addresses
 
 

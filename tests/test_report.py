@@ -68,6 +68,13 @@ def test_features_are_scattered(tmp_path, columns, metric):
     assert HEADING.findall(html)[0] == "Picked rows in the pool"
 
 
+def test_directions_of_tiny_rows_are_scattered():
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    expected = pictures.scatter(rows, rows[:9], "greedy", "cosine")
+    tiny = rows * 2.0**-600  # their squares are 0
+    assert pictures.scatter(tiny, tiny[:9], "greedy", "cosine") == expected
+
+
 def test_whole_pool_picked_leaves_nothing_out(tmp_path):
     pool = np.random.default_rng(0).integers(0, 256, size=(12, 4, 4), dtype=np.uint8)
     html = page(tmp_path, pool, "-k", "12")

@@ -179,6 +179,23 @@ def test_the_smallest_limit_works(what: str, n: int, k: int, tmp_path: Path) -> 
                 threshold_select(rows, k, memory_limit=least, **given)
 
 
+def test_decoding_is_over_before_the_rest_begins(tmp_path: Path) -> None:
+    """What it takes is not asked for beside what the pool takes."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    n = 1_600_000
+    pool = np.random.default_rng(0).integers(0, 1000, (n, 1)).astype(np.uint16)
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(pool.ravel()), 1)
+    pq.write_table(pa.table({"rows": rows}), tmp_path / "pool.parquet")
+    source = open_pool(tmp_path / "pool.parquet")
+    least = smallest_limit(source)
+    held = n * streamed.BYTES_A_ROW
+    assert source.overhead > 1 << 24
+    assert held < least < held + (1 << 17)
+    found = greedy_select(source, 2, memory_limit=least + (4 << 20))
+    assert "bytes_read" in found.profile
+    assert pool[found.indices[1], 0] in (0, 999)
+
+
 def test_values_come_in_the_order_asked_for() -> None:
     pool = normal(50, 4)
     opened = streamed.Streamed(

@@ -1,1 +1,1 @@
-"""The command line: entroselect select | entropy | nearest | info. Needs the extra `cli`."""
+"""The command line, `entroselect`. Needs the extra `cli`; its commands stand in cli/app.py."""

@@ -17,7 +17,7 @@ WORDS = {
     "the pool is farther than that from the selection.",
     "mean nearest distance": "The mean of each row's distance to its nearest other row.",
     "geometric mean distance": "The geometric mean of each row's distance to its nearest other "
-    "row: entropy as a length, comparable between sets of different size.",
+    "row: entropy as a length, in the unit of the columns. It falls as a set grows, too.",
     "threshold": "The selection that goes through the pool and takes every row farther than a "
     "threshold from all taken before, and again with a lower threshold, until there are enough.",
     "D_n, G_n": "The training set of iteration n, and what the model trained on it generated. D_1 "

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from entroselect.reference import unit_rows
 from entroselect.results import Float64, Int64
 
 COLOURS = {
@@ -173,7 +174,7 @@ def scatter(rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str) ->
     """Picked rows over the pool, both projected on the pool's first two principal components."""
     pool, chosen = sample(rows, 3000), sample(picked, 3000)
     if metric == "cosine":
-        pool, chosen = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (pool, chosen))
+        pool, chosen = (unit_rows(x) for x in (pool, chosen))
     mean = pool.mean(axis=0)
     axes_found = np.linalg.svd(pool - mean, full_matrices=False)[2][:2]
     directions = np.zeros((2, rows.shape[1]))

@@ -375,3 +375,6 @@ def _show(summary: dict[str, Any]) -> None:
     )
     if summary["spread"]:
         show(spread_table(summary["spread"], options["metric"]))
+        sizes = {part["measured_rows"] for part in summary["spread"].values()}
+        if len(sizes) > 1 and options["method"] != "random":
+            show("fewer rows stand farther apart even at random: compare with --method random")

@@ -12,8 +12,8 @@ def measures(metric: str) -> dict[str, str]:
     return {
         "rows": "rows",
         "measured_rows": "measured rows",
-        "entropy_nats": "entropy (Euclidean, nats)",
-        "geometric_mean_distance": "geometric mean distance (Euclidean)",
+        "entropy_nats": "entropy (euclidean, nats)",
+        "geometric_mean_distance": "geometric mean distance (euclidean)",
         "mean_nearest_distance": f"mean nearest distance ({metric})",
         "rows_with_a_duplicate": "measured rows with a duplicate",
     }

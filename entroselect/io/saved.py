@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from entroselect.io.arrow import (
 )
 from entroselect.io.errors import check_fits, damaged, needs, reading, shown
 from entroselect.io.shards import Shards, opened
-from entroselect.io.source import Fill, Source, empty
+from entroselect.io.source import FileIdentity, Fill, Source, empty
 from entroselect.results import Int64
 
 STATE = "state.json"
@@ -73,6 +74,8 @@ class ArrowStream(Source):
     def __init__(self, path: Path, column: str | None, id_column: str | None) -> None:
         name = shown(path)
         self.path = path
+        with reading(path):
+            self._identity = FileIdentity(path)
         self._schema, self._places, rows = _batches(path)
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
         n = int(self._starts[-1])
@@ -126,10 +129,13 @@ class ArrowStream(Source):
         if batch != self._kept:
             begin, end = self._places[batch]
             check_fits(self.path, end - begin)
-            with reading(self.path), self.path.open("rb") as file:
-                content = os.pread(file.fileno(), end - begin, begin)
-                message = pa.ipc.read_message(pa.BufferReader(content))
-                self._batch = pa.ipc.read_record_batch(message, self._schema)
+            with reading(self.path):
+                file = self.path.open("rb")
+            with file:
+                self._identity.check(file.fileno())
+                with reading(self.path):
+                    message = pa.ipc.read_message(pa.BufferReader(_read_at(file, begin, end)))
+                    self._batch = pa.ipc.read_record_batch(message, self._schema)
             self._kept = batch
         with reading(self.path):
             column = self._batch.column(name)
@@ -144,23 +150,77 @@ class ArrowStream(Source):
 
 
 def _batches(path: Path) -> tuple[Any, list[tuple[int, int]], list[int]]:
-    """(schema, where each record batch begins and ends, its rows); rows stay on the disk."""
+    """(schema, where each record batch begins and ends, its rows); rows stay on the disk, and are
+    not mapped: a file that became shorter would end the process."""
     try:
         import pyarrow as pa
     except ImportError:
         raise needs(path, "pyarrow") from None
-    places, rows = [], []
-    with reading(path), pa.memory_map(str(path)) as file:
-        schema = check_schema(pa.ipc.read_schema(file))
-        while file.tell() < file.size():
-            begin = file.tell()
-            try:
-                message = pa.ipc.read_message(file)
-            except EOFError:  # the mark at the end of a stream
+    places: list[tuple[int, int]] = []
+    rows: list[int] = []
+    with reading(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        _, end = _metadata(file, 0, size)
+        schema = check_schema(pa.ipc.read_schema(pa.BufferReader(_read_at(file, 0, end))))
+        while end < size:
+            begin = end
+            metadata, end = _metadata(file, begin, size)
+            if not metadata:  # the mark at the end of a stream
                 break
-            if message.type != "record batch":
-                raise ValueError(f"a message of kind {message.type!r} is not supported")
-            batch = pa.ipc.read_record_batch(message, schema)
-            places.append((begin, file.tell()))
-            rows.append(int(batch.num_rows))
+            kind, count, body = _message(metadata)
+            if kind != _RECORD_BATCH:
+                raise ValueError(f"a message of kind {_OTHERS.get(kind, kind)!r} is not supported")
+            end += body
+            if body < 0 or count < 0 or end > size:
+                raise ValueError(f"it ends within the record batch at {begin}")
+            places.append((begin, end))
+            rows.append(count)
     return schema, places, rows
+
+
+# https://arrow.apache.org/docs/format/Columnar.html, "Encapsulated message format"; the numbers are
+# those of Message.fbs there.
+_CONTINUES = 0xFFFFFFFF
+_RECORD_BATCH = 3
+_OTHERS = {1: "schema", 2: "dictionary"}
+
+
+def _read_at(file: BinaryIO, begin: int, end: int) -> bytes:
+    content = os.pread(file.fileno(), end - begin, begin)
+    if len(content) != end - begin:
+        raise ValueError("it ends within a message")
+    return content
+
+
+def _metadata(file: BinaryIO, begin: int, size: int) -> tuple[bytes, int]:
+    """What a message says of itself, and where that ends; nothing at the end of a stream."""
+    first = begin + 4
+    (length,) = struct.unpack("<I", _read_at(file, begin, first))
+    if length == _CONTINUES:  # not in files from before Arrow 0.15
+        begin, first = first, first + 4
+        (length,) = struct.unpack("<I", _read_at(file, begin, first))
+    if length > size - first:
+        raise ValueError("it ends within a message")
+    return _read_at(file, first, first + length), first + length
+
+
+def _message(metadata: bytes) -> tuple[int, int, int]:
+    """(kind, rows of a record batch, bytes behind it): three fields of a flatbuffer. Arrow itself
+    reads, and checks, a message together with all that is behind it."""
+
+    def field(table: int, number: int, format: str) -> tuple[int, int]:
+        """(where, value); 0 where it is left out."""
+        vtable = table - struct.unpack_from("<i", metadata, table)[0]
+        at = 4 + 2 * number
+        if at >= struct.unpack_from("<H", metadata, vtable)[0]:
+            return table, 0
+        where = struct.unpack_from("<H", metadata, vtable + at)[0]
+        if not where:
+            return table, 0
+        return table + where, struct.unpack_from(format, metadata, table + where)[0]
+
+    (root,) = struct.unpack_from("<I", metadata)
+    _, kind = field(root, 1, "<B")
+    where, header = field(root, 2, "<I")
+    _, body = field(root, 3, "<q")
+    return kind, field(where + header, 0, "<q")[1] if kind == _RECORD_BATCH else 0, body

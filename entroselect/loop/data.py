@@ -177,7 +177,7 @@ def _load(
         _no_use(split=split, image_column=image, label_column=label)
         return _digits()
     if not path.exists():
-        raise ValueError("no such file or folder; set data.source to your copy")
+        raise ValueError("no such file or folder; pass the place of your copy with --data")
     if ending not in (".npz", ".parquet") or path.is_dir():
         _no_use(image_column=image, label_column=label)
     if path.is_dir():

@@ -119,7 +119,8 @@ def stack(named: Iterable[tuple[str, bytes]], count: int, notes: Notes) -> NDArr
         if picture.shape[:2] != (height, width):
             raise ValueError(
                 f"{name} is {picture.shape[1]} x {picture.shape[0]} but {first} is {width} x "
-                f"{height}; all must be of one size"
+                f"{height}; all must be of one size, so resize them first (ImageMagick: mogrify "
+                "-resize 32x32^ -gravity center -extent 32x32 FILES, which overwrites them)"
             )
         if picture.ndim == 3 and pixels.ndim == 3:
             wider = _room((*pixels.shape, 3))

@@ -100,6 +100,13 @@ def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str]
         files.write_json(path, before | new)
 
 
+def keep_classes(folder: Path, real: Images) -> None:
+    """classes.json: what the labels 0, 1, ... of training and generated images are called."""
+    path = folder / "classes.json"
+    if real.labels is not None and real.names and not path.exists():
+        files.write_json(path, list(real.names))
+
+
 def has_images(here: Path, name: str) -> bool:
     """Whether data.write was complete."""
     return all((here / f"{name}{end}.npy").exists() for end in ("", "_origins"))

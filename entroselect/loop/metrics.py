@@ -16,15 +16,17 @@ import torch
 
 from entroselect import nearest_distances
 from entroselect._checks import integer, same_width, usable_rows
+from entroselect._float_environment import in_default_float_environment
 from entroselect._rows import Rows
 from entroselect.cpu import distances_to
 from entroselect.entropy import from_neighbours
-from entroselect.reference import squared_distances
+from entroselect.reference import squared_distances, unit_rows
 from entroselect.results import Float64
 
 Features = Any
 
 
+@in_default_float_environment
 def measure(
     training: Features,
     generated: Features,
@@ -48,9 +50,9 @@ def measure(
             closer: None.
 
     Returns:
-        entropy (nats; one of equal images counts), geometric_mean_distance (comparable across
-        sizes), duplicates and variance of training and generated; generalization_score (l2 and
-        mse), mean_nearest_distance of training, memorised_fraction, frechet_distance, kid,
+        entropy (nats; one of equal images counts), geometric_mean_distance (in the unit of
+        the features), duplicates and variance of training and generated; generalization_score (l2
+        and mse), mean_nearest_distance of training, memorised_fraction, frechet_distance, kid,
         precision, recall, density, coverage, vendi_score, fld. None where a set is too small.
 
     Raises:
@@ -83,6 +85,7 @@ def _nearest_others(rows: Rows) -> Float64 | None:
     return nearest_distances(rows).distances[:, 0] if rows.n > 1 else None
 
 
+@in_default_float_environment
 def spread(features: Features) -> dict[str, Any]:
     """Entropy, duplicates (rows with an equal other row) and variance of one set."""
     rows = usable_rows("features", features)
@@ -104,6 +107,7 @@ def spread(features: Features) -> dict[str, Any]:
     }
 
 
+@in_default_float_environment
 def variance(features: Features) -> float | None:
     """Trace of the covariance, ddof 1; None for a single row."""
     x = usable_rows("features", features).float64()
@@ -113,6 +117,7 @@ def variance(features: Features) -> float | None:
     return float(np.var(x - x[0], axis=0, ddof=1).sum())
 
 
+@in_default_float_environment
 def frechet_distance(one: Features, other: Features) -> float | None:
     """|mean difference|^2 + trace(A + B - 2 (A B)^(1/2)) for covariances A and B, ddof 1.
 
@@ -145,6 +150,7 @@ def _pair(one: Features, other: Features) -> tuple[Float64, Float64]:
     return first.float64() - origin, second.float64() - origin
 
 
+@in_default_float_environment
 def kid(one: Features, other: Features) -> float | None:
     """Unbiased squared MMD with the kernel (x.y / d + 1)^3, of whole sets (Binkowski et al. 2018).
 
@@ -184,6 +190,7 @@ def _kernel(level: float, p: Float64, q: Float64, w: Float64) -> Float64:
     return np.asarray(3 * p * q * (level + line) + w * (3 * line * (line + w) + w * w))
 
 
+@in_default_float_environment
 def manifold(real: Features, made: Features, k: int) -> dict[str, float | None]:
     """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
@@ -240,18 +247,17 @@ def _reach(rows: Rows, k: int) -> tuple[Float64, Any]:
     return squared_distances(x, x[found.indices[:, -1]]), shared
 
 
+@in_default_float_environment
 def vendi_score(features: Features) -> float:
     """exp of the von Neumann entropy of the cosine kernel over n (Friedman and Dieng 2023).
 
     From 1 (all alike) to n. A zero row, such as a black image, has no direction; it counts as one
     that is like other zero rows and unlike all else.
     """
-    x = usable_rows("features", features).float64()
-    peak = np.abs(x).max(axis=1, keepdims=True)
-    zero = peak == 0
-    x = x / np.where(zero, 1, peak)  # lengths of tiny rows would underflow
-    x = x / np.where(zero, 1, np.linalg.norm(x, axis=1, keepdims=True))
-    x = np.hstack([x, zero])
+    x = usable_rows("features", features).float64().copy()
+    zero = ~x.any(axis=1)
+    x[~zero] = unit_rows(x[~zero])
+    x = np.hstack([x, zero[:, None]])
     # The n by n kernel and the d by d form have the same eigenvalues.
     kernel = x @ x.T if len(x) < x.shape[1] else x.T @ x
     values = np.linalg.eigvalsh(kernel / len(x))
@@ -266,6 +272,7 @@ _EPOCHS = 50
 _RATE = 0.5
 
 
+@in_default_float_environment
 def fld(train: Features, test: Features, made: Features) -> float | None:
     """Feature likelihood divergence (Jiralerspong et al. 2023): 0 is perfect, larger is worse.
 

@@ -44,7 +44,9 @@ def _fitting(count: int, images: int | None, held: int) -> str:
         return f"set data.held_out={count - images} or less"
     if held <= count - 2:
         return "set data.images=none" + ("" if images is None else f", which is {count - held}")
-    return f"set data.images=none data.held_out={count // 5}" if count > 2 else "give more images"
+    if count <= 2:
+        return "give more images"
+    return f"pass --set data.images=none --set data.held_out={count // 5}"
 
 
 def classes_of(config: Config, real: Images, stream: Images) -> int:

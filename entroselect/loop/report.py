@@ -131,7 +131,7 @@ def _correlation(runs: Sequence[Run], space: str) -> Section:
     for axes, x, name in zip(
         figure.subplots(1, 2),
         (entropy, variance),
-        ("log of the mean spacing of D_n (entropy per dimension)", "log of the variance of D_n"),
+        ("log of the geometric mean distance of D_n", "log of the variance of D_n"),
         strict=True,
     ):
         _style(axes)
@@ -144,9 +144,8 @@ def _correlation(runs: Sequence[Run], space: str) -> Section:
         f"What explains generalisation ({space})",
         f"One point for every iteration of every run, and r where there are {FEWEST} or more. "
         "Points of one run follow from each other: a high r is weaker evidence than it looks. "
-        "Entropy is shown as the logarithm of its mean nearest-neighbour spacing, which compares "
-        "between training sets of different sizes; at one size it is the entropy up to scale and "
-        "shift.",
+        "Entropy is shown as the logarithm of the geometric mean distance: at one size of the "
+        "training set the entropy up to scale and shift. Between sizes neither compares.",
         [pictures.data_uri(figure)],
     )
 

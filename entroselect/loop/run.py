@@ -2,6 +2,7 @@
 
     RUN/config.json              all options
     RUN/env.json                 versions, machine and threads of the first start
+    RUN/classes.json             what the labels 0, 1, ... are called, where that is known
     RUN/fingerprints.json        SHA-256 of the images and labels, the encoder, the weights
     RUN/stats.jsonl              loss and learning rate every 50 steps
     RUN/encoder.safetensors      the feature space "encoder", where used
@@ -116,6 +117,7 @@ def _run(
             if config.measure.weights and {"dinov2", "inception"} & {*_spaces(config)}:
                 marks["weights"] = folders.of_weights(config.measure.weights)
             folders.check_fingerprints(folder, marks, progress.note)
+            folders.keep_classes(folder, real)
             _set_threads(threads, config, folder, real, classes, device, progress)
         _Loop(config, folder, real, held_out, stream, deadline, progress).run()
 
