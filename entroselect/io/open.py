@@ -128,8 +128,8 @@ def _open_path(
     if not _exists(path):
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # Path makes one slash of two
             raise ValueError(
-                f"{name.replace(':/', '://', 1)}: is an address, and files are read from disks; "
-                "download it, or mount the store, and pass the path"
+                f"{name}: is an address, and files are read from disks; download it, or mount the "
+                "store, and pass the path"
             )
         if kind not in ("", ".zarr", *SUFFIXES):
             raise _unknown(name)
