@@ -196,10 +196,10 @@ def test_a_column_of_a_frame_of_numbers_is_no_row():
     pd, pl, pa = pandas(), polars(), arrow()
     columns = {"a": X[:, 0], "b": X[:, 1]}
     for frame in (pd.DataFrame(columns), pl.DataFrame(columns), pa.table(columns)):
-        with pytest.raises(ValueError, match="column 'a' holds .*, expected lists of"):
+        with pytest.raises(ValueError, match=r"column 'a' holds .*, expected lists of"):
             open_pool(frame, column="a")
     with pytest.raises(TypeError, match=r"features: LazyFrame has no rows yet; pass its .collect"):
-        greedy_select(pl.DataFrame(columns).lazy(), 2)
+        greedy_select(pl.LazyFrame(columns), 2)
 
 
 def test_ragged_series_name_the_row():
