@@ -348,6 +348,8 @@ class Run:
 
 def _short(value: Any) -> Any:
     """Something that says which value it was: itself, or of arrays what they hold in short."""
+    if isinstance(value, np.generic):  # a start or seed that NumPy counted
+        value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Rows):
