@@ -10,6 +10,7 @@ import pytest
 
 from entroselect import greedy_select, kl_entropy, nearest_distances, open_pool, threshold_select
 from entroselect._rows import as_rows
+from entroselect.io.source import NoRows
 
 X = np.random.default_rng(0).random((20, 6))
 
@@ -333,3 +334,9 @@ def test_a_dataset_whose_item_fails_names_the_item(error, says):
         open_pool(Fails(0, KeyboardInterrupt()))
     with pytest.raises(MemoryError, match="item 0"):
         open_pool(Fails(0, MemoryError()))
+
+
+def test_a_process_without_rows_passes_an_array():
+    """A frame without rows has no dtype that the other processes' rows could be checked against."""
+    with pytest.raises(TypeError, match=r"DataFrame without rows; pass numpy.empty\(\(0, columns"):
+        NoRows(pandas().DataFrame(columns=["a", "b"]))
