@@ -76,7 +76,8 @@ class Opened:
             row_bytes = given.d * np.dtype(_stored(given.dtype)).itemsize
             what = f"{given.n} rows of {row_bytes} bytes"
             too_few(limit, min(all_of_it, in_pieces), what, self.ranks)
-        in_memory = isinstance(given, Rows) or (limit is not None and all_of_it <= limit)
+        fits = given.n > 0 and limit is not None and all_of_it <= limit  # no rows cannot be held
+        in_memory = isinstance(given, Rows) or fits
         with self.together():
             if in_memory:
                 local = self._in_memory(given, whole and self.ranks is None, limit)
@@ -350,6 +351,8 @@ class Run:
 
 def _short(value: Any) -> Any:
     """Something that says which value it was: itself, or of arrays what they hold in short."""
+    if isinstance(value, np.generic):  # a start or seed that NumPy counted
+        value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Rows):

@@ -35,6 +35,18 @@ def refused(file: Path, match: str, **options: Any) -> None:
         go_on(file, **options, progress=lambda *_: NO_WORK("went on"))
 
 
+def test_numbers_of_numpy_are_the_same_arguments(tmp_path: Path) -> None:
+    """As `range(np.int64(3))` and such hand them out; text of them is another one in NumPy 2."""
+    pool = normal(60, 4)
+    expected = greedy_select(pool, 9, start=3)
+    greedy_select(pool, 4, start=np.int64(3), checkpoint=tmp_path / "c")
+    found = go_on(tmp_path / "c", pool, 9, start=3)
+    assert found.indices.tolist() == expected.indices.tolist()
+    threshold_select(pool, 4, seed=np.uint32(5), checkpoint=tmp_path / "t")
+    found = threshold_select(pool, 9, seed=5, checkpoint=tmp_path / "t")
+    assert found.indices.tolist() == threshold_select(pool, 9, seed=5).indices.tolist()
+
+
 # A pool that changed
 
 

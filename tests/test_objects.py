@@ -10,6 +10,7 @@ import pytest
 
 from entroselect import greedy_select, kl_entropy, nearest_distances, open_pool, threshold_select
 from entroselect._rows import as_rows
+from entroselect.io.source import NoRows
 
 X = np.random.default_rng(0).random((20, 6))
 
@@ -199,7 +200,7 @@ def test_a_column_of_a_frame_of_numbers_is_no_row():
         with pytest.raises(ValueError, match=r"column 'a' holds .*, expected lists of"):
             open_pool(frame, column="a")
     with pytest.raises(TypeError, match=r"features: LazyFrame has no rows yet; pass its .collect"):
-        greedy_select(pl.DataFrame(columns).lazy(), 2)
+        greedy_select(pl.LazyFrame(columns), 2)
 
 
 def test_ragged_series_name_the_row():
@@ -344,3 +345,9 @@ def test_rows_that_cannot_be_made_are_named_without_a_pool_too(error):
         greedy_select(Fails(11, MemoryError()), 3)
     with pytest.raises(KeyboardInterrupt):
         greedy_select(Fails(11, KeyboardInterrupt()), 3)
+
+
+def test_a_process_without_rows_passes_an_array():
+    """A frame without rows has no dtype that the other processes' rows could be checked against."""
+    with pytest.raises(TypeError, match=r"DataFrame without rows; pass numpy.empty\(\(0, columns"):
+        NoRows(pandas().DataFrame(columns=["a", "b"]))

@@ -338,6 +338,7 @@ def test_a_copy_reads_as_what_it_is_of(parquet):
     source = open_pool(path)
     copy = cache.decoded_once(source)
     assert isinstance(copy, cache.Decoded)
+    assert copy.overhead == source.overhead  # the allocator keeps it
     assert cache.decoded_once(copy) is copy
     rows = np.array([3, 4, 7000, 19_999])
     assert np.array_equal(copy.take(rows), given[rows])

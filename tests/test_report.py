@@ -13,10 +13,10 @@ import pytest
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from entroselect import greedy_select
+from entroselect import greedy_select, kl_entropy
 from entroselect.cli import demo, pictures
 from entroselect.cli.app import app
-from entroselect.cli.measure import cover, rising_ranks
+from entroselect.cli.measure import cover, rising_ranks, spread
 from entroselect.cli.page import words as page_words
 from entroselect.cli.report import left_out
 
@@ -204,3 +204,15 @@ def test_the_demo_reads_its_own_figures(tmp_path, capsys, monkeypatch):
     assert told in html
     assert "Words on this page" in html
     assert html.count('<div class="wide"') == html.count("<table>") + html.count("<img ")
+
+
+def test_a_spread_where_one_metric_sees_only_copies():
+    """Tiny rows have Euclidean distances of 0 and parallel ones cosine distances of 0."""
+    tiny = np.random.default_rng(0).standard_normal((8, 3)) * 1e-300
+    found = spread(tiny, "cosine", "auto")
+    assert found.entropy is None
+    assert found.distances.min() > 0
+    parallel = np.array([[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]])
+    found = spread(parallel, "cosine", "auto")
+    assert not found.distances.any()
+    assert float(found.entropy) == kl_entropy(parallel)

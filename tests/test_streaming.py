@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +238,28 @@ def test_a_block_is_settled_up_to_its_rival(seeds: range, monkeypatch: pytest.Mo
         kept, met = block.state()
         assert (kept >= bounds).all()
         assert (kept[met == len(picked)] == bounds[met == len(picked)]).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts its pages")
+def test_decoding_once_stays_within_the_limit(tmp_path):
+    """80 MB of a Zarr array, of whose chunks the allocator keeps some."""
+    zarr = pytest.importorskip("zarr")
+    array = zarr.create_array(tmp_path / "z", shape=(160_000, 125), chunks=(2000, 125), dtype="f4")
+    array[...] = np.random.default_rng(0).random((160_000, 125), np.float32)
+    code = f"""if True:
+        from entroselect import greedy_select, open_pool
+        def peak():
+            status = open("/proc/self/status").read()
+            return 1024 * int(status.split("VmHWM:")[1].split()[0])
+        pool = open_pool({str(tmp_path / "z")!r})
+        pool.read(0, 1)
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        greedy_select(pool, 50, memory_limit="64MiB")
+        print(peak() - before)
+    """
+    environment = {**os.environ, "ENTROSELECT_THREADS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert int(run.stdout) < 64 << 20

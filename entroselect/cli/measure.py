@@ -86,10 +86,10 @@ def spread(
         checked = _checks.usable_rows("features", rows, metric)
     found = nearest_distances(checked, metric=metric, **where)
     distances = found.distances[:, 0]
-    if not distances.any():
-        return Spread(len(rows), None, distances, of)
     if metric != "euclidean":
         found = nearest_distances(checked, **where)
+    if not found.distances.any():  # of which the other metric says nothing
+        return Spread(len(rows), None, distances, of)
     pieces = Pieces("features", checked)
     entropy = from_neighbours(pieces, found, duplicates="drop", limit=limit)
     return Spread(len(rows), entropy, distances, of)

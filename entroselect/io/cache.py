@@ -67,7 +67,7 @@ class Decoded(Source):
     def __init__(self, whole: Source, folder: Path) -> None:
         self.__dict__.update(whole.__dict__)  # all but how rows are read is the same
         self.decodes = False
-        self.overhead = 0
+        # What decoding took stays with the C library's allocator: `overhead` stays as it is.
         self._read_through = READ_THROUGH
         self._whole = whole
         self._bytes_read = 0
@@ -85,7 +85,8 @@ class Decoded(Source):
         whole._release()
 
     def _write(self, file: Any) -> None:
-        step = max(1, PIECE // self.row_bytes)
+        # Small beside what decoding them takes.
+        step = max(1, PIECE // 4 // self.row_bytes)
         buffer = np.empty((min(step, self.n), self.d), self.buffer_dtype)
         with self._whole._reading() as fill:
             for start in range(0, self.n, step):

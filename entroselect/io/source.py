@@ -319,6 +319,11 @@ class NoRows(Source):
 
     def __init__(self, given: Any) -> None:
         shape = tuple(given.shape)
+        if not hasattr(given, "dtype"):
+            raise TypeError(
+                f"features: {type(given).__name__} without rows; pass numpy.empty((0, columns), "
+                "dtype) with the dtype that the other processes' rows have"
+            )
         if len(shape) != 2 or shape[1] < 1:
             raise ValueError(f"features: expected a 2-D array (rows, columns), got shape {shape}")
         stored = str(given.dtype).removeprefix("torch.")

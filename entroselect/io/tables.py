@@ -34,8 +34,9 @@ class _Table:
 
 def is_frame(given: Any) -> bool:
     """Whether an object has named columns, as DataFrames and tables do."""
-    kind = type(given)  # asked of the object itself, a LazyFrame of polars would find them out
-    return hasattr(kind, "columns") and (hasattr(kind, "__array__") or hasattr(kind, "schema"))
+    # Looked up in the type where computing them costs: LazyFrame has to resolve its query.
+    has = type(given) if hasattr(given, "collect_schema") else given
+    return hasattr(has, "columns") and (hasattr(has, "__array__") or hasattr(has, "schema"))
 
 
 def open_frame(
