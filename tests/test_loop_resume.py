@@ -390,7 +390,7 @@ def test_what_saves_nothing_is_broken_off_at_the_deadline() -> None:
 
 
 def test_time_is_up_while_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "load", lambda source: time.sleep(60))
+    monkeypatch.setattr(data, "load", lambda *_, **__: time.sleep(60))
     progress = Notes()
     assert not run.run(SHORT, tmp_path / "run", max_seconds=0.2, progress=progress)
     assert not (tmp_path / "run").exists()
