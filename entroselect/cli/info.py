@@ -84,7 +84,7 @@ def extras() -> dict[str, str]:
     """For every extra: "" when its packages are installed, otherwise which are missing."""
     found = {}
     for extra in metadata("entroselect").get_all("Provides-Extra") or []:
-        missing = [name for name in _packages_of(extra) if _installed(name) is None]
+        missing = [n for n in dict.fromkeys(_packages_of(extra)) if _installed(n) is None]
         found[extra] = "missing: " + ", ".join(missing) if missing else ""
     return found
 
