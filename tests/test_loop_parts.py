@@ -67,6 +67,7 @@ def test_every_preset_resolves(preset: str, tmp_path: Path) -> None:
     ("settings", "message"),
     [
         (["train.stepz=3"], "train.stepz: no such option; did you mean train.steps?"),
+        (["trian.steps=3"], "trian: no such option; did you mean train?"),
         (["paradigm=replac"], "did you mean replace?"),
         (["select.method=gready"], "select.method: 'gready' is unknown; did you mean greedy?"),
         (["train.steps=0"], "train.steps: input should be greater"),

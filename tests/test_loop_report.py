@@ -101,6 +101,14 @@ def test_findings_go_by_the_figures() -> None:
     assert compared.findings([greedy], "encoder") == []
     unknown = arm("greedy", (20, 4), (14, float("nan")))
     assert len(compared.findings([none, unknown], "encoder")) == 1
+    for one in (none, greedy):
+        first = one.runs[0].measured[0]["spaces"]["encoder"]
+        first["precision"], first["coverage"] = 0.0, 0.01
+    told = compared.findings([none, greedy], "encoder")
+    assert len(told) == 2
+    assert all("have not learned enough" in sentence for sentence in told)
+    first["coverage"] = 0.5  # greedy's alone: nothing to compare it with
+    assert len(compared.findings([none, greedy], "encoder")) == 1
 
 
 def test_no_correlation_of_a_handful_of_points() -> None:

@@ -37,6 +37,9 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "memorised fraction": ("memorised_fraction",),
 }
 
+# Precision and coverage of a first model below which it makes no images like the real ones.
+NEAR = 0.02
+
 
 @dataclass(frozen=True)
 class Run:
@@ -88,7 +91,9 @@ def read(folder: Path) -> Run:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise ValueError(f"{folder}: not a run folder (no config.json)")
+        raise ValueError(
+            f"{folder}: not a run folder (no config.json); pass what was --out of entroselect loop"
+        )
     found = sorted(folder.glob("iteration-*/metrics.json"))
     if not found:
         raise ValueError(f"{folder}: nothing is measured yet; let the run finish an iteration")
@@ -166,13 +171,27 @@ def findings(compared: Sequence[Arm], space: str) -> list[str]:
     plain = [arm for arm in compared if arm.runs[0].config.select.method == "none"]
     told = []
     for arm in compared:
+        if _learned_nothing(arm, space):
+            told.append(
+                f"{arm.label}: hardly any of the generated images is near a real one (precision "
+                f"and coverage below {NEAR}), already at the first iteration. These models have "
+                "not learned enough for differences between them to mean anything: train longer."
+            )
+            continue
         made = arm.mean(space, "entropy of G_n (nats)", 1)
         real = arm.mean(space, "entropy of D_n (nats)", 1)
         if len(plain) == 1 and arm is not plain[0] and last > 1:
+            if _learned_nothing(plain[0], space):
+                continue
             told.append(_against(arm, plain[0], space, last))
         elif arm in plain and math.isfinite(made - real):
             told.append(_regime(arm.label, made, real))
     return [sentence for sentence in told if sentence]
+
+
+def _learned_nothing(arm: Arm, space: str) -> bool:
+    near = [arm.mean(space, measure, 1) for measure in ("precision", "coverage")]
+    return all(value < NEAR for value in near)  # NaN, not measured, is not below
 
 
 def _regime(label: str, made: float, real: float) -> str:

@@ -372,7 +372,8 @@ def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"{name}: no such option{nearest(name, names())}"
+        groups = {known.partition(".")[0] for known in names()}
+        return f"{name}: no such option{nearest(name, [*names(), *sorted(groups)])}"
     message = first["msg"][0].lower() + first["msg"][1:]
     if first["type"] == "literal_error":
         known = [str(option) for option in _literals(name)]
