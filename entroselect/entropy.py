@@ -91,7 +91,7 @@ def kl_entropy(
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if k >= n:
         raise ValueError(
-            f"k: the {k}-th nearest other row needs at least {k + 1} rows, features has {n}"
+            f"k: the {_nearest(k)} other row needs at least {k + 1} rows, features has {n}"
         )
     if duplicates == "drop":
         _check_both(rows, k, memory_limit, ranks)
@@ -132,7 +132,7 @@ def from_neighbours(
     if zeros and duplicates == "error":
         first = int(np.flatnonzero(zero)[0])
         raise ValueError(
-            f"features: {zeros} of {n} rows have their {k}-th nearest row at distance 0 "
+            f"features: {zeros} of {n} rows have their {_nearest(k)} row at distance 0 "
             f"(the first: row {first}), so the entropy is -inf; pass duplicates='drop' to keep one "
             "of each, or duplicates='floor' to count them at the distance `floor`"
         )
@@ -221,8 +221,12 @@ def _among_distinct_rows(rows: Rows, found: Neighbours) -> Neighbours:
         found = find(Pieces("features", rows), None, k, backend=found.backend)
 
 
+def _nearest(k: int) -> str:
+    return "nearest" if k == 1 else f"{k}-th nearest"
+
+
 def _too_few(distinct: int, k: int) -> ValueError:
-    return ValueError(f"features: only {distinct} distinct rows, the {k}-th nearest needs {k + 1}")
+    return ValueError(f"features: only {distinct} distinct rows, the {_nearest(k)} needs {k + 1}")
 
 
 def _without_copies(rows: Pieces, found: Neighbours, limit: Any, ranks: Ranks | None) -> Float64:
