@@ -23,24 +23,17 @@ pytest.importorskip("diffusers")
 from entroselect import nearest_distances
 from entroselect.loop import compared, config, data, demo, features, files, report, run, train
 
-from .loop_runs import TINY
+from .loop_runs import TINY, contents, differing
 
 
 @pytest.fixture(autouse=True)
 def _states_at_every_second_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # equal bytes need equal threads
     monkeypatch.setattr(train, "EVERY", 2)
     monkeypatch.setattr(train, "SECONDS_BETWEEN_SAVES", -1.0)
 
 
 def changed(**options: Any) -> config.Config:
     return dataclasses.replace(TINY, **options)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +101,7 @@ def test_killed_at_every_write_it_ends_with_the_same_bytes(
         except Killed:
             continue
     assert attempts > 6
-    found = {n: c for n, c in contents(tmp_path / "run").items() if not n.endswith(".partial")}
-    assert found == whole
+    assert differing(contents(tmp_path / "run"), whole) == []
 
 
 def test_killed_for_real_while_training(tmp_path: Path) -> None:
@@ -142,7 +134,7 @@ def test_killed_for_real_while_training(tmp_path: Path) -> None:
     undisturbed.communicate()
     assert undisturbed.returncode == 0
     whole, found = contents(tmp_path / "whole"), contents(tmp_path / "killed")
-    assert {n: c for n, c in found.items() if not n.endswith(".partial")} == whole
+    assert differing(found, whole) == []
 
 
 def test_time_is_up_at_every_step(
@@ -155,7 +147,7 @@ def test_time_is_up_at_every_step(
         attempts += 1
         assert attempts < 60
     assert attempts > 3 * (TINY.train.steps - 1 + 3)  # and three batches of two steps
-    assert contents(tmp_path / "run") == whole
+    assert differing(contents(tmp_path / "run"), whole) == []
 
 
 def test_a_full_disk_loses_nothing(
@@ -176,7 +168,7 @@ def test_a_full_disk_loses_nothing(
     assert not list((tmp_path / "run").rglob("*.partial"))
     room = 10**9
     assert run.run(TINY, tmp_path / "run")
-    assert contents(tmp_path / "run") == whole
+    assert differing(contents(tmp_path / "run"), whole) == []
 
 
 def test_a_folder_of_another_configuration(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -39,11 +38,6 @@ from .loop_runs import TINY  # noqa: E402
 SHORT = dataclasses.replace(TINY, iterations=2)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 class Notes(Progress):
     """Remembers what was noted."""
 
@@ -59,11 +53,7 @@ class Notes(Progress):
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run; not to be changed."""
     made = tmp_path_factory.mktemp("whole") / "run"
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
     assert run.run(SHORT, made)
-    if before is None:
-        del os.environ["OMP_NUM_THREADS"]
     return made
 
 

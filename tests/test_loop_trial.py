@@ -40,11 +40,6 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 class Net(torch.nn.Module):  # type: ignore[misc]
     """In the place of a network: its input times a number."""
 
