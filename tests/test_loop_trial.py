@@ -142,7 +142,7 @@ def attempt(*settings: str) -> None:
         (["data.images=1797", "data.held_out=1"], "set data.held_out=0 or less"),
         (["data.images=2", "data.held_out=1797"], "set data.held_out=1795 or less"),
         (["data.images=3000"], "set data.images=none, which is 1789"),
-        (["data.images=3000", "data.held_out=2000"], "data.images=none data.held_out=359"),
+        (["data.images=3000", "data.held_out=2000"], "data.images=none --set data.held_out=359"),
         (["model.conditional=true", "sample.guidance=1e38"], "two steps .*: sample.sampler=dpmpp"),
         (["train.learning_rate=1e30"], "one step of training on two images.*the loss is nan"),
         (["train.weight_decay=1e38", "train.warmup=0"], "one step of training .* the loss is"),
