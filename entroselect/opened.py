@@ -20,7 +20,7 @@ from entroselect.checkpoint import Checkpoint
 from entroselect.cpu import add_rows, distances_to
 from entroselect.io import open_pool
 from entroselect.io.cache import decoded_once
-from entroselect.io.source import PIECE, NoRows, Source
+from entroselect.io.source import NoRows, Source
 from entroselect.ranks import digest, ranks_of, together, too_few
 from entroselect.results import Float64, Int64, on_host
 from entroselect.sharded import Sharded
@@ -262,11 +262,8 @@ def _needed(given: Rows | Source, picks: int, selected: Any) -> tuple[int, int]:
     all_of_it += picks * (row_bytes + bytes_beside(given.d))
     # Choices of two dtypes are kept as float64.
     mixed = _vectors_dtype(selected) not in (None, given.dtype)
-    fixed = BYTES_A_ROW * given.n
-    # Rows that are decoded once are so before anything else is held.
-    once = given.overhead + min(PIECE, given.n * given.row_bytes) if given.decodes else 0
-    fixed += 0 if given.decodes else given.overhead
-    in_pieces = max(once, Budget.least(fixed, 8 * given.d if mixed else row_bytes, given.d))
+    fixed = BYTES_A_ROW * given.n + given.overhead
+    in_pieces = Budget.least(fixed, 8 * given.d if mixed else row_bytes, given.d)
     return (in_pieces if given.n == 0 else all_of_it), in_pieces
 
 

@@ -27,6 +27,7 @@ from entroselect.cli.errors import (
 from entroselect.cli.measure import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
 from entroselect.cli.options import Method, Metric, Options
 from entroselect.cli.output import Folder
+from entroselect.cli.signals import heeded
 from entroselect.cli.tables import duration, profile_table, spread_table
 from entroselect.cli.written import Picked
 from entroselect.greedy import STARTS
@@ -161,16 +162,17 @@ def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> 
     at = time.perf_counter()
     kept_safe = f"the selection is in {folder.out}; measuring it was not finished"
     try:
-        measured = _measure(options, source, rows, picked, before, folder, summary)
-        seconds["measure"] = time.perf_counter() - at
-        seconds["all"] = time.perf_counter() - started
-        summary["seconds"] = _rounded(seconds)
-        summary["finished"] = True
-        folder.write_json("report.json", summary)
-        if options.report:
-            from entroselect.cli.report import selection_page
+        with heeded():
+            measured = _measure(options, source, rows, picked, before, folder, summary)
+            seconds["measure"] = time.perf_counter() - at
+            seconds["all"] = time.perf_counter() - started
+            summary["seconds"] = _rounded(seconds)
+            summary["finished"] = True
+            folder.write_json("report.json", summary)
+            if options.report:
+                from entroselect.cli.report import selection_page
 
-            folder.write("report.html", selection_page(source, picked, *measured, summary))
+                folder.write("report.html", selection_page(source, picked, *measured, summary))
     except KeyboardInterrupt as error:
         error.args = (kept_safe,)
         raise

@@ -15,6 +15,8 @@ import typer
 # What is thrown away in a destructor is raised again so many seconds later.
 _AGAIN = 0.01
 
+_came: list[int] = []  # signals in this command
+
 
 class Terminated(KeyboardInterrupt):
     """Another signal that ends the command as Ctrl-C does."""
@@ -34,18 +36,17 @@ def ending() -> Iterator[None]:
     sent again then. What others swallow, or make another error of (Python 3.11 does, of all that
     is raised in `__set_name__`), is raised at the end of the block.
     """
-    came: list[int] = []
     waiting: list[threading.Timer] = []
 
     def end(number: int, frame: Any) -> None:
-        came.append(number)
+        _came.append(number)
         raise _interruption(number)
 
     def thrown_away(what: Any) -> None:
-        if not came or not issubclass(what.exc_type, KeyboardInterrupt):
+        if not _came or not issubclass(what.exc_type, KeyboardInterrupt):
             before(what)
             return
-        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), came[-1]))
+        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), _came[-1]))
         again.daemon = True
         waiting.append(again)
         again.start()
@@ -53,22 +54,32 @@ def ending() -> Iterator[None]:
     before, taken = sys.unraisablehook, _take(end)
     sys.unraisablehook = thrown_away
     try:
-        yield
-    except (typer.Exit, typer.Abort):  # RuntimeErrors: the command chose how it ends
-        raise
-    except Exception as error:
-        if came:
-            raise _interruption(came[-1]) from error
-        raise
-    else:
-        if came:
-            raise _interruption(came[-1])
+        with heeded():
+            yield
     finally:
         for timer in waiting:
             timer.cancel()
         sys.unraisablehook = before
         for number, handler in taken.items():
             signal.signal(number, handler)
+        if taken:
+            _came.clear()
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """A signal that somebody in the block swallowed, or made another error of, is raised at its
+    end."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):  # RuntimeErrors: the command chose how it ends
+        raise
+    except Exception as error:
+        if _came:
+            raise _interruption(_came[-1]) from error
+        raise
+    if _came:
+        raise _interruption(_came[-1])
 
 
 def _interruption(number: int) -> KeyboardInterrupt:
