@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from entroselect import _core, engine
+from entroselect._float_environment import in_default_float_environment
 from entroselect._rows import as_rows
 
 from .conftest import normal
@@ -106,6 +107,7 @@ def test_random_magnitudes(seed: int, backend: str) -> None:
 
 
 @pytest.mark.parametrize("distance", [0.0, 1e-170, 1e-162, 1e-155, 0.1, 1 / 3, 60.0, 1e77, 1e160])
+@in_default_float_environment  # what it computes itself
 def test_smallest_square_decides_like_the_root(distance: float) -> None:
     square = engine.smallest_square(distance)
     assert math.sqrt(square) >= distance

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from entroselect import greedy_select, nearest_distances, reference
+from entroselect._float_environment import in_default_float_environment
 from entroselect._rows import as_rows
 
 from .conftest import normal
@@ -123,6 +124,7 @@ def test_ties_of_real_numbers_that_are_none_of_rounded_sums() -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
+@in_default_float_environment  # what it computes itself
 def test_where_squared_distances_underflow(backend: str) -> None:
     """As docs/exactness.md says."""
 
@@ -139,6 +141,7 @@ def test_where_squared_distances_underflow(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["cpu", "reference"])
+@in_default_float_environment  # what it computes itself
 def test_cosine_of_tiny_rows(backend: str) -> None:
     for rows in ([[3e-161, 4e-161], [3, 4.0]], [[3e-200, 4e-200], [3, 4.0]]):
         found = nearest_distances(np.array(rows), metric="cosine", backend=backend)
