@@ -21,9 +21,9 @@ import torch
 
 from benchmarks import record
 from entroselect import _dispatch, greedy_select, nearest_distances
-from entroselect._rows import as_rows
-from entroselect.cuda import tiles
-from entroselect.cuda.filter import Filter, Task
+from entroselect.backends.cuda import autotune
+from entroselect.backends.cuda.filter import Filter, Task
+from entroselect.io.open import as_rows
 from entroselect.results import on_host
 
 PRODUCT = "torch.mm, fp16"
@@ -120,7 +120,7 @@ def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[
         reach = torch.zeros(n, dtype=torch.float32, device=held.device)
         matmul, _ = timed(product(pool, rows), seconds)
         given = _backend().tile
-        for tile in tiles.table(held.device) if given is None else (given,):
+        for tile in autotune.table(held.device) if given is None else (given,):
             filter = Filter(held, tile)
             coded = filter.frame.code(held, None, 0, n)
             task = Task(
@@ -419,7 +419,7 @@ def main() -> None:
 def shapes_chosen() -> str:
     """What was timed, and taken, for each class of widths."""
     lines = []
-    for (device, width), choice in tiles.CHOICES.items():
+    for (device, width), choice in autotune.CHOICES.items():
         lines.append(f"tiles for widths to {width} on {device}: {choice.tile}")
         for tile, taken in choice.timed.items():
             what = taken if isinstance(taken, str) else f"{taken:.3f} ms"

@@ -10,12 +10,12 @@ import numpy as np
 from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
-from entroselect._pieces import Pieces
-from entroselect._rows import Rows
+from entroselect.io.rows import Rows
 from entroselect.nearest import find
-from entroselect.ranks import Ranks, ranks_of, together
 from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
-from entroselect.streamed_nearest import check_limit, shards_of_all
+from entroselect.scale.batches import Pieces
+from entroselect.scale.process_group import Ranks, ranks_of, together
+from entroselect.scale.tiled_nearest import check_limit, shards_of_all
 
 DUPLICATES = ("error", "floor", "drop")
 

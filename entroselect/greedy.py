@@ -10,8 +10,8 @@ import numpy as np
 from entroselect import _checks, _dispatch, engine, reference
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
-from entroselect.opened import Opened, Run
-from entroselect.results import Int64, Metric, Selection
+from entroselect._selection import Opened, Run, check_count
+from entroselect.results import Metric, Selection
 
 STARTS = ("random", "center")
 
@@ -154,15 +154,6 @@ def _first_pick(pool: Opened, start: int | str, seed: int | None) -> int:
         drawn = pool.agreed(lambda: np.random.default_rng(seed).integers(pool.n, size=1))
         return int(drawn[0])
     return pool.center() if start == "center" else int(start)
-
-
-def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
-    """k as an int the pool can serve."""
-    left = rows.n - len(before)
-    why = f" (the pool has {rows.n} rows" + (f", {len(before)} selected)" if len(before) else ")")
-    if left < 1:
-        raise ValueError(f"selected: names every row of the pool ({rows.n}); none is left to pick")
-    return _checks.integer("k", k, 1, left, why)
 
 
 def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from entroselect import _checks, _dispatch, reference, streamed_nearest
+from entroselect import _checks, _dispatch, reference
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
-from entroselect._pieces import Pieces
 from entroselect._progress import reporter
-from entroselect.faiss_backend import Faiss
-from entroselect.ranks import Ranks, ranks_of, together
+from entroselect.backends.faiss import Faiss
 from entroselect.results import Metric, Neighbours
+from entroselect.scale import tiled_nearest
+from entroselect.scale.batches import Pieces
+from entroselect.scale.process_group import Ranks, ranks_of, together
 
 
 @in_default_float_environment
@@ -119,14 +120,14 @@ def find(
     shards = [(own.n, own.dtype)]
     if ranks is not None:
         ranks.check_same(f"k={k!r}; metric={own.metric}; columns={own.d}; memory_limit={limit}")
-        shards = streamed_nearest.shards_of_all(own, ranks)
+        shards = tiled_nearest.shards_of_all(own, ranks)
     total = sum(n for n, _ in shards)
     if total < 1 + (points is None):
         what = "2 rows needed when points is None" if points is None else "1 row needed"
         raise ValueError(f"{own.name}: at least {what}, got {total}")
     available = total - (points is None)
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
-    streamed_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
+    tiled_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
         if chosen is None:
             against = None if points is None else points.whole()
@@ -134,5 +135,5 @@ def find(
                 queries.whole(), against, k, metric=own.metric, progress=report
             )
         # Of faiss nothing but its search in one piece is asked for.
-        backend_ = cast(streamed_nearest.Backend, chosen)
-        return streamed_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)
+        backend_ = cast(tiled_nearest.Backend, chosen)
+        return tiled_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)

@@ -10,8 +10,7 @@ import numpy as np
 from entroselect import _checks, _dispatch, engine, reference
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
-from entroselect.greedy import check_count
-from entroselect.opened import Opened, Run
+from entroselect._selection import Opened, Run, check_count
 from entroselect.results import Int64, Metric, Selection
 
 

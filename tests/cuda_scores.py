@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from entroselect._rows import Rows
+from entroselect.io.rows import Rows
 
 
 def hard_rows(d: int, seed: int = 0) -> tuple[Any, Any]:
@@ -33,7 +33,7 @@ def measured(cuda: Any, rows: Any, columns: Any) -> tuple[Any, Any, Any]:
     that are their own codes."""
     import torch
 
-    from entroselect.cuda.filter import Filter, Task
+    from entroselect.backends.cuda.filter import Filter, Task
 
     held, targets = (cuda._hold(Rows(part, "float16"), "euclidean") for part in (rows, columns))
     with held.here():

@@ -19,9 +19,10 @@ import torch
 import torch.distributed as distributed
 from numpy.typing import NDArray
 
-from entroselect import checkpoint, greedy_select, open_pool, sharded, streamed, threshold_select
-from entroselect.cli import processes
-from entroselect.ranks import Ranks
+from entroselect import greedy_select, open_pool, threshold_select
+from entroselect.cli import torchrun
+from entroselect.scale import checkpoint, sharded_pool, streamed_pool
+from entroselect.scale.process_group import Ranks
 
 from .pools import POOLS
 
@@ -133,7 +134,7 @@ def saving(name: str, method: str, path: str, k: str, die: str) -> dict[str, Any
         victim, number = map(int, die.split("."))
         if distributed.get_rank() == victim:
             rounds = [0]
-            settle = sharded.Sharded._settle
+            settle = sharded_pool.Sharded._settle
 
             def counted(self: Any, *arguments: Any) -> Any:
                 rounds[0] += 1
@@ -141,7 +142,7 @@ def saving(name: str, method: str, path: str, k: str, die: str) -> dict[str, Any
                     os.kill(os.getpid(), signal.SIGKILL)
                 return settle(self, *arguments)
 
-            sharded.Sharded._settle = counted  # type: ignore[method-assign]
+            sharded_pool.Sharded._settle = counted  # type: ignore[method-assign]
     run = greedy if method == "greedy" else threshold
     return run(name, "even", "-", k, checkpoint=path)
 
@@ -158,7 +159,7 @@ def on_disk(path: str, k: str, limit: str) -> dict[str, Any]:
 def share(folder: str, what: str) -> dict[str, Any]:
     """Commands of which every process was given a file of its own."""
     rank = distributed.get_rank()
-    part = processes.share(open_pool(f"{folder}/{what}{rank}.npy"), Ranks(True))
+    part = torchrun.share(open_pool(f"{folder}/{what}{rank}.npy"), Ranks(True))
     return selected(greedy_select(part, 5, group=True))
 
 
@@ -169,7 +170,7 @@ def replaced(path: str) -> dict[str, Any]:
         Path(f"{path}.other").replace(path)
 
     source = open_pool(path)
-    part = processes.share(source, Ranks(True))
+    part = torchrun.share(source, Ranks(True))
     given = {"progress": replace} if distributed.get_rank() == 0 else {}
     return selected(greedy_select(part, 200, group=True, memory_limit=25_000, **given))
 
@@ -208,7 +209,7 @@ def run(rank: int, size: int, folder: Path, cases: list[str]) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size
     )
-    streamed._LEAST = 3
+    streamed_pool._LEAST = 3
     if os.environ.get("FLUSH_TO_ZERO"):
         assert torch.set_flush_denormal(True)
     for case in cases:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from entroselect import _cgroup, _memory
-from entroselect._threads import threads
+from entroselect._settings import threads
 
 
 class Groups:

@@ -18,11 +18,10 @@ from entroselect import (
     kl_entropy,
     nearest_distances,
     open_pool,
-    streamed,
-    streamed_nearest,
     threshold_select,
 )
-from entroselect._marks import row_marks
+from entroselect.scale import streamed_pool, tiled_nearest
+from entroselect.scale.marks import row_marks
 
 from .conftest import normal
 
@@ -32,7 +31,7 @@ LIMIT = 12_000  # for 200 rows of 4 float32
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small rounds, tiles and blocks."""
-    monkeypatch.setattr(streamed, "_LEAST", 3)
+    monkeypatch.setattr(streamed_pool, "_LEAST", 3)
     monkeypatch.setenv("ENTROSELECT_BLOCK", "8")
 
 
@@ -240,7 +239,7 @@ def test_rows_that_were_decoded_once_are_those_of_that_moment(select: Any) -> No
 
 def test_a_file_cut_short_before_it_is_held(tmp_path: Path) -> None:
     """No bus error: the commands hold rows in memory, and do not map them."""
-    pools = pytest.importorskip("entroselect.cli.pools")
+    pools = pytest.importorskip("entroselect.cli.inputs")
     path = npy(tmp_path / "pool.npy", normal(200, 4))
     source = pools.open_source(path)
     os.truncate(path, 1000)
@@ -257,7 +256,7 @@ def test_a_file_cut_short_before_it_is_held(tmp_path: Path) -> None:
 @pytest.fixture
 def in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        streamed_nearest, "plan_alone", lambda *_: streamed_nearest.Plan(block=40, tile=20)
+        tiled_nearest, "plan_alone", lambda *_: tiled_nearest.Plan(block=40, tile=20)
     )
 
 

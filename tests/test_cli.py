@@ -16,8 +16,8 @@ import pytest
 
 import entroselect
 from entroselect import reference
-from entroselect._rows import as_rows
-from entroselect.cli import pools, select
+from entroselect.cli import inputs, select
+from entroselect.io.open import as_rows
 from tests.cli import entries, fails, ok, run
 
 
@@ -178,12 +178,12 @@ def test_pools_from_safetensors(folder):
 
     pool = np.load("pool.npy")
     save_file({"a": pool, "b": pool[::-1].copy()}, "pool.safetensors")
-    assert np.array_equal(pools.read(Path("pool.safetensors"), "b").rows, pool[::-1])
+    assert np.array_equal(inputs.read(Path("pool.safetensors"), "b").rows, pool[::-1])
     fails(1, "entropy", "pool.safetensors", saying=["--key", "a (60, 5)", "b (60, 5)"])
 
     values = (np.random.default_rng(2).integers(-9, 9, size=(30, 4)) / 8).astype(np.float32)
     write_bfloat16(folder / "half.safetensors", values)
-    source = pools.read(Path("half.safetensors"))
+    source = inputs.read(Path("half.safetensors"))
     assert source.dtype == "bfloat16"
     assert np.array_equal(source.rows, values)
     ok("select", "half.safetensors", "-k", 7, "-o", "out")
@@ -195,8 +195,8 @@ def test_pools_from_npz(folder):
     pool = np.load("pool.npy")
     np.savez("one.npz", x=pool)
     np.savez_compressed("two.npz", x=pool, y=np.arange(60))
-    assert pools.read(Path("one.npz")).key == "x"
-    assert np.array_equal(pools.read(Path("two.npz"), "x").rows, pool)
+    assert inputs.read(Path("one.npz")).key == "x"
+    assert np.array_equal(inputs.read(Path("two.npz"), "x").rows, pool)
     fails(1, "entropy", "two.npz", saying=["two.npz", "--key", "x (60, 5)", "y (60,)"])
     fails(1, "entropy", "two.npz", "--key", "z", saying=["'z'", "x (60, 5)"])
     fails(1, "entropy", "two.npz", "--key", "y", saying=["two.npz", "(60,)", "(rows, columns)"])
@@ -225,7 +225,7 @@ def nearest_earlier(pool, chosen, metric):
 def test_selection_parquet_says_what_each_pick_was_far_from(folder, method, metric, monkeypatch):
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr("entroselect.cli.parents._BLOCK", 4)
+    monkeypatch.setattr("entroselect.cli.nearest_before._BLOCK", 4)
     pool = np.random.default_rng(5).integers(1, 5, size=(90, 3)).astype(np.float32)  # ties
     write_parquet("pool.parquet", pool, id=[f"image {row}" for row in range(90)])
     ok("select", "pool.parquet", "-k", 50, "-o", "out", "--method", method, "--metric", metric)
@@ -310,7 +310,7 @@ def test_every_format_serves_every_command(folder):
 
 
 def test_parquet_without_pyarrow_is_refused_before_the_work(folder, monkeypatch):
-    monkeypatch.setattr(pools, "read", None)
+    monkeypatch.setattr(inputs, "read", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     fails(1, "select", "pool.npy", "-k", 3, "-o", "out", "--parquet",
           saying=["--parquet", "pyarrow", "entroselect[io]"])  # fmt: skip
@@ -417,7 +417,7 @@ def test_other_bad_use(folder):
 
 
 def test_out_is_checked_before_the_work(folder, monkeypatch):
-    monkeypatch.setattr(pools, "read", None)  # would fail if the work started
+    monkeypatch.setattr(inputs, "read", None)  # would fail if the work started
     Path("file").write_text("")
     there = entries(folder)
     for out, words in (
@@ -444,7 +444,7 @@ def test_existing_out_is_replaced_only_by_force(folder):
     assert entries(folder) == ["out", "pool.npy"]
 
 
-@pytest.mark.parametrize("step", ["greedy_select", "_summary", "written.write_indices"])
+@pytest.mark.parametrize("step", ["greedy_select", "_summary", "selection_files.write_indices"])
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
@@ -623,7 +623,7 @@ def test_ctrl_c_leaves_nothing(folder):
 
 
 def test_selection_within_a_memory_limit_and_gone_on_with(folder, monkeypatch):
-    monkeypatch.setattr("entroselect.streamed._LEAST", 2)
+    monkeypatch.setattr("entroselect.scale.streamed_pool._LEAST", 2)
     pool = np.load("pool.npy")
     ok("select", "pool.npy", "-k", 20, "-o", "a", "--memory-limit", 5000, "--checkpoint", "c")
     report = json.loads(Path("a/report.json").read_text())

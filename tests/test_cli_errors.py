@@ -23,9 +23,10 @@ import pytest
 from typer.testing import CliRunner
 
 from entroselect import kl_entropy
-from entroselect.cli import errors, pools
+from entroselect.cli import errors, inputs
 from entroselect.cli.app import app
-from entroselect.cli.errors import in_options, printable
+from entroselect.cli.errors import in_options
+from entroselect.io.errors import printable
 from tests.cli import entries, fails, ok, run
 
 STRAY = [
@@ -54,11 +55,11 @@ def test_whatever_a_reader_raises_names_the_file(folder, monkeypatch, stray):
 
     np.save("sel.npy", [0, 1])
     with monkeypatch.context() as patched:
-        patched.setattr(pools, "open_pool", broken)
+        patched.setattr(inputs, "open_pool", broken)
         for command in (["select", "-k", 5, "-o", "out"], ["entropy"], ["nearest", "-o", "out"]):
             fails(1, command[0], "pool.npy", *command[1:],
                   saying=["error: pool.npy: cannot be read", type(stray).__name__])  # fmt: skip
-    monkeypatch.setattr(pools, "read_selected", broken)
+    monkeypatch.setattr(inputs, "read_selected", broken)
     fails(1, "select", "pool.npy", "-k", 5, "-o", "out", "--selected", "sel.npy",
           saying=["error: --selected: sel.npy: cannot be read"])  # fmt: skip
     assert entries(folder) == ["pool.npy", "sel.npy"]
@@ -91,7 +92,7 @@ def test_a_message_without_a_file_gets_one(folder, monkeypatch):
     def broken(*_, **__):
         raise ValueError("truncated")
 
-    monkeypatch.setattr(pools, "open_pool", broken)
+    monkeypatch.setattr(inputs, "open_pool", broken)
     fails(1, "entropy", "pool.npy", saying=["error: pool.npy: truncated"])
 
 
@@ -99,7 +100,7 @@ def test_what_the_system_says_has_no_number(folder, monkeypatch):
     def denied(*_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "pool.npy")
 
-    monkeypatch.setattr(pools, "open_pool", denied)
+    monkeypatch.setattr(inputs, "open_pool", denied)
     fails(1, "entropy", "pool.npy", saying=["error: pool.npy: Permission denied"])
 
 
@@ -234,10 +235,10 @@ def test_nothing_in_a_name_is_obeyed(folder):
 
 def test_brackets_are_not_markup(folder, monkeypatch):
     reason = "faiss is not installed: pip install 'entroselect[faiss]' :smile: \x1b[31m"
-    monkeypatch.setattr("entroselect.faiss_backend.why_not", lambda: reason)
+    monkeypatch.setattr("entroselect.backends.faiss.why_not", lambda: reason)
     shown = " ".join(ok("info").stdout.replace("│", "").split())
     assert "pip install 'entroselect[faiss]' :smile: \\x1b[31m" in shown
-    monkeypatch.setattr("entroselect.faiss_backend.why_not", lambda: "nicht für hier")
+    monkeypatch.setattr("entroselect.backends.faiss.why_not", lambda: "nicht für hier")
     result = CliRunner(charset="ascii").invoke(app, ["info"])
     assert result.exit_code == 0, result.exception
     assert "nicht f\\xfcr hier" in result.stdout
@@ -379,7 +380,7 @@ def test_no_signal_is_lost(folder, monkeypatch, capsys, lose):
         return "page"
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler), sys.unraisablehook
-    monkeypatch.setattr("entroselect.cli.report.selection_page", losing)
+    monkeypatch.setattr("entroselect.report.selection.selection_page", losing)
     result = run("select", "pool.npy", "-k", 5, "-o", "out", "--report")
     assert result.exit_code == 130, result.output
     assert result.stderr.splitlines()[-1].startswith("interrupted")

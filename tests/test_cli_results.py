@@ -17,8 +17,8 @@ import pytest
 
 import entroselect
 from entroselect import greedy_select, kl_entropy, nearest_distances
-from entroselect.cli import output, pools, select
-from entroselect.cli.output import new_folder
+from entroselect.cli import inputs, result_folder, select
+from entroselect.cli.result_folder import new_folder
 from entroselect.cli.signals import Terminated
 from tests.cli import entries, fails, ok, run
 
@@ -47,8 +47,8 @@ def check_selection(out="out", k=5):
     [
         ("spread", []),
         ("cover", ["--report"]),
-        ("written.table", ["--parquet"]),
-        ("written.write_parquet", ["--parquet"]),
+        ("selection_files.table", ["--parquet"]),
+        ("selection_files.write_parquet", ["--parquet"]),
     ],
 )
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_page_that_fails_leaves_the_measures(folder, monkeypatch):
     def broken(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("entroselect.cli.report.selection_page", broken)
+    monkeypatch.setattr("entroselect.report.selection.selection_page", broken)
     fails(1, "select", "pool.npy", "-k", 5, "-o", "out", "--report", saying=["the selection is in"])
     check_selection()
     assert report()["finished"]
@@ -259,7 +259,7 @@ def test_what_others_put_there_meanwhile_stays(folder, monkeypatch, command, opt
 @pytest.mark.parametrize("swaps", [True, False])
 def test_what_others_add_to_an_earlier_result_stays(folder, monkeypatch, command, swaps):
     if not swaps:
-        monkeypatch.setattr(output, "_exchange", lambda *_: False)
+        monkeypatch.setattr(result_folder, "_exchange", lambda *_: False)
     ok(command, "pool.npy", "-k", 3, "-o", "out")
     arguments = appearing(monkeypatch, command, thesis)
     fails(1, *arguments, "--force", saying=["thesis.txt", f"are in {folder / 'out-2'}"])
@@ -272,7 +272,7 @@ def test_what_others_add_to_an_earlier_result_stays(folder, monkeypatch, command
 def test_a_file_that_appears_in_the_last_moment_stays(folder, monkeypatch):
     """After the last look, and before the names are swapped."""
     ok("select", "pool.npy", "-k", 3, "-o", "out")
-    exchange = output._exchange
+    exchange = result_folder._exchange
     calls = []
 
     def late(one, other):
@@ -281,7 +281,7 @@ def test_a_file_that_appears_in_the_last_moment_stays(folder, monkeypatch):
         calls.append(one)
         return exchange(one, other)
 
-    monkeypatch.setattr(output, "_exchange", late)
+    monkeypatch.setattr(result_folder, "_exchange", late)
     fails(1, "select", "pool.npy", "-k", 5, "-o", "out", "--force", saying=["thesis.txt", "out-2"])
     assert "thesis.txt" in entries(folder / "out")
     assert len(np.load("out/indices.npy")) == 3
@@ -322,7 +322,7 @@ def test_force_knows_its_own(folder, monkeypatch, make, word):
     make(folder / "out")
     there = entries(folder / "out")
     with monkeypatch.context() as patched:
-        patched.setattr(pools, "read", None)  # before the work
+        patched.setattr(inputs, "read", None)  # before the work
         fails(1, "select", "pool.npy", "-k", 5, "-o", "out", "--force", saying=[word, "--out"])
     assert entries(folder / "out") == there
 
@@ -341,7 +341,7 @@ def test_force_replaces_what_a_killed_run_left(folder):
 def test_force_never_leaves_a_moment_without_results(folder, monkeypatch):
     """After every single step that moves a folder there is one under the name."""
     ok("select", "pool.npy", "-k", 3, "-o", "out")
-    if not output._exchange(Path("out"), Path("out")):
+    if not result_folder._exchange(Path("out"), Path("out")):
         pytest.skip("names cannot be swapped here")
     rename, moments = Path.rename, []
 
@@ -359,7 +359,7 @@ def test_force_never_leaves_a_moment_without_results(folder, monkeypatch):
 
 
 def test_without_a_swap_a_kill_between_two_renames_is_put_right(folder, monkeypatch):
-    monkeypatch.setattr(output, "_exchange", lambda *_: False)
+    monkeypatch.setattr(result_folder, "_exchange", lambda *_: False)
     ok("select", "pool.npy", "-k", 3, "-o", "out")
     rename = Path.rename
     fail = [KeyboardInterrupt()]

@@ -23,12 +23,12 @@ from entroselect import (
     nearest_distances,
     open_pool,
     reference,
-    streamed,
-    streamed_nearest,
     threshold_select,
 )
-from entroselect._rows import Rows, as_rows
+from entroselect.io.open import as_rows
+from entroselect.io.rows import Rows
 from entroselect.results import on_host
+from entroselect.scale import streamed_pool, tiled_nearest
 
 from .conftest import NO_GPU, ROOT, normal, same_neighbours, same_selection
 from .pools import POOLS, without_zero_rows
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:i
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
     """A function that puts a pool where backend "cuda" works, and makes it the one chosen."""
-    from entroselect.cuda import Cuda
+    from entroselect.backends.cuda import Cuda
 
     if not NO_GPU:
 
@@ -56,11 +56,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
             return torch.as_tensor(np.array(pool), device="cuda")
 
         return there
-    from entroselect.cuda.tiles import Tile
+    from entroselect.backends.cuda.autotune import Tile
 
     kernels = request.getfixturevalue("host_kernels")
     # A program goes through several tiles of columns, as it does where there are many.
-    monkeypatch.setattr("entroselect.cuda.filter.PROGRAMS", 3)
+    monkeypatch.setattr("entroselect.backends.cuda.filter.PROGRAMS", 3)
 
     def use(
         pool: Any, columns: int = 32, capacity: int | None = None, tma: bool = False, **more: Any
@@ -145,8 +145,8 @@ def test_neighbours_among_several_blocks_of_points(gpu: Any) -> None:
 def test_neighbours_in_tiles(k: int, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies lie in several tiles, whose lists are merged by (distance, index)."""
     pool = np.repeat(_cut("images", rows=20), 3, axis=0)
-    plan = streamed_nearest.Plan(23, 17)
-    monkeypatch.setattr(streamed_nearest, "plan_alone", lambda *_: plan)
+    plan = tiled_nearest.Plan(23, 17)
+    monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: plan)
     for against in (None, pool[::-1].copy()):
         there = None if against is None else gpu(against)
         found = nearest_distances(gpu(pool), there, k, memory_limit="1GiB")
@@ -225,7 +225,7 @@ def test_a_pool_whose_codes_do_not_fit(gpu: Any, monkeypatch: pytest.MonkeyPatch
 def test_out_of_memory_takes_smaller_tiles_then_says_what_it_needs(
     gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.cuda.filter import Frame
+    from entroselect.backends.cuda.filter import Frame
 
     if not NO_GPU:
         pytest.skip("needs tiles smaller than a GPU's")
@@ -259,8 +259,8 @@ def test_the_filter_does_the_work(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 def _block(request: pytest.FixtureRequest, pool: Any, metric: str) -> Any:
     """A pool on its own."""
-    from entroselect.cuda import Cuda
-    from entroselect.cuda.tiles import Tile
+    from entroselect.backends.cuda import Cuda
+    from entroselect.backends.cuda.autotune import Tile
 
     if not NO_GPU:
         backend = Cuda()
@@ -322,7 +322,7 @@ def _check_block(block: Any, model: Model, fresh: Any = (), enough: float = 0.0)
 def test_a_block_knows_what_it_says(
     name: str, metric: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.cuda import pool as pools
+    from entroselect.backends.cuda import pool as pools
 
     monkeypatch.setattr(pools, "NEWEST", 8)
     pool = _cut(name, metric, 70)[:70]
@@ -375,7 +375,7 @@ def test_a_block_knows_what_it_says(
 def test_a_row_below_enough_is_left_alone(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.cuda import pool as pools
+    from entroselect.backends.cuda import pool as pools
 
     if not NO_GPU:
         pytest.skip("counts pairs of small tiles")
@@ -406,7 +406,7 @@ def test_a_row_below_enough_is_left_alone(
 def test_stopping_early_changes_nothing(
     newest: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.cuda import pool as pools
+    from entroselect.backends.cuda import pool as pools
 
     pool = normal(400, 16)
     monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
@@ -429,12 +429,14 @@ def test_streamed_pools_of_blocks(
     np.save(tmp_path / "pool.npy", pool)
     gpu(pool)  # for the backend alone: the rows come from the file
     monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
-    monkeypatch.setattr(streamed, "_LEAST", 8)
-    limit = streamed.Budget.least(streamed.BYTES_A_ROW * 100, pool[0].nbytes, 64)
+    monkeypatch.setattr(streamed_pool, "_LEAST", 8)
+    limit = streamed_pool.Budget.least(streamed_pool.BYTES_A_ROW * 100, pool[0].nbytes, 64)
     given, opened = open_pool(tmp_path / "pool.npy"), []
-    meet = streamed.Streamed._meet
+    meet = streamed_pool.Streamed._meet
     monkeypatch.setattr(
-        streamed.Streamed, "_meet", lambda self, *rest: (opened.append(self), meet(self, *rest))[1]
+        streamed_pool.Streamed,
+        "_meet",
+        lambda self, *rest: (opened.append(self), meet(self, *rest))[1],
     )
     options: dict[str, Any] = {"metric": metric}
     found = greedy_select(given, 70, memory_limit=limit, **options)
@@ -587,12 +589,12 @@ def test_peers_that_fail_or_err_cost_a_line(capsys: pytest.CaptureFixture[str]) 
 
 def test_the_shapes_chosen_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import gpu as measurements
-    from entroselect.cuda import tiles
+    from entroselect.backends.cuda import autotune
 
-    monkeypatch.setattr(tiles, "CHOICES", {})
+    monkeypatch.setattr(autotune, "CHOICES", {})
     assert measurements.shapes_chosen().startswith("tiles: none timed")
-    first, second = tiles.TILES[9][:2]
-    tiles.CHOICES["H", 64] = tiles.Choice(second, {first: "cannot run: X", second: 0.25})
+    first, second = autotune.TILES[9][:2]
+    autotune.CHOICES["H", 64] = autotune.Choice(second, {first: "cannot run: X", second: 0.25})
     assert measurements.shapes_chosen().splitlines() == [
         f"tiles for widths to 64 on H: {second}",
         f"    {first}: cannot run: X",

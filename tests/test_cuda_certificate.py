@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, nearest_distances, reference
-from entroselect._rows import as_rows
+from entroselect.io.open import as_rows
 
 from .conftest import NO_GPU, normal
 from .cuda_scores import hard_rows, measured, tensor_core_product
@@ -28,8 +28,8 @@ __all__ = ["gpu"]
 
 @pytest.fixture
 def cuda(request: pytest.FixtureRequest) -> Any:
-    from entroselect.cuda import Cuda
-    from entroselect.cuda.tiles import Tile
+    from entroselect.backends.cuda import Cuda
+    from entroselect.backends.cuda.autotune import Tile
 
     if not NO_GPU:
         return Cuda()
@@ -85,7 +85,7 @@ def _left_open(cuda: Any, rows: Any, wanted: Any, as_they_are: bool = False) -> 
     """Whether the pass, and the recheck after it, leave open the pair of each row with its wanted
     column when the row's reach is exactly that pair's distance; and how many pairs are open.
     Rows may be coded as they are, which leaves no residual to hide behind."""
-    from entroselect.cuda.filter import Filter, Task
+    from entroselect.backends.cuda.filter import Filter, Task
 
     held = cuda._hold(as_rows("rows", rows), "euclidean")
     values = rows.astype(np.float64)

@@ -24,7 +24,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from entroselect.cuda.tiles import TILES
+from entroselect.backends.cuda.autotune import TILES
 from entroselect.kernels.triton.filter import filter_pairs
 
 PTX = r"mma\\.sync|wgmma\\.mma_async|tcgen05\\.mma|cp\\.async\\.bulk\\.tensor"

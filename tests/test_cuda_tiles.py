@@ -10,7 +10,7 @@ import pytest
 from .conftest import NO_GPU, normal, same_selection
 
 torch = pytest.importorskip("torch")
-tiles = pytest.importorskip("entroselect.cuda.tiles")
+tiles = pytest.importorskip("entroselect.backends.cuda.autotune")
 
 A, B, C = (replace(tiles.TILES[9][0], stages=stages) for stages in (2, 3, 4))
 
@@ -100,8 +100,8 @@ def test_passes_are_timed_on_a_sample(
     if not NO_GPU:
         pytest.skip("needs a clock of its own")
     pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
-    from entroselect._rows import as_rows
-    from entroselect.cuda import Cuda, filter
+    from entroselect.backends.cuda import Cuda, filter
+    from entroselect.io.open import as_rows
 
     passes: list[Any] = []
 

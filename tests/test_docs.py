@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = ["greedy", "threshold", "nearest", "entropy", "io.open", "io.source", "_memory",
-           "results", "cli.errors", "cli.parents", "loop.config", "loop.choose",
+           "results", "io.errors", "cli.nearest_before", "loop.config", "loop.choose",
            "loop.labels"]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -63,14 +64,35 @@ def test_an_independent_estimator(d: int, k: int, backend: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["wide", "offset_1e6", "tiny_scale", "images", "one_column"])
-def test_equal_to_the_reference_to_the_last_bit(name: str, backend: str) -> None:
+def test_equal_to_the_reference(name: str, backend: str) -> None:
+    """To the last bit on the reference's neighbours, and the number of the oracle, which adds its
+    terms up exactly."""
     pool = POOLS[name]()
     ours = kl_entropy(pool, k=2, backend=backend)
-    oracle = reference.kl_entropy(pool, k=2)
-    assert float(ours) == float(oracle)
-    assert ours.geometric_mean_distance == oracle.geometric_mean_distance
+    same = kl_entropy(pool, k=2, backend="reference")
+    assert float(ours) == float(same)
+    assert ours.geometric_mean_distance == same.geometric_mean_distance
     assert ours.backend == backend
-    assert oracle.backend == "reference"
+    assert same.backend == "reference"
+    oracle = reference.kl_entropy(pool, k=2)
+    assert ours == pytest.approx(oracle, rel=1e-13)
+    assert ours.geometric_mean_distance == pytest.approx(oracle.geometric_mean_distance, rel=1e-13)
+    assert (ours.n, ours.d, ours.k) == (oracle.n, oracle.d, oracle.k)
+
+
+@pytest.mark.parametrize("duplicates", ["floor", "drop"])
+@pytest.mark.parametrize("name", ["duplicates", "one_column"])
+def test_duplicates_equal_to_the_reference(name: str, duplicates: Literal["floor", "drop"]) -> None:
+    pool = POOLS[name]()
+    ours = kl_entropy(pool, duplicates=duplicates)
+    oracle = reference.kl_entropy(pool, duplicates=duplicates)
+    assert ours == pytest.approx(oracle, rel=1e-13)
+    assert (ours.n, ours.zero_distances) == (oracle.n, oracle.zero_distances)
+
+
+def test_the_reference_refuses_duplicates() -> None:
+    with pytest.raises(ValueError, match="distance 0"):
+        reference.kl_entropy(POOLS["duplicates"]())
 
 
 def test_finite_at_any_width() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from entroselect import _core, engine
 from entroselect._float_environment import in_default_float_environment
-from entroselect._rows import as_rows
+from entroselect.io.open import as_rows
 
 from .conftest import normal
 from .pools import POOLS

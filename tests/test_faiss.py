@@ -18,7 +18,6 @@ from entroselect import (
     _core,
     _dispatch,
     entropy,
-    faiss_backend,
     generalization_score,
     greedy_select,
     kl_entropy,
@@ -27,6 +26,7 @@ from entroselect import (
     reference,
     threshold_select,
 )
+from entroselect.backends import faiss as faiss_backend
 from entroselect.cli.app import app
 from entroselect.entropy import _divergence, _mean_log_ratio
 from entroselect.results import Neighbours

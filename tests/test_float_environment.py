@@ -30,8 +30,8 @@ from entroselect import (
     threshold_select,
 )
 from entroselect._float_environment import in_default_float_environment
-from entroselect._rows import as_rows
 from entroselect.entropy import from_neighbours
+from entroselect.io.open import as_rows
 
 from .conftest import BACKENDS
 from .pools import POOLS

@@ -16,11 +16,12 @@ import pytest
 
 import entroselect
 from entroselect import _memory, open_pool
-from entroselect._rows import _WIDEN, as_rows
 from entroselect.io import arrow
 from entroselect.io import parquet as parquet_module
 from entroselect.io import source as source_module
 from entroselect.io.npy import FlatFile
+from entroselect.io.open import as_rows
+from entroselect.io.rows import _WIDEN
 from entroselect.io.source import ArraySource
 
 pa = pytest.importorskip("pyarrow")

@@ -21,7 +21,8 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from entroselect import nearest_distances
-from entroselect.loop import compared, config, data, demo, features, files, report, run, train
+from entroselect.cli import demo_loop as demo
+from entroselect.loop import compared, config, data, features, files, report, run, train
 
 from .loop_runs import TINY, contents, differing
 

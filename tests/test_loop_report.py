@@ -20,10 +20,10 @@ pytest.importorskip("matplotlib")
 
 from typer.testing import CliRunner
 
-from entroselect.cli import pictures
 from entroselect.cli.app import app
 from entroselect.loop import compared, data, report, run
 from entroselect.loop.compared import Arm, Run
+from entroselect.report import figures as pictures
 
 from .loop_runs import TINY
 

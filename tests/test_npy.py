@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from entroselect import open_pool
-from entroselect.cli.pools import read_selected
+from entroselect.cli.inputs import read_selected
 from entroselect.io import errors, npz
 from entroselect.io.npy import load_npy
 

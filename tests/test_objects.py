@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, kl_entropy, nearest_distances, open_pool, threshold_select
-from entroselect._rows import as_rows
+from entroselect.io.open import as_rows
 from entroselect.io.source import NoRows
 
 X = np.random.default_rng(0).random((20, 6))

@@ -55,9 +55,9 @@ def test_the_wheel_holds_what_it_needs(built: tuple[Path, Path]) -> None:
         "entroselect/_core.pyi",
         "entroselect/kernels/__init__.py",
         "entroselect/kernels/triton/filter.py",
-        "entroselect/cuda/__init__.py",
+        "entroselect/backends/cuda/__init__.py",
         "entroselect/cli/app.py",
-        "entroselect/cli/page.html",
+        "entroselect/report/page.html",
     ):
         assert needed in names
     assert not any(name.startswith("entroselect/_cuda.") and name.endswith(".so") for name in names)

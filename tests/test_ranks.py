@@ -205,7 +205,7 @@ def test_files_that_are_others(tmp_path: Path) -> None:
 
 
 def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    processes = pytest.importorskip("entroselect.cli.processes")
+    processes = pytest.importorskip("entroselect.cli.torchrun")
     monkeypatch.setattr(processes, "SECONDS_TO_START", 2.0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -225,7 +225,7 @@ def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("chain", ["none", "cause", "context", "both"])
 def test_an_error_holds_no_group(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor do the errors that it came of: threads of a group that is held outlive it."""
-    processes = pytest.importorskip("entroselect.cli.processes")
+    processes = pytest.importorskip("entroselect.cli.torchrun")
 
     class Group:
         def wait(self) -> None:
@@ -279,7 +279,7 @@ def test_a_command_that_succeeds_holds_no_group() -> None:
         import numpy as np
         import torch.distributed as distributed
         from entroselect import greedy_select
-        from entroselect.cli import processes
+        from entroselect.cli import torchrun as processes
 
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from entroselect import greedy_select, nearest_distances, reference
 from entroselect._float_environment import in_default_float_environment
-from entroselect._rows import as_rows
+from entroselect.io.open import as_rows
 
 from .conftest import normal
 from .pools import digits, integer_grid

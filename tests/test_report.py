@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from entroselect import greedy_select, kl_entropy
-from entroselect.cli import demo, pictures
+from entroselect.cli import demo
 from entroselect.cli.app import app
-from entroselect.cli.measure import cover, rising_ranks, spread
-from entroselect.cli.page import words as page_words
-from entroselect.cli.report import left_out
+from entroselect.report import figures
+from entroselect.report.page import words as page_words
+from entroselect.report.selection import left_out
+from entroselect.report.spread import cover, rising_ranks, spread
 
 HEADING = re.compile(r"<h2>(.*?)</h2>")
 PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)"')
@@ -70,9 +71,9 @@ def test_features_are_scattered(tmp_path, columns, metric):
 
 def test_directions_of_tiny_rows_are_scattered():
     rows = np.random.default_rng(0).normal(size=(40, 3))
-    expected = pictures.scatter(rows, rows[:9], "greedy", "cosine")
+    expected = figures.scatter(rows, rows[:9], "greedy", "cosine")
     tiny = rows * 2.0**-600  # their squares are 0
-    assert pictures.scatter(tiny, tiny[:9], "greedy", "cosine") == expected
+    assert figures.scatter(tiny, tiny[:9], "greedy", "cosine") == expected
 
 
 def test_whole_pool_picked_leaves_nothing_out(tmp_path):
@@ -98,7 +99,7 @@ def test_names_are_escaped(tmp_path):
 def test_what_counts_as_an_image():
     def shape(*stored, values=None):
         array = np.zeros(stored, dtype=np.uint8) if values is None else values
-        return pictures.image_shape(stored, array.reshape(len(array), -1))
+        return figures.image_shape(stored, array.reshape(len(array), -1))
 
     assert shape(9, 28, 28) == (28, 28)
     assert shape(9, 32, 32, 3) == (32, 32, 3)
@@ -115,11 +116,11 @@ def test_images_keep_their_brightness_and_orientation():
     pool = np.zeros((3, 2, 2, 3), dtype=np.uint8)
     pool[1, 0, 1] = (255, 0, 127)
     rows = pool.reshape(3, -1)
-    shown = pictures.Images(rows, (2, 2, 3))(np.array([1]))
+    shown = figures.Images(rows, (2, 2, 3))(np.array([1]))
     assert shown.shape == (1, 2, 2, 3)
     assert shown[0, 0, 1].tolist() == [1.0, 0.0, 127 / 255]
     channels_first = np.ascontiguousarray(np.moveaxis(pool, -1, 1)).reshape(3, -1)
-    again = pictures.Images(channels_first, (3, 2, 2))(np.array([1]))
+    again = figures.Images(channels_first, (3, 2, 2))(np.array([1]))
     # (3, 2, 2) reads as channels first because no channel stands last
     assert np.array_equal(shown, again)
 
@@ -177,10 +178,10 @@ def test_demo_with_a_bad_out_is_a_plain_line(tmp_path):
 def test_dollars_in_a_path_are_no_mathematics(label):
     figure = Figure()
     axes = figure.add_subplot()
-    axes.set_title(pictures.plain(label))
-    axes.plot([0, 1], label=pictures.plain(label))
+    axes.set_title(figures.plain(label))
+    axes.plot([0, 1], label=figures.plain(label))
     axes.legend()
-    assert pictures.data_uri(figure).startswith("data:image/png")
+    assert figures.data_uri(figure).startswith("data:image/png")
     for text in (axes.title, axes.get_legend().texts[0]):
         shown, mathematics = text._preprocess_math(text.get_text())
         assert (shown, mathematics) == (label, False)

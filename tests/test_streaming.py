@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from entroselect import engine, greedy_select, open_pool, reference, streamed, threshold_select
-from entroselect._rows import as_rows
-from entroselect.cpu import Cpu
+from entroselect import engine, greedy_select, open_pool, reference, threshold_select
+from entroselect.backends.cpu import Cpu
+from entroselect.io.open import as_rows
+from entroselect.scale import streamed_pool
 
 from .conftest import BACKENDS, normal, same_selection
 from .pools import POOLS
@@ -30,7 +31,7 @@ def smallest_limit(pool: NDArray, **options) -> int:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles and blocks of as few as three rows."""
-    monkeypatch.setattr(streamed, "_LEAST", 3)
+    monkeypatch.setattr(streamed_pool, "_LEAST", 3)
 
 
 @pytest.mark.parametrize("room", [1, 4])
@@ -103,9 +104,11 @@ def test_rows_are_read_a_handful_of_times(tmp_path: Path) -> None:
 def test_picks_beyond_memory_go_to_a_file(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = normal(400, 30)
     read = []
-    whole = streamed.Picked.tiles
+    whole = streamed_pool.Picked.tiles
     monkeypatch.setattr(
-        streamed.Picked, "tiles", lambda self, first: read.append(self._moved) or whole(self, first)
+        streamed_pool.Picked,
+        "tiles",
+        lambda self, first: read.append(self._moved) or whole(self, first),
     )
     limit = smallest_limit(pool)
     same_selection(greedy_select(pool, 300, memory_limit=limit), reference.greedy_select(pool, 300))
@@ -192,7 +195,7 @@ def test_the_smallest_limit_of_rows_that_are_decoded(tmp_path: Path) -> None:
     source = open_pool(tmp_path / "pool.parquet")
     least = smallest_limit(source)
     assert source.overhead > 1 << 24
-    assert least > n * streamed.BYTES_A_ROW + source.overhead
+    assert least > n * streamed_pool.BYTES_A_ROW + source.overhead
     found = greedy_select(source, 2, memory_limit=least + (4 << 20))  # least: tiny tiles, minutes
     assert "bytes_read" in found.profile
     assert pool[found.indices[1], 0] in (0, 999)
@@ -200,8 +203,8 @@ def test_the_smallest_limit_of_rows_that_are_decoded(tmp_path: Path) -> None:
 
 def test_values_come_in_the_order_asked_for() -> None:
     pool = normal(50, 4)
-    opened = streamed.Streamed(
-        open_pool(pool), "euclidean", None, streamed.BYTES_A_ROW * 50 + 10**6
+    opened = streamed_pool.Streamed(
+        open_pool(pool), "euclidean", None, streamed_pool.BYTES_A_ROW * 50 + 10**6
     )
     rows = np.array([31, 2, 2, 49, 0])
     assert (opened.values(rows) == as_rows("pool", pool).values[rows]).all()

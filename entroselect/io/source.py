@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect._convert import as_array
 from entroselect._memory import available, in_words
-from entroselect._rows import Rows, array_rows, engine_dtype, is_on_cuda
+from entroselect.io.convert import as_array
 from entroselect.io.errors import Empty, reading, shown
+from entroselect.io.rows import Rows, array_rows, engine_dtype, is_on_cuda
 from entroselect.results import Int64
 
 # Fills (m, d) of the stored dtype with the rows from `start` on.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from entroselect.io.arrow import is_vectors
+from entroselect.io.datasets import ArrowDataset
 from entroselect.io.errors import needs
-from entroselect.io.items import ArrowDataset
 from entroselect.io.source import ArraySource, Source
 
 

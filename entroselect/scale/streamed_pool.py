@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, _core, engine
-from entroselect._marks import Marks, Seen
-from entroselect._rows import Rows
-from entroselect._threads import threads
-from entroselect.cpu import add_rows, distances_to
+from entroselect._settings import threads
+from entroselect.backends.cpu import add_rows, distances_to
+from entroselect.io.rows import Rows
 from entroselect.io.source import Source
-from entroselect.picked import Picked
 from entroselect.results import Float64, Int64
+from entroselect.scale.marks import Marks, Seen
+from entroselect.scale.pick_store import Picked
 
 
 class Opens(Protocol):

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from entroselect import _checks
-from entroselect._marks import Seen
-from entroselect._rows import Rows, as_rows
 from entroselect.io.cache import decoded_once
+from entroselect.io.open import as_rows
+from entroselect.io.rows import Rows
 from entroselect.io.source import ArraySource, Source
-from entroselect.ranks import Ranks, together
 from entroselect.results import Int64
+from entroselect.scale.marks import Seen
+from entroselect.scale.process_group import Ranks, together
 
 # Source.take() reads so much at once, or as much as the rows that it takes.
 LEAST_PIECE = 1 << 20

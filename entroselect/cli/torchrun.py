@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from entroselect.cli.output import Folder, new_folder
+from entroselect.cli.result_folder import Folder, new_folder
 from entroselect.io import Source
-from entroselect.ranks import Ranks, digest, together
+from entroselect.scale.process_group import Ranks, digest, together
 
 # Until all processes have found each other; torch may take twice as long. One that ends before
 # that, for bad use say, ends the others so.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from entroselect.cli import pictures
-from entroselect.cli.errors import printable
-from entroselect.cli.measure import Cover, Spread
-from entroselect.cli.page import Section, Table, render
-from entroselect.cli.pools import Pool
-from entroselect.cli.tables import measures, number
-from entroselect.cli.written import Picked
+from entroselect.io.errors import printable
+from entroselect.report import figures
+from entroselect.report.page import Section, Table, render
+from entroselect.report.spread import Cover, Spread
+from entroselect.report.tables import measures, number
 from entroselect.results import Float64, Int64
 
 FIRST_PICKS = 45
@@ -20,35 +20,41 @@ PAIRS = 12
 
 
 def selection_page(
-    source: Pool,
-    picked: Picked,
+    rows: NDArray[Any],
+    indices: Int64,
+    distances: Float64 | None,
     covered: Cover | None,
     spreads: dict[str, Spread],
     summary: dict[str, Any],
 ) -> str:
-    """Self-contained HTML about one selection, whose cover is measured."""
+    """Self-contained HTML about one selection from the pool `rows`, whose cover is measured.
+
+    `distances`: of the picks, None where the method measures none. `summary`: what report.json
+    says.
+    """
     assert covered is not None
     method, metric = summary["options"]["method"], summary["options"]["metric"]
+    pool, key = Path(summary["options"]["pool"]), summary["input"]["key"]
     columns = summary["input"]["columns"]
-    shape = pictures.image_shape(source.shape, source.rows)
+    shape = figures.image_shape(tuple(summary["input"]["shape"]), rows)
     sections = []
     if shape is None:
-        sections.append(_scatter(source, picked, method, metric))
+        sections.append(_scatter(rows, indices, method, metric))
     else:
-        images = pictures.Images(source.rows, shape)
-        sections.append(picked_first(images, picked.indices, method))
-        sections.append(left_out_nearest(images, picked.indices, covered, method))
-        sections.append(left_out_farthest(images, picked.indices, covered, method))
-    if len(picked.indices):
-        sections.append(_radius(picked, covered, method, summary["radius"]))
+        images = figures.Images(rows, shape)
+        sections.append(picked_first(images, indices, method))
+        sections.append(left_out_nearest(images, indices, covered, method))
+        sections.append(left_out_farthest(images, indices, covered, method))
+    if len(indices):
+        sections.append(_radius(distances, len(indices), covered, method, summary["radius"]))
     if spreads:
         sections.append(_histograms(spreads, method))
     versions = summary["versions"]
     sections = [section for section in sections if section.pictures]
     return render(
-        f"{method.capitalize()} selection from {printable(source.path.name)}",
+        f"{method.capitalize()} selection from {printable(pool.name)}",
         [
-            f"{summary['picked']:,} of {len(source.rows):,} rows of {columns:,} columns, chosen "
+            f"{summary['picked']:,} of {len(rows):,} rows of {columns:,} columns, chosen "
             f"{_METHODS[method]}, in {summary['seconds']['select']:.2f} seconds. Every pool row "
             f"is within {summary['radius']:.6g} of a chosen one ({metric} distance).",
             "Entropy is the Kozachenko-Leonenko estimate in nats over the distinct rows, of "
@@ -63,8 +69,8 @@ def selection_page(
         _table(summary["spread"], metric),
         sections,
         f"entroselect {versions['entroselect']}, backend {summary['backend']}, "
-        f"{summary['threads']} threads, NumPy {versions['numpy']}. Input: {printable(source.path)}"
-        + ("" if source.key is None else f", array {printable(source.key)}")
+        f"{summary['threads']} threads, NumPy {versions['numpy']}. Input: {printable(pool)}"
+        + ("" if key is None else f", array {printable(key)}")
         + ". All options stand in report.json.",
     )
 
@@ -80,18 +86,18 @@ _METHODS = {
 }
 
 
-def picked_first(images: pictures.Images, indices: Int64, method: str) -> Section:
+def picked_first(images: figures.Images, indices: Int64, method: str) -> Section:
     """The first picks as images."""
     first = indices[:FIRST_PICKS]
     return Section(
         f"Picked first ({method})",
         f"The first {len(first)} rows chosen, in reading order.",
-        [pictures.image_grid(images(first))],
+        [figures.image_grid(images(first))],
     )
 
 
 def left_out_nearest(
-    images: pictures.Images, indices: Int64, covered: Cover, method: str
+    images: figures.Images, indices: Int64, covered: Cover, method: str
 ) -> Section:
     """What the selection can do without, as images; for `covered` see `left_out`."""
     return Section(
@@ -103,7 +109,7 @@ def left_out_nearest(
 
 
 def left_out_farthest(
-    images: pictures.Images, indices: Int64, covered: Cover, method: str
+    images: figures.Images, indices: Int64, covered: Cover, method: str
 ) -> Section:
     """What the selection misses most, as images; for `covered` see `left_out`."""
     return Section(
@@ -127,36 +133,37 @@ def left_out(indices: Int64, covered: Cover) -> Int64:
     return rows[np.argsort(covered.distances[rows], kind="stable")]
 
 
-def _pairs(images: pictures.Images, rows: Int64, indices: Int64, covered: Cover) -> list[str]:
+def _pairs(images: figures.Images, rows: Int64, indices: Int64, covered: Cover) -> list[str]:
     if not len(rows):
         return []
     before = covered.ranks[-1] - len(indices)
     partners = indices[covered.nearest[rows] - before]
-    return [pictures.image_pairs(images(rows), images(partners), covered.distances[rows])]
+    return [figures.image_pairs(images(rows), images(partners), covered.distances[rows])]
 
 
-def _scatter(source: Pool, picked: Picked, method: str, metric: str) -> Section:
+def _scatter(rows: NDArray[Any], indices: Int64, method: str, metric: str) -> Section:
     return Section(
         "Picked rows in the pool",
         "The pool projected on its first two principal components, with the rows picked on top. "
         "A spread-out selection reaches the rim and thins out where the pool is dense.",
-        [pictures.scatter(source.rows, source.rows[picked.indices], method, metric)],
+        [figures.scatter(rows, rows[indices], method, metric)],
     )
 
 
-def _radius(picked: Picked, covered: Cover, method: str, radius: float) -> Section:
-    count = len(picked.indices)
-    if method == "greedy" and picked.distances is not None:
+def _radius(
+    distances: Float64 | None, count: int, covered: Cover, method: str, radius: float
+) -> Section:
+    if method == "greedy" and distances is not None:
         # The distance of the next pick is the radius of those before it.
         ranks: Int64 = np.arange(1, count + 1)
-        radii: Float64 = np.append(picked.distances[1:], radius)
+        radii: Float64 = np.append(distances[1:], radius)
     else:
         ranks, radii = covered.ranks - (covered.ranks[-1] - count), covered.radii
     return Section(
         "Radius",
         "The largest distance of any pool row to its nearest chosen one, as rows were chosen. "
         "Where the curve flattens, more rows add little that is new.",
-        [pictures.radius_curves({method: (ranks, radii)})],
+        [figures.radius_curves({method: (ranks, radii)})],
     )
 
 
@@ -170,7 +177,7 @@ def _histograms(spreads: dict[str, Spread], method: str) -> Section:
         "Distance to the nearest other row",
         "How far each row is from its nearest neighbour, in the whole pool and among the rows "
         "picked. Near-duplicates stand at the left.",
-        [pictures.distance_histograms(distances)] if distances else [],
+        [figures.distance_histograms(distances)] if distances else [],
     )
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import Entropy, _checks, nearest_distances
-from entroselect._pieces import Pieces
 from entroselect.entropy import from_neighbours
 from entroselect.results import Float64, Int64, Metric
+from entroselect.scale.batches import Pieces
 
 # Comparing all pairs of more rows than this is done only where it is asked for.
 SAMPLE = 20_000

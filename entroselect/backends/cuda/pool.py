@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from entroselect._rows import Rows
-from entroselect.cuda.filter import Coded, Filter, Found, Task
-from entroselect.cuda.rows import Held
-from entroselect.cuda.tiles import Tile
+from entroselect.backends.cuda.autotune import Tile
+from entroselect.backends.cuda.device_rows import Held
+from entroselect.backends.cuda.filter import Coded, Filter, Found, Task
+from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
 
 # Unseen choices that rows are compared with exactly: the first leaves every pair open anyway.

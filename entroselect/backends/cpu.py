@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from entroselect import _core
-from entroselect._rows import Rows
-from entroselect._threads import threads
+from entroselect._settings import threads
+from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
 
 

@@ -11,20 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, engine
-from entroselect._convert import refuse
-from entroselect._marks import Marks, row_marks
 from entroselect._memory import memory_limit as parsed
 from entroselect._progress import Report, reporter
-from entroselect._rows import Rows, as_rows, is_on_cuda
-from entroselect.checkpoint import Checkpoint
-from entroselect.cpu import add_rows, distances_to
+from entroselect.backends.cpu import add_rows, distances_to
 from entroselect.io import open_pool
 from entroselect.io.cache import decoded_once
+from entroselect.io.convert import refuse
+from entroselect.io.open import as_rows
+from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.io.source import NoRows, Source
-from entroselect.ranks import digest, ranks_of, together, too_few
 from entroselect.results import Float64, Int64, on_host
-from entroselect.sharded import Sharded
-from entroselect.streamed import BYTES_A_ROW, Budget, Streamed, bytes_beside
+from entroselect.scale.checkpoint import Checkpoint
+from entroselect.scale.marks import Marks, row_marks
+from entroselect.scale.process_group import digest, ranks_of, together, too_few
+from entroselect.scale.sharded_pool import Sharded
+from entroselect.scale.streamed_pool import BYTES_A_ROW, Budget, Streamed, bytes_beside
 
 # Rows that are marked at a time.
 _AT_ONCE = 1 << 26  # bytes
@@ -344,6 +345,15 @@ class Run:
         """After the last one."""
         if self._checkpoint is not None:
             self._checkpoint.save(self.trail, self._opened.block, self._opened.marks)
+
+
+def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
+    """k as an int the pool can serve."""
+    left = rows.n - len(before)
+    why = f" (the pool has {rows.n} rows" + (f", {len(before)} selected)" if len(before) else ")")
+    if left < 1:
+        raise ValueError(f"selected: names every row of the pool ({rows.n}); none is left to pick")
+    return _checks.integer("k", k, 1, left, why)
 
 
 def _short(value: Any) -> Any:

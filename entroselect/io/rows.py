@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect._convert import as_array
+from entroselect import _core
+from entroselect._settings import threads
+from entroselect.io.convert import as_array
 
 # What the engine reads in place. Every other real dtype is widened to one that holds its values
 # exactly as float64 would (int64 beyond 2**53 rounds as float64 does: that is the contract).
@@ -69,6 +72,29 @@ class Rows:
             return np.asarray(part.view(torch.int16).cpu()).view(np.uint16)
         return np.asarray(part.cpu())
 
+    def first_unusable(self, largest: float) -> int:
+        """The first row with a value that is not finite or is beyond `largest`, -1 if there is
+        none."""
+        if not self.on_cuda:
+            return _core.first_unusable_row(self.values, self.dtype, largest, threads())
+
+        def bad(part: Any) -> Any:
+            import torch
+
+            if not part.is_floating_point():
+                return torch.zeros(len(part), dtype=torch.bool, device=part.device)
+            # Narrower types than float64 end before `largest`, which they could not even hold.
+            usable = part.abs() <= largest if part.dtype == torch.float64 else torch.isfinite(part)
+            return ~usable.all(dim=1)
+
+        return _first_on_cuda(self.values, bad)
+
+    def first_zero(self) -> int:
+        """The first row of zeros, -1 if there is none."""
+        if not self.on_cuda:
+            return _core.first_zero_row(self.values, self.dtype, threads())
+        return _first_on_cuda(self.values, lambda part: ~(part != 0).any(dim=1))
+
     def float64(self, rows: Any = slice(None)) -> NDArray[np.float64]:
         """The given rows as float64, exactly."""
         part = self.values[rows]
@@ -77,6 +103,16 @@ class Rows:
         if self.dtype == "bfloat16":
             part = (part.astype(np.uint32) << 16).view(np.float32)
         return np.asarray(part, dtype=np.float64)
+
+
+def _first_on_cuda(values: Any, bad: Callable[[Any], Any]) -> int:
+    """The first row for which bad(rows) holds, tile by tile; -1 if there is none."""
+    step = max(1, (1 << 24) // values.shape[1])
+    for start in range(0, len(values), step):
+        places = bad(values[start : start + step]).nonzero()
+        if len(places):
+            return start + int(places[0])
+    return -1
 
 
 def engine_dtype(name: str, stored: str) -> str:
@@ -93,26 +129,16 @@ def engine_dtype(name: str, stored: str) -> str:
     return _WIDEN[stored]
 
 
-def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
+def in_memory_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
     """Views `given` as (n, d) rows, copying only where the engine cannot read it in place.
 
-    Accepts NumPy arrays and memmaps, anything with DLPack on the CPU or `__array__`, anything with
-    DLPack on a CUDA device, which stays there, DataFrames and tables, and an
-    `entroselect.io.Source`, which is read whole.
+    Accepts NumPy arrays and memmaps, anything with DLPack on the CPU or `__array__`, and anything
+    with DLPack on a CUDA device, which stays there.
     Raises TypeError or ValueError naming the argument, also for (0, d) unless that is accepted.
     Values are not looked at.
     """
-    if isinstance(given, Rows):  # handed on from one operation to another
-        return given
     if is_on_cuda(given):
         return _cuda_rows(name, given, may_be_empty)
-    from entroselect.io.source import Source  # which needs this module itself
-    from entroselect.io.tables import is_frame, open_frame
-
-    if is_frame(given):
-        given = open_frame(given, None, None, name)
-    if isinstance(given, Source):
-        return given.rows(name)
     array, stored = as_array(name, given)
     return array_rows(name, array, stored, may_be_empty)
 
@@ -153,7 +179,9 @@ def is_on_cuda(given: Any) -> bool:
     try:
         return int(given.__dlpack_device__()[0]) == _KDL_CUDA
     except (BufferError, RuntimeError, TypeError, ValueError):
-        return False  # it lies nowhere DLPack knows: as_rows says so under the argument's name
+        return (
+            False  # it lies nowhere DLPack knows: in_memory_rows says so under the argument's name
+        )
 
 
 def _cuda_rows(name: str, given: Any, may_be_empty: bool) -> Rows:

@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _core
-from entroselect._rows import Rows
-from entroselect._threads import threads
-from entroselect.cpu import Cpu
+from entroselect._settings import threads
+from entroselect.backends.cpu import Cpu
+from entroselect.io.rows import Rows
 from entroselect.reference import unit_rows
 from entroselect.results import Float64, Neighbours
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import nearest_distances
-from entroselect._rows import as_rows
+from entroselect.io.open import as_rows
 from entroselect.reference import canonical_rows, squared_distances
 from entroselect.results import Float64, Int64, Metric
 

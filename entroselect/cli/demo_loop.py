@@ -1,4 +1,4 @@
-"""`python -m entroselect.loop.demo`: the loop on digits without a selection and with, compared.
+"""`python -m entroselect.cli.demo_loop`: the loop on digits without a selection and with, compared.
 
 Two runs side by side, each on one thread, a few minutes. Started again, it goes on. It ends with
 what its own figures say, for or against the selection.
@@ -28,7 +28,9 @@ ITERATIONS = 3
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the demo; failures as in entroselect/cli/errors.py."""
-    parser = argparse.ArgumentParser(prog="python -m entroselect.loop.demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m entroselect.cli.demo_loop", description=__doc__
+    )
     parser.add_argument("--out", type=Path, default=Path("demo-loop"), help="folder to make")
     parser.add_argument("--set", action="append", default=[], help="further options of the loop")
     options = parser.parse_args(arguments)

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import engine
-from entroselect._rows import Rows
-from entroselect.ranks import Ranks
+from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, on_host
-from entroselect.streamed import Opens
+from entroselect.scale.process_group import Ranks
+from entroselect.scale.streamed_pool import Opens
 
 
 class Sharded:

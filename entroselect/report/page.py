@@ -63,7 +63,7 @@ class Section:
 def render(title: str, lead: list[str], table: Table, sections: list[Section], footer: str) -> str:
     """The page. Every text is escaped."""
     environment = Environment(
-        loader=PackageLoader("entroselect", "cli"), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("entroselect", "report"), autoescape=True, undefined=StrictUndefined
     )
     cells = [cell for line in (table.head, *table.body) for cell in line]
     texts = [text for section in sections for text in (section.heading, section.text)]

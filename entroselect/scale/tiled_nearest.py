@@ -13,12 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entroselect._pieces import Pieces, numpy_dtype
 from entroselect._progress import Report
-from entroselect._rows import Rows
-from entroselect._threads import threads
-from entroselect.ranks import Ranks, too_few
+from entroselect._settings import threads
+from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
+from entroselect.scale.batches import Pieces, numpy_dtype
+from entroselect.scale.process_group import Ranks, too_few
 
 # In a list, a place that holds no neighbour yet: (infinity, NOBODY).
 NOBODY = np.iinfo(np.int64).max
@@ -34,7 +34,7 @@ DTYPES = ("float64", "float32", "float16", "uint8", "bfloat16")
 
 
 class Backend(Protocol):
-    """What is needed of one; see `entroselect.cpu.Cpu`."""
+    """What is needed of one; see `entroselect.backends.cpu.Cpu`."""
 
     name: str
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from entroselect._rows import Rows
+from entroselect.io.rows import Rows
 
 
 class Held:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect._rows import Rows
 from entroselect.cli.errors import say
 from entroselect.io import Source, open_pool
 from entroselect.io.npy import load_npy, npy_header
+from entroselect.io.rows import Rows
 from entroselect.results import Int64
 
 KINDS = "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, or a Zarr folder"

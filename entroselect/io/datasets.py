@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect._convert import as_array
 from entroselect.io.arrow import dense, id_array, id_column_of, stored_dtype, vector_column
+from entroselect.io.convert import as_array
 from entroselect.io.source import PIECE, Fill, Source
 from entroselect.results import Int64
 

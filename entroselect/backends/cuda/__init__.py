@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from entroselect._rows import Rows
-from entroselect.cuda.nearest import Search
-from entroselect.cuda.pool import Pool
-from entroselect.cuda.rows import Held
-from entroselect.cuda.tiles import Tile
+from entroselect.backends.cuda.autotune import Tile
+from entroselect.backends.cuda.device_rows import Held
+from entroselect.backends.cuda.nearest import Search
+from entroselect.backends.cuda.pool import Pool
+from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
 
 
@@ -72,7 +72,7 @@ class Cuda:
         metric: str,
         progress: Any,
     ) -> None:
-        """As `entroselect.cpu.Cpu.improve`; the lists stay in host memory."""
+        """As `entroselect.backends.cpu.Cpu.improve`; the lists stay in host memory."""
         held = self._hold(queries, metric)
         with held.here():
             targets = held if points is None else self._hold(points, metric, held.device)
@@ -100,30 +100,3 @@ class Cuda:
             if isinstance(rows.values, torch.Tensor):
                 device = rows.values.device
         return Held(self.kernels, rows, metric, device)
-
-
-def first_unusable_row(values: torch.Tensor, largest: float) -> int:
-    """The first row with a value that is not finite or is beyond `largest`, -1 if there is none."""
-
-    def usable(rows: torch.Tensor) -> torch.Tensor:
-        if not rows.is_floating_point():
-            return torch.ones(len(rows), dtype=torch.bool, device=rows.device)
-        # Narrower types than float64 end before `largest`, which they could not even hold.
-        fits = rows.abs() <= largest if rows.dtype == torch.float64 else torch.isfinite(rows)
-        return fits.all(dim=1)
-
-    return _first(values, lambda rows: ~usable(rows))
-
-
-def first_zero_row(values: torch.Tensor) -> int:
-    """The first row of zeros, -1 if there is none."""
-    return _first(values, lambda rows: ~(rows != 0).any(dim=1))
-
-
-def _first(values: torch.Tensor, bad: Any) -> int:
-    step = max(1, (1 << 24) // values.shape[1])
-    for start in range(0, len(values), step):
-        places = bad(values[start : start + step]).nonzero()
-        if len(places):
-            return start + int(places[0])
-    return -1

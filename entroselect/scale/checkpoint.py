@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import engine
-from entroselect._marks import Marks
-from entroselect.ranks import Ranks, together
 from entroselect.results import Float64, Int64, on_host
+from entroselect.scale.marks import Marks
+from entroselect.scale.process_group import Ranks, together
 
 SECONDS_BETWEEN = 120.0
 # Of the time of a selection, at most this share goes into saving it.

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from entroselect.cuda import tiles
-from entroselect.cuda.rows import Held
-from entroselect.cuda.tiles import Tile
+from entroselect.backends.cuda import autotune
+from entroselect.backends.cuda.autotune import Tile
+from entroselect.backends.cuda.device_rows import Held
 
 # Roundings a column of a score may cost, in units of 2^-23; and some for each score.
 ROUNDINGS, MORE_ROUNDINGS = 2, 32
@@ -177,7 +177,7 @@ class Filter:
         self.kernel: Any = filter_pairs
         self.limit = limit
         most = CAPACITY if self.limit is None else min(CAPACITY, self.limit // 48)
-        known = tiles.table(rows.device) if tile is None else (tile,)
+        known = autotune.table(rows.device) if tile is None else (tile,)
         if tile is not None and tile.capacity is not None:
             most = tile.capacity
         # One tile can always be done.
@@ -187,7 +187,7 @@ class Filter:
         self.score = rows.new(self.capacity, torch.float32)
         if tile is None:
             timed = self._timed(rows)
-            tile = tiles.choose(rows.device, self.frame.width, rows.n, timed)
+            tile = autotune.choose(rows.device, self.frame.width, rows.n, timed)
         self.tile = tile
 
     def run(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from entroselect.cuda.filter import Coded, Filter, Found, Task
-from entroselect.cuda.rows import Held
-from entroselect.cuda.tiles import Tile
+from entroselect.backends.cuda.autotune import Tile
+from entroselect.backends.cuda.device_rows import Held
+from entroselect.backends.cuda.filter import Coded, Filter, Found, Task
 
 # Queries whose neighbours are sought at a time.
 QUERIES = 65536

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.cli import pools
-from entroselect.cli.output import Folder
-from entroselect.cli.parents import nearest_before
+from entroselect.cli import inputs
+from entroselect.cli.nearest_before import nearest_before
+from entroselect.cli.result_folder import Folder
 from entroselect.results import Float64, Int64, Metric
 
 
@@ -58,7 +58,7 @@ def write_indices(picked: Picked, folder: Folder) -> None:
 
 
 def table(
-    pool: pools.Pool,
+    pool: inputs.Pool,
     picked: Picked,
     kept: NDArray[Any],
     before: NDArray[Any] | None,
