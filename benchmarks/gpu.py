@@ -115,7 +115,7 @@ def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[
     held = _backend()._hold(as_rows("pool", pool), "euclidean")
     case, shape = f"filter {rows} rows, {n} x {d}", (n, d, rows)
     made = []
-    with held.here():
+    with held.on_device():
         place = torch.arange(rows, device=held.device)
         reach = torch.zeros(n, dtype=torch.float32, device=held.device)
         matmul, _ = timed(product(pool, rows), seconds)
@@ -149,18 +149,18 @@ def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[
 
 def resolve(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
     """The settling of k picks among n rows whose bounds are up to date."""
-    block = _backend().open_pool(as_rows("pool", normal(n, d, device)), "euclidean")
+    block = _backend().new_pool(as_rows("pool", normal(n, d, device)), "euclidean")
     taken: list[float] = []
     began = time.perf_counter()
     met = np.zeros(n, np.int64)
     while len(taken) < 2 or (time.perf_counter() - began < seconds and len(taken) < 10):
         block.restart(np.full(n, np.inf), met)
-        block.pick(np.zeros(1, np.int64))
+        block.add_picks(np.zeros(1, np.int64))
         block.refresh()
         rows = torch.arange(n, device=device)
         _wait()
         start = time.perf_counter()
-        found, _, _ = block.resolve(rows, -1.0, n, k, 0.0)
+        found, _, _ = block.settle(rows, -1.0, n, k, 0.0)
         taken.append(time.perf_counter() - start)
     median = statistics.median(taken[1:])
     note = f"{1e9 * median / len(found):.0f} ns a pick"

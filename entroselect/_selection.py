@@ -19,19 +19,19 @@ from entroselect.io.cache import decoded_once
 from entroselect.io.convert import refuse
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, is_on_cuda
-from entroselect.io.source import NoRows, Source
+from entroselect.io.source import EmptySource, Source
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.checkpoint import Checkpoint
 from entroselect.scale.marks import Marks, row_marks
-from entroselect.scale.process_group import digest, ranks_of, together, too_few
-from entroselect.scale.sharded_pool import Sharded
-from entroselect.scale.streamed_pool import BYTES_A_ROW, Budget, Streamed, bytes_beside
+from entroselect.scale.process_group import digest, process_group_of, shared_errors, too_few
+from entroselect.scale.sharded_pool import ShardedPool
+from entroselect.scale.streamed_pool import BYTES_A_ROW, Budget, StreamedPool, bytes_beside
 
 # Rows that are marked at a time.
 _AT_ONCE = 1 << 26  # bytes
 
 
-class Opened:
+class OpenedPool:
     """The pool that a selection is made from.
 
     Attributes:
@@ -59,11 +59,11 @@ class Opened:
             ValueError, TypeError: naming the argument; on all processes if on one.
         """
         limit = parsed(memory_limit)
-        self.ranks = ranks_of(group)
+        self.ranks = process_group_of(group)
         self.metric, self.backend = metric, backend
         self._rows: Rows | None = None
         self._marks: Marks | None = None  # of rows in memory, once they are asked for
-        with self.together():
+        with self.shared_errors():
             _checks.choice("metric", metric, _checks.METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
@@ -71,7 +71,7 @@ class Opened:
             all_of_it, in_pieces = _needed(given, picks, selected)
         self.first, self.n, self.d = 0, given.n, given.d
         if self.ranks is not None:
-            sizes = np.concatenate(self.ranks.gather(np.array([given.n], dtype=np.int64)))
+            sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
             self.first, self.n = int(sizes[: self.ranks.rank].sum()), int(sizes.sum())
         if isinstance(given, Source) or self.ranks is not None:
             row_bytes = given.d * np.dtype(_stored(given.dtype)).itemsize
@@ -79,38 +79,38 @@ class Opened:
             too_few(limit, min(all_of_it, in_pieces), what, self.ranks)
         fits = given.n > 0 and limit is not None and all_of_it <= limit  # no rows cannot be held
         in_memory = isinstance(given, Rows) or fits
-        with self.together():
+        with self.shared_errors():
             if in_memory:
                 local = self._in_memory(given, whole and self.ranks is None, limit)
             else:
                 assert isinstance(given, Source)
                 once = decoded_once(given)
-                local = Streamed(once, metric, backend, limit or max(1 << 30, in_pieces))
+                local = StreamedPool(once, metric, backend, limit or max(1 << 30, in_pieces))
                 local.first = self.first
         self._local = local
         self.pool: engine.Pool = local
         if self.ranks is not None:
-            self.ranks.check_same(f"columns={local.d}; dtype={self._dtype}; metric={metric}")
-            self.pool = Sharded(local, self.values, self._dtype, metric, backend, self.ranks)
+            self.ranks.check_agreement(f"columns={local.d}; dtype={self._dtype}; metric={metric}")
+            self.pool = ShardedPool(local, self.take, self._dtype, metric, backend, self.ranks)
             if self.n == 0:
                 raise ValueError("features: empty on every rank; at least 1 row needed")
 
-    def together(self) -> AbstractContextManager[None]:
+    def shared_errors(self) -> AbstractContextManager[None]:
         """Errors in the block on one process become errors on all."""
-        return together(self.ranks)
+        return shared_errors(self.ranks)
 
-    def check_same(self, **arguments: Any) -> None:
+    def check_agreement(self, **arguments: Any) -> None:
         """All processes were called with these."""
         if self.ranks is not None:
             texts = [f"{name}={_short(value)}" for name, value in arguments.items()]
-            self.ranks.check_same("; ".join(texts))
+            self.ranks.check_agreement("; ".join(texts))
 
     def begin(self, before: Int64, vectors: Rows | None) -> None:
         """These pool rows or vectors count as chosen."""
         if len(before):
-            self.pool.pick(before)
+            self.pool.add_picks(before)
         if vectors is not None:
-            self.pool.extend(vectors.values, vectors.dtype)
+            self.pool.add_vectors(vectors.values, vectors.dtype)
 
     def reporter(self, progress: Any, what: str) -> AbstractContextManager[Report | None]:
         """Reports progress, on one process."""
@@ -118,14 +118,14 @@ class Opened:
         return reporter(progress if alone else None, what)
 
     @property
-    def block(self) -> engine.Block:
+    def block(self) -> engine.SubPool:
         """This process's own rows."""
         return self._local
 
-    def values(self, rows: Int64) -> NDArray[Any]:
+    def take(self, rows: Int64) -> NDArray[Any]:
         """Own rows, in host memory."""
-        if isinstance(self._local, Streamed):
-            return self._local.values(rows)
+        if isinstance(self._local, StreamedPool):
+            return self._local.take(rows)
         return self._in_host_memory(rows)
 
     def center(self) -> int:
@@ -134,19 +134,21 @@ class Opened:
             return int(self.backend.center(self._rows, self.metric))
         total = np.zeros(self.d)
         for rank in range(1 if self.ranks is None else self.ranks.size):
-            with self.together():  # one after the other: the order of a sum decides its last bit
+            with (
+                self.shared_errors()
+            ):  # one after the other: the order of a sum decides its last bit
                 if self.ranks is None or self.ranks.rank == rank:
                     self._add_rows(total)
             if self.ranks is not None:
                 total = self.ranks.broadcast(total, rank)
         total /= self.n
-        with self.together():
+        with self.shared_errors():
             squared, row = self._nearest_to(total)
         if self.ranks is not None:
-            squared, row = self.ranks.largest(-squared, self.first + row)
+            squared, row = self.ranks.max_with_index(-squared, self.first + row)
         return row
 
-    def agreed(self, draw: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    def broadcast_draw(self, draw: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """What rank 0 draws."""
         drawn = draw()
         return drawn if self.ranks is None else self.ranks.broadcast(drawn, 0)
@@ -170,7 +172,7 @@ class Opened:
 
     def marks(self) -> Marks:
         """Of own rows, as far as they were read."""
-        if isinstance(self._local, Streamed):
+        if isinstance(self._local, StreamedPool):
             return self._local.marks()
         if self._marks is None:
             marks, step = np.empty(self._local.n, np.uint32), max(1, _AT_ONCE // (8 * self.d))
@@ -186,7 +188,7 @@ class Opened:
             ValueError: naming the first that has not.
         """
         since = "the checkpoint was saved"
-        if isinstance(self._local, Streamed):
+        if isinstance(self._local, StreamedPool):
             self._local.verify(marks, since)
             return
         changed = np.flatnonzero(self.marks() != marks)
@@ -200,7 +202,7 @@ class Opened:
     def _given(self, features: Any, limit: int | None) -> Rows | Source:
         """The rows, their values unseen: in memory where there is no limit."""
         if self.ranks is not None and getattr(features, "shape", (1,))[0] == 0:
-            return NoRows(features)
+            return EmptySource(features)
         if limit is None or is_on_cuda(features):
             return as_rows("features", features)
         if isinstance(features, (str, os.PathLike)):
@@ -215,22 +217,22 @@ class Opened:
             )
         return source
 
-    def _in_memory(self, given: Rows | Source, whole: bool, limit: int | None) -> engine.Block:
+    def _in_memory(self, given: Rows | Source, whole: bool, limit: int | None) -> engine.SubPool:
         rows = as_rows("features", given)
         numbers = range(self.first, self.first + rows.n)
         _checks.usable_values("features", rows, self.metric, numbers)
         self._rows = rows
-        pool: engine.Block = self.backend.open_pool(rows, self.metric, block=not whole, limit=limit)
+        pool: engine.SubPool = self.backend.new_pool(rows, self.metric, sub=not whole, limit=limit)
         return pool
 
     def _add_rows(self, total: Float64) -> None:
-        if isinstance(self._local, Streamed):
+        if isinstance(self._local, StreamedPool):
             self._local.add_rows(total)
         elif self._rows is not None:
             add_rows(self._host_rows(), self.metric, total)
 
     def _nearest_to(self, vector: Float64) -> tuple[float, int]:
-        if isinstance(self._local, Streamed):
+        if isinstance(self._local, StreamedPool):
             return self._local.nearest_to(vector)
         squared = distances_to(self._host_rows(), self.metric, vector)
         row = int(np.argmin(squared))
@@ -238,13 +240,13 @@ class Opened:
 
     def _in_host_memory(self, rows: Any) -> NDArray[Any]:
         assert self._rows is not None
-        return self._rows.host(rows)
+        return self._rows.take(rows)
 
     def _host_rows(self) -> Rows:
         assert self._rows is not None
         if not self._rows.on_cuda:
             return self._rows
-        return Rows(self._rows.host(slice(None)), self._rows.dtype)
+        return Rows(self._rows.take(slice(None)), self._rows.dtype)
 
 
 def _stored(dtype: str) -> str:
@@ -277,12 +279,12 @@ def _vectors_dtype(selected: Any) -> str | None:
     return rows.dtype
 
 
-class Run:
+class SelectionRun:
     """One selection from an opened pool: where it begins, and what happens after each round."""
 
     def __init__(
         self,
-        opened: Opened,
+        opened: OpenedPool,
         k: int,
         before: Int64,
         vectors: Rows | None,
@@ -293,14 +295,14 @@ class Run:
         """`about`: what makes this selection the one that a checkpoint is of."""
         self._opened, self._k, self._report = opened, k, report
         self._checkpoint: Checkpoint | None = None
-        self.trail = engine.Trail()
+        self.state = engine.SelectionState()
         try:
             if checkpoint is not None:
                 self._checkpoint = opened.checkpoint(checkpoint, about)
                 self._go_on(self._checkpoint, before, 0 if vectors is None else vectors.n)
             opened.begin(before, vectors)
-            if self.trail.done:
-                opened.pool.pick(self.trail.picks[0])
+            if self.state.done:
+                opened.pool.add_picks(self.state.picks[0])
         except BaseException:
             self.__exit__()
             raise
@@ -308,43 +310,43 @@ class Run:
     def _go_on(self, checkpoint: Checkpoint, before: Int64, vectors: int) -> None:
         """From what was saved, if anything was."""
         opened = self._opened
-        with opened.together():
+        with opened.shared_errors():
             opened.marks()  # of rows in memory: before anything is found out about them
             saved = checkpoint.load(opened.block.n, before, vectors)
-        opened.check_same(checkpoint="there" if saved else "not there")
+        opened.check_agreement(checkpoint="there" if saved else "not there")
         if saved is None:
             return
-        if saved.trail.done > self._k:
+        if saved.state.done > self._k:
             raise ValueError(
-                f"k: {checkpoint.path} has {saved.trail.done} picks already; pass at least that "
+                f"k: {checkpoint.path} has {saved.state.done} picks already; pass at least that "
                 "many, or another checkpoint"
             )
-        with opened.together():
+        with opened.shared_errors():
             opened.verify(saved.marks)
-        self.trail = saved.trail
+        self.state = saved.state
         # Rows that are chosen are about to be said to be so again.
         bounds = saved.bounds
         bounds[bounds < 0] = np.inf
         opened.block.restart(bounds, saved.met.astype(np.int64))
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> SelectionRun:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._checkpoint is not None:
             self._checkpoint.close()
 
-    def watch(self, trail: engine.Trail) -> None:
+    def after_round(self, state: engine.SelectionState) -> None:
         """After a round."""
         if self._report is not None:
-            self._report(trail.done, self._k)
+            self._report(state.done, self._k)
         if self._checkpoint is not None:
-            self._checkpoint.offer(trail, self._opened.block, self._opened.marks)
+            self._checkpoint.offer(state, self._opened.block, self._opened.marks)
 
     def end(self) -> None:
         """After the last one."""
         if self._checkpoint is not None:
-            self._checkpoint.save(self.trail, self._opened.block, self._opened.marks)
+            self._checkpoint.save(self.state, self._opened.block, self._opened.marks)
 
 
 def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:

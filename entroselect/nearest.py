@@ -11,8 +11,8 @@ from entroselect._progress import reporter
 from entroselect.backends.faiss import Faiss
 from entroselect.results import Metric, Neighbours
 from entroselect.scale import tiled_nearest
-from entroselect.scale.batches import Pieces
-from entroselect.scale.process_group import Ranks, ranks_of, together
+from entroselect.scale.batches import Batches
+from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
 
 
 @in_default_float_environment
@@ -82,14 +82,14 @@ def nearest_distances(
         >>> found.indices[:, 0].tolist(), found.distances[0].tolist()
         ([2, 2, 0], [1.0])
     """
-    ranks = ranks_of(group)
+    ranks = process_group_of(group)
     if ranks is not None:
-        ranks.check_same(f"points={'None' if points is None else 'given'}")
-    rows = Pieces("queries", queries, metric, ranks)
+        ranks.check_agreement(f"points={'None' if points is None else 'given'}")
+    rows = Batches("queries", queries, metric, ranks)
     targets = None
     if points is not None:
-        targets = Pieces("points", points, metric, ranks)
-        with together(ranks):
+        targets = Batches("points", points, metric, ranks)
+        with shared_errors(ranks):
             _checks.same_width("points", targets, "queries", rows)
     return find(
         rows, targets, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
@@ -97,18 +97,18 @@ def nearest_distances(
 
 
 def find(
-    queries: Pieces,
-    points: Pieces | None,
+    queries: Batches,
+    points: Batches | None,
     k: int,
     *,
     backend: str,
     limit: Any = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     progress: Any = None,
 ) -> Neighbours:
     """`nearest_distances` of rows that have been looked at; other arguments are checked here."""
     own = queries if points is None else points
-    with together(ranks):
+    with shared_errors(ranks):
         limit = bytes_of(limit)
         chosen = _dispatch.choose(backend, queries.rows, own.rows)
         if isinstance(chosen, (Faiss, type(None))) and (limit is not None or ranks is not None):
@@ -119,7 +119,9 @@ def find(
             )
     shards = [(own.n, own.dtype)]
     if ranks is not None:
-        ranks.check_same(f"k={k!r}; metric={own.metric}; columns={own.d}; memory_limit={limit}")
+        ranks.check_agreement(
+            f"k={k!r}; metric={own.metric}; columns={own.d}; memory_limit={limit}"
+        )
         shards = tiled_nearest.shards_of_all(own, ranks)
     total = sum(n for n, _ in shards)
     if total < 1 + (points is None):

@@ -194,6 +194,7 @@ def nearest_distances(
     return Neighbours(distances, indices, NAME)
 
 
+@in_default_float_environment
 def kl_entropy(
     features: Any,
     k: int = 1,
@@ -234,7 +235,7 @@ def kl_entropy(
 
 def _kth_distances(values: Float64, k: int) -> Float64:
     """Distance of every row to its k-th nearest other row."""
-    _checks.integer("k", k, 1, len(values) - 1, f" (there are {len(values)} distinct rows or less)")
+    _checks.integer("k", k, 1, len(values) - 1, f" (of {len(values)} rows)")
     kth = np.empty(len(values))
     for row, vector in enumerate(values):
         squared = np.delete(squared_distances(values, vector), row)

@@ -36,7 +36,7 @@ def measured(cuda: Any, rows: Any, columns: Any) -> tuple[Any, Any, Any]:
     from entroselect.backends.cuda.filter import Filter, Task
 
     held, targets = (cuda._hold(Rows(part, "float16"), "euclidean") for part in (rows, columns))
-    with held.here():
+    with held.on_device():
         filter = Filter(targets, cuda.tile)
         filter.frame.centre.zero_()
         filter.frame.scale = 1.0

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from entroselect import greedy_select, open_pool, threshold_select
 from entroselect.cli import torchrun
 from entroselect.scale import checkpoint, sharded_pool, streamed_pool
-from entroselect.scale.process_group import Ranks
+from entroselect.scale.process_group import ProcessGroup
 
 from .pools import POOLS
 
@@ -134,7 +134,7 @@ def saving(name: str, method: str, path: str, k: str, die: str) -> dict[str, Any
         victim, number = map(int, die.split("."))
         if distributed.get_rank() == victim:
             rounds = [0]
-            settle = sharded_pool.Sharded._settle
+            settle = sharded_pool.ShardedPool._settle
 
             def counted(self: Any, *arguments: Any) -> Any:
                 rounds[0] += 1
@@ -142,7 +142,7 @@ def saving(name: str, method: str, path: str, k: str, die: str) -> dict[str, Any
                     os.kill(os.getpid(), signal.SIGKILL)
                 return settle(self, *arguments)
 
-            sharded_pool.Sharded._settle = counted  # type: ignore[method-assign]
+            sharded_pool.ShardedPool._settle = counted  # type: ignore[method-assign]
     run = greedy if method == "greedy" else threshold
     return run(name, "even", "-", k, checkpoint=path)
 
@@ -159,7 +159,7 @@ def on_disk(path: str, k: str, limit: str) -> dict[str, Any]:
 def share(folder: str, what: str) -> dict[str, Any]:
     """Commands of which every process was given a file of its own."""
     rank = distributed.get_rank()
-    part = torchrun.share(open_pool(f"{folder}/{what}{rank}.npy"), Ranks(True))
+    part = torchrun.own_part(open_pool(f"{folder}/{what}{rank}.npy"), ProcessGroup(True))
     return selected(greedy_select(part, 5, group=True))
 
 
@@ -170,22 +170,22 @@ def replaced(path: str) -> dict[str, Any]:
         Path(f"{path}.other").replace(path)
 
     source = open_pool(path)
-    part = torchrun.share(source, Ranks(True))
+    part = torchrun.own_part(source, ProcessGroup(True))
     given = {"progress": replace} if distributed.get_rank() == 0 else {}
     return selected(greedy_select(part, 200, group=True, memory_limit=25_000, **given))
 
 
 def exchanges() -> dict[str, Any]:
-    """What Ranks does, by itself."""
-    ranks = Ranks(True)
+    """What ProcessGroup does, by itself."""
+    ranks = ProcessGroup(True)
     own = np.full((ranks.rank, 2), ranks.rank, dtype=np.float16)
-    at_one = ranks.gather_at(own, 1)
+    at_one = ranks.gather(own, 1)
     return {
-        "largest": np.array(ranks.largest(float(ranks.rank > 0), 10 - ranks.rank)),
-        "gathered": np.concatenate(ranks.gather(own)),
+        "largest": np.array(ranks.max_with_index(float(ranks.rank > 0), 10 - ranks.rank)),
+        "gathered": np.concatenate(ranks.all_gather(own)),
         "at_one": np.concatenate(at_one if at_one is not None else [own[:0]]),
         "broadcast": ranks.broadcast(own, ranks.size - 1),
-        "nothing": np.concatenate(ranks.gather(own[:0])),
+        "nothing": np.concatenate(ranks.all_gather(own[:0])),
     }
 
 

@@ -256,7 +256,7 @@ def test_a_file_cut_short_before_it_is_held(tmp_path: Path) -> None:
 @pytest.fixture
 def in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        tiled_nearest, "plan_alone", lambda *_: tiled_nearest.Plan(block=40, tile=20)
+        tiled_nearest, "plan_alone", lambda *_: tiled_nearest.TilePlan(block=40, tile=20)
     )
 
 
@@ -320,7 +320,7 @@ class Stuck:
     def __init__(self, found: Any = (), rival: float = 1.0) -> None:
         self._found, self._rival, self._rounds = np.array(found, np.int64), rival, 0
 
-    def pick(self, rows: Any) -> None: ...
+    def add_picks(self, rows: Any) -> None: ...
     def refresh(self, rows: Any = None, enough: float = 0.0) -> None: ...
     def widest(self) -> float:
         return self._rival
@@ -330,24 +330,26 @@ class Stuck:
         assert self._rounds < 100, "no end"
         return np.array([1, 2]), self._rival, 3
 
-    def resolve(self, *_: Any) -> Any:
+    def settle(self, *_: Any) -> Any:
         return self._found, np.ones(len(self._found)), -1.0
 
-    def ahead(self, order: Any, start: int, size: int, floor: float) -> Any:
+    def next_in_order(self, order: Any, start: int, size: int, floor: float) -> Any:
         self._rounds += 1
         assert self._rounds < 100, "no end"
         return order[:0], len(order)
 
-    def resolve_in_order(self, *_: Any) -> Any:
+    def settle_in_order(self, *_: Any) -> Any:
         return self._found, np.ones(len(self._found))
 
 
 @pytest.mark.parametrize("pool", [Stuck(), Stuck(rival=np.nan), Stuck([-1]), Stuck([4])])
 def test_loops_end(pool: Any) -> None:
     for call in (
-        lambda: engine.farthest_first(pool, 3, None, 0, engine.Trail(), None),
-        lambda: engine.settle(pool, 0.0, 0, 3, 0.0),
-        lambda: engine.threshold_decay(pool, 3, np.arange(4), 1.0, 0.9, engine.Trail(), None),
+        lambda: engine.farthest_first(pool, 3, None, 0, engine.SelectionState(), None),
+        lambda: engine.settle_block(pool, 0.0, 0, 3, 0.0),
+        lambda: engine.threshold_decay(
+            pool, 3, np.arange(4), 1.0, 0.9, engine.SelectionState(), None
+        ),
         lambda: engine._settled_radius(pool, 2),
     ):
         with pytest.raises(RuntimeError, match="rows changed"):

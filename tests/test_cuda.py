@@ -145,7 +145,7 @@ def test_neighbours_among_several_blocks_of_points(gpu: Any) -> None:
 def test_neighbours_in_tiles(k: int, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies lie in several tiles, whose lists are merged by (distance, index)."""
     pool = np.repeat(_cut("images", rows=20), 3, axis=0)
-    plan = tiled_nearest.Plan(23, 17)
+    plan = tiled_nearest.TilePlan(23, 17)
     monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: plan)
     for against in (None, pool[::-1].copy()):
         there = None if against is None else gpu(against)
@@ -267,7 +267,7 @@ def _block(request: pytest.FixtureRequest, pool: Any, metric: str) -> Any:
     else:
         tile = Tile(32, 32, 32, 4, 1)
         backend = Cuda(request.getfixturevalue("host_kernels"), "cpu", tile)
-    return backend.open_pool(as_rows("pool", pool), metric, block=True)
+    return backend.new_pool(as_rows("pool", pool), metric, sub=True)
 
 
 class Model:
@@ -332,7 +332,7 @@ def test_a_block_knows_what_it_says(
     everything = np.arange(n)
     for round_ in range(3):
         rows = rng.choice(np.flatnonzero(model.start >= 0), 3, replace=False)
-        block.pick(rows)
+        block.add_picks(rows)
         model.choose(model.values[rows])
         model.exclude(rows)
         _check_block(block, model)
@@ -340,13 +340,13 @@ def test_a_block_knows_what_it_says(
         block.refresh(others)
         _check_block(block, model, others)
         rows = np.flatnonzero(model.start >= 0)[:2]  # not met by anyone before more come
-        block.pick(rows)
+        block.add_picks(rows)
         model.choose(model.values[rows])
         model.exclude(rows)
         # Vectors of other places, one of them this pool's, which it may not pick itself.
         given = rng.permutation(n)[:25]
         own = given[model.start[given] >= 0][:1]
-        block.extend(pool[given], str(pool.dtype))
+        block.add_vectors(pool[given], str(pool.dtype))
         block.exclude(own)
         model.choose(model.values[given])
         model.exclude(own)
@@ -386,7 +386,7 @@ def test_a_row_below_enough_is_left_alone(
     for enough in (0.0, 1.0):
         block, model = _block(request, pool, "euclidean"), Model(pool, "euclidean")
         # The newest choices lie at the first 100 rows, the older ones at nobody's place.
-        block.extend(np.concatenate([pool[:100] * 5, near[:32]]), "float32")
+        block.add_vectors(np.concatenate([pool[:100] * 5, near[:32]]), "float32")
         model.choose(np.concatenate([pool[:100] * 5, near[:32]]).astype(np.float64))
         block.refresh(None, enough)
         _check_block(block, model, np.arange(200), enough)
@@ -432,9 +432,9 @@ def test_streamed_pools_of_blocks(
     monkeypatch.setattr(streamed_pool, "_LEAST", 8)
     limit = streamed_pool.Budget.least(streamed_pool.BYTES_A_ROW * 100, pool[0].nbytes, 64)
     given, opened = open_pool(tmp_path / "pool.npy"), []
-    meet = streamed_pool.Streamed._meet
+    meet = streamed_pool.StreamedPool._meet
     monkeypatch.setattr(
-        streamed_pool.Streamed,
+        streamed_pool.StreamedPool,
         "_meet",
         lambda self, *rest: (opened.append(self), meet(self, *rest))[1],
     )

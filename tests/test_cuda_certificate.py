@@ -90,7 +90,7 @@ def _left_open(cuda: Any, rows: Any, wanted: Any, as_they_are: bool = False) -> 
     held = cuda._hold(as_rows("rows", rows), "euclidean")
     values = rows.astype(np.float64)
     squared = torch.from_numpy(reference.squared_distances(values, values[wanted]))
-    with held.here():
+    with held.on_device():
         squared = squared.to(held.device)
         filter = Filter(held, cuda.tile)
         if as_they_are:
@@ -101,8 +101,8 @@ def _left_open(cuda: Any, rows: Any, wanted: Any, as_they_are: bool = False) -> 
 
         def keep(found: Any) -> None:
             kernels = cuda.kernels
-            exact = held.new(len(found.slot), torch.float64)
-            selection = kernels.Selection(held.argument(), held.argument(), 0, 0, 0)
+            exact = held.empty(len(found.slot), torch.float64)
+            selection = kernels.Selection(held.kernel_argument(), held.kernel_argument(), 0, 0, 0)
             pairs, sides = found.arguments(kernels, found.rows)
             kernels.recheck(pairs, sides, selection, exact.data_ptr(), held.stream())
             kept = torch.isfinite(exact).cpu().numpy()

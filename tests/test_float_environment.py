@@ -174,12 +174,12 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
 
     def pool(form: str) -> Any:
         pool = _core.Pool(*given, False, isa, form, "never", 2)
-        pool.pick(indices[:1])
-        pool.extend(rows.values[50:53], rows.dtype)
+        pool.add_picks(indices[:1])
+        pool.add_vectors(rows.values[50:53], rows.dtype)
         pool.refresh()
         parts = [*pool.frontier(50), pool.widest()]
-        parts += pool.resolve(np.arange(0, 200, 2), 1e-170, 7, 30, 1e-300)
-        parts += pool.ahead(np.arange(200), 0, 20, 1e-310)
+        parts += pool.settle(np.arange(0, 200, 2), 1e-170, 7, 30, 1e-300)
+        parts += pool.next_in_order(np.arange(200), 0, 20, 1e-310)
         parts += pool.resolve_in_order(np.arange(1, 200, 2), 30, 1e-310)
         return parts if form == "tree" else [*parts, *pool.state(), pool.bounds(indices)]
 

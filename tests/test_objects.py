@@ -10,7 +10,7 @@ import pytest
 
 from entroselect import greedy_select, kl_entropy, nearest_distances, open_pool, threshold_select
 from entroselect.io.open import as_rows
-from entroselect.io.source import NoRows
+from entroselect.io.source import EmptySource
 
 X = np.random.default_rng(0).random((20, 6))
 
@@ -350,4 +350,4 @@ def test_rows_that_cannot_be_made_are_named_without_a_pool_too(error):
 def test_a_process_without_rows_passes_an_array():
     """A frame without rows has no dtype that the other processes' rows could be checked against."""
     with pytest.raises(TypeError, match=r"DataFrame without rows; pass numpy.empty\(\(0, columns"):
-        NoRows(pandas().DataFrame(columns=["a", "b"]))
+        EmptySource(pandas().DataFrame(columns=["a", "b"]))

@@ -216,7 +216,7 @@ def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     began = time.monotonic()
     with (
         pytest.raises(RuntimeError, match="did not find each other within 2 s"),
-        processes.started("cpu"),
+        processes.joined("cpu"),
     ):
         pytest.fail("there is nobody else")
     assert time.monotonic() - began < 30
@@ -266,7 +266,7 @@ def test_an_error_holds_no_group(chain: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(processes, "_leave", leave)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.raises(Exception), processes.started("cpu"):  # noqa: B017, PT011
+    with pytest.raises(Exception), processes.joined("cpu"):  # noqa: B017, PT011
         fail()
     assert alive == [False] * (1 if chain == "none" else 2)
 
@@ -297,7 +297,7 @@ def test_a_command_that_succeeds_holds_no_group() -> None:
             print([group() is None for group in made])
 
         distributed.new_group, distributed.destroy_process_group = new_group, destroyed
-        with processes.started("cpu") as ranks:
+        with processes.joined("cpu") as ranks:
             found = greedy_select(np.eye(9), 4, group=ranks)
     """
     done = subprocess.run(

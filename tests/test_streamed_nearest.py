@@ -51,7 +51,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Makes blocks and tiles of so many rows."""
 
     def use(block: int, tile: int) -> None:
-        made_up = tiled_nearest.Plan(block, tile)
+        made_up = tiled_nearest.TilePlan(block, tile)
         monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: made_up)
 
     return use
@@ -125,7 +125,7 @@ def test_any_tiles(n, d, levels, fraction, sizes, queries, dtypes, seed) -> None
     pool = rng.integers(0, min(levels, 127), (n, d)).astype(dtypes[0])
     against = rng.integers(0, levels, (queries, d)).astype(dtypes[1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled_nearest, "plan_alone", lambda *_: tiled_nearest.Plan(*sizes))
+        patch.setattr(tiled_nearest, "plan_alone", lambda *_: tiled_nearest.TilePlan(*sizes))
         if queries:
             k = max(1, int(fraction * n))
             found = nearest_distances(against, pool, k, memory_limit=LIMIT)
@@ -150,11 +150,11 @@ def test_any_order_of_points(tiles: str, k: int, backend: str) -> None:
     if tiles == "shuffled":
         np.random.default_rng(0).shuffle(pairs)
     squared = np.full((240, k), np.inf)
-    indices = np.full((240, k), tiled_nearest.NOBODY)
+    indices = np.full((240, k), tiled_nearest.NO_NEIGHBOUR)
     for q, p in pairs:
         part = slice(q, q + 40)
         queries, points = as_rows("", pool[part]), as_rows("", pool[p : p + 40])
-        choose(backend).improve(
+        choose(backend).update_neighbours(
             queries, None if p == q else points, p, squared[part], indices[part], "euclidean", None
         )
     oracle = reference.nearest_distances(pool, k=k)

@@ -104,9 +104,9 @@ def test_rows_are_read_a_handful_of_times(tmp_path: Path) -> None:
 def test_picks_beyond_memory_go_to_a_file(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = normal(400, 30)
     read = []
-    whole = streamed_pool.Picked.tiles
+    whole = streamed_pool.PickStore.tiles
     monkeypatch.setattr(
-        streamed_pool.Picked,
+        streamed_pool.PickStore,
         "tiles",
         lambda self, first: read.append(self._moved) or whole(self, first),
     )
@@ -203,11 +203,11 @@ def test_the_smallest_limit_of_rows_that_are_decoded(tmp_path: Path) -> None:
 
 def test_values_come_in_the_order_asked_for() -> None:
     pool = normal(50, 4)
-    opened = streamed_pool.Streamed(
+    opened = streamed_pool.StreamedPool(
         open_pool(pool), "euclidean", None, streamed_pool.BYTES_A_ROW * 50 + 10**6
     )
     rows = np.array([31, 2, 2, 49, 0])
-    assert (opened.values(rows) == as_rows("pool", pool).values[rows]).all()
+    assert (opened.take(rows) == as_rows("pool", pool).values[rows]).all()
 
 
 @pytest.mark.parametrize("seeds", [range(first, first + 100) for first in range(0, 400, 100)])
@@ -220,9 +220,9 @@ def test_a_block_is_settled_up_to_its_rival(seeds: range, monkeypatch: pytest.Mo
         bounds = ((rows - rng.integers(0, 4, 3)) ** 2).sum(axis=1, dtype=np.float64)
         rival, place = float(rng.integers(0, 8)), int(rng.integers(0, 41))
         limit, floor = int(rng.integers(0, 41)), float(rng.integers(0, 4))
-        block = Cpu(BACKENDS[0]).open_pool(as_rows("rows", rows), "euclidean", block=True)
+        block = Cpu(BACKENDS[0]).new_pool(as_rows("rows", rows), "euclidean", sub=True)
         block.restart(bounds, np.zeros(40, np.int64))
-        found, squared, ahead = engine.settle(block, rival, place, limit, floor)
+        found, squared, ahead = engine.settle_block(block, rival, place, limit, floor)
 
         picked, at, next_one = [], [], -1.0
         while True:

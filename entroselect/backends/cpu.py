@@ -41,13 +41,13 @@ class Cpu:
         self.name = name
         self.isa = name.removeprefix("cpu:")
 
-    def open_pool(
-        self, rows: Rows, metric: str, block: bool = False, limit: int | None = None
+    def new_pool(
+        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
     ) -> _core.Pool:
-        """The pool behind the primitives of entroselect/engine.py; with `block` also behind those
-        of engine.Block. There is nothing to save for the sake of a limit."""
+        """The pool behind the primitives of entroselect/engine.py; with `sub` also behind those
+        of engine.SubPool. There is nothing to save for the sake of a limit."""
         form = filter_form()
-        if block and form != "bf16":
+        if sub and form != "bf16":
             form = "int8"  # trees are for whole pools
         return _core.Pool(
             rows.values,
@@ -79,7 +79,7 @@ class Cpu:
         )
         return Neighbours(np.sqrt(squared, out=squared), indices, self.name)
 
-    def improve(
+    def update_neighbours(
         self,
         queries: Rows,
         points: Rows | None,

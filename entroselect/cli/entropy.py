@@ -13,7 +13,7 @@ import typer
 from entroselect import kl_entropy
 from entroselect.cli import inputs, torchrun
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading, show
-from entroselect.scale.process_group import together
+from entroselect.scale.process_group import shared_errors
 
 
 class Duplicates(str, Enum):
@@ -51,20 +51,20 @@ def entropy(
     check_backend(backend)
     check_memory_limit(memory_limit)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
-    with torchrun.started(backend) as ranks, naming(features=pool):
-        with together(ranks), reading(pool):
+    with torchrun.joined(backend) as ranks, naming(features=pool):
+        with shared_errors(ranks), reading(pool):
             source = inputs.open_source(pool, key, column)
         found = kl_entropy(
-            torchrun.share(source, ranks),
+            torchrun.own_part(source, ranks),
             k,
             duplicates=duplicates.value,
             backend=backend,
             memory_limit=memory_limit,
             group=None if ranks is None else True,
-            progress=torchrun.leads(ranks),
+            progress=torchrun.is_main_process(ranks),
             **floors,
         )
-    if not torchrun.leads(ranks):
+    if not torchrun.is_main_process(ranks):
         return
     measured = {
         "entropy_nats": float(found),

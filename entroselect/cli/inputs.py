@@ -20,7 +20,7 @@ KINDS = "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, o
 
 
 @dataclass(frozen=True)
-class Pool:
+class Input:
     """A pool and its rows.
 
     Attributes:
@@ -65,7 +65,7 @@ class Pool:
 
 def read(
     path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
-) -> Pool:
+) -> Input:
     """The rows of a file or folder; see `entroselect.open_pool`.
 
     Says so on stderr when it flattens rows.
@@ -74,14 +74,14 @@ def read(
         ValueError, TypeError: naming the file, what is wrong with it and what to do.
     """
     source = open_source(path, key, column, id_column)
-    return Pool(path, source, _rows(source))
+    return Input(path, source, _rows(source))
 
 
 def outside(
     path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
-) -> Pool:
+) -> Input:
     """As `read`, with the rows where they are."""
-    return Pool(path, open_source(path, key, column, id_column), None)
+    return Input(path, open_source(path, key, column, id_column), None)
 
 
 def open_source(
@@ -110,7 +110,7 @@ def _say_what_is_logged() -> None:
 
 
 def read_selected(path: Path) -> NDArray[Any]:
-    """Pool rows, or vectors flattened as pools are, from a file; which of the two, its shape
+    """Input rows, or vectors flattened as pools are, from a file; which of the two, its shape
     tells."""
     if path.suffix.lower() == ".npy" and path.is_file():
         shape = npy_header(path).shape

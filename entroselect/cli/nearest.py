@@ -25,7 +25,7 @@ from entroselect.cli.errors import (
 from entroselect.cli.options import Metric
 from entroselect.cli.selection_files import versions
 from entroselect.results import Neighbours, on_host
-from entroselect.scale.process_group import Ranks, together
+from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 
 def nearest(
@@ -66,8 +66,8 @@ def nearest(
         bad_use("--points-column", "has no meaning without POINTS")
     check_backend(backend)
     check_memory_limit(memory_limit)
-    with torchrun.started(backend) as ranks, torchrun.results(out, force, ranks) as folder:
-        with together(ranks):
+    with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
+        with shared_errors(ranks):
             with reading(queries):
                 source = inputs.open_source(queries, key, column)
             target = None
@@ -84,14 +84,14 @@ def nearest(
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(
-                torchrun.share(source, ranks),
-                None if target is None else torchrun.share(target, ranks),
+                torchrun.own_part(source, ranks),
+                None if target is None else torchrun.own_part(target, ranks),
                 k,
                 metric=metric.value,
                 backend=backend,
                 memory_limit=memory_limit,
                 group=None if ranks is None else True,
-                progress=torchrun.leads(ranks),
+                progress=torchrun.is_main_process(ranks),
             )
         seconds = time.perf_counter() - started
         if ranks is not None:
@@ -131,10 +131,10 @@ def nearest(
     say(f"written: {out.resolve()}")
 
 
-def _gathered(found: Neighbours, ranks: Ranks) -> Neighbours:
+def _gathered(found: Neighbours, ranks: ProcessGroup) -> Neighbours:
     """Those of all processes, on the one that writes them."""
-    distances = ranks.gather_at(on_host(found.distances), 0)
-    indices = ranks.gather_at(on_host(found.indices), 0)
+    distances = ranks.gather(on_host(found.distances), 0)
+    indices = ranks.gather(on_host(found.indices), 0)
     if distances is None or indices is None:
         return found
     return replace(found, distances=np.concatenate(distances), indices=np.concatenate(indices))

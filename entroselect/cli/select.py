@@ -26,12 +26,12 @@ from entroselect.cli.errors import (
 )
 from entroselect.cli.options import Method, Metric, Options
 from entroselect.cli.result_folder import Folder
-from entroselect.cli.selection_files import Picked
+from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
 from entroselect.greedy import STARTS
 from entroselect.report.spread import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
 from entroselect.report.tables import duration, profile_table, spread_table
-from entroselect.scale.process_group import Ranks, together
+from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 
 def select(
@@ -118,39 +118,41 @@ def select(
         _check_packages("--report", "cli", "jinja2", "matplotlib")
     if parquet:
         _check_packages("--parquet", "io", "pyarrow")
-    with torchrun.started(backend) as ranks, torchrun.results(out, force, ranks) as folder:
+    with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         summary = run(options, folder, ranks)
-    if not torchrun.leads(ranks):
+    if not torchrun.is_main_process(ranks):
         return
     _show(summary)
     if profile and summary["profile"]:
         show(profile_table(summary["profile"]))
 
 
-def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> dict[str, Any]:
+def run(
+    options: Options, folder: Folder | None, ranks: ProcessGroup | None = None
+) -> dict[str, Any]:
     """Selects, writes into the folder, on the process that has one, and measures then; returns
     what report.json says."""
     started = time.perf_counter()
     before = None
     if options.selected is not None:
-        with together(ranks), reading(options.selected, "--selected"):
+        with shared_errors(ranks), reading(options.selected, "--selected"):
             before = inputs.read_selected(options.selected)
     rows: Any
     named = options.key, options.column, options.id_column
-    with together(ranks), reading(options.pool):
+    with shared_errors(ranks), reading(options.pool):
         if options.memory_limit is None and ranks is None:
             source = inputs.read(options.pool, *named)
             rows = source.rows
         else:
             source = inputs.outside(options.pool, *named)
-            rows = torchrun.share(source.source, ranks)
+            rows = torchrun.own_part(source.source, ranks)
     k = options.count(source.source.n)
     at = time.perf_counter()
     with naming(features=source.path, selected=options.selected or Path("--selected")):
         picked = _pick(options, rows, k, before, ranks is not None, folder)
     seconds = {"select": time.perf_counter() - at}
     summary: dict[str, Any] = {}
-    with together(ranks):
+    with shared_errors(ranks):
         if folder is not None:
             selection_files.write_indices(picked, folder)
             summary = _summary(options, source, picked, seconds)
@@ -186,9 +188,9 @@ def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> 
 
 def _measure(
     options: Options,
-    source: inputs.Pool,
+    source: inputs.Input,
     rows: Any,
-    picked: Picked,
+    picked: PickedRows,
     before: NDArray[Any] | None,
     folder: Folder,
     summary: dict[str, Any],
@@ -251,7 +253,7 @@ def _pick(
     before: NDArray[Any] | None,
     group: bool,
     folder: Folder | None,
-) -> Picked:
+) -> PickedRows:
     """As `pick`; an interruption says that the state is saved."""
     try:
         return pick(options, rows, k, before, group)
@@ -267,7 +269,7 @@ def _pick(
 
 def pick(
     options: Options, rows: Any, k: int, before: NDArray[Any] | None, group: bool = False
-) -> Picked:
+) -> PickedRows:
     """The rows the options ask for; `group`: `rows` are this process's part of them."""
     where: dict[str, Any] = {
         "memory_limit": options.memory_limit,
@@ -284,7 +286,7 @@ def pick(
         checked = _checks.usable_rows("features", rows, options.metric)
         _checks.integer("k", k, 1, checked.n, f" (the pool has {checked.n} rows)")
         drawn = np.random.default_rng(options.seed).choice(checked.n, k, replace=False)
-        return Picked(drawn.astype(np.int64), None, None, None, "numpy")
+        return PickedRows(drawn.astype(np.int64), None, None, None, "numpy")
     if options.method == "threshold":
         decay: dict[str, Any] = {} if options.decay is None else {"decay": options.decay}
         done = threshold_select(
@@ -301,7 +303,7 @@ def pick(
             **common,
             **where,
         )
-    return Picked(
+    return PickedRows(
         done.indices, done.distances, done.thresholds, done.radius, done.backend, done.profile
     )
 
@@ -340,7 +342,7 @@ def _covered(
 
 
 def _summary(
-    options: Options, source: inputs.Pool, picked: Picked, seconds: dict[str, float]
+    options: Options, source: inputs.Input, picked: PickedRows, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """What report.json says of a selection of which nothing is measured yet."""
     given = asdict(options)

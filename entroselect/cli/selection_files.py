@@ -19,7 +19,7 @@ from entroselect.results import Float64, Int64, Metric
 
 
 @dataclass(frozen=True)
-class Picked:
+class PickedRows:
     """Rows picked by any of the methods.
 
     Attributes:
@@ -38,7 +38,7 @@ class Picked:
     profile: dict[str, Any] = field(default_factory=dict)
 
 
-def write_indices(picked: Picked, folder: Folder) -> None:
+def write_indices(picked: PickedRows, folder: Folder) -> None:
     """indices.npy and selection.csv."""
     with folder.file("indices.npy") as file:
         np.save(file, picked.indices)
@@ -58,8 +58,8 @@ def write_indices(picked: Picked, folder: Folder) -> None:
 
 
 def table(
-    pool: inputs.Pool,
-    picked: Picked,
+    pool: inputs.Input,
+    picked: PickedRows,
     kept: NDArray[Any],
     before: NDArray[Any] | None,
     ids: NDArray[Any] | None,

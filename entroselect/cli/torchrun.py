@@ -15,7 +15,7 @@ import numpy as np
 
 from entroselect.cli.result_folder import Folder, new_folder
 from entroselect.io import Source
-from entroselect.scale.process_group import Ranks, digest, together
+from entroselect.scale.process_group import ProcessGroup, digest, shared_errors
 
 # Until all processes have found each other; torch may take twice as long. One that ends before
 # that, for bad use say, ends the others so.
@@ -29,7 +29,7 @@ _SAMPLE = 64
 
 
 @contextmanager
-def started(backend: str) -> Iterator[Ranks | None]:
+def joined(backend: str) -> Iterator[ProcessGroup | None]:
     """The processes that torchrun started, joined into a group; None for a command of its own.
 
     Raises:
@@ -62,7 +62,7 @@ def _clear(error: BaseException) -> None:
         left += [other for other in (error.__cause__, error.__context__) if other is not None]
 
 
-def _joined(backend: str) -> Ranks:
+def _joined(backend: str) -> ProcessGroup:
     try:
         import torch
         import torch.distributed as distributed
@@ -77,7 +77,7 @@ def _joined(backend: str) -> Ranks:
         wait = timedelta(seconds=SECONDS_TO_START)
         distributed.init_process_group("nccl" if on_gpus else "gloo", timeout=wait)
         # Another group, since the time until a first answer is for the start alone.
-        return Ranks(distributed.new_group(timeout=_WORK))
+        return ProcessGroup(distributed.new_group(timeout=_WORK))
     except RuntimeError as error:  # torch's own errors are kinds of it
         if distributed.is_initialized():
             distributed.destroy_process_group()
@@ -87,7 +87,7 @@ def _joined(backend: str) -> Ranks:
         ) from None
 
 
-def _leave(ranks: Ranks) -> None:
+def _leave(ranks: ProcessGroup) -> None:
     """Ends the group. Nothing may hold it then: its threads would outlive it, and end the process
     with an abort."""
     import torch.distributed as distributed
@@ -97,27 +97,27 @@ def _leave(ranks: Ranks) -> None:
     distributed.destroy_process_group()
 
 
-def leads(ranks: Ranks | None) -> bool:
+def is_main_process(ranks: ProcessGroup | None) -> bool:
     """Whether this process reads, writes and says what only one has to."""
     return ranks is None or ranks.rank == 0
 
 
 @contextmanager
-def results(out: Path, force: bool, ranks: Ranks | None) -> Iterator[Folder | None]:
+def results(out: Path, force: bool, ranks: ProcessGroup | None) -> Iterator[Folder | None]:
     """The folder to fill, on the process that leads; see `new_folder`."""
-    folder = new_folder(out, force) if leads(ranks) else nullcontext(None)
-    with together(ranks):
+    folder = new_folder(out, force) if is_main_process(ranks) else nullcontext(None)
+    with shared_errors(ranks):
         path = folder.__enter__()
     try:
         yield path
     except BaseException as error:
         folder.__exit__(type(error), error, error.__traceback__)
         raise
-    with together(ranks):
+    with shared_errors(ranks):
         folder.__exit__(None, None, None)
 
 
-def share(source: Source, ranks: Ranks | None) -> Any:
+def own_part(source: Source, ranks: ProcessGroup | None) -> Any:
     """This process's part of a pool.
 
     Raises:
@@ -125,10 +125,10 @@ def share(source: Source, ranks: Ranks | None) -> Any:
     """
     if ranks is None:
         return source
-    with together(ranks):
+    with shared_errors(ranks):
         rows = np.unique(np.linspace(0, source.n - 1, _SAMPLE).astype(np.int64))
         sample = digest(source.take(rows))
-    ranks.check_same(
+    ranks.check_agreement(
         f"rows={source.n}; columns={source.d}; dtype={source.stored}; digest of some rows={sample}"
     )
     ends = [rank * source.n // ranks.size for rank in (ranks.rank, ranks.rank + 1)]

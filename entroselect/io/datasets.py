@@ -19,7 +19,7 @@ from entroselect.io.source import PIECE, Fill, Source
 from entroselect.results import Int64
 
 
-class ArrowDataset(Source):
+class HuggingFaceDataset(Source):
     """A column of a Hugging Face `datasets.Dataset`.
 
     Batches are taken in Arrow's format: the dataset's NumPy format would round float64 to float32.
@@ -73,7 +73,7 @@ class ArrowDataset(Source):
         yield fill
 
 
-class Items(Source):
+class MapDataset(Source):
     """Rows of anything with `__len__` and `__getitem__`, as torch's map-style datasets have.
 
     An item is a row (an array, a tensor on the CPU, a list of numbers; more dimensions are

@@ -11,7 +11,7 @@ import numpy as np
 
 from entroselect.io import saved
 from entroselect.io.convert import refuse
-from entroselect.io.datasets import ArrowDataset, Items
+from entroselect.io.datasets import HuggingFaceDataset, MapDataset
 from entroselect.io.errors import reading, shown
 from entroselect.io.npy import open_memmap, open_npy
 from entroselect.io.npz import read_npz
@@ -197,7 +197,7 @@ def _open_object(
     if hasattr(given, "with_format") and hasattr(given, "select_columns"):
         if not hasattr(given, "__len__"):
             raise TypeError(f"{kind}: has no length; download it, or write it to parquet, first")
-        return ArrowDataset(given, _name_of(column), id_column)
+        return HuggingFaceDataset(given, _name_of(column), id_column)
     if is_frame(given):
         return open_frame(given, _name_of(column), id_column)
     if id_column is not None:
@@ -211,7 +211,7 @@ def _open_object(
             "path_or_object: expected a path, an array or an object with __len__ and __getitem__, "
             f"got {kind}"
         )
-    return Items(given, column)
+    return MapDataset(given, column)
 
 
 def _name_of(column: str | int | None) -> str | None:

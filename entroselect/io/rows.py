@@ -61,7 +61,7 @@ class Rows:
             return torch.as_tensor(found, device=self.values.device)
         return found if isinstance(found, np.ndarray) else found.cpu().numpy()
 
-    def host(self, rows: Any) -> NDArray[Any]:
+    def take(self, rows: Any) -> NDArray[Any]:
         """The given rows in host memory, as `values` holds them there."""
         part = self.values[rows]
         if not self.on_cuda:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from entroselect import Entropy, _checks, nearest_distances
 from entroselect.entropy import from_neighbours
 from entroselect.results import Float64, Int64, Metric
-from entroselect.scale.batches import Pieces
+from entroselect.scale.batches import Batches
 
 # Comparing all pairs of more rows than this is done only where it is asked for.
 SAMPLE = 20_000
@@ -90,7 +90,7 @@ def spread(
         found = nearest_distances(checked, **where)
     if not found.distances.any():  # of which the other metric says nothing
         return Spread(len(rows), None, distances, of)
-    pieces = Pieces("features", checked)
+    pieces = Batches("features", checked)
     entropy = from_neighbours(pieces, found, duplicates="drop", limit=limit)
     return Spread(len(rows), entropy, distances, of)
 

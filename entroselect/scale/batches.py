@@ -16,13 +16,13 @@ from entroselect.io.rows import Rows
 from entroselect.io.source import ArraySource, Source
 from entroselect.results import Int64
 from entroselect.scale.marks import Seen
-from entroselect.scale.process_group import Ranks, together
+from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 # Source.take() reads so much at once, or as much as the rows that it takes.
 LEAST_PIECE = 1 << 20
 
 
-class Pieces:
+class Batches:
     """(n, d) rows. Arrays are checked at once and handed out as views; rows of a Source are read,
     and checked when they are read for the first time. With `ranks` they are the rows of this
     process, and messages number them as rows of all processes.
@@ -38,14 +38,14 @@ class Pieces:
     """
 
     def __init__(
-        self, name: str, given: Any, metric: str = "euclidean", ranks: Ranks | None = None
+        self, name: str, given: Any, metric: str = "euclidean", ranks: ProcessGroup | None = None
     ) -> None:
         self.name, self.metric = name, metric
         self._array: Rows | None = None
         self.source: Source | None = None
         self._which: Int64 | None = None  # of the rows of those two, ascending; None: all
         self.first = 0
-        with together(ranks):
+        with shared_errors(ranks):
             _checks.choice("metric", metric, _checks.METRICS)
             if isinstance(given, Source) and not isinstance(given, ArraySource):
                 self.source = given
@@ -55,16 +55,16 @@ class Pieces:
                 self._array = as_rows(name, given, may_be_empty=ranks is not None)
                 self.n, self.d, self.dtype = self._array.n, self._array.d, self._array.dtype
         if ranks is not None:
-            sizes = np.concatenate(ranks.gather(np.array([self.n], dtype=np.int64)))
+            sizes = np.concatenate(ranks.all_gather(np.array([self.n], dtype=np.int64)))
             self.first = int(sizes[: ranks.rank].sum())
-        with together(ranks):
+        with shared_errors(ranks):
             if self._array is not None:
                 numbers = range(self.first, self.first + self.n)
                 _checks.usable_values(name, self._array, metric, numbers)
 
-    def part(self, which: Int64) -> Pieces:
+    def part(self, which: Int64) -> Batches:
         """The given rows alone, ascending."""
-        part = object.__new__(Pieces)
+        part = object.__new__(Batches)
         part.__dict__.update(self.__dict__)
         part._which = which
         part.n = len(which)

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from entroselect import engine
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.marks import Marks
-from entroselect.scale.process_group import Ranks, together
+from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 SECONDS_BETWEEN = 120.0
 # Of the time of a selection, at most this share goes into saving it.
@@ -44,9 +44,9 @@ _DIGEST_BYTES = 16
 
 @dataclass
 class Saved:
-    """What a checkpoint holds: the trail, and bounds, counts met and marks of own rows."""
+    """What a checkpoint holds: the state, and bounds, counts met and marks of own rows."""
 
-    trail: engine.Trail
+    state: engine.SelectionState
     bounds: Float64
     met: NDArray[np.int32]
     marks: Marks
@@ -72,7 +72,7 @@ class Checkpoint:
         about: dict[str, Any],
         n: int,
         first: int,
-        ranks: Ranks | None,
+        ranks: ProcessGroup | None,
     ) -> None:
         self.path, self.about, self.n, self.first, self.ranks = Path(path), about, n, first, ranks
         self._partial = self.path.with_name(f".{self.path.name}.partial")
@@ -80,7 +80,7 @@ class Checkpoint:
         self._lock: Lock | None = None
         self._next = time.monotonic() + SECONDS_BETWEEN
         try:
-            with together(ranks):
+            with shared_errors(ranks):
                 if not self.path.parent.is_dir():
                     raise ValueError(f"checkpoint: {self.path.parent}: no such folder")
                 if self.path.is_dir():
@@ -92,7 +92,7 @@ class Checkpoint:
                     # A folder that cannot be written to is found out now, not at the first save.
                     with self._opened(create=True):
                         pass
-            with together(ranks), self._opened():
+            with shared_errors(ranks), self._opened():
                 pass
         except BaseException:
             self.close()
@@ -131,33 +131,37 @@ class Checkpoint:
                 self._check(found, before, vectors)
             return found
 
-    def offer(self, trail: engine.Trail, pool: engine.Block, marks: Callable[[], Marks]) -> None:
+    def offer(
+        self, state: engine.SelectionState, pool: engine.SubPool, marks: Callable[[], Marks]
+    ) -> None:
         """Saves if it is time to; on all processes or on none."""
         due = time.monotonic() >= self._next
         if self.ranks is not None:
             due = bool(self.ranks.broadcast(np.array([due]), 0)[0])
         if due:
-            self.save(trail, pool, marks)
+            self.save(state, pool, marks)
 
-    def save(self, trail: engine.Trail, pool: engine.Block, marks: Callable[[], Marks]) -> None:
+    def save(
+        self, state: engine.SelectionState, pool: engine.SubPool, marks: Callable[[], Marks]
+    ) -> None:
         """Saves; whatever happens meanwhile, the file is either the old one or the new one."""
         began = time.monotonic()
-        head, places, end = self._layout(trail)
-        with together(self.ranks):
+        head, places, end = self._layout(state)
+        with shared_errors(self.ranks):
             if self._leads:
                 with self._opened(create=True) as file:
                     file.truncate(end)
                     file.write(head)
-                    for array in trail.joined():
+                    for array in state.joined():
                         file.write(array.tobytes())
-        with together(self.ranks), self._opened() as file:
+        with shared_errors(self.ranks), self._opened() as file:
             bounds, met = pool.state()
             own = {"bounds": on_host(bounds), "met": on_host(met), "marks": marks()}
             for name, array in own.items():
                 array = array.astype(_BY_ROW[name], copy=False)
                 file.seek(len(head) + places[name] + self.first * array.itemsize)
                 file.write(array.data.cast("B"))
-        with together(self.ranks):
+        with shared_errors(self.ranks):
             if self._leads:
                 with self._opened() as file:
                     digest = _digest(file, end - _DIGEST_BYTES)
@@ -185,16 +189,16 @@ class Checkpoint:
         entries["digest"] = {"dtype": "U8", "shape": [_DIGEST_BYTES], "data_offsets": offsets}
         return entries
 
-    def _layout(self, trail: engine.Trail) -> tuple[bytes, dict[str, int], int]:
+    def _layout(self, state: engine.SelectionState) -> tuple[bytes, dict[str, int], int]:
         """(what comes before the arrays, where each begins after it, size of the file)."""
-        place = {"rounds": trail.rounds, "position": trail.position}
-        state = {
+        place = {"rounds": state.rounds, "position": state.position}
+        saved = {
             "format": _FORMAT,
             "about": self.about,
-            "trail": {**place, "tau": trail.tau, "floor": trail.floor},
+            "trail": {**place, "tau": state.tau, "floor": state.floor},
         }
-        entries = self._entries(trail.done)
-        text = json.dumps({"__metadata__": {"entroselect": json.dumps(state)}, **entries})
+        entries = self._entries(state.done)
+        text = json.dumps({"__metadata__": {"entroselect": json.dumps(saved)}, **entries})
         text += " " * (-len(text) % 8)
         head = len(text).to_bytes(8, "little") + text.encode()
         places = {name: entry["data_offsets"][0] for name, entry in entries.items()}
@@ -235,28 +239,28 @@ class Checkpoint:
         picks, squared, thresholds = (
             [read(name, dtype, 0, entries[name]["shape"][0])] for name, dtype in _ORDERED.items()
         )
-        trail = engine.Trail(picks, squared, thresholds, **saved)
+        state = engine.SelectionState(picks, squared, thresholds, **saved)
         return Saved(
-            trail, *(read(name, dtype, self.first, rows) for name, dtype in _BY_ROW.items())
+            state, *(read(name, dtype, self.first, rows) for name, dtype in _BY_ROW.items())
         )
 
     def _check(self, found: Saved, before: Int64, vectors: int) -> None:
         """Everything is what a selection can have left."""
-        trail = found.trail
-        picks, squared, thresholds = trail.joined()
+        state = found.state
+        picks, squared, thresholds = state.joined()
         chosen = np.concatenate([before, picks])
         own = chosen[(chosen >= self.first) & (chosen < self.first + len(found.bounds))]
         free = np.ones(len(found.bounds), dtype=bool)
         free[own - self.first] = False
         later = squared[1:] if len(chosen) + vectors == len(picks) else squared
-        integers = [trail.rounds, trail.position]
-        reals = [trail.tau, trail.floor]
+        integers = [state.rounds, state.position]
+        reals = [state.tau, state.floor]
         right = {
             "numbers": all(type(x) is int for x in integers)
             and all(isinstance(x, (int, float)) for x in reals),
-            "progress": trail.rounds >= 0 and 0 <= trail.position <= self.n,
-            "threshold": math.isfinite(trail.tau) and trail.tau >= 0,
-            "floor": trail.floor >= 0 or trail.floor == -1,
+            "progress": state.rounds >= 0 and 0 <= state.position <= self.n,
+            "threshold": math.isfinite(state.tau) and state.tau >= 0,
+            "floor": state.floor >= 0 or state.floor == -1,
             "picks": bool(((chosen >= 0) & (chosen < self.n)).all())
             and len(np.unique(chosen)) == len(chosen),
             "distances": bool((np.isfinite(later) & (later >= 0)).all())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Picked:
+class PickStore:
     """Chosen vectors (count, d), read back in tiles, the newest first.
 
     Full tiles beyond `in_memory` of them go to a temporary file, the oldest first, which is gone

@@ -21,7 +21,7 @@ _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
 _BOUND = np.dtype([("value", np.float64), ("index", np.int64)])
 
 
-class Ranks:
+class ProcessGroup:
     """The processes of a torch.distributed group, with the rows of all of them in rank order.
 
     Attributes:
@@ -73,7 +73,7 @@ class Ranks:
         """For all processes to come here."""
         self._call(lambda: self._distributed.barrier(group=self._group))
 
-    def gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+    def all_gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
         """The arrays of all processes, on each of them; they may differ in length alone."""
         sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
         most = int(sizes.max())
@@ -84,7 +84,7 @@ class Ranks:
         every = self._same_size(padded)
         return [every[rank][: sizes[rank]] for rank in range(self.size)]
 
-    def gather_at(self, array: NDArray[Any], root: int) -> list[NDArray[Any]] | None:
+    def gather(self, array: NDArray[Any], root: int) -> list[NDArray[Any]] | None:
         """The same on one process alone; None on the others."""
         sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
         sent = [None if rank == root else int(sizes[rank]) for rank in range(self.size)]
@@ -119,13 +119,13 @@ class Ranks:
                 room = self._array(tensor, room)
         return room
 
-    def largest(self, value: float, index: int) -> tuple[float, int]:
+    def max_with_index(self, value: float, index: int) -> tuple[float, int]:
         """The largest of all processes' values, with its index; among equals, the lowest index."""
         every = self._same_size(np.array([(value, index)], dtype=_BOUND)).ravel()
         best = float(every["value"].max())
         return best, int(every["index"][every["value"] == best].min())
 
-    def check_same(self, what: str) -> None:
+    def check_agreement(self, what: str) -> None:
         """Raises ValueError on every process unless all of them gave the same text, made of
         "name=value" parts that are separated by "; ". The message says what differs."""
         texts = self._texts(what)
@@ -142,7 +142,7 @@ class Ranks:
         raise ValueError("group: the processes disagree on their arguments")
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def shared_errors(self) -> Iterator[None]:
         """Runs the block on every process; an exception on one of them becomes one on all."""
         caught: Exception | None = None
         try:
@@ -166,7 +166,7 @@ class Ranks:
 
     def _texts(self, text: str) -> list[str]:
         raw = np.frombuffer(text.encode(), dtype=np.uint8)
-        return [bytes(part).decode() for part in self.gather(raw)]
+        return [bytes(part).decode() for part in self.all_gather(raw)]
 
     def _same_size(self, array: NDArray[Any]) -> NDArray[Any]:
         """Stacked arrays of all processes; of equal shape on all of them."""
@@ -219,14 +219,14 @@ class LostRank(RuntimeError):
     """Another process of the group died or cannot be reached."""
 
 
-def ranks_of(group: Any) -> Ranks | None:
+def process_group_of(group: Any) -> ProcessGroup | None:
     """The argument `group`."""
-    return group if group is None or isinstance(group, Ranks) else Ranks(group)
+    return group if group is None or isinstance(group, ProcessGroup) else ProcessGroup(group)
 
 
-def together(ranks: Ranks | None) -> AbstractContextManager[None]:
+def shared_errors(ranks: ProcessGroup | None) -> AbstractContextManager[None]:
     """A block whose error on one process becomes one on all."""
-    return nullcontext() if ranks is None else ranks.together()
+    return nullcontext() if ranks is None else ranks.shared_errors()
 
 
 def digest(array: NDArray[Any]) -> str:
@@ -234,13 +234,13 @@ def digest(array: NDArray[Any]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
 
 
-def too_few(limit: int | None, least: int, what: str, ranks: Ranks | None) -> None:
+def too_few(limit: int | None, least: int, what: str, ranks: ProcessGroup | None) -> None:
     """Raises ValueError, on all processes, if the limit of one is below what it needs at least; the
     error names a limit that is enough for all of them. `what` is what takes so much."""
     limits = [least if limit is None else limit]
     every = [least]
     if ranks is not None:
-        found = np.concatenate(ranks.gather(np.array([(limits[0], least)], dtype=np.int64)))
+        found = np.concatenate(ranks.all_gather(np.array([(limits[0], least)], dtype=np.int64)))
         limits, every = found[:, 0].tolist(), found[:, 1].tolist()
     short = [limit for limit, least in zip(limits, every, strict=True) if limit < least]
     if short:

@@ -25,7 +25,7 @@ from entroselect.io.rows import Rows
 from entroselect.io.source import Source
 from entroselect.results import Float64, Int64
 from entroselect.scale.marks import Marks, Seen
-from entroselect.scale.pick_store import Picked
+from entroselect.scale.pick_store import PickStore
 
 
 class Opens(Protocol):
@@ -33,9 +33,9 @@ class Opens(Protocol):
 
     name: str
 
-    def open_pool(
-        self, rows: Rows, metric: str, block: bool = False, limit: int | None = None
-    ) -> engine.Block:
+    def new_pool(
+        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
+    ) -> engine.SubPool:
         """A pool in memory; `limit` is for what a GPU keeps beside the rows."""
 
 
@@ -100,8 +100,8 @@ class Budget:
         return cls(tile, block, picks, max(1, parts // held // picks - 1))
 
 
-class Streamed:
-    """engine.Block over rows that are read piece by piece."""
+class StreamedPool:
+    """engine.SubPool over rows that are read piece by piece."""
 
     def __init__(self, source: Source, metric: str, backend: Opens, limit: int) -> None:
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
@@ -120,14 +120,14 @@ class Streamed:
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
         self._rows_read = 0
 
-    def pick(self, rows: Int64) -> None:
+    def add_picks(self, rows: Int64) -> None:
         """Chooses pool rows."""
         for at in range(0, len(rows), self.budget.picks):
             part = rows[at : at + self.budget.picks]
-            self._append(self.values(part), self.source.dtype)
+            self._append(self.take(part), self.source.dtype)
             self.exclude(part)
 
-    def extend(self, values: Any, dtype: str) -> None:
+    def add_vectors(self, values: Any, dtype: str) -> None:
         """Chooses vectors that are not in the pool."""
         if dtype != self._kept_as and self.count == 0:
             # Choices of two dtypes are kept as float64, which holds all of them exactly.
@@ -169,7 +169,7 @@ class Streamed:
             pass
         self._checked = True
 
-    def values(self, rows: Int64) -> NDArray[Any]:
+    def take(self, rows: Int64) -> NDArray[Any]:
         """The given rows, in that order; those that the last refresh has left are at hand."""
         held, values = self._held
         found = np.empty((len(rows), self.d), values.dtype)
@@ -213,7 +213,7 @@ class Streamed:
         self._spent["frontier"] += time.perf_counter() - began
         return found
 
-    def resolve(
+    def settle(
         self, rows: Int64, rival: float, rival_index: int, limit: int, floor: float
     ) -> tuple[Int64, Float64, float]:
         """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
@@ -222,19 +222,19 @@ class Streamed:
         if len(rows) == 0:
             return _NO_ROWS, np.empty(0), -1.0
         began = time.perf_counter()
-        values = self.values(rows)
+        values = self.take(rows)
         self._let_go()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         place = int(np.searchsorted(rows, rival_index))
-        found, squared, ahead = engine.settle(block, rival, place, limit, floor)
+        found, squared, next_squared = engine.settle_block(block, rival, place, limit, floor)
         self._take_over(block, rows)
         self._append(values[found], self.source.dtype)
         self.available -= len(found)
         self._spent["resolve"] += time.perf_counter() - began
-        return rows[found], squared, ahead
+        return rows[found], squared, next_squared
 
-    def ahead(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
+    def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
         """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
         and the position after them."""
         parts, found = [order[:0]], 0
@@ -246,17 +246,17 @@ class Streamed:
             start += int(places[-1]) + 1 if found == size else len(window)
         return np.concatenate(parts), start
 
-    def resolve_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
+    def settle_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
         rows = rows[self._bounds[rows] >= floor]
         if len(rows) == 0:
             return _NO_ROWS, np.empty(0)
         began = time.perf_counter()
-        values = self.values(rows)
+        values = self.take(rows)
         self._let_go()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
-        found, squared = engine.settle_in_order(block, limit, floor)
+        found, squared = engine.settle_block_in_order(block, limit, floor)
         self._take_over(block, rows)
         self._append(values[found], self.source.dtype)
         self.available -= len(found)
@@ -314,7 +314,7 @@ class Streamed:
         block = self._open(values)
         for start, picks in self._picked.tiles(int(met.min())):
             block.restart(bounds, np.clip(met - start, 0, len(picks)))
-            block.extend(picks, self._kept_as)
+            block.add_vectors(picks, self._kept_as)
             block.refresh(left, enough)
             bounds, seen = block.state()
             # What has been met without a gap before it.
@@ -327,7 +327,7 @@ class Streamed:
         self._count(block)
         return left
 
-    def _take_over(self, block: engine.Block, rows: Int64) -> None:
+    def _take_over(self, block: engine.SubPool, rows: Int64) -> None:
         """What a block has found out about its rows, which had met every choice before."""
         bounds, met = block.state()
         self._bounds[rows] = bounds
@@ -341,8 +341,8 @@ class Streamed:
             self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
         )
         # Rounds are as large as memory allows, since each of them reads rows.
-        self.block = min(self.budget.block, max(256, self.n // 8))
-        self._picked = Picked(self.d, stored, self.budget.picks, self.budget.kept)
+        self.block_rows = min(self.budget.block, max(256, self.n // 8))
+        self._picked = PickStore(self.d, stored, self.budget.picks, self.budget.kept)
 
     def _append(self, vectors: NDArray[Any], dtype: str) -> None:
         if dtype != self._kept_as:
@@ -350,13 +350,13 @@ class Streamed:
         self._picked.append(vectors)
         self.count += len(vectors)
 
-    def _open(self, values: NDArray[Any]) -> engine.Block:
-        return self.backend.open_pool(self._rows(values), self.metric, block=True)
+    def _open(self, values: NDArray[Any]) -> engine.SubPool:
+        return self.backend.new_pool(self._rows(values), self.metric, sub=True)
 
     def _rows(self, values: NDArray[Any]) -> Rows:
         return Rows(values, self.source.dtype)
 
-    def _count(self, block: engine.Block) -> None:
+    def _count(self, block: engine.SubPool) -> None:
         counted = block.profile()
         for name in self._counted:
             self._counted[name] += counted[name]

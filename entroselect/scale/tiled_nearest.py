@@ -17,11 +17,11 @@ from entroselect._progress import Report
 from entroselect._settings import threads
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
-from entroselect.scale.batches import Pieces, numpy_dtype
-from entroselect.scale.process_group import Ranks, too_few
+from entroselect.scale.batches import Batches, numpy_dtype
+from entroselect.scale.process_group import ProcessGroup, too_few
 
-# In a list, a place that holds no neighbour yet: (infinity, NOBODY).
-NOBODY = np.iinfo(np.int64).max
+# In a list, a place that holds no neighbour yet: (infinity, NO_NEIGHBOUR).
+NO_NEIGHBOUR = np.iinfo(np.int64).max
 
 # A block or a tile of fewer rows than this is not worth its reading.
 LEAST_ROWS = 64
@@ -43,7 +43,7 @@ class Backend(Protocol):
     ) -> Neighbours:
         """k nearest points of each query; points=None means the other queries."""
 
-    def improve(
+    def update_neighbours(
         self,
         queries: Rows,
         points: Rows | None,
@@ -57,14 +57,14 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """How many rows are in a block and in a tile."""
 
     block: int
     tile: int
 
 
-class Lists:
+class NeighbourLists:
     """What is known of the neighbours of all queries, and how far the search has come.
 
     Attributes:
@@ -77,12 +77,12 @@ class Lists:
     ) -> None:
         """For n queries that make so many pairs with their points."""
         self.squared = np.full((n, k), np.inf)
-        self.indices = np.full((n, k), NOBODY)
+        self.indices = np.full((n, k), NO_NEIGHBOUR)
         self.tiles = 0
         self._backend, self._metric, self._report = backend, metric, report
         self._pairs, self._done = pairs, 0
 
-    def meet(self, first: int, queries: Rows, points: Rows | None, offset: int) -> None:
+    def compare(self, first: int, queries: Rows, points: Rows | None, offset: int) -> None:
         """Compares queries, `first` being the number of the first of them, with points whose
         numbers begin at `offset`; without points, with each other."""
         if queries.n == 0:
@@ -95,7 +95,7 @@ class Lists:
             n = len(self.squared)
             self._report(n * (self._done + pairs * done // of) // self._pairs, n)
 
-        self._backend.improve(
+        self._backend.update_neighbours(
             queries,
             points,
             offset,
@@ -108,13 +108,13 @@ class Lists:
 
 
 def run(
-    queries: Pieces,
-    points: Pieces | None,
+    queries: Batches,
+    points: Batches | None,
     k: int,
     shards: list[tuple[int, str]],
     backend: Backend,
     limit: int | None,
-    ranks: Ranks | None,
+    ranks: ProcessGroup | None,
     report: Report | None,
 ) -> Neighbours:
     """The answer to arguments that are all right; `shards` says how many points every process
@@ -129,7 +129,7 @@ def run(
         found = backend.nearest(queries.whole(), against, k, own.metric, report)
         return replace(found, profile={**traffic.since(), "tiles": 1})
     pairs = queries.n * sum(n for n, _ in shards)
-    lists = Lists(queries.n, k, backend, own.metric, pairs, report)
+    lists = NeighbourLists(queries.n, k, backend, own.metric, pairs, report)
     if plan is None:
         assert ranks is not None
         if limit is not None:
@@ -150,78 +150,80 @@ def run(
     return Neighbours(distances, indices, backend.name, profile=profile)
 
 
-def search_within(pool: Pieces, lists: Lists, plan: Plan) -> None:
+def search_within(pool: Batches, lists: NeighbourLists, plan: TilePlan) -> None:
     """Every row against all others: a block meets itself, then it and each later tile meet each
     other, so that about n**2 / (2 block) rows are read."""
     for first in range(0, pool.n, plan.block):
         last = min(first + plan.block, pool.n)
         block = pool.piece(first, last, plan.tile)
         lists.tiles += 1
-        lists.meet(first, block, None, first)
+        lists.compare(first, block, None, first)
         for start, tile in pool.pieces(last, pool.n, plan.tile):
             lists.tiles += 1
-            lists.meet(first, block, tile, start)
-            lists.meet(start, tile, block, first)
+            lists.compare(first, block, tile, start)
+            lists.compare(start, tile, block, first)
         del block  # before there is another
 
 
-def search_against(queries: Pieces, points: Pieces, lists: Lists, plan: Plan) -> None:
+def search_against(
+    queries: Batches, points: Batches, lists: NeighbourLists, plan: TilePlan
+) -> None:
     """Every query against all points: queries are read once, points once for every block."""
     for first in range(0, queries.n, plan.block):
         block = queries.piece(first, min(first + plan.block, queries.n), plan.tile)
         lists.tiles += 1
         for start, tile in points.pieces(0, points.n, plan.tile):
             lists.tiles += 1
-            lists.meet(first, block, tile, start)
+            lists.compare(first, block, tile, start)
         del block
 
 
 def search_ranks(
-    queries: Pieces,
-    points: Pieces | None,
+    queries: Batches,
+    points: Batches | None,
     shards: list[tuple[int, str]],
-    lists: Lists,
+    lists: NeighbourLists,
     limit: int | None,
-    ranks: Ranks,
+    ranks: ProcessGroup,
 ) -> None:
     """The queries of every process against the points of all. Blocks of points go round, rank
     after rank; each process reads its own queries once for each."""
     own = queries if points is None else points
     plan = plan_ranks(queries, own, lists.squared.shape[1], shards, limit)
-    size = min(int(block[0]) for block in ranks.gather(np.array([plan.block])))
+    size = min(int(block[0]) for block in ranks.all_gather(np.array([plan.block])))
     offset = 0  # of the points of the process whose turn it is
     for root, (count, dtype) in enumerate(shards):
         mine = root == ranks.rank
         for first in range(0, count, size):
             last = min(first + size, count)
-            with ranks.together():
+            with ranks.shared_errors():
                 block = own.piece(first, last, plan.tile) if mine else no_rows(own.d, dtype)
-            sent = ranks.broadcast(block.host(slice(None)), root)
+            sent = ranks.broadcast(block.take(slice(None)), root)
             lists.tiles += 1
-            with ranks.together():
+            with ranks.shared_errors():
                 if not mine:
                     block = Rows(sent, dtype)
                 elif points is None:
-                    lists.meet(first, block, None, offset + first)
+                    lists.compare(first, block, None, offset + first)
                 itself = (first, last) if mine and points is None else (0, 0)
                 for begin, end in ((0, itself[0]), (itself[1], queries.n)):
                     for start, tile in queries.pieces(begin, end, plan.tile):
                         lists.tiles += 1
-                        lists.meet(start, tile, block, offset + first)
+                        lists.compare(start, tile, block, offset + first)
             del block, sent
         offset += count
 
 
-def shards_of_all(own: Pieces, ranks: Ranks) -> list[tuple[int, str]]:
+def shards_of_all(own: Batches, ranks: ProcessGroup) -> list[tuple[int, str]]:
     """How many rows every process has, and their type."""
-    every = ranks.gather(np.array([own.n, DTYPES.index(own.dtype)]))
+    every = ranks.all_gather(np.array([own.n, DTYPES.index(own.dtype)]))
     return [(int(n), DTYPES[code]) for n, code in every]
 
 
 class Traffic:
     """Bytes read from files and exchanged with other processes from now on."""
 
-    def __init__(self, queries: Pieces, points: Pieces, ranks: Ranks | None) -> None:
+    def __init__(self, queries: Batches, points: Batches, ranks: ProcessGroup | None) -> None:
         self._pieces = (queries, points)
         self._ranks = ranks
         self._before = self._now()
@@ -249,7 +251,7 @@ def no_rows(d: int, dtype: str) -> Rows:
 # of at most 2 bytes a column and what stands beside them, or a tree; for cosine, lengths.
 
 
-def coded_bytes(pool: Pieces) -> int:
+def coded_bytes(pool: Batches) -> int:
     """For every point."""
     d = pool.d
     filter_bytes = 2 * d + 96
@@ -257,12 +259,12 @@ def coded_bytes(pool: Pieces) -> int:
     return max(filter_bytes, tree_bytes) + length_bytes(pool)
 
 
-def length_bytes(pool: Pieces) -> int:
+def length_bytes(pool: Batches) -> int:
     """For every row."""
     return 8 if pool.metric == "cosine" else 0
 
 
-def suspect_bytes(pool: Pieces, k: int) -> int:
+def suspect_bytes(pool: Batches, k: int) -> int:
     """For every row of a set that is searched for nearest pairs (csrc/all_pairs.cpp)."""
     return 8 + pool.d * 16 // 10 if k == 1 else 0
 
@@ -289,7 +291,7 @@ class Demand:
         """Bytes with which it still works."""
         return min(self.whole, self.once + 4 * LEAST_ROWS * max(self.block[0], self.tile[0]))
 
-    def plan(self, limit: int) -> Plan:
+    def plan(self, limit: int) -> TilePlan:
         """Up to a quarter of what is left of a limit for tiles, the rest for the block."""
         (block_bytes, block_rows), (tile_bytes, tile_rows) = self.block, self.tile
         left = limit - self.once
@@ -298,10 +300,10 @@ class Demand:
             tile_part = left - block_bytes * block_rows
         tiles = max(1, min(tile_rows, tile_part // max(1, tile_bytes)))
         blocks = (left - tiles * tile_bytes) // max(1, block_bytes)
-        return Plan(max(1, min(block_rows, blocks)), tiles)
+        return TilePlan(max(1, min(block_rows, blocks)), tiles)
 
 
-def demand_alone(queries: Pieces, points: Pieces | None, k: int) -> Demand:
+def demand_alone(queries: Batches, points: Batches | None, k: int) -> Demand:
     """For one process."""
     own = queries if points is None else points
     once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
@@ -317,7 +319,7 @@ def demand_alone(queries: Pieces, points: Pieces | None, k: int) -> Demand:
     return Demand(once, (block, queries.n), (tile, own.n), whole)
 
 
-def demand_ranks(queries: Pieces, own: Pieces, k: int, shards: list[tuple[int, str]]) -> Demand:
+def demand_ranks(queries: Batches, own: Batches, k: int, shards: list[tuple[int, str]]) -> Demand:
     """For blocks of points that are exchanged; `own` are those of this process."""
     once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
     tile = max(3 * pool.row_bytes + pool.spare_bytes for pool in (queries, own))
@@ -330,26 +332,26 @@ def demand_ranks(queries: Pieces, own: Pieces, k: int, shards: list[tuple[int, s
     return Demand(once, (block, most), (tile, queries.n), whole)
 
 
-def plan_alone(queries: Pieces, points: Pieces | None, k: int, limit: int) -> Plan | None:
+def plan_alone(queries: Batches, points: Batches | None, k: int, limit: int) -> TilePlan | None:
     """For one process; None: all fits at once."""
     demand = demand_alone(queries, points, k)
     return None if limit >= demand.whole else demand.plan(limit)
 
 
 def plan_ranks(
-    queries: Pieces, own: Pieces, k: int, shards: list[tuple[int, str]], limit: int | None
-) -> Plan:
+    queries: Batches, own: Batches, k: int, shards: list[tuple[int, str]], limit: int | None
+) -> TilePlan:
     """For several processes."""
     if limit is None:
-        return Plan(max(1, max(n for n, _ in shards)), max(1, queries.n))
+        return TilePlan(max(1, max(n for n, _ in shards)), max(1, queries.n))
     return demand_ranks(queries, own, k, shards).plan(limit)
 
 
 def check_limit(
     limit: int | None,
-    searches: list[tuple[Pieces, Pieces | None, int]],
+    searches: list[tuple[Batches, Batches | None, int]],
     shards: list[tuple[int, str]],
-    ranks: Ranks | None,
+    ranks: ProcessGroup | None,
 ) -> None:
     """Raises ValueError, on all processes, unless the limit is enough for each of some searches,
     given as (queries, points, k)."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from entroselect.backends.cuda.autotune import Tile
-from entroselect.backends.cuda.device_rows import Held
+from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.nearest import Search
 from entroselect.backends.cuda.pool import Pool
 from entroselect.io.rows import Rows
@@ -37,11 +37,11 @@ class Cuda:
             from entroselect import _cuda as kernels
         self.kernels, self.device, self.tile, self.limit = kernels, device, tile, limit
 
-    def open_pool(
-        self, rows: Rows, metric: str, block: bool = False, limit: int | None = None
+    def new_pool(
+        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
     ) -> Pool:
-        """The pool behind the primitives of entroselect/engine.py, those of engine.Block
-        included, `block` or not; `limit` goes before the backend's own."""
+        """The pool behind the primitives of entroselect/engine.py, those of engine.SubPool
+        included, `sub` or not; `limit` goes before the backend's own."""
         return Pool(self._hold(rows, metric), self.tile, self.limit if limit is None else limit)
 
     def nearest(
@@ -55,14 +55,14 @@ class Cuda:
     ) -> Neighbours:
         """k nearest points of each query; points=None means the other queries."""
         held = self._hold(queries, metric)
-        with held.here():
+        with held.on_device():
             targets = held if points is None else self._hold(points, metric, held.device)
             limit = self.limit if limit is None else limit
             squared, indices = Search(held, targets, k, self.tile, limit=limit).run(progress)
             distances = held.roots(squared)
         return Neighbours(queries.like(distances), queries.like(indices), self.name)
 
-    def improve(
+    def update_neighbours(
         self,
         queries: Rows,
         points: Rows | None,
@@ -72,9 +72,9 @@ class Cuda:
         metric: str,
         progress: Any,
     ) -> None:
-        """As `entroselect.backends.cpu.Cpu.improve`; the lists stay in host memory."""
+        """As `entroselect.backends.cpu.Cpu.update_neighbours`; the lists stay in host memory."""
         held = self._hold(queries, metric)
-        with held.here():
+        with held.on_device():
             targets = held if points is None else self._hold(points, metric, held.device)
             # Numbered from the first point here, so that ties keep their order.
             known = torch.from_numpy(squared), torch.from_numpy(indices - offset)
@@ -86,17 +86,17 @@ class Cuda:
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row, the first of equals."""
         held = self._hold(rows, metric)
-        with held.here():
-            mean = held.new(held.d, torch.float64)
-            self.kernels.mean_row(held.argument(), held.n, mean.data_ptr(), held.stream())
+        with held.on_device():
+            mean = held.empty(held.d, torch.float64)
+            self.kernels.mean_row(held.kernel_argument(), held.n, mean.data_ptr(), held.stream())
             squared = held.distances_to(mean)
             return int((squared == squared.min()).nonzero()[0])
 
-    def _hold(self, rows: Rows, metric: str, device: torch.device | None = None) -> Held:
+    def _hold(self, rows: Rows, metric: str, device: torch.device | None = None) -> DeviceRows:
         if device is None:
             device = torch.device(self.device)
             if device.type == "cuda" and device.index is None:
                 device = torch.device("cuda", torch.cuda.current_device())
             if isinstance(rows.values, torch.Tensor):
                 device = rows.values.device
-        return Held(self.kernels, rows, metric, device)
+        return DeviceRows(self.kernels, rows, metric, device)

@@ -12,7 +12,7 @@ import torch
 from entroselect.io.rows import Rows
 
 
-class Held:
+class DeviceRows:
     """Rows on a device, with the lengths that cosine divides them by; keeps the tensors alive."""
 
     def __init__(
@@ -34,12 +34,12 @@ class Held:
         self.device = values.device
         self.lengths: Any = None
         if metric == "cosine":
-            with self.here():
-                lengths = self.new(self.n, torch.float64)
-                kernels.lengths(self.argument(), self.n, lengths.data_ptr(), self.stream())
+            with self.on_device():
+                lengths = self.empty(self.n, torch.float64)
+                kernels.lengths(self.kernel_argument(), self.n, lengths.data_ptr(), self.stream())
                 self.lengths = lengths
 
-    def here(self) -> Any:
+    def on_device(self) -> Any:
         """Makes the device current."""
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
@@ -50,23 +50,25 @@ class Held:
         stream = torch.cuda.current_stream(self.device)
         return self.kernels.Stream(self.device.index, stream.cuda_stream)
 
-    def new(self, shape: Any, dtype: torch.dtype) -> torch.Tensor:
+    def empty(self, shape: Any, dtype: torch.dtype) -> torch.Tensor:
         """Uninitialised memory."""
         return torch.empty(shape, dtype=dtype, device=self.device)
 
     def distances_to(self, vector: torch.Tensor) -> torch.Tensor:
         """Canonical squared distance of every row to a float64 vector."""
-        out = self.new(self.n, torch.float64)
+        out = self.empty(self.n, torch.float64)
         one = self.kernels.Rows(vector.data_ptr(), 0, self.d, "float64", 0)
-        self.kernels.distances_to(self.argument(), self.n, one, out.data_ptr(), self.stream())
+        self.kernels.distances_to(
+            self.kernel_argument(), self.n, one, out.data_ptr(), self.stream()
+        )
         return out
 
     def float64(self, rows: torch.Tensor) -> torch.Tensor:
         """The given rows as the contract means them, exactly."""
-        out = self.new((len(rows), self.d), torch.float64)
+        out = self.empty((len(rows), self.d), torch.float64)
         rows = rows.contiguous()
         self.kernels.widen_rows(
-            self.argument(), rows.data_ptr(), len(rows), out.data_ptr(), self.stream()
+            self.kernel_argument(), rows.data_ptr(), len(rows), out.data_ptr(), self.stream()
         )
         return out
 
@@ -75,7 +77,7 @@ class Held:
         self.kernels.roots(squared.data_ptr(), squared.numel(), self.stream())
         return squared
 
-    def argument(self, start: int = 0) -> Any:
+    def kernel_argument(self, start: int = 0) -> Any:
         """What kernels take: these rows from `start` on."""
         step = self.values.stride(0) * self.values.element_size()
         lengths = 0 if self.lengths is None else self.lengths.data_ptr() + 8 * start

@@ -17,7 +17,7 @@ import torch
 
 from entroselect.backends.cuda import autotune
 from entroselect.backends.cuda.autotune import Tile
-from entroselect.backends.cuda.device_rows import Held
+from entroselect.backends.cuda.device_rows import DeviceRows
 
 # Roundings a column of a score may cost, in units of 2^-23; and some for each score.
 ROUNDINGS, MORE_ROUNDINGS = 2, 32
@@ -59,7 +59,7 @@ class Coded:
         """A view of some rows."""
         return Coded(*(tensor[start:stop] for tensor in self.tensors()))
 
-    def argument(self, kernels: Any) -> Any:
+    def kernel_argument(self, kernels: Any) -> Any:
         """What kernels take."""
         return kernels.Coded(*(tensor.data_ptr() for tensor in self.tensors()))
 
@@ -68,10 +68,10 @@ class Frame:
     """Where rows are coded: X = scale (x - centre). Any choice is correct; column medians and a
     typical magnitude keep residuals small whatever an outlier does."""
 
-    def __init__(self, rows: Held) -> None:
+    def __init__(self, rows: DeviceRows) -> None:
         count = min(rows.n, 128)
         places = torch.arange(count, device=rows.device) * rows.n // max(1, count)
-        sample = rows.float64(places) if count else rows.new((1, rows.d), torch.float64).zero_()
+        sample = rows.float64(places) if count else rows.empty((1, rows.d), torch.float64).zero_()
         self.centre = torch.sort(sample, dim=0).values[count // 2].contiguous()
         largest = torch.sort((sample - self.centre).abs().amax(dim=1)).values
         largest = largest[largest > 0]
@@ -95,20 +95,26 @@ class Frame:
         """Of coded rows."""
         return 2 * self.width + 12
 
-    def room(self, rows: Held, n: int) -> Coded:
+    def room(self, rows: DeviceRows, n: int) -> Coded:
         """Uninitialised."""
-        numbers = [rows.new(n, torch.float32) for _ in range(3)]
-        return Coded(rows.new((n, self.width), torch.float16), *numbers)
+        numbers = [rows.empty(n, torch.float32) for _ in range(3)]
+        return Coded(rows.empty((n, self.width), torch.float16), *numbers)
 
     def code(
-        self, rows: Held, index: torch.Tensor | None, first: int, n: int, out: Coded | None = None
+        self,
+        rows: DeviceRows,
+        index: torch.Tensor | None,
+        first: int,
+        n: int,
+        out: Coded | None = None,
     ) -> Coded:
         """Codes n rows: those of the index, or from `first` on."""
         out = self.room(rows, n) if out is None else out
         address = 0 if index is None else index.data_ptr()
         rows.kernels.code(
-            rows.argument(), address, first, n, self.centre.data_ptr(), self.scale, self.width,
-            out.argument(rows.kernels), rows.stream(),
+            rows.kernel_argument(), address, first, n, self.centre.data_ptr(), self.scale,
+            self.width,
+            out.kernel_argument(rows.kernels), rows.stream(),
         )  # fmt: skip
         return out
 
@@ -135,7 +141,8 @@ class Found:
         )
         index = 0 if self.index is None else self.index.data_ptr()
         sides = kernels.Sides(
-            row.data_ptr(), index, self.coded.argument(kernels), self.columns.argument(kernels),
+            row.data_ptr(), index, self.coded.kernel_argument(kernels),
+            self.columns.kernel_argument(kernels),
             self.reach.data_ptr(), self.gamma,
         )  # fmt: skip
         return pairs, sides
@@ -156,7 +163,7 @@ class Task:
         skip: row r has no pair with column r - skip.
     """
 
-    rows: Held
+    rows: DeviceRows
     kept: Coded | None
     columns: Coded
     reach: Callable[[torch.Tensor], torch.Tensor]
@@ -170,7 +177,7 @@ class Filter:
     """Passes of some rows over some columns, in one frame. `limit` is the bytes of device memory
     for what is kept beside the caller's rows."""
 
-    def __init__(self, rows: Held, tile: Tile | None, limit: int | None = None) -> None:
+    def __init__(self, rows: DeviceRows, tile: Tile | None, limit: int | None = None) -> None:
         from entroselect.kernels.triton.filter import filter_pairs
 
         self.frame = Frame(rows)
@@ -182,9 +189,9 @@ class Filter:
             most = tile.capacity
         # One tile can always be done.
         self.capacity = max(most, *(each.rows * each.columns for each in known))
-        self.slot = rows.new(self.capacity, torch.int32)
-        self.column = rows.new(self.capacity, torch.int32)
-        self.score = rows.new(self.capacity, torch.float32)
+        self.slot = rows.empty(self.capacity, torch.int32)
+        self.column = rows.empty(self.capacity, torch.int32)
+        self.score = rows.empty(self.capacity, torch.float32)
         if tile is None:
             timed = self._timed(rows)
             tile = autotune.choose(rows.device, self.frame.width, rows.n, timed)
@@ -298,7 +305,7 @@ class Filter:
     def _allocate(self, size: int, alignment: int, stream: int | None) -> torch.Tensor:
         return torch.empty(size, dtype=torch.int8, device=self.slot.device)
 
-    def _timed(self, rows: Held) -> Callable[[Tile], float]:
+    def _timed(self, rows: DeviceRows) -> Callable[[Tile], float]:
         """Times passes over a sample of the rows, in milliseconds."""
         kept: list[Coded] = []
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from entroselect.backends.cuda.autotune import Tile
-from entroselect.backends.cuda.device_rows import Held
+from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.filter import Coded, Filter, Found, Task
 
 # Queries whose neighbours are sought at a time.
@@ -22,8 +22,8 @@ class Search:
 
     def __init__(
         self,
-        queries: Held,
-        points: Held,
+        queries: DeviceRows,
+        points: DeviceRows,
         k: int,
         tile: Tile | None,
         known: tuple[torch.Tensor, torch.Tensor] | None = None,
@@ -91,14 +91,14 @@ class Search:
 
     def _recheck(self, found: Found, start: int) -> None:
         kernels, queries, points = self.queries.kernels, self.queries, self.points
-        rows, given = found.rows, queries.argument()
+        rows, given = found.rows, queries.kernel_argument()
         if queries.dtype != points.dtype:  # the kernel knows one type on both sides, or float64
             wide = queries.float64(found.rows)
             rows = torch.arange(len(wide), device=queries.device)
             given = kernels.Rows(wide.data_ptr(), 8 * queries.d, queries.d, "float64", 0)
         pairs, sides = found.arguments(kernels, rows)
-        selection = kernels.Selection(points.argument(start), given, 0, 0, 0)
-        squared = queries.new(len(found.slot), torch.float64)
+        selection = kernels.Selection(points.kernel_argument(start), given, 0, 0, 0)
+        squared = queries.empty(len(found.slot), torch.float64)
         kernels.recheck(pairs, sides, selection, squared.data_ptr(), queries.stream())
         kept = (squared < math.inf).nonzero().flatten()
         self._merge(

@@ -1,4 +1,4 @@
-"""engine.Block in device memory."""
+"""engine.SubPool in device memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from entroselect.backends.cuda.autotune import Tile
-from entroselect.backends.cuda.device_rows import Held
+from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.filter import Coded, Filter, Found, Task
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
@@ -27,82 +27,84 @@ NEWEST = 4096
 
 
 class Pool:
-    """engine.Block in device memory. Rows come as NumPy arrays or as what `frontier` and `ahead`
+    """engine.SubPool in device memory. Rows come as NumPy arrays or as what `frontier` and `ahead`
     return; `limit` is the bytes of device memory for what is kept beside the rows."""
 
-    def __init__(self, held: Held, tile: Tile | None, limit: int | None = None) -> None:
+    def __init__(self, held: DeviceRows, tile: Tile | None, limit: int | None = None) -> None:
         self.held, self.kernels = held, held.kernels
         self.n, self.d = held.n, held.d
         self.count, self.available = 0, held.n
-        with held.here():
+        with held.on_device():
             self._bounds = torch.full((self.n,), math.inf, dtype=torch.float64, device=held.device)
             self._seen = torch.zeros(self.n, dtype=torch.int32, device=held.device)
-            self.chosen = held.new(0, torch.int64)
-            self.extra = held.new((0, self.d), torch.float64)
+            self.chosen = held.empty(0, torch.int64)
+            self.extra = held.empty((0, self.d), torch.float64)
             self.filter = Filter(held, tile, limit)
             self.frame = self.filter.frame
             self.codes = self._all_codes()
             self.columns = self.frame.room(held, 0)
             self.packed = 0  # choices that have been coded
-            self._progress = held.new(self.kernels.STATE_BYTES, torch.uint8)
-            self.micro = held.new(self.kernels.MICRO, torch.int64)
-            self.between = held.new(self.kernels.MICRO**2, torch.float64)
+            self._progress = held.empty(self.kernels.STATE_BYTES, torch.uint8)
+            self.micro = held.empty(self.kernels.MICRO, torch.int64)
+            self.between = held.empty(self.kernels.MICRO**2, torch.float64)
         self._order: tuple[Any, Any] = (None, None)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier"), 0.0)
         self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
 
-    def pick(self, rows: Int64) -> None:
+    def add_picks(self, rows: Int64) -> None:
         """Chooses pool rows."""
-        with self.held.here():
+        with self.held.on_device():
             self._choose(self._on_device(rows))
         self.exclude(rows)
 
     def exclude(self, rows: Int64) -> None:
         """These rows may not be picked any more: they are chosen, here or through `extend`."""
-        with self.held.here():
+        with self.held.on_device():
             self._bounds[self._on_device(rows)] = -1.0
         self.available -= len(rows)
 
     def bounds(self, rows: Int64) -> Float64:
         """Their bounds, -1 where chosen."""
-        with self.held.here():
+        with self.held.on_device():
             found: Float64 = self._bounds[self._on_device(rows)].cpu().numpy()
         return found
 
     def state(self) -> tuple[Float64, Int64]:
         """(bounds, met) of all rows: how many of the leading choices each has certainly met."""
-        with self.held.here():
+        with self.held.on_device():
             met = self._seen.clamp(max=self.count).long()
             return self._bounds.cpu().numpy().copy(), met.cpu().numpy()
 
     def restart(self, bounds: Float64, met: Int64) -> None:
         """Forgets all choices; sets the bounds (-1: may not be picked) and how many of the choices
         to come each row has met, at most as many as come before the next refresh."""
-        with self.held.here():
+        with self.held.on_device():
             self._bounds.copy_(torch.from_numpy(np.array(bounds)))
             self._seen.copy_(torch.from_numpy(np.array(met)))
             self.extra = self.extra[:0]
         self.count, self.packed = 0, 0  # what is kept of choices is written over
         self.available = int(np.count_nonzero(np.asarray(bounds) >= 0))
 
-    def extend(self, values: Any, dtype: str) -> None:
+    def add_vectors(self, values: Any, dtype: str) -> None:
         """Chooses vectors that are not in the pool."""
         held = self.held
         metric = "euclidean" if held.lengths is None else "cosine"
-        with held.here():
+        with held.on_device():
             self._pack()
-            given = Held(self.kernels, Rows(values, dtype), metric, held.device)
+            given = DeviceRows(self.kernels, Rows(values, dtype), metric, held.device)
             vectors = given.float64(torch.arange(given.n, device=held.device))
             first = len(self.extra)
             self.extra = torch.cat([self.extra, vectors])
             self._choose(-1 - torch.arange(first, len(self.extra), device=held.device))
-            self._code(Held(self.kernels, Rows(vectors, "float64"), "euclidean", held.device), None)
+            self._code(
+                DeviceRows(self.kernels, Rows(vectors, "float64"), "euclidean", held.device), None
+            )
 
     def refresh(self, rows: Any = None, enough: float = 0.0) -> None:
         """Brings the bounds of the given rows (None: of all) up to date with every choice, or to
         any upper bound below `enough`."""
         began = time.perf_counter()
-        with self.held.here():
+        with self.held.on_device():
             self._pack()
             if rows is None:
                 rows = torch.arange(self.n, device=self.held.device)
@@ -124,7 +126,7 @@ class Pool:
     def frontier(self, size: int) -> tuple[Any, float, int]:
         """About `size` rows with the largest bounds; bound and index of the best left out."""
         began = time.perf_counter()
-        with self.held.here():
+        with self.held.on_device():
             # A cut that about `size` rows reach, from a sample; then one pass collects them.
             looked_at = min(self.n, SAMPLE)
             places = torch.arange(looked_at, device=self.held.device) * self.n // looked_at
@@ -144,14 +146,14 @@ class Pool:
         self._spent["frontier"] += time.perf_counter() - began
         return rows, rival, best
 
-    def resolve(
+    def settle(
         self, rows: Any, rival: float, rival_index: int, limit: int, floor: float
     ) -> tuple[Int64, Float64, float]:
         """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
         `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
         began = time.perf_counter()
         limit = min(limit, len(rows))
-        with self.held.here():
+        with self.held.on_device():
             rows = self._on_device(rows)
             scratch, squared, _kept = self._scratch(rows, limit)
             picked, ahead = self.kernels.farthest_first(
@@ -162,11 +164,11 @@ class Pool:
         self._spent["resolve"] += time.perf_counter() - began
         return *found, ahead
 
-    def ahead(self, order: Int64, start: int, size: int, floor: float) -> tuple[Any, int]:
+    def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Any, int]:
         """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
         and the position after them."""
         began = time.perf_counter()
-        with self.held.here():
+        with self.held.on_device():
             if self._order[0] is not order:
                 self._order = (order, torch.as_tensor(order, device=self.held.device))
             traversal = self._order[1]
@@ -181,11 +183,11 @@ class Pool:
         self._spent["frontier"] += time.perf_counter() - began
         return rows, start
 
-    def resolve_in_order(self, rows: Any, limit: int, floor: float) -> tuple[Int64, Float64]:
+    def settle_in_order(self, rows: Any, limit: int, floor: float) -> tuple[Int64, Float64]:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
         began = time.perf_counter()
         limit = min(limit, len(rows))
-        with self.held.here():
+        with self.held.on_device():
             rows = self._on_device(rows)
             scratch, squared, _kept = self._scratch(rows, limit)
             picked = self.kernels.in_order(
@@ -212,7 +214,7 @@ class Pool:
 
     def _make_room(self, more: int) -> None:
         if self.count + more > len(self.chosen):
-            grown = self.held.new(max(2 * len(self.chosen), self.count + more), torch.int64)
+            grown = self.held.empty(max(2 * len(self.chosen), self.count + more), torch.int64)
             grown[: self.count] = self.chosen[: self.count]
             self.chosen = grown
 
@@ -221,7 +223,7 @@ class Pool:
         if self.packed < self.count:
             self._code(self.held, self.chosen[self.packed : self.count])
 
-    def _code(self, rows: Held, index: torch.Tensor | None) -> None:
+    def _code(self, rows: DeviceRows, index: torch.Tensor | None) -> None:
         if self.count > len(self.columns):
             grown = self.frame.room(self.held, max(2 * len(self.columns), self.count))
             for to, old in zip(grown.tensors(), self.columns.tensors(), strict=True):
@@ -285,14 +287,14 @@ class Pool:
     def _selection(self) -> Any:
         extra = self.kernels.Rows(self.extra.data_ptr(), 8 * self.d, self.d, "float64", 0)
         return self.kernels.Selection(
-            self.held.argument(), extra, self.chosen.data_ptr(), self._bounds.data_ptr(),
+            self.held.kernel_argument(), extra, self.chosen.data_ptr(), self._bounds.data_ptr(),
             self._seen.data_ptr(),
         )  # fmt: skip
 
     def _scratch(self, rows: torch.Tensor, limit: int) -> tuple[Any, torch.Tensor, Any]:
         self._make_room(limit)
-        keys = self.held.new(max(1, len(rows)), torch.int64)
-        squared = self.held.new(max(1, limit), torch.float64)
+        keys = self.held.empty(max(1, len(rows)), torch.int64)
+        squared = self.held.empty(max(1, limit), torch.float64)
         scratch = self.kernels.Scratch(
             self._progress.data_ptr(), self.micro.data_ptr(), self.between.data_ptr(),
             keys.data_ptr(), squared.data_ptr(),
