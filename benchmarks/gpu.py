@@ -337,7 +337,7 @@ def certificate(
     cuda: Any, seeds: int = 20, widths: tuple[int, ...] = (16, 64, 128, 384, 768, 1536, 4096)
 ) -> list[record.Row]:
     """How much of the allowed accumulation error rows built for it reach; raises if all of it."""
-    from tests.cuda_scores import hard_rows, measured
+    from tests.support.cuda_scores import hard_rows, measured
 
     rows = []
     for d in widths:
