@@ -1,7 +1,7 @@
 """Runs cases on several processes; tests/scale/test_sharded_pool.py compares what comes out.
 
-`python -m tests.support.ranks_run P FOLDER CASES...`: imports once, forks P processes that talk over
-gloo, and leaves FOLDER/CASE.RANK.npz, or .txt with the error.
+`python -m tests.support.ranks_run P FOLDER CASES...`: imports once, forks P processes that talk
+over gloo, and leaves FOLDER/CASE.RANK.npz, or .txt with the error.
 """
 
 from __future__ import annotations
