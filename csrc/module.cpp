@@ -12,14 +12,14 @@
 #include <optional>
 #include <stdexcept>
 
-#include "dlpack.h"
-#include "float_environment.h"
-#include "lengths.h"
-#include "nearest.h"
-#include "pool.h"
-#include "threads.h"
-#include "tree_nearest.h"
-#include "tree_pool.h"
+#include "base/dlpack.h"
+#include "base/float_environment.h"
+#include "base/threads.h"
+#include "isa/lengths.h"
+#include "nearest/nearest.h"
+#include "select/filter_pool.h"
+#include "tree/tree_nearest.h"
+#include "tree/tree_pool.h"
 
 namespace py = pybind11;
 using namespace py::literals;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "selection.cuh"
+#include "state.cuh"
 
 namespace entroselect::cuda {
 

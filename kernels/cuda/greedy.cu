@@ -1,9 +1,9 @@
 // Farthest-first inside a block: a few kernels settle picks by the hundred, and the host looks only
 // now and then. The argument is that of docs/exactness.md, "The block".
 
-#include "catch_up.cuh"
 #include "kernels.h"
-#include "micro.cuh"
+#include "micro_block.cuh"
+#include "settle.cuh"
 
 namespace entroselect::cuda {
 
@@ -196,27 +196,16 @@ struct SettleFarthest {
   }
 };
 
-constexpr int kSteps = 16;   // micro-blocks between looks from the host
-constexpr int kSplits = 32;  // threads that share one row's unseen choices
-
 }  // namespace
 
 Settled farthest_first(const Selection& selection, const Scratch& scratch, const int64_t* rows,
                        int64_t n, int64_t count, Key rival, int64_t limit, double floor,
                        Stream stream) {
-  State state = {count, 0, 0, 0, 0, -1, rival, rival};
-  to_device(scratch.state, &state, sizeof state, stream);
-  while (!state.finished) {
-    for (int step = 0; step < kSteps; ++step) {
-      launch(TakeBest{selection, scratch, rows, n}, 1, stream);
-      launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
-             kMicro * kSplits / CatchUp::threads, stream);
-      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
-      launch(SettleFarthest{selection, scratch, limit, floor}, 1, stream);
-    }
-    to_host(&state, scratch.state, sizeof state, stream);
-  }
-  return {state.picked, state.next};
+  const State start = {count, 0, 0, 0, 0, -1, rival, rival};
+  const State end =
+      settle_micro_blocks(start, selection, scratch, TakeBest{selection, scratch, rows, n},
+                          SettleFarthest{selection, scratch, limit, floor}, stream);
+  return {end.picked, end.next};
 }
 
 }  // namespace entroselect::cuda

@@ -2,7 +2,7 @@
 // farthest_first and in_order wait for it. No framework is known here: see module.cpp.
 #pragma once
 
-#include "selection.cuh"
+#include "state.cuh"
 
 namespace entroselect::cuda {
 

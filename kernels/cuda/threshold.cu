@@ -1,9 +1,9 @@
 // Threshold filter inside a block: rows in traversal order, accepted where their exact bound still
 // reaches the floor.
 
-#include "catch_up.cuh"
 #include "kernels.h"
-#include "micro.cuh"
+#include "micro_block.cuh"
+#include "settle.cuh"
 
 namespace entroselect::cuda {
 
@@ -107,26 +107,15 @@ struct SettleInOrder {
   }
 };
 
-constexpr int kSteps = 16;   // micro-blocks between looks from the host
-constexpr int kSplits = 32;  // threads that share one row's unseen choices
-
 }  // namespace
 
 int64_t in_order(const Selection& selection, const Scratch& scratch, const int64_t* rows, int64_t n,
                  int64_t count, int64_t limit, double floor, Stream stream) {
-  State state = {count, 0, 0, 0, 0, -1, {}, {}};
-  to_device(scratch.state, &state, sizeof state, stream);
-  while (!state.finished) {
-    for (int step = 0; step < kSteps; ++step) {
-      launch(TakeNext{selection, scratch, rows, n, limit, floor}, 1, stream);
-      launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
-             kMicro * kSplits / CatchUp::threads, stream);
-      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
-      launch(SettleInOrder{selection, scratch, limit, floor}, 1, stream);
-    }
-    to_host(&state, scratch.state, sizeof state, stream);
-  }
-  return state.picked;
+  const State start = {count, 0, 0, 0, 0, -1, {}, {}};
+  const State end = settle_micro_blocks(start, selection, scratch,
+                                        TakeNext{selection, scratch, rows, n, limit, floor},
+                                        SettleInOrder{selection, scratch, limit, floor}, stream);
+  return end.picked;
 }
 
 }  // namespace entroselect::cuda

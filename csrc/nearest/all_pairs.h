@@ -1,0 +1,18 @@
+// The nearest other row of every row of a set, each pair scored once.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "filter/frame.h"
+#include "filter/panels.h"
+
+namespace entroselect {
+
+// As nearest() with k = 1 and the points themselves as queries; at most 2^31 - 1 of them, coded in
+// `packed`.
+void all_pairs(const Rows& points, const Filter& filter, const Packed& packed,
+               const Kernels& kernels, int threads, const std::function<void(int64_t)>& poll,
+               double* squared, int64_t* indices);
+
+}  // namespace entroselect

@@ -1,0 +1,69 @@
+// Cells of choices that lie close together. Where a pool is clustered, the triangle inequality
+// keeps most rows from meeting most cells.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/buffer.h"
+#include "filter/group.h"
+#include "filter/panels.h"
+
+namespace entroselect {
+
+// Whether choices are kept in cells: where that pays, wherever it can be done, or not at all.
+enum class Grouping { automatic, always, never };
+
+// Where a row belongs: a cell, and the most it can be away from its centre (scaled).
+struct Place {
+  int32_t cell;
+  float toward;
+};
+
+class Cells {
+ public:
+  // A row as the filter knows it.
+  struct Row {
+    const uint32_t* code;
+    const Coded* coded;
+  };
+
+  // The centres are choices; `centres` holds them as rows, `packed` the same as columns.
+  Cells(const Filter& filter, const Kernels& kernels, const std::vector<Row>& centres,
+        const Packed& packed);
+
+  // The cells of up to kGroup rows: of the nearest centre, as far as the filter can tell.
+  void place(const Row* rows, int count, const Packed& centres, Group& scratch,
+             Place* places) const;
+
+  // Share of the cells that a row in this place with this bound (scaled) need not meet, if every
+  // cell is as wide as its own.
+  double spared(const Place& place, double reach) const;
+
+  // Adds a choice, by its code as a column.
+  void put(int32_t choice, const Place& place, const uint32_t* code, const Coded& coded);
+
+  int64_t size() const { return int64_t(cells_.size()); }
+  const Packed& packed(int64_t cell) const { return cells_[size_t(cell)].packed; }
+
+  // Which choices a cell holds, in increasing order, as they are packed.
+  const std::vector<int32_t>& choices(int64_t cell) const { return cells_[size_t(cell)].choices; }
+
+  // No choice in cell `to` is nearer to a row in cell `from` than this less its Place::toward.
+  double gap(int64_t from, int64_t to) const {
+    return between_[from * size() + to] - cells_[size_t(to)].radius;
+  }
+
+ private:
+  struct Cell {
+    Packed packed;
+    std::vector<int32_t> choices;
+    double radius;
+  };
+
+  const Certificate& certificate_;
+  std::vector<Cell> cells_;
+  Buffer<double> between_;  // at least the distances of the centres
+};
+
+}  // namespace entroselect

@@ -1,0 +1,316 @@
+#include "select/filter_pool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "base/threads.h"
+#include "base/timer.h"
+
+namespace entroselect {
+
+namespace {
+constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
+constexpr int64_t kPolled = 16384;     // rows between looks for Ctrl-C in serial loops
+constexpr double kWorthThreads = 1e6;  // products, some 5 us
+constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's concern
+constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
+constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
+constexpr int64_t kShares = 4;       // of a thread in a job, so that all end at about the same time
+constexpr int64_t kSwept = 480;      // rows that meet the choices together, at most
+constexpr int64_t kFirstLook = 128;  // choices, when it is first asked whether cells pay
+constexpr int64_t kForcedLook = 8;   // the same, when it is not asked
+constexpr int64_t kMostCells = 128;
+constexpr double kWorthCells = 0.75;   // share of the cells that rows need not meet
+constexpr double kManyProducts = 5e4;  // a refreshed row: more than what cells cost beside them
+constexpr int64_t kWorthPlacing = 8;   // pairs met for one that placing all rows takes
+
+// Stable; `key` gives less than `keys`.
+template <class Key>
+void group_by(std::vector<int64_t>& rows, int64_t keys, const Key& key) {
+  if (int64_t(rows.size()) < keys / 8) {
+    std::stable_sort(rows.begin(), rows.end(),
+                     [&](int64_t a, int64_t b) { return key(a) < key(b); });
+    return;
+  }
+  std::vector<int64_t> place(size_t(keys) + 1), grouped(rows.size());
+  for (int64_t i : rows) ++place[size_t(key(i)) + 1];
+  for (size_t k = 1; k < place.size(); ++k) place[k] += place[k - 1];
+  for (int64_t i : rows) grouped[size_t(place[size_t(key(i))]++)] = i;
+  rows.swap(grouped);
+}
+}  // namespace
+
+Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
+           std::function<void()> poll)
+    : rows_(rows),
+      kernels_(kernels),
+      grouping_(grouping),
+      threads_(threads),
+      poll_(std::move(poll)),
+      filter_(std::make_unique<Filter>(rows, kernels, form)),
+      coded_(rows.n),
+      bounds_(rows.n),
+      unseen_(rows.n),
+      available_(rows.n) {
+  micro_.values = Buffer<double>(std::min(rows.n, int64_t(kMicro)) * padded(rows.d));
+  std::fill(bounds_.get(), bounds_.get() + rows.n, std::numeric_limits<double>::infinity());
+  std::fill(unseen_.get(), unseen_.get() + rows.n, Unseen{0, 0, 0});
+  code_rows();
+}
+
+// Codes all rows for the filter and makes what depends on the form of the codes.
+void Pool::code_rows() {
+  begin_choices();
+  coder_ = std::make_unique<Coder>(*filter_, kernels_);
+  profile_ = profile();
+  sweeps_.clear();
+  std::vector<Coder> coders;
+  for (int w = 0; w < threads_; ++w) {
+    sweeps_.push_back(std::make_unique<Sweep>(
+        *filter_, kernels_, rows_,
+        [this](const double* x, int64_t packed) { return exact(x, packed); }, kSwept));
+    coders.emplace_back(*filter_, kernels_);
+  }
+  codes_ = Buffer<uint32_t>();
+  codes_ = Buffer<uint32_t>(n() * filter_->words);
+  parallel_for(
+      threads_, (n() + kPrepare - 1) / kPrepare,
+      [&](int64_t item, int worker) {
+        for (int64_t i = item * kPrepare; i < std::min(n(), (item + 1) * kPrepare); ++i)
+          coded_[i] = coders[size_t(worker)].row(rows_, i, &codes_[i * filter_->words]);
+      },
+      poll_);
+}
+
+void Pool::pack(int64_t choice) {
+  const Chosen& chosen = chosen_[size_t(choice)];
+  const uint32_t* code = nullptr;
+  Coded coded;
+  std::vector<uint32_t> own;
+  if (chosen.source < 0 && filter_->columns_are_rows) {
+    code = &codes_[chosen.row * filter_->words];
+    coded = coded_[chosen.row];
+  } else {
+    own.resize(size_t(filter_->words));
+    const Rows& rows = chosen.source < 0 ? rows_ : extra_[size_t(chosen.source)];
+    coded = coder_->column(rows, chosen.row, own.data());
+    code = own.data();
+  }
+  if (cells_) {
+    const Place anywhere = {0, std::numeric_limits<float>::infinity()};
+    cells_->put(int32_t(choice), chosen.source < 0 ? places_[chosen.row] : anywhere, code, coded);
+  } else {
+    packed_->resize(choice + 1);
+    packed_->put(choice, code, coded);
+  }
+}
+
+void Pool::pick(const int64_t* rows, int64_t size) {
+  for (int64_t j = 0; j < size; ++j) {
+    chosen_.push_back({-1, rows[j]});
+    pack(count() - 1);
+    if ((j + 1) % kPolled == 0) poll_();
+  }
+  exclude(rows, size);
+}
+
+void Pool::exclude(const int64_t* rows, int64_t size) {
+  for (int64_t j = 0; j < size; ++j) bounds_[rows[j]] = kChosen;
+  available_ -= size;
+}
+
+void Pool::restart(const double* bounds, const int64_t* met) {
+  chosen_.clear();
+  extra_.clear();
+  begin_choices();
+  available_ = 0;
+  for (int64_t i = 0; i < n(); ++i) {
+    bounds_[i] = bounds[i];
+    unseen_[i] = {0, 0, int32_t(met[i])};
+    available_ += bounds[i] != kChosen;
+  }
+}
+
+void Pool::begin_choices() {
+  const int offset = filter_->form == Form::bytes ? kernels_.panel_offset : 0;
+  packed_ = std::make_unique<Packed>(filter_->words, offset);
+  cells_.reset();
+  next_look_ = grouping_ == Grouping::always ? kForcedLook : kFirstLook;
+}
+
+void Pool::extend(const Rows& vectors) {
+  extra_.push_back(vectors);
+  for (int64_t i = 0; i < vectors.n; ++i) {
+    chosen_.push_back({int32_t(extra_.size()) - 1, i});
+    pack(count() - 1);
+    if ((i + 1) % kPolled == 0) poll_();
+  }
+}
+
+// Rows that lie closer together than bytes can tell cost a recheck a pair. Where these add up to
+// more than products of bfloat16 would cost, everything is coded again.
+void Pool::consider_form() {
+  if (filter_->form == Form::halves) return;
+  const Profile so_far = profile();
+  if (so_far.rechecks <= kPatience * n() + so_far.pairs / kDear) return;
+  filter_ = std::make_unique<Filter>(rows_, kernels_, Form::halves);
+  code_rows();
+  for (int64_t choice = 0; choice < count(); ++choice) pack(choice);
+}
+
+// Whether a sample of the rows need not meet most of the cells.
+bool Pool::cells_pay(const Cells& cells) const {
+  Group group(*filter_, kernels_);
+  double spared = 0;
+  for (int64_t s = 0; s < kGroup; ++s) {
+    const int64_t i = s * n() / kGroup;
+    const Cells::Row row = {&codes_[i * filter_->words], &coded_[i]};
+    Place place;
+    cells.place(&row, 1, *packed_, group, &place);
+    spared += cells.spared(place, filter_->certificate.reach(std::max(bounds_[i], 0.0)));
+  }
+  return spared > kWorthCells * kGroup;
+}
+
+// Where rows lie in clusters, the first choices are a centre for each of them. That is found out
+// from a sample once rows meet so many choices that it would pay, and now and then again.
+void Pool::consider_cells() {
+  if (cells_ || !extra_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
+  const Profile so_far = profile();
+  const double products = double(so_far.pairs) * double(d());
+  const int64_t size = std::min(count(), kMostCells);
+  if (grouping_ == Grouping::automatic && (products < kManyProducts * double(so_far.refreshed) ||
+                                           so_far.pairs < kWorthPlacing * n() * size))
+    return;
+  next_look_ = 4 * count();
+  std::vector<Cells::Row> centres;
+  for (int64_t c = 0; c < size; ++c) {
+    const int64_t i = chosen_[size_t(c)].row;
+    centres.push_back({&codes_[i * filter_->words], &coded_[i]});
+  }
+  auto cells = std::make_unique<Cells>(*filter_, kernels_, centres, *packed_);
+  if (grouping_ == Grouping::automatic && !cells_pay(*cells)) return;
+  places_ = Buffer<Place>(n());
+  std::vector<std::unique_ptr<Group>> scratch;
+  for (int w = 0; w < threads_; ++w) scratch.push_back(std::make_unique<Group>(*filter_, kernels_));
+  parallel_for(
+      threads_, (n() + kGroup - 1) / kGroup,
+      [&](int64_t item, int worker) {
+        Cells::Row rows[kGroup];
+        int members = 0;
+        for (int64_t i = item * kGroup; i < std::min(n(), (item + 1) * kGroup); ++i)
+          rows[members++] = {&codes_[i * filter_->words], &coded_[i]};
+        cells->place(rows, members, *packed_, *scratch[size_t(worker)], &places_[item * kGroup]);
+      },
+      poll_);
+  cells_ = std::move(cells);
+  packed_.reset();
+  for (int64_t choice = 0; choice < count(); ++choice) pack(choice);
+  for (int64_t i = 0; i < n(); ++i) unseen_[i] = {0, 0, int32_t(unseen_[i].oldest())};
+}
+
+double Pool::exact(const double* x, int64_t packed) const {
+  const Chosen& c = chosen_[size_t(packed)];
+  return kernels_.distance_to_row(x, c.source < 0 ? rows_ : extra_[size_t(c.source)], c.row);
+}
+
+void Pool::refresh_all(double enough) {
+  std::vector<int64_t> rows(static_cast<size_t>(n()));
+  for (int64_t i = 0; i < n(); ++i) rows[size_t(i)] = i;
+  refresh(std::move(rows), enough);
+}
+
+void Pool::refresh(std::vector<int64_t> rows, double enough) {
+  consider_form();
+  consider_cells();
+  // Rows that lie together or have met the same choices go through the others together.
+  group_by(rows, count() + 1, [&](int64_t i) { return unseen_[i].next; });
+  if (cells_) group_by(rows, cells_->size(), [&](int64_t i) { return places_[i].cell; });
+  refresh_groups(rows, enough);
+}
+
+void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
+  Timer timer(profile_.refresh_seconds);
+  // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
+  double products = 0;
+  for (int64_t i : rows) products += double(unseen_[i].count(count())) * double(d() + kPerPair);
+  const int threads = products < kWorthThreads ? 1 : threads_;
+  const int64_t total = int64_t(rows.size());
+  const int64_t share = std::max<int64_t>((total + threads - 1) / threads, 4);
+  const int64_t most = std::min(share, std::clamp<int64_t>(share / kShares, kGroup, kSwept));
+  std::vector<int64_t> cuts = {0};
+  for (int64_t j = 1; j < total; ++j)
+    if (j - cuts.back() == most || home(rows[size_t(j)]) != home(rows[size_t(j - 1)]))
+      cuts.push_back(j);
+  cuts.push_back(total);
+  parallel_for(
+      threads, int64_t(cuts.size()) - 1,
+      [&](int64_t item, int worker) {
+        Sweep& sweep = *sweeps_[size_t(worker)];
+        sweep.clear();
+        for (int64_t j = cuts[size_t(item)]; j < cuts[size_t(item) + 1]; ++j) {
+          const int64_t i = rows[size_t(j)];
+          // Nothing can lower it, or it is low enough.
+          if (unseen_[i].count(count()) == 0 || bounds_[i] <= 0 || bounds_[i] < enough) continue;
+          sweep.add(i, &codes_[i * filter_->words], coded_[i], bounds_[i], unseen_[i],
+                    cells_ ? places_[i].toward : 0);
+        }
+        if (sweep.size() == 0) return;
+        if (cells_)
+          sweep.run(*cells_, home(sweep.row(0)), count(), enough);
+        else
+          sweep.run(*packed_, enough);
+        for (int64_t g = 0; g < sweep.size(); ++g) {
+          bounds_[sweep.row(g)] = sweep.bound(g);
+          unseen_[sweep.row(g)] = sweep.unseen(g);
+        }
+      },
+      poll_);
+}
+
+double Pool::widest() const {
+  double widest = 0;
+  for (int64_t i = 0; i < n(); ++i) widest = std::max(widest, bounds_[i]);
+  return widest;
+}
+
+void Pool::load(MicroBlock& block) {
+  for (size_t j = 0; j < block.rows.size(); ++j)
+    if (block.active[j])
+      kernels_.load_row(rows_, block.rows[j], &block.values[int64_t(j) * padded(d())]);
+}
+
+// Chooses one row of the block and lowers the bounds of its other active rows exactly.
+void Pool::choose_in(MicroBlock& block, size_t place) {
+  const int64_t width = padded(d()), row = block.rows[place];
+  pick(&row, 1);
+  block.active[place] = false;
+  for (size_t j = 0; j < block.rows.size(); ++j) {
+    if (!block.active[j]) continue;
+    const double squared = kernels_.distance(&block.values[int64_t(place) * width],
+                                             &block.values[int64_t(j) * width], width);
+    ++profile_.settled;
+    bounds_[block.rows[j]] = std::min(bounds_[block.rows[j]], squared);
+  }
+}
+
+// Rows that were active throughout have seen every choice made in the block.
+void Pool::keep_current(const MicroBlock& block) {
+  for (size_t j = 0; j < block.rows.size(); ++j)
+    if (block.active[j]) unseen_[block.rows[j]] = unseen_[block.rows[j]].without(0, count());
+}
+
+Profile Pool::profile() const {
+  Profile result = profile_;
+  result.cells = cells_ ? cells_->size() : 0;
+  for (const auto& sweep : sweeps_) {
+    result.pairs += sweep->pairs;
+    result.rechecks += sweep->rechecks;
+    result.refreshed += sweep->refreshed;
+  }
+  return result;
+}
+
+}  // namespace entroselect

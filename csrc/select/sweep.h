@@ -1,0 +1,99 @@
+// The heart of selection: rows of a pool against what has been chosen, the newest choices first,
+// each row only until its bound falls below what is wanted. Score tiles give suspects, the
+// certificate throws out those that cannot matter, what is left is decided in canonical float64.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "filter/group.h"
+#include "filter/recheck.h"
+#include "select/cells.h"
+
+namespace entroselect {
+
+// The choices that a row has not met: [first, last) and all from next on; last <= next.
+struct Unseen {
+  int32_t first, last, next;
+
+  bool holds(int64_t choice) const { return choice >= next || (choice >= first && choice < last); }
+  // One past the newest of them below `end`; 0 when there is none.
+  int64_t newest(int64_t end) const {
+    if (end > next) return end;
+    return end > first && last > first ? std::min<int64_t>(end, last) : 0;
+  }
+  int64_t oldest() const { return last > first ? first : next; }
+  int64_t count(int64_t choices) const { return choices - next + last - first; }
+
+  // What is left when all choices in [from, count) have been met. Where that would be three ranges,
+  // the shorter of the two seen ones between them is forgotten.
+  Unseen without(int64_t from, int64_t choices) const;
+};
+
+class Sweep {
+ public:
+  // For up to `rows` rows of the pool at a time.
+  Sweep(const Filter& filter, const Kernels& kernels, const Rows& pool, ExactDistance exact,
+        int64_t rows);
+
+  // Begins with no rows.
+  void clear() { size_ = 0; }
+
+  // Row i of the pool: its code (kept by the caller), its bound, what it has not met and, where
+  // there are cells, its Place::toward.
+  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen,
+           float toward);
+
+  // Lowers the bounds to the distances of the nearest choices, or to any upper bounds of them that
+  // are below `enough`. All choices are packed in order; or the rows lie in one cell, `home`, and
+  // have no second range of unseen choices: a row that stops short then forgets what it has met.
+  void run(const Packed& packed, double enough);
+  void run(const Cells& cells, int64_t home, int64_t choices, double enough);
+
+  int64_t size() const { return size_; }
+  int64_t row(int64_t g) const { return rows_[size_t(g)].index; }
+  double bound(int64_t g) const { return rows_[size_t(g)].bound; }
+  Unseen unseen(int64_t g) const { return rows_[size_t(g)].unseen; }
+
+  int64_t rechecks = 0;
+  int64_t pairs = 0;
+  int64_t refreshed = 0;
+
+ private:
+  struct Row {
+    int64_t index;
+    const uint32_t* code;
+    Coded coded;
+    RowBounds bounds;
+    float toward;
+    Unseen unseen;
+    Unseen here;   // the same by places of what is being met
+    bool done;     // its bound and what it has not met are final
+    double bound;  // squared
+    double reach;  // scaled: pairs farther apart cannot lower the bound
+    double upper;  // scaled: the least upper bound of a pair met here
+    std::vector<Suspect> suspects;
+  };
+
+  void begin();
+  void finish(int64_t choices);
+  void meet(const Packed& packed, const int32_t* choices, double enough);
+  void scan_panels(const Packed& packed, const int32_t* choices, int64_t first, int64_t last,
+                   double enough);
+  void collect(Row& row, int g, const Packed& packed, const int32_t* choices, int64_t p);
+  void settle(Row& row);
+
+  const Filter& filter_;
+  const Kernels& kernels_;
+  const Rows& pool_;
+  const ExactDistance exact_;
+  int64_t size_ = 0;
+  std::vector<Row> rows_;
+  // Rows that are not done; those of them that meet the choices at hand, and the panels at hand;
+  // those that are done once their suspects are decided.
+  std::vector<Row*> waiting_, visitors_, members_, leaving_;
+  Group group_;
+  Buffer<double> canonical_;
+};
+
+}  // namespace entroselect
