@@ -2,24 +2,17 @@
 // entroselect/_checks.py; what is asserted here would be a bug of ours.
 
 #include <pybind11/functional.h>
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <optional>
-#include <stdexcept>
 
+#include "arrays.h"
 #include "base/dlpack.h"
-#include "base/float_environment.h"
-#include "base/threads.h"
-#include "isa/lengths.h"
 #include "nearest/nearest.h"
 #include "select/filter_pool.h"
-#include "tree/tree_nearest.h"
-#include "tree/tree_pool.h"
+#include "tree_or_filter.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -27,132 +20,18 @@ using namespace py::literals;
 namespace entroselect {
 namespace {
 
-Dtype dtype_of(const std::string& name) {
-  if (name == "float64") return Dtype::f64;
-  if (name == "float32") return Dtype::f32;
-  if (name == "float16") return Dtype::f16;
-  if (name == "bfloat16") return Dtype::bf16;
-  if (name == "uint8") return Dtype::u8;
-  throw std::invalid_argument("unknown dtype " + name);
-}
-
-Rows rows_of(const py::array& values, const std::string& dtype) {
-  if (values.ndim() != 2) throw std::invalid_argument("rows must be 2-D");
-  Rows rows;
-  rows.data = static_cast<const char*>(values.data());
-  rows.stride = values.strides(0);
-  rows.n = values.shape(0);
-  rows.d = values.shape(1);
-  rows.dtype = dtype_of(dtype);
-  return rows;
-}
-
-const Kernels& kernels_named(const std::string& name) {
-  const Kernels* kernels = find_kernels(name.c_str());
-  if (!kernels) throw std::invalid_argument("instruction set " + name + " cannot run here");
-  return *kernels;
-}
-
-// The widest rows for which a tree is taken by itself (docs/decisions.md has the measurement).
-constexpr int64_t kTreeSelects = 4, kTreeSearches = 5;
-
-bool takes_tree(const std::string& filter, int64_t d, int64_t by_itself) {
-  if (filter == "tree" && d > kTreeWidth)
-    throw std::invalid_argument("ENTROSELECT_FILTER: a tree takes rows of at most " +
-                                std::to_string(kTreeWidth) + " columns, these have " +
-                                std::to_string(d));
-  return filter == "tree" || (filter == "auto" && d <= by_itself);
-}
-
-// "auto", "int8" or "bf16".
-Form form_named(const std::string& name, const Kernels& kernels, int64_t d) {
-  return name == "bf16" ? Form::halves : best_form(kernels, d);
-}
-
-const Kernels& best_kernels() {
-  int count = 0;
-  const Candidate* list = candidates(&count);
-  for (int i = 0; i < count; ++i)
-    if (!*list[i].reason) return *list[i].kernels;
-  throw std::logic_error("no kernels");
-}
-
-void check_signals() {
-  const FloatEnvironment environment;  // ours again after a handler that changes it
-  py::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
-// Calls body(i) for every row, on all threads; without the GIL.
-template <class Body>
-void for_each_row(const Rows& rows, int threads, const Body& body) {
-  parallel_for(
-      threads, (rows.n + 255) / 256,
-      [&](int64_t item, int) {
-        for (int64_t i = item * 256; i < std::min(rows.n, (item + 1) * 256); ++i) body(i);
-      },
-      check_signals);
-}
-
-// Canonical lengths of all rows, for cosine.
-std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads) {
-  std::vector<double> lengths(size_t(rows.n));
-  const std::vector<double> zero(size_t(padded(rows.d)));
-  for_each_row(rows, threads,
-               [&](int64_t i) { lengths[size_t(i)] = length_of(rows, i, kernels, zero.data()); });
-  return lengths;
-}
-
-// Rows, kept alive, with their lengths where the metric asks for them.
-struct Held {
-  Held(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels, int threads)
-      : values_(std::move(values)), rows(rows_of(values_, dtype)) {
-    if (!cosine) return;
-    py::gil_scoped_release release;
-    lengths_ = lengths_of(rows, kernels, threads);
-    rows.lengths = lengths_.data();
-  }
-
- private:
-  py::array values_;
-  std::vector<double> lengths_;
-
- public:
-  Rows rows;
-};
-
-template <class T>
-py::array_t<T> to_array(const std::vector<T>& values) {
-  return py::array_t<T>(py::ssize_t(values.size()), values.data());
-}
-
-using Indices = py::array_t<int64_t, py::array::c_style>;
-using Doubles = py::array_t<double, py::array::c_style>;
-
-std::vector<int64_t> to_vector(const Indices& rows) {
-  return std::vector<int64_t>(rows.data(), rows.data() + rows.size());
-}
-
 class PyPool {
  public:
   PyPool(py::array values, const std::string& dtype, bool cosine, const std::string& isa,
          const std::string& filter, const std::string& cells, int threads)
       : kernels_(kernels_named(isa)), cosine_(cosine), threads_(threads) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine, kernels_, threads));
-    const Rows& rows = held_[0]->rows;
-    const bool tree = takes_tree(filter, rows.d, kTreeSelects);
-    const Form form = form_named(filter, kernels_, rows.d);
     const Grouping grouping = cells == "always"  ? Grouping::always
                               : cells == "never" ? Grouping::never
                                                  : Grouping::automatic;
     py::gil_scoped_release release;
-    if (tree) {
-      pool_ = std::make_unique<TreePool>(rows, kernels_, threads, check_signals);
-    } else {
-      auto block = std::make_unique<Pool>(rows, kernels_, form, grouping, threads, check_signals);
-      block_ = block.get();
-      pool_ = std::move(block);
-    }
+    pool_ = build_pool(held_[0]->rows, kernels_, filter, grouping, threads, check_signals);
+    block_ = dynamic_cast<Pool*>(pool_.get());
   }
 
   Primitives& pool() { return *pool_; }
@@ -252,7 +131,7 @@ class PyPool {
   const int threads_;
   std::vector<std::unique_ptr<Held>> held_;
   std::unique_ptr<Primitives> pool_;
-  Pool* block_ = nullptr;  // the same, unless it is a tree
+  Pool* block_ = nullptr;  // the same; none if it is a tree
 };
 
 py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {
@@ -296,14 +175,10 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   int64_t* indices_data = indices.mutable_data();
   // Inside, the points are numbered from 0; the order of all numbers stays the same.
   for (int64_t i = 0; i < listed; ++i) indices_data[i] -= offset;
-  const bool tree = takes_tree(filter, q.rows.d, kTreeSearches);
-  const Form form = form_named(filter, kernels, q.rows.d);
   {
     py::gil_scoped_release release;
-    if (tree)
-      tree_nearest(q.rows, targets, same, k, kernels, threads, poll, squared_data, indices_data);
-    else
-      nearest(q.rows, targets, same, k, kernels, form, threads, poll, squared_data, indices_data);
+    find_nearest(q.rows, targets, same, k, kernels, filter, threads, poll, squared_data,
+                 indices_data);
   }
   for (int64_t i = 0; i < listed; ++i) indices_data[i] += offset;
   poll(q.rows.n);
@@ -342,66 +217,35 @@ py::tuple py_filter_intervals(py::array queries, const std::string& query_dtype,
   return py::make_tuple(lower, upper);
 }
 
-// The lowest row for which `bad` holds, -1 if there is none.
-template <class Bad>
-int64_t first_row_where(const Rows& rows, int threads, const Bad& bad) {
-  std::atomic<int64_t> first{rows.n};
-  for_each_row(rows, threads, [&](int64_t i) {
-    int64_t known = first.load(std::memory_order_relaxed);
-    if (i >= known || !bad(i)) return;
-    while (i < known && !first.compare_exchange_weak(known, i)) {
-    }
-  });
-  return first == rows.n ? -1 : first.load();
-}
-
-int64_t first_unusable_row(const py::array& values, const std::string& dtype, double largest,
-                           int threads) {
+int64_t py_first_unusable_row(const py::array& values, const std::string& dtype, double largest,
+                              int threads) {
   const Rows rows = rows_of(values, dtype);
-  const Kernels& kernels = best_kernels();
   py::gil_scoped_release release;
-  return first_row_where(rows, threads,
-                         [&](int64_t i) { return kernels.first_unusable(rows, i, largest) >= 0; });
+  return first_unusable_row(rows, best_kernels(), largest, threads, check_signals);
 }
 
-int64_t first_zero_row(const py::array& values, const std::string& dtype, int threads) {
+int64_t py_first_zero_row(const py::array& values, const std::string& dtype, int threads) {
   const Rows rows = rows_of(values, dtype);
-  const Kernels& kernels = best_kernels();
-  const std::vector<double> zero(size_t(padded(rows.d)));
   py::gil_scoped_release release;
-  return first_row_where(rows, threads,
-                         [&](int64_t i) { return length_of(rows, i, kernels, zero.data()) == 0; });
+  return first_zero_row(rows, best_kernels(), threads, check_signals);
 }
 
-// Adds the rows to a sum, in order: the same bits as numpy's sum over rows in
-// entroselect.reference.
-void add_rows(py::array values, const std::string& dtype, bool cosine, Doubles sum, int threads) {
-  const Kernels& kernels = best_kernels();
-  const Held held(std::move(values), dtype, cosine, kernels, threads);
-  const Rows& rows = held.rows;
+void py_add_rows(py::array values, const std::string& dtype, bool cosine, Doubles sum,
+                 int threads) {
+  const Held held(std::move(values), dtype, cosine, best_kernels(), threads);
   double* out = sum.mutable_data();
   py::gil_scoped_release release;
-  std::vector<double> row(size_t(padded(rows.d)));
-  for (int64_t i = 0; i < rows.n; ++i) {
-    kernels.load_row(rows, i, row.data());
-    for (int64_t l = 0; l < rows.d; ++l) out[l] += row[size_t(l)];
-    if ((i + 1) % 16384 == 0) check_signals();
-  }
+  add_rows(held.rows, best_kernels(), check_signals, out);
 }
 
-py::array_t<double> distances_to(py::array values, const std::string& dtype,
-                                 const py::array_t<double, py::array::c_style>& vector, bool cosine,
-                                 int threads) {
-  const Kernels& kernels = best_kernels();
-  const Held held(std::move(values), dtype, cosine, kernels, threads);
-  const Rows& rows = held.rows;
-  std::vector<double> x(size_t(padded(rows.d)));
-  std::copy(vector.data(), vector.data() + rows.d, x.begin());
-  py::array_t<double> squared(rows.n);
+py::array_t<double> py_distances_to(py::array values, const std::string& dtype,
+                                    const Doubles& vector, bool cosine, int threads) {
+  const Held held(std::move(values), dtype, cosine, best_kernels(), threads);
+  py::array_t<double> squared(held.rows.n);
   double* out = squared.mutable_data();
+  const double* x = vector.data();
   py::gil_scoped_release release;
-  for_each_row(rows, threads,
-               [&](int64_t i) { out[i] = kernels.distance_to_row(x.data(), rows, i); });
+  distances_to(held.rows, x, best_kernels(), threads, check_signals, out);
   return squared;
 }
 
@@ -489,11 +333,11 @@ PYBIND11_MODULE(_core, m) {
            "offset"_a = 0)
       .def("nearest_among", &py_nearest_among)
       .def("filter_intervals", &py_filter_intervals)
-      .def("first_unusable_row", &first_unusable_row)
-      .def("first_zero_row", &first_zero_row)
-      .def("add_rows", &add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(),
+      .def("first_unusable_row", &py_first_unusable_row)
+      .def("first_zero_row", &py_first_zero_row)
+      .def("add_rows", &py_add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(),
            "threads"_a)
-      .def("distances_to", &distances_to)
+      .def("distances_to", &py_distances_to)
       .def("instruction_sets", &instruction_sets)
       .def("from_dlpack", &from_dlpack);
 }

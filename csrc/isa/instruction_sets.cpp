@@ -67,4 +67,11 @@ const Kernels* find_kernels(const char* name) {
   return nullptr;
 }
 
+const Kernels& best_kernels() {
+  int count = 0;
+  const Candidate* best = candidates(&count);
+  while (*best->reason) ++best;  // "portable" runs everywhere
+  return *best->kernels;
+}
+
 }  // namespace entroselect

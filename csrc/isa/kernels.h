@@ -122,4 +122,7 @@ const Candidate* candidates(int* count);
 // The kernels of that name; nullptr if they are unknown or cannot run here.
 const Kernels* find_kernels(const char* name);
 
+// The best that can run here.
+const Kernels& best_kernels();
+
 }  // namespace entroselect

@@ -1,0 +1,28 @@
+// The two methods, and which of them an operation takes: a k-d tree over narrow rows, or the
+// filter. `filter` is "tree", "int8", "bf16" or "auto", which leaves the choice to the width.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/pool.h"
+#include "filter/frame.h"
+#include "select/cells.h"
+
+namespace entroselect {
+
+std::unique_ptr<Primitives> build_pool(const Rows& rows, const Kernels& kernels,
+                                       const std::string& filter, Grouping grouping, int threads,
+                                       std::function<void()> poll);
+
+// As nearest() in nearest/nearest.h.
+void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
+                  const Kernels& kernels, const std::string& filter, int threads,
+                  const std::function<void(int64_t)>& poll, double* squared, int64_t* indices);
+
+// The codes that the filter of that name begins with.
+Form form_named(const std::string& filter, const Kernels& kernels, int64_t d);
+
+}  // namespace entroselect
