@@ -64,10 +64,17 @@ class PyPool {
     held_.resize(1);
   }
 
-  void extend(py::array values, const std::string& dtype) {
+  void add_picks(const Indices& rows) {
+    const int64_t* data = rows.data();
+    const int64_t count = rows.size();
+    py::gil_scoped_release release;
+    pool_->add_picks(data, count);
+  }
+
+  void add_vectors(py::array values, const std::string& dtype) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine_, kernels_, threads_));
     py::gil_scoped_release release;
-    pool_->extend(held_.back()->rows);
+    pool_->add_vectors(held_.back()->rows);
   }
 
   void refresh(const std::optional<Indices>& rows, double enough) {
@@ -305,14 +312,12 @@ PYBIND11_MODULE(_core, m) {
   Guarded(pool)
       .def(py::init<py::array, const std::string&, bool, const std::string&, const std::string&,
                     const std::string&, int>())
-      .def("pick",
-           [](PyPool& p, const Indices& rows) {
-             const int64_t* data = rows.data();
-             const int64_t count = rows.size();
-             py::gil_scoped_release release;
-             p.pool().pick(data, count);
-           })
-      .def("extend", &PyPool::extend)
+      .def("add_picks", &PyPool::add_picks)
+      .def("add_vectors", &PyPool::add_vectors)
+      // old names, until Python has moved
+      .def("pick", &PyPool::add_picks)
+      .def("extend", &PyPool::add_vectors)
+      // end of the old names
       .def("exclude",
            [](PyPool& p, const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
       .def("bounds", &PyPool::bounds)

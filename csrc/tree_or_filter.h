@@ -1,5 +1,5 @@
 // The two methods, and which of them an operation takes: a k-d tree over narrow rows, or the
-// filter. `filter` is "tree", "int8", "bf16" or "auto", which leaves the choice to the width.
+// filter. `filter` is "tree", "int8", "bf16" or "auto", which lets the width decide.
 #pragma once
 
 #include <cstdint>

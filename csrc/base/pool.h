@@ -1,4 +1,4 @@
-// A pool of rows, what has been chosen from it, and how far every row is from that: the primitives
+// A pool of rows, what has been picked from it, and how far every row is from that: the primitives
 // of entroselect/engine.py, which says what each of them does.
 #pragma once
 
@@ -25,15 +25,15 @@ struct Picks {
   std::vector<double> squared;
 };
 
-// The bound of a chosen row. Below every distance, duplicates of chosen rows included.
-constexpr double kChosen = -1;
+// The bound of a picked row. Below every distance, duplicates of picked rows included.
+constexpr double kPicked = -1;
 
 struct Profile {
   int64_t pairs = 0;      // pairs scored by the filter
   int64_t rechecks = 0;   // pairs whose canonical distance the filter asked for
   int64_t settled = 0;    // canonical distances between rows of a micro-block
   int64_t refreshed = 0;  // rows brought up to date, or as far as was enough
-  int64_t cells = 0;      // of choices that lie close together; 0: all choices in order
+  int64_t cells = 0;      // of picks that lie close together; 0: all picks in order
   double refresh_seconds = 0, resolve_seconds = 0, frontier_seconds = 0;
 };
 
@@ -46,8 +46,8 @@ class Primitives {
   virtual int64_t count() const = 0;
   virtual int64_t available() const = 0;
 
-  virtual void pick(const int64_t* rows, int64_t count) = 0;
-  virtual void extend(const Rows& vectors) = 0;
+  virtual void add_picks(const int64_t* rows, int64_t count) = 0;
+  virtual void add_vectors(const Rows& vectors) = 0;
   virtual void refresh(std::vector<int64_t> rows, double enough) = 0;
   virtual void refresh_all(double enough) = 0;
   virtual double widest() const = 0;

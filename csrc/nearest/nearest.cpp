@@ -122,8 +122,8 @@ bool nearest_in(Form form, const Rows& queries, const Rows& points, bool same, i
 void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
              Form form, int threads, const std::function<void(int64_t)>& poll, double* squared,
              int64_t* indices) {
-  const auto done_in = [&](Form chosen) {
-    return nearest_in(chosen, queries, points, same, k, kernels, threads, poll, squared, indices);
+  const auto done_in = [&](Form codes) {
+    return nearest_in(codes, queries, points, same, k, kernels, threads, poll, squared, indices);
   };
   if (!done_in(form)) done_in(Form::halves);
 }

@@ -67,12 +67,12 @@ double Cells::spared(const Place& place, double reach) const {
          double(size());
 }
 
-void Cells::put(int32_t choice, const Place& place, const uint32_t* code, const Coded& coded) {
+void Cells::put(int32_t pick, const Place& place, const uint32_t* code, const Coded& coded) {
   Cell& cell = cells_[size_t(place.cell)];
   const int64_t at = cell.packed.size();
   cell.packed.resize(at + 1);
   cell.packed.put(at, code, coded);
-  cell.choices.push_back(choice);
+  cell.picks.push_back(pick);
   cell.radius = std::max(cell.radius, place.toward * kUp);
 }
 

@@ -1,4 +1,4 @@
-// Cells of choices that lie close together. Where a pool is clustered, the triangle inequality
+// Cells of picks that lie close together. Where a pool is clustered, the triangle inequality
 // keeps most rows from meeting most cells.
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace entroselect {
 
-// Whether choices are kept in cells: where that pays, wherever it can be done, or not at all.
+// Whether picks are kept in cells: where that pays, wherever it can be done, or not at all.
 enum class Grouping { automatic, always, never };
 
 // Where a row belongs: a cell, and the most it can be away from its centre (scaled).
@@ -28,7 +28,7 @@ class Cells {
     const Coded* coded;
   };
 
-  // The centres are choices; `centres` holds them as rows, `packed` the same as columns.
+  // The centres are picks; `centres` holds them as rows, `packed` the same as columns.
   Cells(const Filter& filter, const Kernels& kernels, const std::vector<Row>& centres,
         const Packed& packed);
 
@@ -40,16 +40,16 @@ class Cells {
   // cell is as wide as its own.
   double spared(const Place& place, double reach) const;
 
-  // Adds a choice, by its code as a column.
-  void put(int32_t choice, const Place& place, const uint32_t* code, const Coded& coded);
+  // Adds a pick, by its code as a column.
+  void put(int32_t pick, const Place& place, const uint32_t* code, const Coded& coded);
 
   int64_t size() const { return int64_t(cells_.size()); }
   const Packed& packed(int64_t cell) const { return cells_[size_t(cell)].packed; }
 
-  // Which choices a cell holds, in increasing order, as they are packed.
-  const std::vector<int32_t>& choices(int64_t cell) const { return cells_[size_t(cell)].choices; }
+  // Which picks a cell holds, in increasing order, as they are packed.
+  const std::vector<int32_t>& picks(int64_t cell) const { return cells_[size_t(cell)].picks; }
 
-  // No choice in cell `to` is nearer to a row in cell `from` than this less its Place::toward.
+  // No pick in cell `to` is nearer to a row in cell `from` than this less its Place::toward.
   double gap(int64_t from, int64_t to) const {
     return between_[from * size() + to] - cells_[size_t(to)].radius;
   }
@@ -57,7 +57,7 @@ class Cells {
  private:
   struct Cell {
     Packed packed;
-    std::vector<int32_t> choices;
+    std::vector<int32_t> picks;
     double radius;
   };
 

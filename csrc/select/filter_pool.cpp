@@ -18,8 +18,8 @@ constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's conce
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
 constexpr int64_t kShares = 4;       // of a thread in a job, so that all end at about the same time
-constexpr int64_t kSwept = 480;      // rows that meet the choices together, at most
-constexpr int64_t kFirstLook = 128;  // choices, when it is first asked whether cells pay
+constexpr int64_t kSwept = 480;      // rows that meet the picks together, at most
+constexpr int64_t kFirstLook = 128;  // picks, when it is first asked whether cells pay
 constexpr int64_t kForcedLook = 8;   // the same, when it is not asked
 constexpr int64_t kMostCells = 128;
 constexpr double kWorthCells = 0.75;   // share of the cells that rows need not meet
@@ -62,7 +62,7 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping groupin
 
 // Codes all rows for the filter and makes what depends on the form of the codes.
 void Pool::code_rows() {
-  begin_choices();
+  clear_picks();
   coder_ = std::make_unique<Coder>(*filter_, kernels_);
   profile_ = profile();
   sweeps_.clear();
@@ -84,32 +84,32 @@ void Pool::code_rows() {
       poll_);
 }
 
-void Pool::pack(int64_t choice) {
-  const Chosen& chosen = chosen_[size_t(choice)];
+void Pool::pack(int64_t number) {
+  const Pick& pick = picks_[size_t(number)];
   const uint32_t* code = nullptr;
   Coded coded;
   std::vector<uint32_t> own;
-  if (chosen.source < 0 && filter_->columns_are_rows) {
-    code = &codes_[chosen.row * filter_->words];
-    coded = coded_[chosen.row];
+  if (pick.source < 0 && filter_->columns_are_rows) {
+    code = &codes_[pick.row * filter_->words];
+    coded = coded_[pick.row];
   } else {
     own.resize(size_t(filter_->words));
-    const Rows& rows = chosen.source < 0 ? rows_ : extra_[size_t(chosen.source)];
-    coded = coder_->column(rows, chosen.row, own.data());
+    const Rows& rows = pick.source < 0 ? rows_ : given_[size_t(pick.source)];
+    coded = coder_->column(rows, pick.row, own.data());
     code = own.data();
   }
   if (cells_) {
     const Place anywhere = {0, std::numeric_limits<float>::infinity()};
-    cells_->put(int32_t(choice), chosen.source < 0 ? places_[chosen.row] : anywhere, code, coded);
+    cells_->put(int32_t(number), pick.source < 0 ? places_[pick.row] : anywhere, code, coded);
   } else {
-    packed_->resize(choice + 1);
-    packed_->put(choice, code, coded);
+    packed_->resize(number + 1);
+    packed_->put(number, code, coded);
   }
 }
 
-void Pool::pick(const int64_t* rows, int64_t size) {
+void Pool::add_picks(const int64_t* rows, int64_t size) {
   for (int64_t j = 0; j < size; ++j) {
-    chosen_.push_back({-1, rows[j]});
+    picks_.push_back({-1, rows[j]});
     pack(count() - 1);
     if ((j + 1) % kPolled == 0) poll_();
   }
@@ -117,33 +117,33 @@ void Pool::pick(const int64_t* rows, int64_t size) {
 }
 
 void Pool::exclude(const int64_t* rows, int64_t size) {
-  for (int64_t j = 0; j < size; ++j) bounds_[rows[j]] = kChosen;
+  for (int64_t j = 0; j < size; ++j) bounds_[rows[j]] = kPicked;
   available_ -= size;
 }
 
 void Pool::restart(const double* bounds, const int64_t* met) {
-  chosen_.clear();
-  extra_.clear();
-  begin_choices();
+  picks_.clear();
+  given_.clear();
+  clear_picks();
   available_ = 0;
   for (int64_t i = 0; i < n(); ++i) {
     bounds_[i] = bounds[i];
     unseen_[i] = {0, 0, int32_t(met[i])};
-    available_ += bounds[i] != kChosen;
+    available_ += bounds[i] != kPicked;
   }
 }
 
-void Pool::begin_choices() {
+void Pool::clear_picks() {
   const int offset = filter_->form == Form::bytes ? kernels_.panel_offset : 0;
   packed_ = std::make_unique<Packed>(filter_->words, offset);
   cells_.reset();
   next_look_ = grouping_ == Grouping::always ? kForcedLook : kFirstLook;
 }
 
-void Pool::extend(const Rows& vectors) {
-  extra_.push_back(vectors);
+void Pool::add_vectors(const Rows& vectors) {
+  given_.push_back(vectors);
   for (int64_t i = 0; i < vectors.n; ++i) {
-    chosen_.push_back({int32_t(extra_.size()) - 1, i});
+    picks_.push_back({int32_t(given_.size()) - 1, i});
     pack(count() - 1);
     if ((i + 1) % kPolled == 0) poll_();
   }
@@ -157,7 +157,7 @@ void Pool::consider_form() {
   if (so_far.rechecks <= kPatience * n() + so_far.pairs / kDear) return;
   filter_ = std::make_unique<Filter>(rows_, kernels_, Form::halves);
   code_rows();
-  for (int64_t choice = 0; choice < count(); ++choice) pack(choice);
+  for (int64_t number = 0; number < count(); ++number) pack(number);
 }
 
 // Whether a sample of the rows need not meet most of the cells.
@@ -174,10 +174,10 @@ bool Pool::cells_pay(const Cells& cells) const {
   return spared > kWorthCells * kGroup;
 }
 
-// Where rows lie in clusters, the first choices are a centre for each of them. That is found out
-// from a sample once rows meet so many choices that it would pay, and now and then again.
+// Where rows lie in clusters, the first picks are a centre for each of them. That is found out
+// from a sample once rows meet so many picks that it would pay, and now and then again.
 void Pool::consider_cells() {
-  if (cells_ || !extra_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
+  if (cells_ || !given_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
   const Profile so_far = profile();
   const double products = double(so_far.pairs) * double(d());
   const int64_t size = std::min(count(), kMostCells);
@@ -187,7 +187,7 @@ void Pool::consider_cells() {
   next_look_ = 4 * count();
   std::vector<Cells::Row> centres;
   for (int64_t c = 0; c < size; ++c) {
-    const int64_t i = chosen_[size_t(c)].row;
+    const int64_t i = picks_[size_t(c)].row;
     centres.push_back({&codes_[i * filter_->words], &coded_[i]});
   }
   auto cells = std::make_unique<Cells>(*filter_, kernels_, centres, *packed_);
@@ -207,13 +207,14 @@ void Pool::consider_cells() {
       poll_);
   cells_ = std::move(cells);
   packed_.reset();
-  for (int64_t choice = 0; choice < count(); ++choice) pack(choice);
+  for (int64_t number = 0; number < count(); ++number) pack(number);
   for (int64_t i = 0; i < n(); ++i) unseen_[i] = {0, 0, int32_t(unseen_[i].oldest())};
 }
 
 double Pool::exact(const double* x, int64_t packed) const {
-  const Chosen& c = chosen_[size_t(packed)];
-  return kernels_.distance_to_row(x, c.source < 0 ? rows_ : extra_[size_t(c.source)], c.row);
+  const Pick& pick = picks_[size_t(packed)];
+  return kernels_.distance_to_row(x, pick.source < 0 ? rows_ : given_[size_t(pick.source)],
+                                  pick.row);
 }
 
 void Pool::refresh_all(double enough) {
@@ -225,7 +226,7 @@ void Pool::refresh_all(double enough) {
 void Pool::refresh(std::vector<int64_t> rows, double enough) {
   consider_form();
   consider_cells();
-  // Rows that lie together or have met the same choices go through the others together.
+  // Rows that lie together or have met the same picks go through the others together.
   group_by(rows, count() + 1, [&](int64_t i) { return unseen_[i].next; });
   if (cells_) group_by(rows, cells_->size(), [&](int64_t i) { return places_[i].cell; });
   refresh_groups(rows, enough);
@@ -282,10 +283,10 @@ void Pool::load(MicroBlock& block) {
       kernels_.load_row(rows_, block.rows[j], &block.values[int64_t(j) * padded(d())]);
 }
 
-// Chooses one row of the block and lowers the bounds of its other active rows exactly.
-void Pool::choose_in(MicroBlock& block, size_t place) {
+// Picks one row of the block and lowers the bounds of its other active rows exactly.
+void Pool::pick_in(MicroBlock& block, size_t place) {
   const int64_t width = padded(d()), row = block.rows[place];
-  pick(&row, 1);
+  add_picks(&row, 1);
   block.active[place] = false;
   for (size_t j = 0; j < block.rows.size(); ++j) {
     if (!block.active[j]) continue;
@@ -296,7 +297,7 @@ void Pool::choose_in(MicroBlock& block, size_t place) {
   }
 }
 
-// Rows that were active throughout have seen every choice made in the block.
+// Rows that were active throughout have seen every pick made in the block.
 void Pool::keep_current(const MicroBlock& block) {
   for (size_t j = 0; j < block.rows.size(); ++j)
     if (block.active[j]) unseen_[block.rows[j]] = unseen_[block.rows[j]].without(0, count());

@@ -24,23 +24,23 @@ class Pool final : public Primitives {
 
   int64_t n() const override { return rows_.n; }
   int64_t d() const override { return rows_.d; }
-  int64_t count() const override { return int64_t(chosen_.size()); }
+  int64_t count() const override { return int64_t(picks_.size()); }
   int64_t available() const override { return available_; }
 
-  void pick(const int64_t* rows, int64_t size) override;
-  void extend(const Rows& vectors) override;
+  void add_picks(const int64_t* rows, int64_t size) override;
+  void add_vectors(const Rows& vectors) override;
   void refresh(std::vector<int64_t> rows, double enough) override;
   void refresh_all(double enough) override;
   double widest() const override;
 
   // For pools that are a part of a larger one, or a block of it.
-  // These rows may not be picked: they are chosen as vectors.
+  // These rows may not be picked: they are given as vectors.
   void exclude(const int64_t* rows, int64_t size);
   double bound(int64_t row) const { return bounds_[row]; }
-  // How many of the leading choices the row has certainly met.
+  // How many of the leading picks the row has certainly met.
   int64_t met(int64_t row) const { return std::min(unseen_[row].oldest(), count()); }
-  // Forgets all choices. Every row gets a bound, kChosen included, and has met so many of the
-  // choices to come.
+  // Forgets all picks. Every row gets a bound, kPicked included, and has met so many of the
+  // picks to come.
   void restart(const double* bounds, const int64_t* met);
 
   // greedy.cpp
@@ -57,8 +57,8 @@ class Pool final : public Primitives {
   Profile profile() const override;
 
  private:
-  struct Chosen {
-    int32_t source;  // -1: this pool, otherwise which of extra_
+  struct Pick {
+    int32_t source;  // -1: a row of this pool, otherwise of given_[source]
     int64_t row;
   };
 
@@ -70,11 +70,11 @@ class Pool final : public Primitives {
   };
 
   void load(MicroBlock& block);
-  void choose_in(MicroBlock& block, size_t place);
+  void pick_in(MicroBlock& block, size_t place);
   void keep_current(const MicroBlock& block);
   void code_rows();
-  void begin_choices();
-  void pack(int64_t choice);
+  void clear_picks();
+  void pack(int64_t number);
   void consider_form();
   void consider_cells();
   bool cells_pay(const Cells& cells) const;
@@ -91,19 +91,19 @@ class Pool final : public Primitives {
   std::unique_ptr<Filter> filter_;
   Buffer<uint32_t> codes_;  // of every row
   Buffer<Coded> coded_;
-  // At least the squared distance to what has been chosen, equal to it where nothing is unseen;
-  // kChosen once chosen.
+  // At least the squared distance to the nearest pick, equal to it where no pick is unseen;
+  // kPicked once picked.
   Buffer<double> bounds_;
   Buffer<Unseen> unseen_;
   int64_t available_;
 
   std::unique_ptr<Coder> coder_;
-  std::vector<Chosen> chosen_;
-  std::unique_ptr<Packed> packed_;  // what has been chosen, in order; or
+  std::vector<Pick> picks_;
+  std::unique_ptr<Packed> packed_;  // the picks, in order; or
   std::unique_ptr<Cells> cells_;    // by where it lies, and
   Buffer<Place> places_;            // where every row does
-  int64_t next_look_;               // at how many choices cells are considered again
-  std::vector<Rows> extra_;
+  int64_t next_look_;               // at how many picks cells are considered again
+  std::vector<Rows> given_;
 
   std::vector<std::unique_ptr<Sweep>> sweeps_;  // one per worker
   MicroBlock micro_;

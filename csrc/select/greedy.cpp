@@ -29,7 +29,7 @@ std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n
 
   struct Part {
     std::vector<Key> keys;
-    Key rival = {kChosen, -1};
+    Key rival = {kPicked, -1};
   };
   std::vector<Part> parts(size_t((n + kPart - 1) / kPart));
   parallel_for(
@@ -46,7 +46,7 @@ std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n
       },
       poll);
   std::vector<Key> keys;
-  Key rival = {kChosen, -1};
+  Key rival = {kPicked, -1};
   for (const Part& part : parts) {
     keys.insert(keys.end(), part.keys.begin(), part.keys.end());
     if (part.rival.bound > rival.bound) rival = part.rival;
@@ -106,7 +106,7 @@ std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key riv
       }
       picks.rows.push_back(best.row);
       picks.squared.push_back(best.bound);
-      choose_in(micro_, place);
+      pick_in(micro_, place);
     }
     keep_current(micro_);
     if (next >= 0) return {picks, next};

@@ -22,12 +22,12 @@ constexpr double kFar = 0.9;
 constexpr size_t kAhead = 2;
 }  // namespace
 
-Unseen Unseen::without(int64_t from, int64_t choices) const {
-  const auto at = [](int64_t choice) { return int32_t(choice); };
-  if (from <= next) return {first, std::max(first, std::min(last, at(from))), at(choices)};
-  if (last <= first) return {next, at(from), at(choices)};
-  if (choices - from < next - last) return *this;
-  return {first, at(from), at(choices)};
+Unseen Unseen::without(int64_t from, int64_t total) const {
+  const auto at = [](int64_t pick) { return int32_t(pick); };
+  if (from <= next) return {first, std::max(first, std::min(last, at(from))), at(total)};
+  if (last <= first) return {next, at(from), at(total)};
+  if (total - from < next - last) return *this;
+  return {first, at(from), at(total)};
 }
 
 Sweep::Sweep(const Filter& filter, const Kernels& kernels, const Rows& pool, ExactDistance exact,
@@ -63,13 +63,13 @@ void Sweep::run(const Packed& packed, double enough) {
   finish(packed.size());
 }
 
-void Sweep::run(const Cells& cells, int64_t home, int64_t choices, double enough) {
+void Sweep::run(const Cells& cells, int64_t home, int64_t total, double enough) {
   begin();
   double farthest = kInfinity;
   for (int64_t step = 0; step < cells.size() && !waiting_.empty(); ++step) {
     const int64_t to = step == 0 ? home : step <= home ? step - 1 : step;
     if (cells.gap(home, to) > farthest) continue;
-    const std::vector<int32_t>& held = cells.choices(to);
+    const std::vector<int32_t>& held = cells.picks(to);
     visitors_.clear();
     for (Row* row : waiting_) {
       if (cells.gap(home, to) - double(row->toward) > row->reach) continue;
@@ -84,7 +84,7 @@ void Sweep::run(const Cells& cells, int64_t home, int64_t choices, double enough
         farthest = std::max(farthest, (row->reach + double(row->toward)) * (1 + 0x1p-48));
     }
   }
-  finish(choices);
+  finish(total);
 }
 
 void Sweep::begin() {
@@ -94,16 +94,16 @@ void Sweep::begin() {
 }
 
 // Rows that have met everything that matters.
-void Sweep::finish(int64_t choices) {
+void Sweep::finish(int64_t total) {
   for (size_t j = 0; j < waiting_.size(); ++j) {
     if (j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
     settle(*waiting_[j]);
-    waiting_[j]->unseen = waiting_[j]->unseen.without(0, choices);
+    waiting_[j]->unseen = waiting_[j]->unseen.without(0, total);
   }
 }
 
-// The visitors meet packed choices; `choices` are their numbers, none where these are the places.
-void Sweep::meet(const Packed& packed, const int32_t* choices, double enough) {
+// The visitors meet packed picks; `picks` are their numbers, none where these are the places.
+void Sweep::meet(const Packed& packed, const int32_t* picks, double enough) {
   const auto leave = [](std::vector<Row*>& rows) {
     rows.erase(std::remove_if(rows.begin(), rows.end(), [](const Row* row) { return row->done; }),
                rows.end());
@@ -121,7 +121,7 @@ void Sweep::meet(const Packed& packed, const int32_t* choices, double enough) {
     members_.clear();
     for (Row* row : visitors_)
       if (row->here.newest(std::min(end, last * kPanel)) > first * kPanel) members_.push_back(row);
-    scan_panels(packed, choices, first, last, enough);
+    scan_panels(packed, picks, first, last, enough);
     for (Row* row : leaving_) settle(*row);
     leave(visitors_);
     end = first * kPanel;
@@ -131,7 +131,7 @@ void Sweep::meet(const Packed& packed, const int32_t* choices, double enough) {
 }
 
 // Panels [first, last), the newest first, for the members.
-void Sweep::scan_panels(const Packed& packed, const int32_t* choices, int64_t first, int64_t last,
+void Sweep::scan_panels(const Packed& packed, const int32_t* picks, int64_t first, int64_t last,
                         double enough) {
   leaving_.clear();
   const ColumnBounds most = packed.most(first, last);
@@ -152,15 +152,14 @@ void Sweep::scan_panels(const Packed& packed, const int32_t* choices, int64_t fi
         Row& row = *group[g];
         if (row.done) continue;
         const bool first_suspects = row.suspects.empty();
-        collect(row, g, packed, choices, p);
+        collect(row, g, packed, picks, p);
         if (row.suspects.empty()) continue;
         const double upper = filter_.certificate.squared(row.upper);
         if (upper < enough) {
           row.done = true;
           group_.threshold[g] = float(kInfinity);
           const bool rough = first_suspects && upper < kFar * enough;
-          if (!choices)
-            row.unseen = row.unseen.without((rough ? p + 1 : p) * kPanel, packed.size());
+          if (!picks) row.unseen = row.unseen.without((rough ? p + 1 : p) * kPanel, packed.size());
           if (rough) {  // the row will meet this panel again
             row.bound = std::min(row.bound, upper);
             row.suspects.clear();
@@ -179,7 +178,7 @@ void Sweep::scan_panels(const Packed& packed, const int32_t* choices, int64_t fi
 
 // Notes the pairs of panel p that passed, and lets the best of them tighten what may pass from now
 // on.
-void Sweep::collect(Row& row, int g, const Packed& packed, const int32_t* choices, int64_t p) {
+void Sweep::collect(Row& row, int g, const Packed& packed, const int32_t* picks, int64_t p) {
   const Packed::Panel& panel = packed.panel(p);
   for (uint32_t mask = group_.mask[g]; mask; mask &= mask - 1) {
     const int column = __builtin_ctz(mask);
@@ -188,7 +187,7 @@ void Sweep::collect(Row& row, int g, const Packed& packed, const int32_t* choice
     const auto interval = filter_.certificate.interval(row.bounds, panel.bounds[column],
                                                        group_.scores[g * kPanel + column]);
     if (interval.lower > row.reach) continue;
-    row.suspects.push_back({interval.lower, choices ? choices[place] : place});
+    row.suspects.push_back({interval.lower, picks ? picks[place] : place});
     row.upper = std::min(row.upper, interval.upper);
   }
   row.reach = std::min(row.reach, filter_.certificate.widen(row.upper));

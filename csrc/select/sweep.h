@@ -1,4 +1,4 @@
-// The heart of selection: rows of a pool against what has been chosen, the newest choices first,
+// The heart of selection: rows of a pool against the picks, the newest first,
 // each row only until its bound falls below what is wanted. Score tiles give suspects, the
 // certificate throws out those that cannot matter, what is left is decided in canonical float64.
 #pragma once
@@ -12,22 +12,22 @@
 
 namespace entroselect {
 
-// The choices that a row has not met: [first, last) and all from next on; last <= next.
+// The picks that a row has not met: [first, last) and all from next on; last <= next.
 struct Unseen {
   int32_t first, last, next;
 
-  bool holds(int64_t choice) const { return choice >= next || (choice >= first && choice < last); }
+  bool holds(int64_t pick) const { return pick >= next || (pick >= first && pick < last); }
   // One past the newest of them below `end`; 0 when there is none.
   int64_t newest(int64_t end) const {
     if (end > next) return end;
     return end > first && last > first ? std::min<int64_t>(end, last) : 0;
   }
   int64_t oldest() const { return last > first ? first : next; }
-  int64_t count(int64_t choices) const { return choices - next + last - first; }
+  int64_t count(int64_t total) const { return total - next + last - first; }
 
-  // What is left when all choices in [from, count) have been met. Where that would be three ranges,
+  // What is left when all picks in [from, total) have been met. Where that would be three ranges,
   // the shorter of the two seen ones between them is forgotten.
-  Unseen without(int64_t from, int64_t choices) const;
+  Unseen without(int64_t from, int64_t total) const;
 };
 
 class Sweep {
@@ -44,11 +44,11 @@ class Sweep {
   void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen,
            float toward);
 
-  // Lowers the bounds to the distances of the nearest choices, or to any upper bounds of them that
-  // are below `enough`. All choices are packed in order; or the rows lie in one cell, `home`, and
-  // have no second range of unseen choices: a row that stops short then forgets what it has met.
+  // Lowers the bounds to the distances of the nearest picks, or to any upper bounds of them that
+  // are below `enough`. All picks are packed in order; or the rows lie in one cell, `home`, and
+  // have no second range of unseen picks: a row that stops short then forgets what it has met.
   void run(const Packed& packed, double enough);
-  void run(const Cells& cells, int64_t home, int64_t choices, double enough);
+  void run(const Cells& cells, int64_t home, int64_t total, double enough);
 
   int64_t size() const { return size_; }
   int64_t row(int64_t g) const { return rows_[size_t(g)].index; }
@@ -76,11 +76,11 @@ class Sweep {
   };
 
   void begin();
-  void finish(int64_t choices);
-  void meet(const Packed& packed, const int32_t* choices, double enough);
-  void scan_panels(const Packed& packed, const int32_t* choices, int64_t first, int64_t last,
+  void finish(int64_t total);
+  void meet(const Packed& packed, const int32_t* picks, double enough);
+  void scan_panels(const Packed& packed, const int32_t* picks, int64_t first, int64_t last,
                    double enough);
-  void collect(Row& row, int g, const Packed& packed, const int32_t* choices, int64_t p);
+  void collect(Row& row, int g, const Packed& packed, const int32_t* picks, int64_t p);
   void settle(Row& row);
 
   const Filter& filter_;
@@ -89,7 +89,7 @@ class Sweep {
   const ExactDistance exact_;
   int64_t size_ = 0;
   std::vector<Row> rows_;
-  // Rows that are not done; those of them that meet the choices at hand, and the panels at hand;
+  // Rows that are not done; those of them that meet the picks at hand, and the panels at hand;
   // those that are done once their suspects are decided.
   std::vector<Row*> waiting_, visitors_, members_, leaving_;
   Group group_;

@@ -14,7 +14,7 @@ std::pair<std::vector<int64_t>, int64_t> Pool::ahead(const int64_t* order, int64
   std::vector<int64_t> rows;
   int64_t at = start;
   for (; at < length && int64_t(rows.size()) < size; ++at)
-    if (bounds_[order[at]] >= floor && bounds_[order[at]] != kChosen) rows.push_back(order[at]);
+    if (bounds_[order[at]] >= floor && bounds_[order[at]] != kPicked) rows.push_back(order[at]);
   return {rows, at};
 }
 
@@ -38,7 +38,7 @@ Picks Pool::resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, do
       if (!micro_.active[j] || bound < floor) continue;
       picks.rows.push_back(micro_.rows[j]);
       picks.squared.push_back(bound);
-      choose_in(micro_, j);
+      pick_in(micro_, j);
     }
     keep_current(micro_);
   }

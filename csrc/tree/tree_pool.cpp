@@ -7,7 +7,7 @@
 namespace entroselect {
 
 namespace {
-constexpr int64_t kPolled = 1024;  // choices between looks for Ctrl-C
+constexpr int64_t kPolled = 1024;  // picks between looks for Ctrl-C
 }
 
 TreePool::TreePool(const Rows& rows, const Kernels& kernels, int threads,
@@ -24,7 +24,7 @@ TreePool::TreePool(const Rows& rows, const Kernels& kernels, int threads,
   for (int64_t leaf = 0; leaf < tree_.leaves(); ++leaf)
     for (int64_t j = 0; j < kLeaf; ++j) {
       const bool used = j < tree_.count(leaf);
-      bounds_[leaf * kLeaf + j] = used ? std::numeric_limits<double>::infinity() : kChosen;
+      bounds_[leaf * kLeaf + j] = used ? std::numeric_limits<double>::infinity() : kPicked;
       if (used) place_[tree_.rows(leaf)[j]] = leaf * kLeaf + j;
     }
   for (int64_t at = 0; at < tree_.nodes(); ++at)
@@ -52,32 +52,32 @@ void TreePool::lower(int64_t node, const double* x, int64_t leaf) {
   best_[size_t(node)] = a.beats(b) ? a : b;
 }
 
-void TreePool::choose(const double* x, int64_t leaf) {
+void TreePool::add(const double* x, int64_t leaf) {
   with_width(d_, [&](auto width) { lower<decltype(width)::value>(0, x, leaf); });
   if (++count_ % kPolled == 0) poll_();
 }
 
-void TreePool::pick(const int64_t* rows, int64_t count) {
+void TreePool::add_picks(const int64_t* rows, int64_t count) {
   for (int64_t m = 0; m < count; ++m) {
     const int64_t place = place_[rows[m]], leaf = place / kLeaf;
     double x[kTreeWidth];
     for (int64_t l = 0; l < d_; ++l) x[l] = tree_.columns(leaf)[l * kLeaf + place % kLeaf];
-    bounds_[place] = kChosen;
+    bounds_[place] = kPicked;
     --available_;
-    choose(x, leaf);
+    add(x, leaf);
   }
 }
 
-void TreePool::extend(const Rows& vectors) {
+void TreePool::add_vectors(const Rows& vectors) {
   double x[kTreeWidth];
   for (int64_t i = 0; i < vectors.n; ++i) {
     kernels_.load_row(vectors, i, x);
-    choose(x, -1);
+    add(x, -1);
   }
 }
 
 std::pair<std::vector<int64_t>, Key> TreePool::frontier(int64_t) const {
-  return {{}, Key{kChosen, -1}};
+  return {{}, Key{kPicked, -1}};
 }
 
 std::pair<Picks, double> TreePool::resolve(const std::vector<int64_t>&, Key, int64_t limit,
@@ -90,7 +90,7 @@ std::pair<Picks, double> TreePool::resolve(const std::vector<int64_t>&, Key, int
     if (m == kPolled) break;
     picks.rows.push_back(next.row);
     picks.squared.push_back(next.bound);
-    pick(&next.row, 1);
+    add_picks(&next.row, 1);
   }
   return {picks, -1};
 }
@@ -101,7 +101,7 @@ std::pair<std::vector<int64_t>, int64_t> TreePool::ahead(const int64_t* order, i
   std::vector<int64_t> rows;
   int64_t at = start;
   for (; at < length && int64_t(rows.size()) < size; ++at)
-    if (bounds_[place_[order[at]]] >= floor && bounds_[place_[order[at]]] != kChosen)
+    if (bounds_[place_[order[at]]] >= floor && bounds_[place_[order[at]]] != kPicked)
       rows.push_back(order[at]);
   return {rows, at};
 }
@@ -115,7 +115,7 @@ Picks TreePool::resolve_in_order(const std::vector<int64_t>& rows, int64_t limit
     if (bound < floor) continue;
     picks.rows.push_back(i);
     picks.squared.push_back(bound);
-    pick(&i, 1);
+    add_picks(&i, 1);
   }
   return picks;
 }

@@ -1,4 +1,4 @@
-// The primitives over a tree, for narrow rows: every choice lowers, at once, the bounds of the rows
+// The primitives over a tree, for narrow rows: every pick lowers, at once, the bounds of the rows
 // it is nearer to than the tree's boxes allow to rule out. Every node knows the largest bound below
 // it, so no subtree is entered in vain and the next pick is always at the root.
 #pragma once
@@ -19,8 +19,8 @@ class TreePool final : public Primitives {
   int64_t count() const override { return count_; }
   int64_t available() const override { return available_; }
 
-  void pick(const int64_t* rows, int64_t count) override;
-  void extend(const Rows& vectors) override;
+  void add_picks(const int64_t* rows, int64_t count) override;
+  void add_vectors(const Rows& vectors) override;
   void refresh(std::vector<int64_t>, double) override {}
   void refresh_all(double) override {}
   double widest() const override { return best_.empty() ? 0 : std::max(best_[0].bound, 0.0); }
@@ -39,8 +39,8 @@ class TreePool final : public Primitives {
   Profile profile() const override { return profile_; }
 
  private:
-  // A vector that was chosen; `leaf` is where it is a row of the pool, -1 if it is none.
-  void choose(const double* x, int64_t leaf);
+  // A picked vector; `leaf` is where it lies if it is a row of the pool, -1 if it is none.
+  void add(const double* x, int64_t leaf);
   template <int D>
   void lower(int64_t node, const double* x, int64_t leaf);
 
@@ -49,7 +49,7 @@ class TreePool final : public Primitives {
   int64_t n_, d_, count_ = 0, available_;
   Tree tree_;
   Buffer<int64_t> place_;  // of every row, in the order of the leaves
-  Buffer<double> bounds_;  // squared distance to what is chosen, by place; kChosen once chosen
+  Buffer<double> bounds_;  // squared distance to the nearest pick, by place; kPicked once picked
   std::vector<Key> best_;  // below every node
   Profile profile_;
 };

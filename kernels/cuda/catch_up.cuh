@@ -4,13 +4,13 @@
 
 namespace entroselect::cuda {
 
-// Lowers the bounds of state->micro rows to their exact distances to every choice they have not
+// Lowers the bounds of state->micro rows to their exact distances to every pick they have not
 // seen; says nothing of what they have seen then.
 //
 //   grid      ceil(rows * splits / 256) blocks of 256 threads, a thread for every `splits`-th
-//             unseen choice of one row
+//             unseen pick of one row
 //   shared    none; no syncs; threads of one row meet in an atomic minimum, so any order
-//   valid     choices < 2^31
+//   valid     picks < 2^31
 struct CatchUp {
   static constexpr int threads = 256;
   using Shared = NoShared;

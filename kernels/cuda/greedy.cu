@@ -16,7 +16,7 @@ namespace {
 //   shared    29 KB; 20 syncs a running sum, three sums, two syncs a step of the search
 //   method    a radix search for a cut that at most kMicro keys reach, 8 bits a step, ended as soon
 //             as half of kMicro do; equal keys are taken from the front
-//   valid     any number of rows; bounds >= 0 or kChosen
+//   valid     any number of rows; bounds >= 0 or kPicked
 struct TakeBest {
   static constexpr int threads = 1024;
   struct Shared {
@@ -116,7 +116,7 @@ struct TakeBest {
     State& state = *scratch.state;
     block.each([&](int t) {
       int at = t ? s.a[t - 1] : 0, ties = s.ties[t];
-      Key out = {kChosen, 0};
+      Key out = {kPicked, 0};
       each_of(t, [&](int64_t i) {
         const uint64_t key = scratch.keys[i];
         if (key >= cut || (quota > 0 && key == equal && ties++ < quota)) {
@@ -144,7 +144,7 @@ struct TakeBest {
 // Picks rows of the micro-block, farthest first, while they beat the inner rival.
 //
 //   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
-//             choice and their distances lie in scratch.between
+//             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleFarthest {
   static constexpr int threads = kMicro;
@@ -170,7 +170,7 @@ struct SettleFarthest {
     for (;;) {
       block.each([&](int t) {  // places ascend as rows do
         const bool wins = s.active[t] && Key{s.bound[t], s.row[t]}.beats(inner);
-        s.best[t] = {wins ? s.bound[t] : kChosen, t};
+        s.best[t] = {wins ? s.bound[t] : kPicked, t};
       });
       find_best(block, s.best);
       const Key best = s.best[0];
@@ -181,7 +181,7 @@ struct SettleFarthest {
         break;
       }
       block.each([&](int t) {
-        s.choose(selection, scratch, t, int(best.row), count + made, picked + made);
+        s.pick(selection, scratch, t, int(best.row), count + made, picked + made);
       });
       ++made;
     }

@@ -11,7 +11,7 @@ struct MicroRows {
   bool active[kMicro];  // may be picked in this step; others keep their stale bound
   Key best[kMicro];
 
-  // Row t, which has met every choice; whether it is active is for the caller to say.
+  // Row t, which has met every pick; whether it is active is for the caller to say.
   ENTROSELECT_ANY void load(const Selection& selection, const Scratch& scratch, int t) {
     active[t] = t < scratch.state->micro;
     if (!active[t]) return;
@@ -20,21 +20,22 @@ struct MicroRows {
     selection.seen[row[t]] = int32_t(scratch.state->count);
   }
 
-  // The row at `place` becomes that choice; row t, if active, meets it.
-  ENTROSELECT_ANY void choose(const Selection& selection, const Scratch& scratch, int t, int place,
-                              int64_t choice, int64_t pick) {
+  // The row at `place` becomes pick number `pick`, number `since` of this call; row t, if active,
+  // meets it.
+  ENTROSELECT_ANY void pick(const Selection& selection, const Scratch& scratch, int t, int place,
+                            int64_t pick, int64_t since) {
     if (t == place) {
       active[t] = false;
-      selection.chosen[choice] = row[t];
-      selection.bounds[row[t]] = kChosen;
-      scratch.squared[pick] = bound[t];
+      selection.picks[pick] = row[t];
+      selection.bounds[row[t]] = kPicked;
+      scratch.squared[since] = bound[t];
     } else if (active[t]) {
       const double squared = scratch.between[place * kMicro + t];
       if (squared < bound[t]) bound[t] = squared;
     }
   }
 
-  // Row t, if still active, has met every choice up to `count`.
+  // Row t, if still active, has met every pick up to `count`.
   ENTROSELECT_ANY void keep(const Selection& selection, int t, int64_t count) const {
     if (!active[t]) return;
     selection.bounds[row[t]] = bound[t];

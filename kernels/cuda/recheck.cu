@@ -18,7 +18,7 @@ struct RecheckPairs {
 
   Pairs pairs;
   Sides sides;
-  Selection selection;  // without `chosen`: neighbours
+  Selection selection;  // without `picks`: neighbours
   double* squared;
 
   // The mirror of the filter's test in kernels/triton/filter.py, in float64; `slack` covers the
@@ -44,11 +44,11 @@ struct RecheckPairs {
       if (place >= pairs.n) return;
       const bool dropped = too_far(place);
       const int64_t row = sides.row[pairs.slot[place]], column = pairs.column[place];
-      if (selection.chosen) {
+      if (selection.picks) {
         if (!dropped) lower(&selection.bounds[row], selection.distance_to(row, column));
       } else {
         squared[place] =
-            dropped ? double(INFINITY) : distance(selection.pool, column, selection.extra, row);
+            dropped ? double(INFINITY) : distance(selection.pool, column, selection.given, row);
       }
     });
   }

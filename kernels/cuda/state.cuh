@@ -16,27 +16,27 @@ struct Key {
   }
 };
 
-// The bound of a chosen row. Below every distance, duplicates of chosen rows included.
-constexpr double kChosen = -1;
+// The bound of a picked row. Below every distance, duplicates of picked rows included.
+constexpr double kPicked = -1;
 
 // Rows among which picks are settled at a time by exact distances.
 constexpr int kMicro = 128;
 
 struct Selection {
   Rows pool;
-  Rows extra;       // chosen vectors that are no pool rows, float64
-  int64_t* chosen;  // in order: a pool row, or -1 - row of extra
-  double* bounds;   // squared distance to the first seen[i] choices; kChosen once chosen
+  Rows given;      // picked vectors that are no pool rows, float64
+  int64_t* picks;  // in order: a pool row, or -1 - row of given
+  double* bounds;  // squared distance to the first seen[i] picks; kPicked once picked
   int32_t* seen;
 
-  ENTROSELECT_ANY double distance_to(int64_t row, int64_t choice) const {
-    const int64_t c = chosen[choice];
-    return c >= 0 ? distance(pool, row, pool, c) : distance(pool, row, extra, -1 - c);
+  ENTROSELECT_ANY double distance_to(int64_t row, int64_t pick) const {
+    const int64_t c = picks[pick];
+    return c >= 0 ? distance(pool, row, pool, c) : distance(pool, row, given, -1 - c);
   }
 };
 
 struct State {
-  int64_t count;     // choices in all
+  int64_t count;     // picks in all
   int64_t picked;    // of them, since the host last looked
   int64_t at;        // in order: the place in the block that comes next
   int64_t micro;     // rows of the micro-block

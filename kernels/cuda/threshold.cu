@@ -13,7 +13,7 @@ namespace {
 //
 //   grid      1 block of 1024 threads, a window of rows at a time
 //   shared    8 KB
-//   valid     floor >= 0, so that chosen rows never reach it
+//   valid     floor >= 0, so that picked rows never reach it
 struct TakeNext {
   static constexpr int threads = 1024;
   struct Shared {
@@ -64,7 +64,7 @@ struct TakeNext {
 // Accepts rows of the micro-block in their order.
 //
 //   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
-//             choice and their distances lie in scratch.between
+//             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleInOrder {
   static constexpr int threads = kMicro;
@@ -88,13 +88,13 @@ struct SettleInOrder {
     while (picked + made < limit) {
       // The first that still reaches the floor: all of these keys are equal but for the place.
       block.each(
-          [&](int t) { s.best[t] = {s.active[t] && s.bound[t] >= floor ? 1.0 : kChosen, t}; });
+          [&](int t) { s.best[t] = {s.active[t] && s.bound[t] >= floor ? 1.0 : kPicked, t}; });
       find_best(block, s.best);
       const Key first = s.best[0];
       block.sync();
       if (first.bound < 0) break;
       block.each([&](int t) {
-        s.choose(selection, scratch, t, int(first.row), count + made, picked + made);
+        s.pick(selection, scratch, t, int(first.row), count + made, picked + made);
       });
       ++made;
     }

@@ -148,20 +148,20 @@ struct Grid {
     for (float& v : values) v = float(random64() % uint64_t(levels));
     bounds.assign(size_t(n), kInfinity);
     seen.assign(size_t(n), 0);
-    chosen.assign(size_t(n), -9);
+    picks.assign(size_t(n), -9);
   }
   cuda::Rows rows() const {
     return {reinterpret_cast<const char*>(values.data()), 4 * d, d, cuda::Dtype::f32, nullptr};
   }
-  cuda::Selection selection() { return {rows(), {}, chosen.data(), bounds.data(), seen.data()}; }
+  cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), seen.data()}; }
   double distance(int64_t i, int64_t j) const { return cuda::distance(rows(), i, rows(), j); }
-  void choose(int64_t row, int64_t count) {
-    chosen[size_t(count)] = row;
-    bounds[size_t(row)] = cuda::kChosen;
+  void note(int64_t row, int64_t count) {
+    picks[size_t(count)] = row;
+    bounds[size_t(row)] = cuda::kPicked;
   }
-  // Plain: lowers every unchosen row at once.
+  // Plain: lowers every row that is not picked at once.
   void pick(int64_t row, int64_t count) {
-    choose(row, count);
+    note(row, count);
     for (int64_t i = 0; i < n; ++i)
       if (bounds[size_t(i)] >= 0) bounds[size_t(i)] = std::min(bounds[size_t(i)], distance(i, row));
   }
@@ -170,7 +170,7 @@ struct Grid {
   std::vector<float> values;
   std::vector<double> bounds;
   std::vector<int32_t> seen;
-  std::vector<int64_t> chosen;
+  std::vector<int64_t> picks;
 };
 
 struct Buffers {
@@ -189,7 +189,7 @@ struct Buffers {
   std::vector<double> squared;
 };
 
-// Stale bounds: exact for the first choice alone, as a lazy engine may leave them.
+// Stale bounds: exact for the first pick alone, as a lazy engine may leave them.
 void begin(Grid& grid, Grid& plain, int64_t first) {
   grid.pick(first, 0);
   for (int32_t& s : grid.seen) s = 1;
@@ -203,7 +203,7 @@ void farthest() {
     Grid plain = grid;
     begin(grid, plain, int64_t(random64() % uint64_t(n)));
     std::vector<int64_t> rows;  // the block: some of the rows; the best other is the rival
-    cuda::Key rival = {cuda::kChosen, -1};
+    cuda::Key rival = {cuda::kPicked, -1};
     for (int64_t i = 0; i < n; ++i) {
       const cuda::Key key = {grid.bounds[size_t(i)], i};
       if (key.bound < 0) continue;
@@ -212,7 +212,7 @@ void farthest() {
       else if (key.beats(rival))
         rival = key;
     }
-    if (trial % 3 == 0) rival = {cuda::kChosen, -1};
+    if (trial % 3 == 0) rival = {cuda::kPicked, -1};
     const int64_t limit = int64_t(random64() % uint64_t(n));
     const double floor = double(random64() % 3);
     Buffers buffers(int64_t(rows.size()), limit);
@@ -233,7 +233,7 @@ void farthest() {
         break;
       }
       require(picked < settled.picked, "too few picks", trial, picked);
-      require(grid.chosen[size_t(1 + picked)] == best.row, "pick", trial, picked);
+      require(grid.picks[size_t(1 + picked)] == best.row, "pick", trial, picked);
       require(buffers.squared[size_t(picked)] == best.bound, "its bound", trial, picked);
       plain.pick(best.row, 1 + picked);
     }
@@ -267,7 +267,7 @@ void in_order() {
       const double bound = plain.bounds[size_t(i)];
       if (expected == limit || bound < floor) continue;
       require(expected < picked, "too few accepted", trial, expected);
-      require(grid.chosen[size_t(1 + expected)] == i, "accepted", trial, expected);
+      require(grid.picks[size_t(1 + expected)] == i, "accepted", trial, expected);
       require(buffers.squared[size_t(expected)] == bound, "its bound", trial, expected);
       plain.pick(i, 1 + expected++);
     }
