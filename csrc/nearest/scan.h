@@ -39,7 +39,7 @@ class Scan {
     int64_t self;
     double reach;
     std::vector<Suspect> suspects;
-    std::vector<double> uppers;  // max-heap of the k smallest upper bounds seen in this run
+    std::vector<double> uppers;  // max-heap of the k smallest upper bounds of this run
   };
 
   void collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t base);

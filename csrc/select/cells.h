@@ -1,5 +1,5 @@
 // Cells of picks that lie close together. Where a pool is clustered, the triangle inequality
-// keeps most rows from meeting most cells.
+// then shows that most rows are far from most cells.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +36,7 @@ class Cells {
   void place(const Row* rows, int count, const Packed& centres, Group& scratch,
              Place* places) const;
 
-  // Share of the cells that a row in this place with this bound (scaled) need not meet, if every
+  // Share of the cells that a row in this place with this bound (scaled) can leave out, if every
   // cell is as wide as its own.
   double spared(const Place& place, double reach) const;
 

@@ -18,13 +18,13 @@ constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's conce
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
 constexpr int64_t kShares = 4;       // of a thread in a job, so that all end at about the same time
-constexpr int64_t kSwept = 480;      // rows that meet the picks together, at most
+constexpr int64_t kSwept = 480;      // rows swept together, at most
 constexpr int64_t kFirstLook = 128;  // picks, when it is first asked whether cells pay
 constexpr int64_t kForcedLook = 8;   // the same, when it is not asked
 constexpr int64_t kMostCells = 128;
-constexpr double kWorthCells = 0.75;   // share of the cells that rows need not meet
+constexpr double kWorthCells = 0.75;   // share of the cells that rows can leave out
 constexpr double kManyProducts = 5e4;  // a refreshed row: more than what cells cost beside them
-constexpr int64_t kWorthPlacing = 8;   // pairs met for one that placing all rows takes
+constexpr int64_t kWorthPlacing = 8;   // pairs scored for one that placing all rows takes
 
 // Stable; `key` gives less than `keys`.
 template <class Key>
@@ -52,11 +52,11 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping groupin
       filter_(std::make_unique<Filter>(rows, kernels, form)),
       coded_(rows.n),
       bounds_(rows.n),
-      unseen_(rows.n),
+      unmet_(rows.n),
       available_(rows.n) {
   micro_.values = Buffer<double>(std::min(rows.n, int64_t(kMicro)) * padded(rows.d));
   std::fill(bounds_.get(), bounds_.get() + rows.n, std::numeric_limits<double>::infinity());
-  std::fill(unseen_.get(), unseen_.get() + rows.n, Unseen{0, 0, 0});
+  std::fill(unmet_.get(), unmet_.get() + rows.n, Unmet{0, 0, 0});
   code_rows();
 }
 
@@ -128,7 +128,7 @@ void Pool::restart(const double* bounds, const int64_t* met) {
   available_ = 0;
   for (int64_t i = 0; i < n(); ++i) {
     bounds_[i] = bounds[i];
-    unseen_[i] = {0, 0, int32_t(met[i])};
+    unmet_[i] = {0, 0, int32_t(met[i])};
     available_ += bounds[i] != kPicked;
   }
 }
@@ -160,7 +160,7 @@ void Pool::consider_form() {
   for (int64_t number = 0; number < count(); ++number) pack(number);
 }
 
-// Whether a sample of the rows need not meet most of the cells.
+// Whether a sample of the rows can leave out most of the cells.
 bool Pool::cells_pay(const Cells& cells) const {
   Group group(*filter_, kernels_);
   double spared = 0;
@@ -174,8 +174,8 @@ bool Pool::cells_pay(const Cells& cells) const {
   return spared > kWorthCells * kGroup;
 }
 
-// Where rows lie in clusters, the first picks are a centre for each of them. That is found out
-// from a sample once rows meet so many picks that it would pay, and now and then again.
+// Where rows lie in clusters, the first picks are a centre for each of them. A sample shows whether
+// they do: once rows are compared with enough picks for cells to pay, and now and then again.
 void Pool::consider_cells() {
   if (cells_ || !given_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
   const Profile so_far = profile();
@@ -208,7 +208,7 @@ void Pool::consider_cells() {
   cells_ = std::move(cells);
   packed_.reset();
   for (int64_t number = 0; number < count(); ++number) pack(number);
-  for (int64_t i = 0; i < n(); ++i) unseen_[i] = {0, 0, int32_t(unseen_[i].oldest())};
+  for (int64_t i = 0; i < n(); ++i) unmet_[i] = {0, 0, int32_t(unmet_[i].oldest())};
 }
 
 double Pool::exact(const double* x, int64_t packed) const {
@@ -226,8 +226,8 @@ void Pool::refresh_all(double enough) {
 void Pool::refresh(std::vector<int64_t> rows, double enough) {
   consider_form();
   consider_cells();
-  // Rows that lie together or have met the same picks go through the others together.
-  group_by(rows, count() + 1, [&](int64_t i) { return unseen_[i].next; });
+  // Rows that lie together or have met the same picks are compared with the others together.
+  group_by(rows, count() + 1, [&](int64_t i) { return unmet_[i].next; });
   if (cells_) group_by(rows, cells_->size(), [&](int64_t i) { return places_[i].cell; });
   refresh_groups(rows, enough);
 }
@@ -236,7 +236,7 @@ void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
   Timer timer(profile_.refresh_seconds);
   // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
   double products = 0;
-  for (int64_t i : rows) products += double(unseen_[i].count(count())) * double(d() + kPerPair);
+  for (int64_t i : rows) products += double(unmet_[i].count(count())) * double(d() + kPerPair);
   const int threads = products < kWorthThreads ? 1 : threads_;
   const int64_t total = int64_t(rows.size());
   const int64_t share = std::max<int64_t>((total + threads - 1) / threads, 4);
@@ -254,8 +254,8 @@ void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
         for (int64_t j = cuts[size_t(item)]; j < cuts[size_t(item) + 1]; ++j) {
           const int64_t i = rows[size_t(j)];
           // Nothing can lower it, or it is low enough.
-          if (unseen_[i].count(count()) == 0 || bounds_[i] <= 0 || bounds_[i] < enough) continue;
-          sweep.add(i, &codes_[i * filter_->words], coded_[i], bounds_[i], unseen_[i],
+          if (unmet_[i].count(count()) == 0 || bounds_[i] <= 0 || bounds_[i] < enough) continue;
+          sweep.add(i, &codes_[i * filter_->words], coded_[i], bounds_[i], unmet_[i],
                     cells_ ? places_[i].toward : 0);
         }
         if (sweep.size() == 0) return;
@@ -265,7 +265,7 @@ void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
           sweep.run(*packed_, enough);
         for (int64_t g = 0; g < sweep.size(); ++g) {
           bounds_[sweep.row(g)] = sweep.bound(g);
-          unseen_[sweep.row(g)] = sweep.unseen(g);
+          unmet_[sweep.row(g)] = sweep.unmet(g);
         }
       },
       poll_);
@@ -297,10 +297,10 @@ void Pool::pick_in(MicroBlock& block, size_t place) {
   }
 }
 
-// Rows that were active throughout have seen every pick made in the block.
+// Rows that were active throughout have met every pick made in the block.
 void Pool::keep_current(const MicroBlock& block) {
   for (size_t j = 0; j < block.rows.size(); ++j)
-    if (block.active[j]) unseen_[block.rows[j]] = unseen_[block.rows[j]].without(0, count());
+    if (block.active[j]) unmet_[block.rows[j]] = unmet_[block.rows[j]].without(0, count());
 }
 
 Profile Pool::profile() const {

@@ -37,10 +37,10 @@ class Pool final : public Primitives {
   // These rows may not be picked: they are given as vectors.
   void exclude(const int64_t* rows, int64_t size);
   double bound(int64_t row) const { return bounds_[row]; }
-  // How many of the leading picks the row has certainly met.
-  int64_t met(int64_t row) const { return std::min(unseen_[row].oldest(), count()); }
-  // Forgets all picks. Every row gets a bound, kPicked included, and has met so many of the
-  // picks to come.
+  // How many of the first picks the row has certainly met: been compared with.
+  int64_t met(int64_t row) const { return std::min(unmet_[row].oldest(), count()); }
+  // Resets the pool to no picks. `bounds`: of each row, kPicked if it may not be picked. `met`: how
+  // many of the picks that are added next each row has met already.
   void restart(const double* bounds, const int64_t* met);
 
   // greedy.cpp
@@ -91,10 +91,10 @@ class Pool final : public Primitives {
   std::unique_ptr<Filter> filter_;
   Buffer<uint32_t> codes_;  // of every row
   Buffer<Coded> coded_;
-  // At least the squared distance to the nearest pick, equal to it where no pick is unseen;
+  // At least the squared distance to the nearest pick, equal to it where no pick is unmet;
   // kPicked once picked.
   Buffer<double> bounds_;
-  Buffer<Unseen> unseen_;
+  Buffer<Unmet> unmet_;
   int64_t available_;
 
   std::unique_ptr<Coder> coder_;

@@ -22,7 +22,7 @@ constexpr double kFar = 0.9;
 constexpr size_t kAhead = 2;
 }  // namespace
 
-Unseen Unseen::without(int64_t from, int64_t total) const {
+Unmet Unmet::without(int64_t from, int64_t total) const {
   const auto at = [](int64_t pick) { return int32_t(pick); };
   if (from <= next) return {first, std::max(first, std::min(last, at(from))), at(total)};
   if (last <= first) return {next, at(from), at(total)};
@@ -40,7 +40,7 @@ Sweep::Sweep(const Filter& filter, const Kernels& kernels, const Rows& pool, Exa
       group_(filter, kernels),
       canonical_(padded(filter.d)) {}
 
-void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen,
+void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
                 float toward) {
   Row& row = rows_[size_t(size_++)];
   row.index = i;
@@ -48,7 +48,7 @@ void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double boun
   row.coded = coded;
   row.bounds = {coded.norm2, std::sqrt(coded.norm2), coded.residual};
   row.toward = toward;
-  row.unseen = row.here = unseen;
+  row.unmet = row.here = unmet;
   row.done = false;
   row.bound = bound;
   row.reach = filter_.certificate.reach(bound);
@@ -59,7 +59,7 @@ void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double boun
 void Sweep::run(const Packed& packed, double enough) {
   begin();
   visitors_ = waiting_;
-  meet(packed, nullptr, enough);
+  compare(packed, nullptr, enough);
   finish(packed.size());
 }
 
@@ -73,11 +73,11 @@ void Sweep::run(const Cells& cells, int64_t home, int64_t total, double enough) 
     visitors_.clear();
     for (Row* row : waiting_) {
       if (cells.gap(home, to) - double(row->toward) > row->reach) continue;
-      const auto from = std::lower_bound(held.begin(), held.end(), row->unseen.next);
+      const auto from = std::lower_bound(held.begin(), held.end(), row->unmet.next);
       row->here = {0, 0, int32_t(from - held.begin())};
       if (from != held.end()) visitors_.push_back(row);
     }
-    meet(cells.packed(to), held.data(), enough);
+    compare(cells.packed(to), held.data(), enough);
     if (to == home) {
       farthest = 0;
       for (const Row* row : waiting_)
@@ -93,17 +93,18 @@ void Sweep::begin() {
   for (int64_t g = 0; g < size_; ++g) waiting_.push_back(&rows_[size_t(g)]);
 }
 
-// Rows that have met everything that matters.
+// For rows that have been compared with every pick that matters.
 void Sweep::finish(int64_t total) {
   for (size_t j = 0; j < waiting_.size(); ++j) {
     if (j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
     settle(*waiting_[j]);
-    waiting_[j]->unseen = waiting_[j]->unseen.without(0, total);
+    waiting_[j]->unmet = waiting_[j]->unmet.without(0, total);
   }
 }
 
-// The visitors meet packed picks; `picks` are their numbers, none where these are the places.
-void Sweep::meet(const Packed& packed, const int32_t* picks, double enough) {
+// Compares the visitors with a list of picks, the newest first. `picks` are their numbers; none
+// where the numbers are the places.
+void Sweep::compare(const Packed& packed, const int32_t* picks, double enough) {
   const auto leave = [](std::vector<Row*>& rows) {
     rows.erase(std::remove_if(rows.begin(), rows.end(), [](const Row* row) { return row->done; }),
                rows.end());
@@ -159,8 +160,8 @@ void Sweep::scan_panels(const Packed& packed, const int32_t* picks, int64_t firs
           row.done = true;
           group_.threshold[g] = float(kInfinity);
           const bool rough = first_suspects && upper < kFar * enough;
-          if (!picks) row.unseen = row.unseen.without((rough ? p + 1 : p) * kPanel, packed.size());
-          if (rough) {  // the row will meet this panel again
+          if (!picks) row.unmet = row.unmet.without((rough ? p + 1 : p) * kPanel, packed.size());
+          if (rough) {  // this panel will be scored again
             row.bound = std::min(row.bound, upper);
             row.suspects.clear();
           } else {

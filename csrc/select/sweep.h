@@ -12,8 +12,9 @@
 
 namespace entroselect {
 
-// The picks that a row has not met: [first, last) and all from next on; last <= next.
-struct Unseen {
+// The picks that a row has not met, which is to say: has not been compared with. They are
+// [first, last) and all from next on; last <= next.
+struct Unmet {
   int32_t first, last, next;
 
   bool holds(int64_t pick) const { return pick >= next || (pick >= first && pick < last); }
@@ -25,9 +26,9 @@ struct Unseen {
   int64_t oldest() const { return last > first ? first : next; }
   int64_t count(int64_t total) const { return total - next + last - first; }
 
-  // What is left when all picks in [from, total) have been met. Where that would be three ranges,
-  // the shorter of the two seen ones between them is forgotten.
-  Unseen without(int64_t from, int64_t total) const;
+  // What is left when all picks in [from, total) have been met. That can be three ranges; two are
+  // kept: the shorter of the two gaps between them then counts as unmet again.
+  Unmet without(int64_t from, int64_t total) const;
 };
 
 class Sweep {
@@ -41,19 +42,20 @@ class Sweep {
 
   // Row i of the pool: its code (kept by the caller), its bound, what it has not met and, where
   // there are cells, its Place::toward.
-  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unseen unseen,
+  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
            float toward);
 
-  // Lowers the bounds to the distances of the nearest picks, or to any upper bounds of them that
-  // are below `enough`. All picks are packed in order; or the rows lie in one cell, `home`, and
-  // have no second range of unseen picks: a row that stops short then forgets what it has met.
+  // Lowers the bound of each row to its exact distance to the nearest pick, or stops once the bound
+  // is below `enough`. First: all picks in one list, in order. Second: the `total` picks in cells;
+  // every row lies in the cell `home` and has no range of unmet picks but the last, all of which
+  // stay unmet if it stops early.
   void run(const Packed& packed, double enough);
   void run(const Cells& cells, int64_t home, int64_t total, double enough);
 
   int64_t size() const { return size_; }
   int64_t row(int64_t g) const { return rows_[size_t(g)].index; }
   double bound(int64_t g) const { return rows_[size_t(g)].bound; }
-  Unseen unseen(int64_t g) const { return rows_[size_t(g)].unseen; }
+  Unmet unmet(int64_t g) const { return rows_[size_t(g)].unmet; }
 
   int64_t rechecks = 0;
   int64_t pairs = 0;
@@ -66,18 +68,18 @@ class Sweep {
     Coded coded;
     RowBounds bounds;
     float toward;
-    Unseen unseen;
-    Unseen here;   // the same by places of what is being met
+    Unmet unmet;
+    Unmet here;    // the same by places in the list at hand
     bool done;     // its bound and what it has not met are final
     double bound;  // squared
     double reach;  // scaled: pairs farther apart cannot lower the bound
-    double upper;  // scaled: the least upper bound of a pair met here
+    double upper;  // scaled: the least upper bound of a pair scored here
     std::vector<Suspect> suspects;
   };
 
   void begin();
   void finish(int64_t total);
-  void meet(const Packed& packed, const int32_t* picks, double enough);
+  void compare(const Packed& packed, const int32_t* picks, double enough);
   void scan_panels(const Packed& packed, const int32_t* picks, int64_t first, int64_t last,
                    double enough);
   void collect(Row& row, int g, const Packed& packed, const int32_t* picks, int64_t p);
@@ -89,8 +91,8 @@ class Sweep {
   const ExactDistance exact_;
   int64_t size_ = 0;
   std::vector<Row> rows_;
-  // Rows that are not done; those of them that meet the picks at hand, and the panels at hand;
-  // those that are done once their suspects are decided.
+  // Rows that are not done; those of them to compare with the list at hand, and with the panels at
+  // hand; rows that are done once their suspects are decided.
   std::vector<Row*> waiting_, visitors_, members_, leaving_;
   Group group_;
   Buffer<double> canonical_;

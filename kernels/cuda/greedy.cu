@@ -143,7 +143,7 @@ struct TakeBest {
 
 // Picks rows of the micro-block, farthest first, while they beat the inner rival.
 //
-//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
+//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have met every
 //             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleFarthest {

@@ -55,7 +55,7 @@ void widen_rows(const Rows& rows, const int64_t* index, int64_t n, double* out, 
 
 void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
 
-// Exact bounds of n rows by every pick they have not seen.
+// Exact bounds of n rows by every pick they have not met.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,
               int64_t count, Stream stream);
 

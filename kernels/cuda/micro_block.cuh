@@ -17,11 +17,11 @@ struct MicroRows {
     if (!active[t]) return;
     row[t] = scratch.micro[t];
     bound[t] = selection.bounds[row[t]];
-    selection.seen[row[t]] = int32_t(scratch.state->count);
+    selection.met[row[t]] = int32_t(scratch.state->count);
   }
 
   // The row at `place` becomes pick number `pick`, number `since` of this call; row t, if active,
-  // meets it.
+  // is compared with it.
   ENTROSELECT_ANY void pick(const Selection& selection, const Scratch& scratch, int t, int place,
                             int64_t pick, int64_t since) {
     if (t == place) {
@@ -39,7 +39,7 @@ struct MicroRows {
   ENTROSELECT_ANY void keep(const Selection& selection, int t, int64_t count) const {
     if (!active[t]) return;
     selection.bounds[row[t]] = bound[t];
-    selection.seen[row[t]] = int32_t(count);
+    selection.met[row[t]] = int32_t(count);
   }
 };
 

@@ -10,7 +10,7 @@ namespace {
 // their exact distance: into the row's bound (selection) or a place of their own (neighbours).
 //
 //   grid      ceil(pairs / 256) blocks of 256 threads, a thread a pair
-//   shared    none; no syncs; pairs of one row meet in an atomic minimum, so any order
+//   shared    none; no syncs; pairs of one row share an atomic minimum, so any order
 //   valid     rows and columns < 2^31
 struct RecheckPairs {
   static constexpr int threads = 256;

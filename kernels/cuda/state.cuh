@@ -26,8 +26,8 @@ struct Selection {
   Rows pool;
   Rows given;      // picked vectors that are no pool rows, float64
   int64_t* picks;  // in order: a pool row, or -1 - row of given
-  double* bounds;  // squared distance to the first seen[i] picks; kPicked once picked
-  int32_t* seen;
+  double* bounds;  // squared distance to the first met[i] picks; kPicked once picked
+  int32_t* met;
 
   ENTROSELECT_ANY double distance_to(int64_t row, int64_t pick) const {
     const int64_t c = picks[pick];

@@ -63,7 +63,7 @@ struct TakeNext {
 
 // Accepts rows of the micro-block in their order.
 //
-//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
+//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have met every
 //             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleInOrder {

@@ -147,13 +147,13 @@ struct Grid {
   Grid(int64_t n, int64_t d, int levels) : n(n), d(d), values(size_t(n * d)) {
     for (float& v : values) v = float(random64() % uint64_t(levels));
     bounds.assign(size_t(n), kInfinity);
-    seen.assign(size_t(n), 0);
+    met.assign(size_t(n), 0);
     picks.assign(size_t(n), -9);
   }
   cuda::Rows rows() const {
     return {reinterpret_cast<const char*>(values.data()), 4 * d, d, cuda::Dtype::f32, nullptr};
   }
-  cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), seen.data()}; }
+  cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), met.data()}; }
   double distance(int64_t i, int64_t j) const { return cuda::distance(rows(), i, rows(), j); }
   void note(int64_t row, int64_t count) {
     picks[size_t(count)] = row;
@@ -169,7 +169,7 @@ struct Grid {
   int64_t n, d;
   std::vector<float> values;
   std::vector<double> bounds;
-  std::vector<int32_t> seen;
+  std::vector<int32_t> met;
   std::vector<int64_t> picks;
 };
 
@@ -192,7 +192,7 @@ struct Buffers {
 // Stale bounds: exact for the first pick alone, as a lazy engine may leave them.
 void begin(Grid& grid, Grid& plain, int64_t first) {
   grid.pick(first, 0);
-  for (int32_t& s : grid.seen) s = 1;
+  for (int32_t& s : grid.met) s = 1;
   plain.pick(first, 0);
 }
 
