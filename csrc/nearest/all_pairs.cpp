@@ -62,7 +62,7 @@ class AllPairs {
     parallel_for(
         threads_, groups_, [&](int64_t g, int w) { sweep(g, *workers_[size_t(w)]); }, report);
     parallel_for(
-        threads_, threads_, [&](int64_t w, int) { settle(*workers_[size_t(w)], 0); }, report);
+        threads_, threads_, [&](int64_t w, int) { recheck(*workers_[size_t(w)], 0); }, report);
   }
 
  private:
@@ -188,7 +188,7 @@ class AllPairs {
         }
         set_threshold(g);
       }
-      if (int64_t(own.suspects.size()) >= most_suspects_) settle(own, most_suspects_ / 2);
+      if (int64_t(own.suspects.size()) >= most_suspects_) recheck(own, most_suspects_ / 2);
     }
     pairs_done_ += count * (points_.n - first - count / 2);
   }
@@ -207,14 +207,14 @@ class AllPairs {
   }
 
   // Drops suspects that no longer matter and, if more than `allowed` are left, rechecks them.
-  void settle(Worker& own, int64_t allowed) {
-    // First the pair that set the reach of one of its ends: exact, it mostly settles that row.
+  void recheck(Worker& own, int64_t allowed) {
+    // First the pair that set the reach of one of its ends: exact, it mostly decides that row.
     auto kept = own.suspects.begin();
     for (const Pair& pair : own.suspects) {
       if (!wanted(pair)) continue;
       const double within = filter_.certificate.widen(double(pair.upper));
       if (within <= reach(pair.row) || within <= reach(pair.column))
-        recheck(pair, own);
+        recheck_pair(pair, own);
       else
         *kept++ = pair;
     }
@@ -225,11 +225,11 @@ class AllPairs {
     own.suspects.erase(kept, own.suspects.end());
     if (int64_t(own.suspects.size()) <= allowed) return;
     for (const Pair& pair : own.suspects)
-      if (wanted(pair)) recheck(pair, own);
+      if (wanted(pair)) recheck_pair(pair, own);
     own.suspects.clear();
   }
 
-  void recheck(const Pair& pair, Worker& own) {
+  void recheck_pair(const Pair& pair, Worker& own) {
     if (is_copy(pair.row, pair.column) && is_copy(pair.column, pair.row)) return;
     if (own.loaded != pair.row) kernels_.load_row(points_, pair.row, own.canonical.get());
     own.loaded = pair.row;

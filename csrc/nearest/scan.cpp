@@ -8,7 +8,7 @@ namespace entroselect {
 namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Suspects of one row before they are settled early; bounds the memory of pools full of ties.
+// Suspects of one row before they are rechecked early; bounds the memory of pools full of ties.
 constexpr int64_t kManySuspects = 1024;
 
 // Panels that share one set of thresholds.
@@ -68,11 +68,11 @@ void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
       if (!mask) continue;
       collect(g, mask, panel.bounds, base);
       if (int64_t(rows_[size_t(g)].suspects.size()) > std::max(kManySuspects, 4 * k_))
-        settle(g, exact);
+        recheck(g, exact);
       set_threshold(g);
     }
   }
-  for (int g = 0; g < count; ++g) settle(g, exact);
+  for (int g = 0; g < count; ++g) recheck(g, exact);
 }
 
 // Notes the pairs that passed, and lets the best of them tighten what may pass from now on.
@@ -99,7 +99,7 @@ void Scan::collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t ba
   row.reach = std::min(row.reach, filter_.certificate.widen(kth));
 }
 
-void Scan::settle(int g, const ExactDistance& exact) {
+void Scan::recheck(int g, const ExactDistance& exact) {
   Row& row = rows_[size_t(g)];
   if (row.suspects.empty()) return;
   Neighbour* best = best_.data() + g * k_;

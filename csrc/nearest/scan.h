@@ -43,7 +43,7 @@ class Scan {
   };
 
   void collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t base);
-  void settle(int g, const ExactDistance& exact);
+  void recheck(int g, const ExactDistance& exact);
   void insert(Neighbour* best, const Neighbour& found) const;
   void merge(Neighbour* best);
 

@@ -9,7 +9,7 @@ namespace entroselect {
 namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// Suspects of one row before they are settled early; bounds the memory of pools full of ties.
+// Suspects of one row before they are rechecked early; bounds the memory of pools full of ties.
 constexpr size_t kManySuspects = 1024;
 
 // Panels that share one set of thresholds, and after which rows that are done leave their group.
@@ -97,7 +97,7 @@ void Sweep::begin() {
 void Sweep::finish(int64_t total) {
   for (size_t j = 0; j < waiting_.size(); ++j) {
     if (j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
-    settle(*waiting_[j]);
+    recheck(*waiting_[j]);
     waiting_[j]->unmet = waiting_[j]->unmet.without(0, total);
   }
 }
@@ -123,7 +123,7 @@ void Sweep::compare(const Packed& packed, const int32_t* picks, double enough) {
     for (Row* row : visitors_)
       if (row->here.newest(std::min(end, last * kPanel)) > first * kPanel) members_.push_back(row);
     scan_panels(packed, picks, first, last, enough);
-    for (Row* row : leaving_) settle(*row);
+    for (Row* row : leaving_) recheck(*row);
     leave(visitors_);
     end = first * kPanel;
     shared = std::min(2 * shared, kShared);
@@ -169,7 +169,7 @@ void Sweep::scan_panels(const Packed& packed, const int32_t* picks, int64_t firs
             pool_.prefetch(row.index);
           }
         } else {
-          if (row.suspects.size() > kManySuspects) settle(row);
+          if (row.suspects.size() > kManySuspects) recheck(row);
           set_threshold(g);
         }
       }
@@ -195,7 +195,7 @@ void Sweep::collect(Row& row, int g, const Packed& packed, const int32_t* picks,
 }
 
 // Decides a row's suspects, the nearest first.
-void Sweep::settle(Row& row) {
+void Sweep::recheck(Row& row) {
   if (row.suspects.empty()) return;
   std::sort(row.suspects.begin(), row.suspects.end(),
             [](const Suspect& a, const Suspect& b) { return a.lower < b.lower; });

@@ -83,7 +83,7 @@ class Sweep {
   void scan_panels(const Packed& packed, const int32_t* picks, int64_t first, int64_t last,
                    double enough);
   void collect(Row& row, int g, const Packed& packed, const int32_t* picks, int64_t p);
-  void settle(Row& row);
+  void recheck(Row& row);
 
   const Filter& filter_;
   const Kernels& kernels_;
