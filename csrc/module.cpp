@@ -93,32 +93,32 @@ class PyPool {
     return py::make_tuple(to_array(found.first), found.second.bound, found.second.row);
   }
 
-  py::tuple resolve(const Indices& rows, double rival, int64_t rival_row, int64_t limit,
-                    double floor) {
+  py::tuple settle(const Indices& rows, double rival, int64_t rival_row, int64_t limit,
+                   double floor) {
     const auto members = to_vector(rows);
     std::pair<Picks, double> found;
     {
       py::gil_scoped_release release;
-      found = pool_->resolve(members, Key{rival, rival_row}, limit, floor);
+      found = pool_->settle(members, Key{rival, rival_row}, limit, floor);
     }
     return py::make_tuple(to_array(found.first.rows), to_array(found.first.squared), found.second);
   }
 
-  py::tuple ahead(const Indices& order, int64_t start, int64_t size, double floor) {
+  py::tuple next_in_order(const Indices& order, int64_t start, int64_t size, double floor) {
     std::pair<std::vector<int64_t>, int64_t> found;
     {
       py::gil_scoped_release release;
-      found = pool_->ahead(order.data(), order.size(), start, size, floor);
+      found = pool_->next_in_order(order.data(), order.size(), start, size, floor);
     }
     return py::make_tuple(to_array(found.first), found.second);
   }
 
-  py::tuple resolve_in_order(const Indices& rows, int64_t limit, double floor) {
+  py::tuple settle_in_order(const Indices& rows, int64_t limit, double floor) {
     const auto members = to_vector(rows);
     Picks picks;
     {
       py::gil_scoped_release release;
-      picks = pool_->resolve_in_order(members, limit, floor);
+      picks = pool_->settle_in_order(members, limit, floor);
     }
     return py::make_tuple(to_array(picks.rows), to_array(picks.squared));
   }
@@ -127,8 +127,7 @@ class PyPool {
     const Profile p = pool_->profile();
     return py::dict("pairs"_a = p.pairs, "rechecks"_a = p.rechecks, "settled"_a = p.settled,
                     "refreshed"_a = p.refreshed, "cells"_a = p.cells,
-                    "refresh_seconds"_a = p.refresh_seconds,
-                    "resolve_seconds"_a = p.resolve_seconds,
+                    "refresh_seconds"_a = p.refresh_seconds, "resolve_seconds"_a = p.settle_seconds,
                     "frontier_seconds"_a = p.frontier_seconds, "threads"_a = threads_);
   }
 
@@ -314,10 +313,6 @@ PYBIND11_MODULE(_core, m) {
                     const std::string&, int>())
       .def("add_picks", &PyPool::add_picks)
       .def("add_vectors", &PyPool::add_vectors)
-      // old names, until Python has moved
-      .def("pick", &PyPool::add_picks)
-      .def("extend", &PyPool::add_vectors)
-      // end of the old names
       .def("exclude",
            [](PyPool& p, const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
       .def("bounds", &PyPool::bounds)
@@ -325,9 +320,16 @@ PYBIND11_MODULE(_core, m) {
       .def("restart", &PyPool::restart)
       .def("refresh", &PyPool::refresh, "rows"_a = py::none(), "enough"_a = 0.0)
       .def("frontier", &PyPool::frontier)
-      .def("resolve", &PyPool::resolve)
-      .def("ahead", &PyPool::ahead)
-      .def("resolve_in_order", &PyPool::resolve_in_order)
+      .def("settle", &PyPool::settle)
+      .def("next_in_order", &PyPool::next_in_order)
+      .def("settle_in_order", &PyPool::settle_in_order)
+      // old names, until Python has moved
+      .def("pick", &PyPool::add_picks)
+      .def("extend", &PyPool::add_vectors)
+      .def("resolve", &PyPool::settle)
+      .def("ahead", &PyPool::next_in_order)
+      .def("resolve_in_order", &PyPool::settle_in_order)
+      // end of the old names
       .def("widest", [](PyPool& p) { return p.pool().widest(); })
       .def("profile", &PyPool::profile);
   Guarded(m)

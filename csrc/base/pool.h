@@ -34,7 +34,7 @@ struct Profile {
   int64_t settled = 0;    // canonical distances between rows of a micro-block
   int64_t refreshed = 0;  // rows brought up to date, or as far as was enough
   int64_t cells = 0;      // of picks that lie close together; 0: all picks in order
-  double refresh_seconds = 0, resolve_seconds = 0, frontier_seconds = 0;
+  double refresh_seconds = 0, settle_seconds = 0, frontier_seconds = 0;
 };
 
 class Primitives {
@@ -53,13 +53,14 @@ class Primitives {
   virtual double widest() const = 0;
 
   virtual std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const = 0;
-  virtual std::pair<Picks, double> resolve(const std::vector<int64_t>& rows, Key rival,
-                                           int64_t limit, double floor) = 0;
+  virtual std::pair<Picks, double> settle(const std::vector<int64_t>& rows, Key rival,
+                                          int64_t limit, double floor) = 0;
 
-  virtual std::pair<std::vector<int64_t>, int64_t> ahead(const int64_t* order, int64_t length,
-                                                         int64_t start, int64_t size,
-                                                         double floor) const = 0;
-  virtual Picks resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) = 0;
+  virtual std::pair<std::vector<int64_t>, int64_t> next_in_order(const int64_t* order,
+                                                                 int64_t length, int64_t start,
+                                                                 int64_t size,
+                                                                 double floor) const = 0;
+  virtual Picks settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) = 0;
 
   virtual Profile profile() const = 0;
 };

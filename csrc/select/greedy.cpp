@@ -66,8 +66,8 @@ std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
   return frontier_of(bounds_.get(), n(), size, threads_, poll_);
 }
 
-std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key rival, int64_t limit,
-                                       double floor) {
+std::pair<Picks, double> Pool::settle(const std::vector<int64_t>& rows, Key rival, int64_t limit,
+                                      double floor) {
   Picks picks;
   std::vector<Key> heap;
   for (int64_t i : rows)
@@ -86,7 +86,7 @@ std::pair<Picks, double> Pool::resolve(const std::vector<int64_t>& rows, Key riv
     const Key inner = heap.empty() ? rival : heap.front();
     refresh(micro_.rows, inner.bound);
 
-    Timer timer(profile_.resolve_seconds);
+    Timer timer(profile_.settle_seconds);
     micro_.active.assign(micro_.rows.size(), false);
     for (size_t j = 0; j < micro_.rows.size(); ++j)
       micro_.active[j] = Key{bounds_[micro_.rows[j]], micro_.rows[j]}.beats(inner);

@@ -7,9 +7,9 @@
 
 namespace entroselect {
 
-std::pair<std::vector<int64_t>, int64_t> Pool::ahead(const int64_t* order, int64_t length,
-                                                     int64_t start, int64_t size,
-                                                     double floor) const {
+std::pair<std::vector<int64_t>, int64_t> Pool::next_in_order(const int64_t* order, int64_t length,
+                                                             int64_t start, int64_t size,
+                                                             double floor) const {
   Timer timer(profile_.frontier_seconds);
   std::vector<int64_t> rows;
   int64_t at = start;
@@ -18,7 +18,7 @@ std::pair<std::vector<int64_t>, int64_t> Pool::ahead(const int64_t* order, int64
   return {rows, at};
 }
 
-Picks Pool::resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
+Picks Pool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
   Picks picks;
   size_t at = 0;
   while (at < rows.size() && int64_t(picks.rows.size()) < limit) {
@@ -28,7 +28,7 @@ Picks Pool::resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, do
       if (bounds_[rows[at]] >= floor) micro_.rows.push_back(rows[at]);
     refresh(micro_.rows, floor);
 
-    Timer timer(profile_.resolve_seconds);
+    Timer timer(profile_.settle_seconds);
     micro_.active.assign(micro_.rows.size(), false);
     for (size_t j = 0; j < micro_.rows.size(); ++j)
       micro_.active[j] = bounds_[micro_.rows[j]] >= floor;

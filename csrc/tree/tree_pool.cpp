@@ -80,9 +80,9 @@ std::pair<std::vector<int64_t>, Key> TreePool::frontier(int64_t) const {
   return {{}, Key{kPicked, -1}};
 }
 
-std::pair<Picks, double> TreePool::resolve(const std::vector<int64_t>&, Key, int64_t limit,
-                                           double floor) {
-  Timer timer(profile_.resolve_seconds);
+std::pair<Picks, double> TreePool::settle(const std::vector<int64_t>&, Key, int64_t limit,
+                                          double floor) {
+  Timer timer(profile_.settle_seconds);
   Picks picks;
   for (int64_t m = 0; available_ > 0; ++m) {
     const Key next = best_[0];
@@ -95,9 +95,9 @@ std::pair<Picks, double> TreePool::resolve(const std::vector<int64_t>&, Key, int
   return {picks, -1};
 }
 
-std::pair<std::vector<int64_t>, int64_t> TreePool::ahead(const int64_t* order, int64_t length,
-                                                         int64_t start, int64_t size,
-                                                         double floor) const {
+std::pair<std::vector<int64_t>, int64_t> TreePool::next_in_order(const int64_t* order,
+                                                                 int64_t length, int64_t start,
+                                                                 int64_t size, double floor) const {
   std::vector<int64_t> rows;
   int64_t at = start;
   for (; at < length && int64_t(rows.size()) < size; ++at)
@@ -106,8 +106,8 @@ std::pair<std::vector<int64_t>, int64_t> TreePool::ahead(const int64_t* order, i
   return {rows, at};
 }
 
-Picks TreePool::resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
-  Timer timer(profile_.resolve_seconds);
+Picks TreePool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
+  Timer timer(profile_.settle_seconds);
   Picks picks;
   for (int64_t i : rows) {
     if (int64_t(picks.rows.size()) == limit) break;

@@ -28,13 +28,13 @@ class TreePool final : public Primitives {
   // No row is better than another to settle next: an empty block, and no rival.
   std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
   // Picks among all rows, whatever the block.
-  std::pair<Picks, double> resolve(const std::vector<int64_t>& rows, Key rival, int64_t limit,
-                                   double floor) override;
+  std::pair<Picks, double> settle(const std::vector<int64_t>& rows, Key rival, int64_t limit,
+                                  double floor) override;
 
-  std::pair<std::vector<int64_t>, int64_t> ahead(const int64_t* order, int64_t length,
-                                                 int64_t start, int64_t size,
-                                                 double floor) const override;
-  Picks resolve_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) override;
+  std::pair<std::vector<int64_t>, int64_t> next_in_order(const int64_t* order, int64_t length,
+                                                         int64_t start, int64_t size,
+                                                         double floor) const override;
+  Picks settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) override;
 
   Profile profile() const override { return profile_; }
 

@@ -65,7 +65,7 @@ void catch_up(const Selection& selection, State* state, const int64_t* rows, int
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
              Stream stream);
 
-// The primitives resolve and resolve_in_order of entroselect/engine.py; `count` picks were made
+// The primitives settle and settle_in_order of entroselect/engine.py; `count` picks were made
 // before, and there is room in `picks` for `limit` more. For farthest_first the rows ascend.
 Settled farthest_first(const Selection& selection, const Scratch& scratch, const int64_t* rows,
                        int64_t n, int64_t count, Key rival, int64_t limit, double floor,

@@ -45,7 +45,7 @@ struct State {
   Key rival, inner;  // the best row outside the block; outside the micro-block
 };
 
-// Memory of one resolve, all on the device.
+// Memory of one call that settles picks, all on the device.
 struct Scratch {
   State* state;
   int64_t* micro;   // kMicro pool rows
