@@ -31,12 +31,12 @@ class PyPool {
                                                  : Grouping::automatic;
     py::gil_scoped_release release;
     pool_ = build_pool(held_[0]->rows, kernels_, filter, grouping, threads, check_signals);
-    block_ = dynamic_cast<Pool*>(pool_.get());
+    block_ = dynamic_cast<FilterPool*>(pool_.get());
   }
 
-  Primitives& pool() { return *pool_; }
+  Pool& pool() { return *pool_; }
 
-  Pool& block() {
+  FilterPool& block() {
     if (!block_) throw std::logic_error("a tree is no block of a larger pool");
     return *block_;
   }
@@ -136,8 +136,8 @@ class PyPool {
   const bool cosine_;
   const int threads_;
   std::vector<std::unique_ptr<Held>> held_;
-  std::unique_ptr<Primitives> pool_;
-  Pool* block_ = nullptr;  // the same; none if it is a tree
+  std::unique_ptr<Pool> pool_;
+  FilterPool* block_ = nullptr;  // the same; none if it is a tree
 };
 
 py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {
@@ -255,9 +255,9 @@ py::array_t<double> py_distances_to(py::array values, const std::string& dtype,
   return squared;
 }
 
-std::vector<std::pair<std::string, std::string>> instruction_sets() {
+std::vector<std::pair<std::string, std::string>> py_instruction_sets() {
   int count = 0;
-  const Candidate* list = candidates(&count);
+  const InstructionSet* list = instruction_sets(&count);
   std::vector<std::pair<std::string, std::string>> result;
   for (int i = 0; i < count; ++i) result.emplace_back(list[i].name, list[i].reason);
   return result;
@@ -345,6 +345,6 @@ PYBIND11_MODULE(_core, m) {
       .def("add_rows", &py_add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(),
            "threads"_a)
       .def("distances_to", &py_distances_to)
-      .def("instruction_sets", &instruction_sets)
+      .def("instruction_sets", &py_instruction_sets)
       .def("from_dlpack", &from_dlpack);
 }

@@ -28,13 +28,13 @@ Form form_named(const std::string& filter, const Kernels& kernels, int64_t d) {
   return filter == "bf16" ? Form::halves : best_form(kernels, d);
 }
 
-std::unique_ptr<Primitives> build_pool(const Rows& rows, const Kernels& kernels,
-                                       const std::string& filter, Grouping grouping, int threads,
-                                       std::function<void()> poll) {
+std::unique_ptr<Pool> build_pool(const Rows& rows, const Kernels& kernels,
+                                 const std::string& filter, Grouping grouping, int threads,
+                                 std::function<void()> poll) {
   if (takes_tree(filter, rows.d, kTreeSelects))
     return std::make_unique<TreePool>(rows, kernels, threads, std::move(poll));
-  return std::make_unique<Pool>(rows, kernels, form_named(filter, kernels, rows.d), grouping,
-                                threads, std::move(poll));
+  return std::make_unique<FilterPool>(rows, kernels, form_named(filter, kernels, rows.d), grouping,
+                                      threads, std::move(poll));
 }
 
 void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,

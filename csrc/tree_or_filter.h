@@ -13,9 +13,9 @@
 
 namespace entroselect {
 
-std::unique_ptr<Primitives> build_pool(const Rows& rows, const Kernels& kernels,
-                                       const std::string& filter, Grouping grouping, int threads,
-                                       std::function<void()> poll);
+std::unique_ptr<Pool> build_pool(const Rows& rows, const Kernels& kernels,
+                                 const std::string& filter, Grouping grouping, int threads,
+                                 std::function<void()> poll);
 
 // As nearest() in nearest/nearest.h.
 void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,

@@ -37,9 +37,9 @@ struct Profile {
   double refresh_seconds = 0, settle_seconds = 0, frontier_seconds = 0;
 };
 
-class Primitives {
+class Pool {
  public:
-  virtual ~Primitives() = default;
+  virtual ~Pool() = default;
 
   virtual int64_t n() const = 0;
   virtual int64_t d() const = 0;

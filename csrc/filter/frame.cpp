@@ -29,7 +29,7 @@ Form best_form(const Kernels& kernels, int64_t d) {
   return kernels.score_bytes && d <= kMostBytes ? Form::bytes : Form::halves;
 }
 
-Filter::Filter(const Rows& rows, const Kernels& kernels, Form form)
+Frame::Frame(const Rows& rows, const Kernels& kernels, Form form)
     : form(form),
       d(rows.d),
       words(words_of(form, rows.d)),
@@ -59,7 +59,7 @@ Filter::Filter(const Rows& rows, const Kernels& kernels, Form form)
   if (!(residuals(rows, kernels, count) < kWorthRotating * plain)) signs_.clear();
 }
 
-void Filter::find_frame(const double* sample, int64_t count) {
+void Frame::find_frame(const double* sample, int64_t count) {
   const int64_t width = padded(d);
   std::vector<double> column(static_cast<size_t>(count));
   for (int64_t l = 0; l < d; ++l) {
@@ -80,7 +80,7 @@ void Filter::find_frame(const double* sample, int64_t count) {
 }
 
 // Of the sample's rows as they would be coded now; rows too far out to be coded do not count.
-double Filter::residuals(const Rows& rows, const Kernels& kernels, int64_t count) const {
+double Frame::residuals(const Rows& rows, const Kernels& kernels, int64_t count) const {
   Coder coder(*this, kernels);
   std::vector<uint32_t> code(static_cast<size_t>(words));
   double sum = 0;
@@ -91,33 +91,32 @@ double Filter::residuals(const Rows& rows, const Kernels& kernels, int64_t count
   return sum;
 }
 
-Coder::Coder(const Filter& filter, const Kernels& kernels)
-    : filter_(filter),
+Coder::Coder(const Frame& frame, const Kernels& kernels)
+    : frame_(frame),
       kernels_(kernels),
-      canonical_(padded(filter.d)),
-      frame_((filter.d + 15) / 16 * 16) {
-  std::memset(frame_.get(), 0, size_t((filter.d + 15) / 16 * 16) * sizeof(float));
+      canonical_(padded(frame.d)),
+      framed_((frame.d + 15) / 16 * 16) {
+  std::memset(framed_.get(), 0, size_t((frame.d + 15) / 16 * 16) * sizeof(float));
 }
 
 Coded Coder::code(const Rows& rows, int64_t i, int levels, uint32_t* out) {
-  float* frame = frame_.get();
+  float* framed = framed_.get();
   // Queries may be of another type than the points whose frame this is.
-  if (!filter_.float_centre_.empty() && rows.dtype != Dtype::f64 && !rows.lengths) {
-    kernels_.frame_row(rows, i, filter_.float_centre_.data(), float(filter_.scale), frame);
+  if (!frame_.float_centre_.empty() && rows.dtype != Dtype::f64 && !rows.lengths) {
+    kernels_.frame_row(rows, i, frame_.float_centre_.data(), float(frame_.scale), framed);
   } else {
     kernels_.load_row(rows, i, canonical_.get());
-    kernels_.frame_doubles(canonical_.get(), filter_.centre_.data(), filter_.scale, filter_.d,
-                           frame);
+    kernels_.frame_doubles(canonical_.get(), frame_.centre_.data(), frame_.scale, frame_.d, framed);
   }
-  if (!filter_.signs_.empty()) {
-    const int64_t size = filter_.window_;
-    kernels_.rotate_window(frame, filter_.signs_.data(), size);
-    if (size < filter_.d)
-      kernels_.rotate_window(frame + (filter_.d - size), filter_.signs_.data() + size, size);
+  if (!frame_.signs_.empty()) {
+    const int64_t size = frame_.window_;
+    kernels_.rotate_window(framed, frame_.signs_.data(), size);
+    if (size < frame_.d)
+      kernels_.rotate_window(framed + (frame_.d - size), frame_.signs_.data() + size, size);
   }
-  const auto encode = filter_.form == Form::bytes ? kernels_.code_bytes : kernels_.code_halves;
-  Coded coded = encode(frame, filter_.d, filter_.words, levels, out);
-  coded.residual = filter_.certificate.residual(coded.residual, coded.norm2);
+  const auto encode = frame_.form == Form::bytes ? kernels_.code_bytes : kernels_.code_halves;
+  Coded coded = encode(framed, frame_.d, frame_.words, levels, out);
+  coded.residual = frame_.certificate.residual(coded.residual, coded.norm2);
   return coded;
 }
 

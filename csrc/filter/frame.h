@@ -1,4 +1,4 @@
-// The frame in which rows are coded: a centre, a power of two, perhaps a rotation. Any choice is
+// The frame in which rows are coded: a centre, a power of two, perhaps a rotation. Any frame is
 // correct; a good one keeps residuals small, so that few pairs need an exact recheck.
 #pragma once
 
@@ -18,11 +18,11 @@ enum class Form { bytes, halves };
 // Bytes, where the instruction set has products of them and their sums cannot overflow.
 Form best_form(const Kernels& kernels, int64_t d);
 
-struct Filter {
+struct Frame {
   // The centre is the median of each column over a sample, and the scale brings the typical
   // centred row to 1: a far outlier moves neither. Rows whose values differ much in size from
   // column to column are rotated, if the sample's residuals gain by it.
-  Filter(const Rows& rows, const Kernels& kernels, Form form);
+  Frame(const Rows& rows, const Kernels& kernels, Form form);
 
   Form form;
   int64_t d;
@@ -45,7 +45,7 @@ struct Filter {
 // Codes rows, one at a time: every thread has its own.
 class Coder {
  public:
-  Coder(const Filter& filter, const Kernels& kernels);
+  Coder(const Frame& frame, const Kernels& kernels);
 
   // As a row of a group; as a row of a panel.
   Coded row(const Rows& rows, int64_t i, uint32_t* out) {
@@ -56,10 +56,10 @@ class Coder {
  private:
   Coded code(const Rows& rows, int64_t i, int levels, uint32_t* out);
 
-  const Filter& filter_;
+  const Frame& frame_;
   const Kernels& kernels_;
   Buffer<double> canonical_;
-  Buffer<float> frame_;
+  Buffer<float> framed_;
 };
 
 }  // namespace entroselect

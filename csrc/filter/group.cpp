@@ -4,19 +4,19 @@
 
 namespace entroselect {
 
-Group::Group(const Filter& filter, const Kernels& kernels)
-    : filter_(filter), kernels_(kernels), tile_() {
+Group::Group(const Frame& frame, const Kernels& kernels)
+    : frame_(frame), kernels_(kernels), tile_() {
   tile_.x = x_;
   tile_.row_step = row_step_;
   tile_.row_sum = row_sum_;
   tile_.row_half = half;
-  tile_.words = filter.words;
+  tile_.words = frame.words;
   tile_.threshold = threshold;
   tile_.mask = mask;
   tile_.scores = scores;
-  if (filter.form == Form::halves && kernels.widens) {
-    wide_rows_ = Buffer<float>(kGroup * 2 * filter.words);
-    wide_panel_ = Buffer<float>(kPanel * 2 * filter.words);
+  if (frame.form == Form::halves && kernels.widens) {
+    wide_rows_ = Buffer<float>(kGroup * 2 * frame.words);
+    wide_panel_ = Buffer<float>(kPanel * 2 * frame.words);
   }
 }
 
@@ -27,27 +27,27 @@ void Group::set_row(int g, const uint32_t* code, const Coded& coded) {
   row_step_[g] = coded.step;
   row_sum_[g] = coded.sum;
   if (wide_rows_.get()) {
-    float* wide = wide_rows_.get() + g * 2 * filter_.words;
-    kernels_.widen_row(code, filter_.words, wide);
+    float* wide = wide_rows_.get() + g * 2 * frame_.words;
+    kernels_.widen_row(code, frame_.words, wide);
     x_[g] = wide;
   }
 }
 
-uint64_t Group::score(int count, const Packed::Panel& panel) {
+uint64_t Group::score(int count, const Panels::Panel& panel) {
   return score_both(count, panel, nullptr);
 }
 
-uint64_t Group::score_both(int count, const Packed::Panel& panel, const float* limit) {
+uint64_t Group::score_both(int count, const Panels::Panel& panel, const float* limit) {
   tile_.rows = count;
   tile_.panel = panel.words.get();
   tile_.column_step = panel.step;
   tile_.start = panel.start;
   tile_.column_limit = limit;
   if (wide_panel_.get()) {
-    kernels_.widen_panel(panel.words.get(), filter_.words, wide_panel_.get());
+    kernels_.widen_panel(panel.words.get(), frame_.words, wide_panel_.get());
     tile_.panel = wide_panel_.get();
   }
-  return (filter_.form == Form::bytes ? kernels_.score_bytes : kernels_.score_halves)(tile_);
+  return (frame_.form == Form::bytes ? kernels_.score_bytes : kernels_.score_halves)(tile_);
 }
 
 }  // namespace entroselect

@@ -8,17 +8,17 @@ namespace entroselect {
 
 class Group {
  public:
-  Group(const Filter& filter, const Kernels& kernels);
+  Group(const Frame& frame, const Kernels& kernels);
 
   // The caller keeps the code.
   void set_row(int g, const uint32_t* code, const Coded& coded);
 
   // Scores rows [0, count). Bit g of the result is set when mask[g] is not 0.
-  uint64_t score(int count, const Packed::Panel& panel);
+  uint64_t score(int count, const Panels::Panel& panel);
 
   // As score(), for pairs that may matter to either end: the scores that pass are also those with
   // s - half[g] >= limit[c].
-  uint64_t score_both(int count, const Packed::Panel& panel, const float* limit);
+  uint64_t score_both(int count, const Panels::Panel& panel, const float* limit);
 
   RowBounds bounds[kGroup];
   float threshold[kGroup];
@@ -27,7 +27,7 @@ class Group {
   float scores[kGroup * kPanel];
 
  private:
-  const Filter& filter_;
+  const Frame& frame_;
   const Kernels& kernels_;
   Tile tile_;
   const void* x_[kGroup];

@@ -14,9 +14,9 @@ void widen(ColumnBounds& most, const ColumnBounds& with) {
 }
 }  // namespace
 
-void Packed::resize(int64_t count) {
-  count_ = count;
-  while (panels() * kPanel < count) {
+void Panels::resize(int64_t count) {
+  rows_ = count;
+  while (size() * kPanel < count) {
     Panel panel;
     panel.words = Buffer<uint32_t>(words_ * kPanel);
     std::memset(panel.words.get(), 0, size_t(words_ * kPanel) * sizeof(uint32_t));
@@ -26,7 +26,7 @@ void Packed::resize(int64_t count) {
   }
 }
 
-void Packed::put(int64_t at, const uint32_t* code, const Coded& coded) {
+void Panels::put(int64_t at, const uint32_t* code, const Coded& coded) {
   Panel& panel = panels_[size_t(at / kPanel)];
   const int64_t column = at % kPanel;
   uint32_t* words = panel.words.get() + column;
@@ -38,7 +38,7 @@ void Packed::put(int64_t at, const uint32_t* code, const Coded& coded) {
   widen(panel.most, panel.bounds[column]);
 }
 
-ColumnBounds Packed::most(int64_t first, int64_t last) const {
+ColumnBounds Panels::most(int64_t first, int64_t last) const {
   ColumnBounds result;
   for (int64_t p = first; p < last; ++p) widen(result, panel(p).most);
   return result;

@@ -1,5 +1,5 @@
-// Coded rows packed for the wide side of a score tile: panels of kPanel rows, words interleaved,
-// with what the certificate needs to know of each row.
+// Coded rows for the wide side of a score tile: panels of kPanel rows, words interleaved, with what
+// the certificate needs to know of each row.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,14 @@
 
 namespace entroselect {
 
-class Packed {
+class Panels {
  public:
   // `offset` is added to every byte of the codes (Kernels::panel_offset; 0 for bfloat16).
-  Packed(int64_t words, int offset) : words_(words), flip_(offset == 128 ? 0x80808080u : 0) {}
+  Panels(int64_t words, int offset) : words_(words), flip_(offset == 128 ? 0x80808080u : 0) {}
 
-  // Makes room for `count` rows in all; to be called before put() of rows beyond size().
+  // Makes room for `count` rows in all; to be called before put() of rows beyond rows().
   void resize(int64_t count);
-  int64_t size() const { return count_; }
+  int64_t rows() const { return rows_; }
 
   // Writes row `at`. Different panels may be written by different threads.
   void put(int64_t at, const uint32_t* code, const Coded& coded);
@@ -31,7 +31,7 @@ class Packed {
     ColumnBounds bounds[kPanel];
     ColumnBounds most;
   };
-  int64_t panels() const { return int64_t(panels_.size()); }
+  int64_t size() const { return int64_t(panels_.size()); }
   const Panel& panel(int64_t p) const { return panels_[size_t(p)]; }
 
   // Upper bounds over panels [first, last).
@@ -40,7 +40,7 @@ class Packed {
  private:
   int64_t words_;
   uint32_t flip_;
-  int64_t count_ = 0;
+  int64_t rows_ = 0;
   std::vector<Panel> panels_;
 };
 

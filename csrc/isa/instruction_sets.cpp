@@ -21,7 +21,7 @@ static bool has_dot() {
 }
 #endif
 
-const Candidate* candidates(int* count) {
+const InstructionSet* instruction_sets(int* count) {
 #if defined(__x86_64__)
   static const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                                __builtin_cpu_supports("f16c");
@@ -31,7 +31,7 @@ const Candidate* candidates(int* count) {
   static const bool has_vnni = has_avx512 && __builtin_cpu_supports("avx512vnni");
   static const bool has_bf16 = has_vnni && __builtin_cpu_supports("avx512bf16");
   static const bool has_avxvnni = has_avx2 && __builtin_cpu_supports("avxvnni");
-  static const Candidate list[] = {
+  static const InstructionSet list[] = {
       {"avx512bf16", &kernels_avx512bf16, has_bf16 ? "" : "the CPU has no AVX-512 VNNI and BF16"},
       {"avx512vnni", &kernels_avx512vnni, has_vnni ? "" : "the CPU has no AVX-512 VNNI"},
       {"avx512", &kernels_avx512, has_avx512 ? "" : "the CPU has no AVX-512 F, BW, VL and DQ"},
@@ -42,7 +42,7 @@ const Candidate* candidates(int* count) {
       {"portable", &kernels_portable, ""},
   };
 #elif defined(__aarch64__)
-  static const Candidate list[] = {
+  static const InstructionSet list[] = {
       {"avx512bf16", nullptr, "built for aarch64"},
       {"avx512vnni", nullptr, "built for aarch64"},
       {"avx512", nullptr, "built for aarch64"},
@@ -53,7 +53,7 @@ const Candidate* candidates(int* count) {
       {"portable", &kernels_portable, ""},
   };
 #else
-  static const Candidate list[] = {{"portable", &kernels_portable, ""}};
+  static const InstructionSet list[] = {{"portable", &kernels_portable, ""}};
 #endif
   *count = int(sizeof list / sizeof list[0]);
   return list;
@@ -61,7 +61,7 @@ const Candidate* candidates(int* count) {
 
 const Kernels* find_kernels(const char* name) {
   int count = 0;
-  const Candidate* list = candidates(&count);
+  const InstructionSet* list = instruction_sets(&count);
   for (int i = 0; i < count; ++i)
     if (std::strcmp(list[i].name, name) == 0 && !*list[i].reason) return list[i].kernels;
   return nullptr;
@@ -69,7 +69,7 @@ const Kernels* find_kernels(const char* name) {
 
 const Kernels& best_kernels() {
   int count = 0;
-  const Candidate* best = candidates(&count);
+  const InstructionSet* best = instruction_sets(&count);
   while (*best->reason) ++best;  // "portable" runs everywhere
   return *best->kernels;
 }

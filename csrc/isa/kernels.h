@@ -12,7 +12,8 @@
 
 namespace entroselect {
 
-// Columns of the packed side of a score tile; rows of a group share one pass over the panels.
+// Columns of a score tile, which are rows of a panel; rows of a group share one pass over the
+// panels.
 constexpr int kPanel = 32;
 constexpr int kGroup = 60;  // a multiple of tile heights, at most 64
 
@@ -112,12 +113,12 @@ extern const Kernels kernels_neondot;
 #endif
 
 // Every instruction set this build knows, best first, and why it cannot run here ("" if it can).
-struct Candidate {
+struct InstructionSet {
   const char* name;
   const Kernels* kernels;
   const char* reason;
 };
-const Candidate* candidates(int* count);
+const InstructionSet* instruction_sets(int* count);
 
 // The kernels of that name; nullptr if they are unknown or cannot run here.
 const Kernels* find_kernels(const char* name);

@@ -35,23 +35,23 @@ float above(double value) { return -below(-value); }
 
 class AllPairs {
  public:
-  AllPairs(const Rows& points, const Filter& filter, const Packed& packed, const Kernels& kernels,
+  AllPairs(const Rows& points, const Frame& frame, const Panels& panels, const Kernels& kernels,
            int threads, double* squared, int64_t* indices)
       : points_(points),
-        filter_(filter),
-        packed_(packed),
+        frame_(frame),
+        panels_(panels),
         kernels_(kernels),
         threads_(threads),
         squared_(squared),
         indices_(indices),
         groups_((points.n + kGroup - 1) / kGroup),
-        seeds_(std::clamp<int64_t>(packed.panels() / 16, 1, kSeedPanels)),
+        seeds_(std::clamp<int64_t>(panels.size() / 16, 1, kSeedPanels)),
         // In all not half of the memory that the rows would take in float32.
-        most_suspects_(std::max<int64_t>(points.n * filter.d / 10, 4096) / threads),
+        most_suspects_(std::max<int64_t>(points.n * frame.d / 10, 4096) / threads),
         reach_(size_t(points.n)),
         locks_(kLocks) {
     for (int w = 0; w < threads; ++w)
-      workers_.push_back(std::make_unique<Worker>(filter, kernels, most_suspects_));
+      workers_.push_back(std::make_unique<Worker>(frame, kernels, most_suspects_));
   }
 
   void run(const std::function<void(int64_t)>& poll) {
@@ -67,12 +67,12 @@ class AllPairs {
 
  private:
   struct Worker {
-    Worker(const Filter& filter, const Kernels& kernels, int64_t most_suspects)
-        : scan(std::make_unique<Scan>(filter, kernels, 1, kGroup)),
-          group(filter, kernels),
-          coder(filter, kernels),
-          codes(kGroup * filter.words),
-          canonical(padded(filter.d)) {
+    Worker(const Frame& frame, const Kernels& kernels, int64_t most_suspects)
+        : scan(std::make_unique<Scan>(frame, kernels, 1, kGroup)),
+          group(frame, kernels),
+          coder(frame, kernels),
+          codes(kGroup * frame.words),
+          canonical(padded(frame.d)) {
       suspects.reserve(size_t(most_suspects + kGroup * kPanel));
     }
 
@@ -100,20 +100,20 @@ class AllPairs {
     const int64_t first = item * kGroup;
     const int count = rows_of(item);
     for (int g = 0; g < count; ++g) {
-      uint32_t* code = &own.codes[g * filter_.words];
+      uint32_t* code = &own.codes[g * frame_.words];
       const Coded coded = own.coder.row(points_, first + g, code);
       const Neighbour known = {squared_[first + g], indices_[first + g]};
       own.scan->set_row(g, points_, first + g, code, coded, &known, first + g);
     }
-    const int64_t panel = std::min(first / kPanel, packed_.panels() - seeds_);
+    const int64_t panel = std::min(first / kPanel, panels_.size() - seeds_);
     own.scan->run(
-        count, packed_, panel * kPanel, std::min(points_.n, (panel + seeds_) * kPanel),
+        count, panels_, panel * kPanel, std::min(points_.n, (panel + seeds_) * kPanel),
         [&](const double* x, int64_t j) { return kernels_.distance_to_row(x, points_, j); });
     for (int g = 0; g < count; ++g) {
       const Neighbour& best = own.scan->best(g)[0];
       squared_[first + g] = best.squared;
       indices_[first + g] = best.index;
-      reach_[size_t(first + g)] = filter_.certificate.reach(best.squared);
+      reach_[size_t(first + g)] = frame_.certificate.reach(best.squared);
     }
   }
 
@@ -146,12 +146,12 @@ class AllPairs {
 
   // Scores the rows of a group against all later rows.
   void sweep(int64_t item, Worker& own) {
-    const Certificate& certificate = filter_.certificate;
-    const int64_t first = item * kGroup, panels = packed_.panels();
+    const Certificate& certificate = frame_.certificate;
+    const int64_t first = item * kGroup, end = panels_.size();
     const int count = rows_of(item);
     Group& group = own.group;
     for (int g = 0; g < count; ++g) {
-      uint32_t* code = &own.codes[g * filter_.words];
+      uint32_t* code = &own.codes[g * frame_.words];
       group.set_row(g, code, own.coder.row(points_, first + g, code));
     }
     const RowBounds rows = columns_allow_for(group, count);
@@ -160,13 +160,13 @@ class AllPairs {
       group.threshold[g] = certificate.threshold(group.bounds[g], most, reach(first + g));
     };
     int64_t shared = 0;
-    for (int64_t p = first / kPanel; p < panels; ++p) {
+    for (int64_t p = first / kPanel; p < end; ++p) {
       if (p >= shared) {
-        shared = std::min(panels, p + kShared);
-        most = packed_.most(p, shared);
+        shared = std::min(end, p + kShared);
+        most = panels_.most(p, shared);
         for (int g = 0; g < count; ++g) set_threshold(g);
       }
-      const Packed::Panel& panel = packed_.panel(p);
+      const Panels::Panel& panel = panels_.panel(p);
       const int64_t base = p * kPanel;
       const int held = int(std::min<int64_t>(points_.n - base, kPanel));
       float limit[kPanel] = {};
@@ -197,7 +197,7 @@ class AllPairs {
     const Pair pair = {below(interval.lower), above(interval.upper), int32_t(row), int32_t(column)};
     if (!wanted(pair)) return;
     own.suspects.push_back(pair);
-    const double within = filter_.certificate.widen(double(pair.upper));
+    const double within = frame_.certificate.widen(double(pair.upper));
     lower_reach(row, within);
     lower_reach(column, within);
   }
@@ -212,7 +212,7 @@ class AllPairs {
     auto kept = own.suspects.begin();
     for (const Pair& pair : own.suspects) {
       if (!wanted(pair)) continue;
-      const double within = filter_.certificate.widen(double(pair.upper));
+      const double within = frame_.certificate.widen(double(pair.upper));
       if (within <= reach(pair.row) || within <= reach(pair.column))
         recheck_pair(pair, own);
       else
@@ -254,12 +254,12 @@ class AllPairs {
       squared_[i] = squared;
       indices_[i] = j;
     }
-    lower_reach(i, filter_.certificate.reach(squared));
+    lower_reach(i, frame_.certificate.reach(squared));
   }
 
   const Rows& points_;
-  const Filter& filter_;
-  const Packed& packed_;
+  const Frame& frame_;
+  const Panels& panels_;
   const Kernels& kernels_;
   const int threads_;
   double* const squared_;
@@ -273,10 +273,10 @@ class AllPairs {
 
 }  // namespace
 
-void all_pairs(const Rows& points, const Filter& filter, const Packed& packed,
-               const Kernels& kernels, int threads, const std::function<void(int64_t)>& poll,
-               double* squared, int64_t* indices) {
-  AllPairs(points, filter, packed, kernels, threads, squared, indices).run(poll);
+void all_pairs(const Rows& points, const Frame& frame, const Panels& panels, const Kernels& kernels,
+               int threads, const std::function<void(int64_t)>& poll, double* squared,
+               int64_t* indices) {
+  AllPairs(points, frame, panels, kernels, threads, squared, indices).run(poll);
 }
 
 }  // namespace entroselect

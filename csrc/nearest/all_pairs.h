@@ -10,9 +10,9 @@
 namespace entroselect {
 
 // As nearest() with k = 1 and the points themselves as queries; at most 2^31 - 1 of them, coded in
-// `packed`.
-void all_pairs(const Rows& points, const Filter& filter, const Packed& packed,
-               const Kernels& kernels, int threads, const std::function<void(int64_t)>& poll,
-               double* squared, int64_t* indices);
+// `panels`.
+void all_pairs(const Rows& points, const Frame& frame, const Panels& panels, const Kernels& kernels,
+               int threads, const std::function<void(int64_t)>& poll, double* squared,
+               int64_t* indices);
 
 }  // namespace entroselect

@@ -20,10 +20,10 @@ constexpr int64_t kProbe = 64;  // rows that show whether bytes will do
 constexpr int64_t kDear = 64;   // pairs of bytes that cost about as much as one recheck
 
 struct Scratch {
-  Scratch(const Filter& filter, const Kernels& kernels, int64_t k, int rows)
-      : scan(filter, kernels, k, rows),
-        coder(filter, kernels),
-        codes(kGroup * filter.words),
+  Scratch(const Frame& frame, const Kernels& kernels, int64_t k, int rows)
+      : scan(frame, kernels, k, rows),
+        coder(frame, kernels),
+        codes(kGroup * frame.words),
         known(size_t(k)) {}
 
   Scan scan;
@@ -32,23 +32,23 @@ struct Scratch {
   std::vector<Neighbour> known;  // of one row
 };
 
-Packed pack_all(const Rows& points, const Filter& filter, const Kernels& kernels, int threads,
+Panels pack_all(const Rows& points, const Frame& frame, const Kernels& kernels, int threads,
                 const std::function<void()>& poll) {
-  Packed packed(filter.words, filter.form == Form::bytes ? kernels.panel_offset : 0);
-  packed.resize(points.n);
+  Panels panels(frame.words, frame.form == Form::bytes ? kernels.panel_offset : 0);
+  panels.resize(points.n);
   std::vector<Coder> coders;
-  for (int w = 0; w < threads; ++w) coders.emplace_back(filter, kernels);
+  for (int w = 0; w < threads; ++w) coders.emplace_back(frame, kernels);
   parallel_for(
-      threads, packed.panels(),
+      threads, panels.size(),
       [&](int64_t p, int worker) {
-        std::vector<uint32_t> code(static_cast<size_t>(filter.words));
+        std::vector<uint32_t> code(static_cast<size_t>(frame.words));
         for (int64_t i = p * kPanel; i < std::min(points.n, (p + 1) * kPanel); ++i) {
           const Coded coded = coders[size_t(worker)].column(points, i, code.data());
-          packed.put(i, code.data(), coded);
+          panels.put(i, code.data(), coded);
         }
       },
       poll);
-  return packed;
+  return panels;
 }
 
 // As nearest(), with rows coded in one form. False, and nothing done, if they are bytes that
@@ -61,12 +61,12 @@ bool nearest_in(Form form, const Rows& queries, const Rows& points, bool same, i
   const ExactDistance exact = [&](const double* x, int64_t j) {
     return kernels.distance_to_row(x, points, j);
   };
-  const Filter filter(points, kernels, form);
-  const Packed packed = pack_all(points, filter, kernels, threads, report);
+  const Frame frame(points, kernels, form);
+  const Panels panels = pack_all(points, frame, kernels, threads, report);
   const int64_t size = std::clamp<int64_t>((queries.n + threads - 1) / threads, 1, kGroup);
   std::vector<std::unique_ptr<Scratch>> scratch;
   for (int w = 0; w < threads; ++w)
-    scratch.push_back(std::make_unique<Scratch>(filter, kernels, k, int(size)));
+    scratch.push_back(std::make_unique<Scratch>(frame, kernels, k, int(size)));
   const auto rows_of = [&](int64_t item) {
     return int(std::min(queries.n, (item + 1) * size) - item * size);
   };
@@ -76,11 +76,11 @@ bool nearest_in(Form form, const Rows& queries, const Rows& points, bool same, i
       const int64_t i = first + g;
       for (int64_t m = 0; m < k; ++m)
         own.known[size_t(m)] = {squared[i * k + m], indices[i * k + m]};
-      uint32_t* code = &own.codes[g * filter.words];
+      uint32_t* code = &own.codes[g * frame.words];
       const Coded coded = own.coder.row(queries, i, code);
       own.scan.set_row(g, queries, i, code, coded, own.known.data(), same ? i : -1);
     }
-    own.scan.run(rows_of(item), packed, 0, points.n, exact);
+    own.scan.run(rows_of(item), panels, 0, points.n, exact);
   };
   const auto store = [&](int64_t item, const Scratch& own) {
     const int64_t first = item * size;
@@ -103,7 +103,7 @@ bool nearest_in(Form form, const Rows& queries, const Rows& points, bool same, i
   }
   if (same && k == 1 && points.n <= std::numeric_limits<int32_t>::max()) {
     scratch.clear();
-    all_pairs(points, filter, packed, kernels, threads, poll, squared, indices);
+    all_pairs(points, frame, panels, kernels, threads, poll, squared, indices);
     return true;
   }
   parallel_for(
@@ -161,22 +161,22 @@ void nearest_among(const Rows& queries, const Rows& points, bool same, const int
 
 void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels, Form form,
                       double* lower, double* upper) {
-  const Filter filter(points, kernels, form);
-  const Packed packed = pack_all(points, filter, kernels, 1, nullptr);
-  Coder coder(filter, kernels);
-  Group group(filter, kernels);
-  Buffer<uint32_t> code(filter.words);
+  const Frame frame(points, kernels, form);
+  const Panels panels = pack_all(points, frame, kernels, 1, nullptr);
+  Coder coder(frame, kernels);
+  Group group(frame, kernels);
+  Buffer<uint32_t> code(frame.words);
   for (int64_t q = 0; q < queries.n; ++q) {
     group.set_row(0, code.get(), coder.row(queries, q, code.get()));
     group.threshold[0] = -std::numeric_limits<float>::infinity();
-    for (int64_t p = 0; p < packed.panels(); ++p) {
-      const Packed::Panel& panel = packed.panel(p);
+    for (int64_t p = 0; p < panels.size(); ++p) {
+      const Panels::Panel& panel = panels.panel(p);
       group.score(1, panel);
       for (int64_t c = 0; c < std::min<int64_t>(kPanel, points.n - p * kPanel); ++c) {
         const auto interval =
-            filter.certificate.interval(group.bounds[0], panel.bounds[c], group.scores[c]);
-        lower[q * points.n + p * kPanel + c] = interval.lower / filter.scale;
-        upper[q * points.n + p * kPanel + c] = interval.upper / filter.scale;
+            frame.certificate.interval(group.bounds[0], panel.bounds[c], group.scores[c]);
+        lower[q * points.n + p * kPanel + c] = interval.lower / frame.scale;
+        upper[q * points.n + p * kPanel + c] = interval.upper / frame.scale;
       }
     }
   }

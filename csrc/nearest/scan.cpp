@@ -19,14 +19,14 @@ constexpr int64_t kShared = 8;
 constexpr int64_t kInsert = 32;
 }  // namespace
 
-Scan::Scan(const Filter& filter, const Kernels& kernels, int64_t k, int rows)
-    : filter_(filter),
+Scan::Scan(const Frame& frame, const Kernels& kernels, int64_t k, int rows)
+    : frame_(frame),
       kernels_(kernels),
       k_(k),
       rows_(size_t(rows)),
       best_(size_t(rows * k)),
-      group_(filter, kernels),
-      canonical_(padded(filter.d)) {}
+      group_(frame, kernels),
+      canonical_(padded(frame.d)) {}
 
 void Scan::set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, const Coded& coded,
                    const Neighbour* best, int64_t self) {
@@ -37,26 +37,26 @@ void Scan::set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, con
   row.suspects.clear();
   row.uppers.clear();
   std::copy(best, best + k_, best_.begin() + g * k_);
-  row.reach = filter_.certificate.reach(best[k_ - 1].squared);
+  row.reach = frame_.certificate.reach(best[k_ - 1].squared);
   group_.set_row(g, code, coded);
 }
 
-void Scan::run(int count, const Packed& packed, int64_t first, int64_t last,
+void Scan::run(int count, const Panels& panels, int64_t first, int64_t last,
                const ExactDistance& exact) {
   const int64_t end = (last + kPanel - 1) / kPanel;
   ColumnBounds most;
   const auto set_threshold = [&](int g) {
     group_.threshold[g] =
-        filter_.certificate.threshold(group_.bounds[g], most, rows_[size_t(g)].reach);
+        frame_.certificate.threshold(group_.bounds[g], most, rows_[size_t(g)].reach);
   };
   int64_t shared = 0;  // panels up to here share `most`
   for (int64_t p = first / kPanel; p < end; ++p) {
     if (p >= shared) {
       shared = std::min(end, p + kShared);
-      most = packed.most(p, shared);
+      most = panels.most(p, shared);
       for (int g = 0; g < count; ++g) set_threshold(g);
     }
-    const Packed::Panel& panel = packed.panel(p);
+    const Panels::Panel& panel = panels.panel(p);
     const int64_t base = p * kPanel;
     uint32_t valid = ~uint32_t(0);
     if (base < first) valid &= ~uint32_t(0) << (first - base);
@@ -84,7 +84,7 @@ void Scan::collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t ba
     const int column = __builtin_ctz(mask);
     if (base + column == row.self) continue;
     const auto interval =
-        filter_.certificate.interval(group_.bounds[g], columns[column], scores[column]);
+        frame_.certificate.interval(group_.bounds[g], columns[column], scores[column]);
     if (interval.lower > row.reach) continue;
     row.suspects.push_back({interval.lower, base + column});
     if (int64_t(row.uppers.size()) == k_) {
@@ -96,7 +96,7 @@ void Scan::collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t ba
     std::push_heap(row.uppers.begin(), row.uppers.end());
   }
   if (int64_t(row.uppers.size()) == k_) kth = row.uppers.front();
-  row.reach = std::min(row.reach, filter_.certificate.widen(kth));
+  row.reach = std::min(row.reach, frame_.certificate.widen(kth));
 }
 
 void Scan::recheck(int g, const ExactDistance& exact) {
@@ -110,7 +110,7 @@ void Scan::recheck(int g, const ExactDistance& exact) {
     if (suspect.lower > row.reach) break;
     if (!loaded) kernels_.load_row(*row.rows, row.index, canonical_.get());
     loaded = true;
-    const Neighbour found = {exact(canonical_.get(), suspect.packed), suspect.packed};
+    const Neighbour found = {exact(canonical_.get(), suspect.other), suspect.other};
     ++rechecks;
     if (!(found < best[k_ - 1])) continue;
     if (k_ > kInsert) {
@@ -118,11 +118,11 @@ void Scan::recheck(int g, const ExactDistance& exact) {
       continue;
     }
     insert(best, found);
-    row.reach = std::min(row.reach, filter_.certificate.reach(best[k_ - 1].squared));
+    row.reach = std::min(row.reach, frame_.certificate.reach(best[k_ - 1].squared));
   }
   if (!found_.empty()) {
     merge(best);
-    row.reach = std::min(row.reach, filter_.certificate.reach(best[k_ - 1].squared));
+    row.reach = std::min(row.reach, frame_.certificate.reach(best[k_ - 1].squared));
   }
   row.suspects.clear();
 }

@@ -1,6 +1,6 @@
-// Neighbours: a group of rows against a range of packed rows. Score tiles give
-// suspects, the certificate throws out those that cannot matter, and what is left is rechecked
-// in canonical float64, best first.
+// Neighbours: a group of rows against a range of points. Score tiles give suspects, the certificate
+// throws out those that cannot matter, and what is left is rechecked in canonical float64, best
+// first.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +15,15 @@ namespace entroselect {
 class Scan {
  public:
   // For the k nearest of up to `rows` rows at a time.
-  Scan(const Filter& filter, const Kernels& kernels, int64_t k, int rows);
+  Scan(const Frame& frame, const Kernels& kernels, int64_t k, int rows);
 
   // Takes row `g` of the group: its code (kept by the caller until run() returns) and the k
-  // nearest known so far, sorted. `self`: a packed row that does not count (-1: none).
+  // nearest known so far, sorted. `self`: the point that it is, which does not count (-1: none).
   void set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, const Coded& coded,
                const Neighbour* best, int64_t self);
 
-  // Scans packed rows [first, last) for rows 0 <= g < count.
-  void run(int count, const Packed& packed, int64_t first, int64_t last,
+  // Scans points [first, last) for rows 0 <= g < count.
+  void run(int count, const Panels& panels, int64_t first, int64_t last,
            const ExactDistance& exact);
 
   // The k nearest of row g, sorted by (squared, index).
@@ -47,7 +47,7 @@ class Scan {
   void insert(Neighbour* best, const Neighbour& found) const;
   void merge(Neighbour* best);
 
-  const Filter& filter_;
+  const Frame& frame_;
   const Kernels& kernels_;
   int64_t k_;
   std::vector<Row> rows_;

@@ -11,17 +11,17 @@ namespace {
 constexpr double kDown = 1 - 0x1p-48, kUp = 1 + 0x1p-48;
 }  // namespace
 
-Cells::Cells(const Filter& filter, const Kernels& kernels, const std::vector<Row>& centres,
-             const Packed& packed)
-    : certificate_(filter.certificate), between_(int64_t(centres.size() * centres.size())) {
-  const int offset = filter.form == Form::bytes ? kernels.panel_offset : 0;
-  for (size_t c = 0; c < centres.size(); ++c) cells_.push_back({{filter.words, offset}, {}, 0});
-  Group group(filter, kernels);
+Cells::Cells(const Frame& frame, const Kernels& kernels, const std::vector<Row>& centres,
+             const Panels& panels)
+    : certificate_(frame.certificate), between_(int64_t(centres.size() * centres.size())) {
+  const int offset = frame.form == Form::bytes ? kernels.panel_offset : 0;
+  for (size_t c = 0; c < centres.size(); ++c) cells_.push_back({{frame.words, offset}, {}, 0});
+  Group group(frame, kernels);
   for (int64_t a = 0; a < size(); ++a) {
     group.set_row(0, centres[size_t(a)].code, *centres[size_t(a)].coded);
     group.threshold[0] = -std::numeric_limits<float>::infinity();
     for (int64_t b = 0; b < size(); ++b) {
-      const Packed::Panel& panel = packed.panel(b / kPanel);
+      const Panels::Panel& panel = panels.panel(b / kPanel);
       if (b % kPanel == 0) group.score(1, panel);
       const double lower =
           certificate_.interval(group.bounds[0], panel.bounds[b % kPanel], group.scores[b % kPanel])
@@ -31,7 +31,7 @@ Cells::Cells(const Filter& filter, const Kernels& kernels, const std::vector<Row
   }
 }
 
-void Cells::place(const Row* rows, int count, const Packed& centres, Group& scratch,
+void Cells::place(const Row* rows, int count, const Panels& centres, Group& scratch,
                   Place* places) const {
   // The largest score is the nearest centre's, but for rounding.
   for (int g = 0; g < count; ++g) {
@@ -69,9 +69,9 @@ double Cells::spared(const Place& place, double reach) const {
 
 void Cells::put(int32_t pick, const Place& place, const uint32_t* code, const Coded& coded) {
   Cell& cell = cells_[size_t(place.cell)];
-  const int64_t at = cell.packed.size();
-  cell.packed.resize(at + 1);
-  cell.packed.put(at, code, coded);
+  const int64_t at = cell.panels.rows();
+  cell.panels.resize(at + 1);
+  cell.panels.put(at, code, coded);
   cell.picks.push_back(pick);
   cell.radius = std::max(cell.radius, place.toward * kUp);
 }

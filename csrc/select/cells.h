@@ -28,12 +28,12 @@ class Cells {
     const Coded* coded;
   };
 
-  // The centres are picks; `centres` holds them as rows, `packed` the same as columns.
-  Cells(const Filter& filter, const Kernels& kernels, const std::vector<Row>& centres,
-        const Packed& packed);
+  // The centres are picks; `centres` holds them as rows, `panels` the same as columns.
+  Cells(const Frame& frame, const Kernels& kernels, const std::vector<Row>& centres,
+        const Panels& panels);
 
   // The cells of up to kGroup rows: of the nearest centre, as far as the filter can tell.
-  void place(const Row* rows, int count, const Packed& centres, Group& scratch,
+  void place(const Row* rows, int count, const Panels& centres, Group& scratch,
              Place* places) const;
 
   // Share of the cells that a row in this place with this bound (scaled) can leave out, if every
@@ -44,9 +44,9 @@ class Cells {
   void put(int32_t pick, const Place& place, const uint32_t* code, const Coded& coded);
 
   int64_t size() const { return int64_t(cells_.size()); }
-  const Packed& packed(int64_t cell) const { return cells_[size_t(cell)].packed; }
+  const Panels& panels(int64_t cell) const { return cells_[size_t(cell)].panels; }
 
-  // Which picks a cell holds, in increasing order, as they are packed.
+  // Which picks a cell holds, in increasing order, as they lie in its panels.
   const std::vector<int32_t>& picks(int64_t cell) const { return cells_[size_t(cell)].picks; }
 
   // No pick in cell `to` is nearer to a row in cell `from` than this less its Place::toward.
@@ -56,7 +56,7 @@ class Cells {
 
  private:
   struct Cell {
-    Packed packed;
+    Panels panels;
     std::vector<int32_t> picks;
     double radius;
   };

@@ -42,14 +42,14 @@ void group_by(std::vector<int64_t>& rows, int64_t keys, const Key& key) {
 }
 }  // namespace
 
-Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
-           std::function<void()> poll)
+FilterPool::FilterPool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping,
+                       int threads, std::function<void()> poll)
     : rows_(rows),
       kernels_(kernels),
       grouping_(grouping),
       threads_(threads),
       poll_(std::move(poll)),
-      filter_(std::make_unique<Filter>(rows, kernels, form)),
+      frame_(std::make_unique<Frame>(rows, kernels, form)),
       coded_(rows.n),
       bounds_(rows.n),
       unmet_(rows.n),
@@ -61,39 +61,39 @@ Pool::Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping groupin
 }
 
 // Codes all rows for the filter and makes what depends on the form of the codes.
-void Pool::code_rows() {
+void FilterPool::code_rows() {
   clear_picks();
-  coder_ = std::make_unique<Coder>(*filter_, kernels_);
+  coder_ = std::make_unique<Coder>(*frame_, kernels_);
   profile_ = profile();
   sweeps_.clear();
   std::vector<Coder> coders;
   for (int w = 0; w < threads_; ++w) {
     sweeps_.push_back(std::make_unique<Sweep>(
-        *filter_, kernels_, rows_,
-        [this](const double* x, int64_t packed) { return exact(x, packed); }, kSwept));
-    coders.emplace_back(*filter_, kernels_);
+        *frame_, kernels_, rows_,
+        [this](const double* x, int64_t number) { return exact(x, number); }, kSwept));
+    coders.emplace_back(*frame_, kernels_);
   }
   codes_ = Buffer<uint32_t>();
-  codes_ = Buffer<uint32_t>(n() * filter_->words);
+  codes_ = Buffer<uint32_t>(n() * frame_->words);
   parallel_for(
       threads_, (n() + kPrepare - 1) / kPrepare,
       [&](int64_t item, int worker) {
         for (int64_t i = item * kPrepare; i < std::min(n(), (item + 1) * kPrepare); ++i)
-          coded_[i] = coders[size_t(worker)].row(rows_, i, &codes_[i * filter_->words]);
+          coded_[i] = coders[size_t(worker)].row(rows_, i, &codes_[i * frame_->words]);
       },
       poll_);
 }
 
-void Pool::pack(int64_t number) {
+void FilterPool::pack(int64_t number) {
   const Pick& pick = picks_[size_t(number)];
   const uint32_t* code = nullptr;
   Coded coded;
   std::vector<uint32_t> own;
-  if (pick.source < 0 && filter_->columns_are_rows) {
-    code = &codes_[pick.row * filter_->words];
+  if (pick.source < 0 && frame_->columns_are_rows) {
+    code = &codes_[pick.row * frame_->words];
     coded = coded_[pick.row];
   } else {
-    own.resize(size_t(filter_->words));
+    own.resize(size_t(frame_->words));
     const Rows& rows = pick.source < 0 ? rows_ : given_[size_t(pick.source)];
     coded = coder_->column(rows, pick.row, own.data());
     code = own.data();
@@ -102,12 +102,12 @@ void Pool::pack(int64_t number) {
     const Place anywhere = {0, std::numeric_limits<float>::infinity()};
     cells_->put(int32_t(number), pick.source < 0 ? places_[pick.row] : anywhere, code, coded);
   } else {
-    packed_->resize(number + 1);
-    packed_->put(number, code, coded);
+    panels_->resize(number + 1);
+    panels_->put(number, code, coded);
   }
 }
 
-void Pool::add_picks(const int64_t* rows, int64_t size) {
+void FilterPool::add_picks(const int64_t* rows, int64_t size) {
   for (int64_t j = 0; j < size; ++j) {
     picks_.push_back({-1, rows[j]});
     pack(count() - 1);
@@ -116,12 +116,12 @@ void Pool::add_picks(const int64_t* rows, int64_t size) {
   exclude(rows, size);
 }
 
-void Pool::exclude(const int64_t* rows, int64_t size) {
+void FilterPool::exclude(const int64_t* rows, int64_t size) {
   for (int64_t j = 0; j < size; ++j) bounds_[rows[j]] = kPicked;
   available_ -= size;
 }
 
-void Pool::restart(const double* bounds, const int64_t* met) {
+void FilterPool::restart(const double* bounds, const int64_t* met) {
   picks_.clear();
   given_.clear();
   clear_picks();
@@ -133,14 +133,14 @@ void Pool::restart(const double* bounds, const int64_t* met) {
   }
 }
 
-void Pool::clear_picks() {
-  const int offset = filter_->form == Form::bytes ? kernels_.panel_offset : 0;
-  packed_ = std::make_unique<Packed>(filter_->words, offset);
+void FilterPool::clear_picks() {
+  const int offset = frame_->form == Form::bytes ? kernels_.panel_offset : 0;
+  panels_ = std::make_unique<Panels>(frame_->words, offset);
   cells_.reset();
   next_look_ = grouping_ == Grouping::always ? kForcedLook : kFirstLook;
 }
 
-void Pool::add_vectors(const Rows& vectors) {
+void FilterPool::add_vectors(const Rows& vectors) {
   given_.push_back(vectors);
   for (int64_t i = 0; i < vectors.n; ++i) {
     picks_.push_back({int32_t(given_.size()) - 1, i});
@@ -151,32 +151,32 @@ void Pool::add_vectors(const Rows& vectors) {
 
 // Rows that lie closer together than bytes can tell cost a recheck a pair. Where these add up to
 // more than products of bfloat16 would cost, everything is coded again.
-void Pool::consider_form() {
-  if (filter_->form == Form::halves) return;
+void FilterPool::consider_form() {
+  if (frame_->form == Form::halves) return;
   const Profile so_far = profile();
   if (so_far.rechecks <= kPatience * n() + so_far.pairs / kDear) return;
-  filter_ = std::make_unique<Filter>(rows_, kernels_, Form::halves);
+  frame_ = std::make_unique<Frame>(rows_, kernels_, Form::halves);
   code_rows();
   for (int64_t number = 0; number < count(); ++number) pack(number);
 }
 
 // Whether a sample of the rows can leave out most of the cells.
-bool Pool::cells_pay(const Cells& cells) const {
-  Group group(*filter_, kernels_);
+bool FilterPool::cells_pay(const Cells& cells) const {
+  Group group(*frame_, kernels_);
   double spared = 0;
   for (int64_t s = 0; s < kGroup; ++s) {
     const int64_t i = s * n() / kGroup;
-    const Cells::Row row = {&codes_[i * filter_->words], &coded_[i]};
+    const Cells::Row row = {&codes_[i * frame_->words], &coded_[i]};
     Place place;
-    cells.place(&row, 1, *packed_, group, &place);
-    spared += cells.spared(place, filter_->certificate.reach(std::max(bounds_[i], 0.0)));
+    cells.place(&row, 1, *panels_, group, &place);
+    spared += cells.spared(place, frame_->certificate.reach(std::max(bounds_[i], 0.0)));
   }
   return spared > kWorthCells * kGroup;
 }
 
 // Where rows lie in clusters, the first picks are a centre for each of them. A sample shows whether
 // they do: once rows are compared with enough picks for cells to pay, and now and then again.
-void Pool::consider_cells() {
+void FilterPool::consider_cells() {
   if (cells_ || !given_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
   const Profile so_far = profile();
   const double products = double(so_far.pairs) * double(d());
@@ -188,42 +188,42 @@ void Pool::consider_cells() {
   std::vector<Cells::Row> centres;
   for (int64_t c = 0; c < size; ++c) {
     const int64_t i = picks_[size_t(c)].row;
-    centres.push_back({&codes_[i * filter_->words], &coded_[i]});
+    centres.push_back({&codes_[i * frame_->words], &coded_[i]});
   }
-  auto cells = std::make_unique<Cells>(*filter_, kernels_, centres, *packed_);
+  auto cells = std::make_unique<Cells>(*frame_, kernels_, centres, *panels_);
   if (grouping_ == Grouping::automatic && !cells_pay(*cells)) return;
   places_ = Buffer<Place>(n());
   std::vector<std::unique_ptr<Group>> scratch;
-  for (int w = 0; w < threads_; ++w) scratch.push_back(std::make_unique<Group>(*filter_, kernels_));
+  for (int w = 0; w < threads_; ++w) scratch.push_back(std::make_unique<Group>(*frame_, kernels_));
   parallel_for(
       threads_, (n() + kGroup - 1) / kGroup,
       [&](int64_t item, int worker) {
         Cells::Row rows[kGroup];
         int members = 0;
         for (int64_t i = item * kGroup; i < std::min(n(), (item + 1) * kGroup); ++i)
-          rows[members++] = {&codes_[i * filter_->words], &coded_[i]};
-        cells->place(rows, members, *packed_, *scratch[size_t(worker)], &places_[item * kGroup]);
+          rows[members++] = {&codes_[i * frame_->words], &coded_[i]};
+        cells->place(rows, members, *panels_, *scratch[size_t(worker)], &places_[item * kGroup]);
       },
       poll_);
   cells_ = std::move(cells);
-  packed_.reset();
+  panels_.reset();
   for (int64_t number = 0; number < count(); ++number) pack(number);
   for (int64_t i = 0; i < n(); ++i) unmet_[i] = {0, 0, int32_t(unmet_[i].oldest())};
 }
 
-double Pool::exact(const double* x, int64_t packed) const {
-  const Pick& pick = picks_[size_t(packed)];
+double FilterPool::exact(const double* x, int64_t number) const {
+  const Pick& pick = picks_[size_t(number)];
   return kernels_.distance_to_row(x, pick.source < 0 ? rows_ : given_[size_t(pick.source)],
                                   pick.row);
 }
 
-void Pool::refresh_all(double enough) {
+void FilterPool::refresh_all(double enough) {
   std::vector<int64_t> rows(static_cast<size_t>(n()));
   for (int64_t i = 0; i < n(); ++i) rows[size_t(i)] = i;
   refresh(std::move(rows), enough);
 }
 
-void Pool::refresh(std::vector<int64_t> rows, double enough) {
+void FilterPool::refresh(std::vector<int64_t> rows, double enough) {
   consider_form();
   consider_cells();
   // Rows that lie together or have met the same picks are compared with the others together.
@@ -232,7 +232,7 @@ void Pool::refresh(std::vector<int64_t> rows, double enough) {
   refresh_groups(rows, enough);
 }
 
-void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
+void FilterPool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
   Timer timer(profile_.refresh_seconds);
   // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
   double products = 0;
@@ -255,14 +255,14 @@ void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
           const int64_t i = rows[size_t(j)];
           // Nothing can lower it, or it is low enough.
           if (unmet_[i].count(count()) == 0 || bounds_[i] <= 0 || bounds_[i] < enough) continue;
-          sweep.add(i, &codes_[i * filter_->words], coded_[i], bounds_[i], unmet_[i],
+          sweep.add(i, &codes_[i * frame_->words], coded_[i], bounds_[i], unmet_[i],
                     cells_ ? places_[i].toward : 0);
         }
         if (sweep.size() == 0) return;
         if (cells_)
           sweep.run(*cells_, home(sweep.row(0)), count(), enough);
         else
-          sweep.run(*packed_, enough);
+          sweep.run(*panels_, enough);
         for (int64_t g = 0; g < sweep.size(); ++g) {
           bounds_[sweep.row(g)] = sweep.bound(g);
           unmet_[sweep.row(g)] = sweep.unmet(g);
@@ -271,20 +271,20 @@ void Pool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
       poll_);
 }
 
-double Pool::widest() const {
+double FilterPool::widest() const {
   double widest = 0;
   for (int64_t i = 0; i < n(); ++i) widest = std::max(widest, bounds_[i]);
   return widest;
 }
 
-void Pool::load(MicroBlock& block) {
+void FilterPool::load(MicroBlock& block) {
   for (size_t j = 0; j < block.rows.size(); ++j)
     if (block.active[j])
       kernels_.load_row(rows_, block.rows[j], &block.values[int64_t(j) * padded(d())]);
 }
 
 // Picks one row of the block and lowers the bounds of its other active rows exactly.
-void Pool::pick_in(MicroBlock& block, size_t place) {
+void FilterPool::pick_in(MicroBlock& block, size_t place) {
   const int64_t width = padded(d()), row = block.rows[place];
   add_picks(&row, 1);
   block.active[place] = false;
@@ -298,12 +298,12 @@ void Pool::pick_in(MicroBlock& block, size_t place) {
 }
 
 // Rows that were active throughout have met every pick made in the block.
-void Pool::keep_current(const MicroBlock& block) {
+void FilterPool::keep_current(const MicroBlock& block) {
   for (size_t j = 0; j < block.rows.size(); ++j)
     if (block.active[j]) unmet_[block.rows[j]] = unmet_[block.rows[j]].without(0, count());
 }
 
-Profile Pool::profile() const {
+Profile FilterPool::profile() const {
   Profile result = profile_;
   result.cells = cells_ ? cells_->size() : 0;
   for (const auto& sweep : sweeps_) {

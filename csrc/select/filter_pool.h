@@ -17,10 +17,10 @@
 
 namespace entroselect {
 
-class Pool final : public Primitives {
+class FilterPool final : public Pool {
  public:
-  Pool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
-       std::function<void()> poll);
+  FilterPool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
+             std::function<void()> poll);
 
   int64_t n() const override { return rows_.n; }
   int64_t d() const override { return rows_.d; }
@@ -80,7 +80,7 @@ class Pool final : public Primitives {
   bool cells_pay(const Cells& cells) const;
   int32_t home(int64_t row) const { return cells_ ? places_[row].cell : 0; }
   void refresh_groups(const std::vector<int64_t>& rows, double enough);
-  double exact(const double* x, int64_t packed) const;
+  double exact(const double* x, int64_t number) const;
 
   const Rows rows_;
   const Kernels& kernels_;
@@ -88,7 +88,7 @@ class Pool final : public Primitives {
   const int threads_;
   const std::function<void()> poll_;
 
-  std::unique_ptr<Filter> filter_;
+  std::unique_ptr<Frame> frame_;
   Buffer<uint32_t> codes_;  // of every row
   Buffer<Coded> coded_;
   // At least the squared distance to the nearest pick, equal to it where no pick is unmet;
@@ -99,7 +99,7 @@ class Pool final : public Primitives {
 
   std::unique_ptr<Coder> coder_;
   std::vector<Pick> picks_;
-  std::unique_ptr<Packed> packed_;  // the picks, in order; or
+  std::unique_ptr<Panels> panels_;  // the picks, in order; or
   std::unique_ptr<Cells> cells_;    // by where it lies, and
   Buffer<Place> places_;            // where every row does
   int64_t next_look_;               // at how many picks cells are considered again

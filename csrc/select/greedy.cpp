@@ -61,13 +61,13 @@ std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n
   return {rows, rival};
 }
 
-std::pair<std::vector<int64_t>, Key> Pool::frontier(int64_t size) const {
+std::pair<std::vector<int64_t>, Key> FilterPool::frontier(int64_t size) const {
   Timer timer(profile_.frontier_seconds);
   return frontier_of(bounds_.get(), n(), size, threads_, poll_);
 }
 
-std::pair<Picks, double> Pool::settle(const std::vector<int64_t>& rows, Key rival, int64_t limit,
-                                      double floor) {
+std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Key rival,
+                                            int64_t limit, double floor) {
   Picks picks;
   std::vector<Key> heap;
   for (int64_t i : rows)

@@ -30,15 +30,15 @@ Unmet Unmet::without(int64_t from, int64_t total) const {
   return {first, at(from), at(total)};
 }
 
-Sweep::Sweep(const Filter& filter, const Kernels& kernels, const Rows& pool, ExactDistance exact,
+Sweep::Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
              int64_t rows)
-    : filter_(filter),
+    : frame_(frame),
       kernels_(kernels),
       pool_(pool),
       exact_(std::move(exact)),
       rows_(size_t(rows)),
-      group_(filter, kernels),
-      canonical_(padded(filter.d)) {}
+      group_(frame, kernels),
+      canonical_(padded(frame.d)) {}
 
 void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
                 float toward) {
@@ -51,16 +51,16 @@ void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double boun
   row.unmet = row.here = unmet;
   row.done = false;
   row.bound = bound;
-  row.reach = filter_.certificate.reach(bound);
+  row.reach = frame_.certificate.reach(bound);
   row.upper = kInfinity;
   row.suspects.clear();
 }
 
-void Sweep::run(const Packed& packed, double enough) {
+void Sweep::run(const Panels& panels, double enough) {
   begin();
   visitors_ = waiting_;
-  compare(packed, nullptr, enough);
-  finish(packed.size());
+  compare(panels, nullptr, enough);
+  finish(panels.rows());
 }
 
 void Sweep::run(const Cells& cells, int64_t home, int64_t total, double enough) {
@@ -77,7 +77,7 @@ void Sweep::run(const Cells& cells, int64_t home, int64_t total, double enough) 
       row->here = {0, 0, int32_t(from - held.begin())};
       if (from != held.end()) visitors_.push_back(row);
     }
-    compare(cells.packed(to), held.data(), enough);
+    compare(cells.panels(to), held.data(), enough);
     if (to == home) {
       farthest = 0;
       for (const Row* row : waiting_)
@@ -104,12 +104,12 @@ void Sweep::finish(int64_t total) {
 
 // Compares the visitors with a list of picks, the newest first. `picks` are their numbers; none
 // where the numbers are the places.
-void Sweep::compare(const Packed& packed, const int32_t* picks, double enough) {
+void Sweep::compare(const Panels& panels, const int32_t* picks, double enough) {
   const auto leave = [](std::vector<Row*>& rows) {
     rows.erase(std::remove_if(rows.begin(), rows.end(), [](const Row* row) { return row->done; }),
                rows.end());
   };
-  int64_t end = packed.size(), shared = 1;
+  int64_t end = panels.rows(), shared = 1;
   for (;;) {
     int64_t newest = 0, oldest = end;
     for (const Row* row : visitors_) {
@@ -122,7 +122,7 @@ void Sweep::compare(const Packed& packed, const int32_t* picks, double enough) {
     members_.clear();
     for (Row* row : visitors_)
       if (row->here.newest(std::min(end, last * kPanel)) > first * kPanel) members_.push_back(row);
-    scan_panels(packed, picks, first, last, enough);
+    scan_panels(panels, picks, first, last, enough);
     for (Row* row : leaving_) recheck(*row);
     leave(visitors_);
     end = first * kPanel;
@@ -132,35 +132,35 @@ void Sweep::compare(const Packed& packed, const int32_t* picks, double enough) {
 }
 
 // Panels [first, last), the newest first, for the members.
-void Sweep::scan_panels(const Packed& packed, const int32_t* picks, int64_t first, int64_t last,
+void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last,
                         double enough) {
   leaving_.clear();
-  const ColumnBounds most = packed.most(first, last);
+  const ColumnBounds most = panels.most(first, last);
   for (size_t begin = 0; begin < members_.size(); begin += kGroup) {
     Row* const* group = &members_[begin];
     const int count = int(std::min<size_t>(kGroup, members_.size() - begin));
     const auto set_threshold = [&](int g) {
-      group_.threshold[g] = filter_.certificate.threshold(group[g]->bounds, most, group[g]->reach);
+      group_.threshold[g] = frame_.certificate.threshold(group[g]->bounds, most, group[g]->reach);
     };
     for (int g = 0; g < count; ++g) {
       group_.set_row(g, group[g]->code, group[g]->coded);
       set_threshold(g);
     }
     for (int64_t p = last - 1; p >= first; --p) {
-      pairs += count * std::min<int64_t>(kPanel, packed.size() - p * kPanel);
-      for (uint64_t any = group_.score(count, packed.panel(p)); any; any &= any - 1) {
+      pairs += count * std::min<int64_t>(kPanel, panels.rows() - p * kPanel);
+      for (uint64_t any = group_.score(count, panels.panel(p)); any; any &= any - 1) {
         const int g = __builtin_ctzll(any);
         Row& row = *group[g];
         if (row.done) continue;
         const bool first_suspects = row.suspects.empty();
-        collect(row, g, packed, picks, p);
+        collect(row, g, panels, picks, p);
         if (row.suspects.empty()) continue;
-        const double upper = filter_.certificate.squared(row.upper);
+        const double upper = frame_.certificate.squared(row.upper);
         if (upper < enough) {
           row.done = true;
           group_.threshold[g] = float(kInfinity);
           const bool rough = first_suspects && upper < kFar * enough;
-          if (!picks) row.unmet = row.unmet.without((rough ? p + 1 : p) * kPanel, packed.size());
+          if (!picks) row.unmet = row.unmet.without((rough ? p + 1 : p) * kPanel, panels.rows());
           if (rough) {  // this panel will be scored again
             row.bound = std::min(row.bound, upper);
             row.suspects.clear();
@@ -179,19 +179,19 @@ void Sweep::scan_panels(const Packed& packed, const int32_t* picks, int64_t firs
 
 // Notes the pairs of panel p that passed, and lets the best of them tighten what may pass from now
 // on.
-void Sweep::collect(Row& row, int g, const Packed& packed, const int32_t* picks, int64_t p) {
-  const Packed::Panel& panel = packed.panel(p);
+void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks, int64_t p) {
+  const Panels::Panel& panel = panels.panel(p);
   for (uint32_t mask = group_.mask[g]; mask; mask &= mask - 1) {
     const int column = __builtin_ctz(mask);
     const int64_t place = p * kPanel + column;
-    if (place >= packed.size() || !row.here.holds(place)) continue;
-    const auto interval = filter_.certificate.interval(row.bounds, panel.bounds[column],
-                                                       group_.scores[g * kPanel + column]);
+    if (place >= panels.rows() || !row.here.holds(place)) continue;
+    const auto interval = frame_.certificate.interval(row.bounds, panel.bounds[column],
+                                                      group_.scores[g * kPanel + column]);
     if (interval.lower > row.reach) continue;
     row.suspects.push_back({interval.lower, picks ? picks[place] : place});
     row.upper = std::min(row.upper, interval.upper);
   }
-  row.reach = std::min(row.reach, filter_.certificate.widen(row.upper));
+  row.reach = std::min(row.reach, frame_.certificate.widen(row.upper));
 }
 
 // Decides a row's suspects, the nearest first.
@@ -203,10 +203,10 @@ void Sweep::recheck(Row& row) {
   for (const Suspect& suspect : row.suspects) {
     if (suspect.lower > row.reach) break;
     ++rechecks;
-    const double squared = exact_(canonical_.get(), suspect.packed);
+    const double squared = exact_(canonical_.get(), suspect.other);
     if (squared >= row.bound) continue;
     row.bound = squared;
-    row.reach = std::min(row.reach, filter_.certificate.reach(squared));
+    row.reach = std::min(row.reach, frame_.certificate.reach(squared));
   }
   row.suspects.clear();
 }

@@ -34,7 +34,7 @@ struct Unmet {
 class Sweep {
  public:
   // For up to `rows` rows of the pool at a time.
-  Sweep(const Filter& filter, const Kernels& kernels, const Rows& pool, ExactDistance exact,
+  Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
         int64_t rows);
 
   // Begins with no rows.
@@ -49,7 +49,7 @@ class Sweep {
   // is below `enough`. First: all picks in one list, in order. Second: the `total` picks in cells;
   // every row lies in the cell `home` and has no range of unmet picks but the last, all of which
   // stay unmet if it stops early.
-  void run(const Packed& packed, double enough);
+  void run(const Panels& panels, double enough);
   void run(const Cells& cells, int64_t home, int64_t total, double enough);
 
   int64_t size() const { return size_; }
@@ -79,13 +79,13 @@ class Sweep {
 
   void begin();
   void finish(int64_t total);
-  void compare(const Packed& packed, const int32_t* picks, double enough);
-  void scan_panels(const Packed& packed, const int32_t* picks, int64_t first, int64_t last,
+  void compare(const Panels& panels, const int32_t* picks, double enough);
+  void scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last,
                    double enough);
-  void collect(Row& row, int g, const Packed& packed, const int32_t* picks, int64_t p);
+  void collect(Row& row, int g, const Panels& panels, const int32_t* picks, int64_t p);
   void recheck(Row& row);
 
-  const Filter& filter_;
+  const Frame& frame_;
   const Kernels& kernels_;
   const Rows& pool_;
   const ExactDistance exact_;

@@ -7,9 +7,10 @@
 
 namespace entroselect {
 
-std::pair<std::vector<int64_t>, int64_t> Pool::next_in_order(const int64_t* order, int64_t length,
-                                                             int64_t start, int64_t size,
-                                                             double floor) const {
+std::pair<std::vector<int64_t>, int64_t> FilterPool::next_in_order(const int64_t* order,
+                                                                   int64_t length, int64_t start,
+                                                                   int64_t size,
+                                                                   double floor) const {
   Timer timer(profile_.frontier_seconds);
   std::vector<int64_t> rows;
   int64_t at = start;
@@ -18,7 +19,7 @@ std::pair<std::vector<int64_t>, int64_t> Pool::next_in_order(const int64_t* orde
   return {rows, at};
 }
 
-Picks Pool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
+Picks FilterPool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
   Picks picks;
   size_t at = 0;
   while (at < rows.size() && int64_t(picks.rows.size()) < limit) {

@@ -10,7 +10,7 @@
 
 namespace entroselect {
 
-class TreePool final : public Primitives {
+class TreePool final : public Pool {
  public:
   TreePool(const Rows& rows, const Kernels& kernels, int threads, std::function<void()> poll);
 

@@ -196,7 +196,7 @@ void canonical(const Kernels& kernels, Dtype dtype, int64_t d) {
 
 int main() {
   int count = 0;
-  const Candidate* list = candidates(&count);
+  const InstructionSet* list = instruction_sets(&count);
   for (int i = 0; i < count; ++i) {
     if (*list[i].reason) continue;
     const Kernels& kernels = *list[i].kernels;
