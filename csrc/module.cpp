@@ -10,6 +10,8 @@
 
 #include "arrays.h"
 #include "base/dlpack.h"
+#include "isa/lengths.h"
+#include "nearest/all_pairs.h"
 #include "nearest/nearest.h"
 #include "select/filter_pool.h"
 #include "tree_or_filter.h"
@@ -346,5 +348,12 @@ PYBIND11_MODULE(_core, m) {
            "threads"_a)
       .def("distances_to", &py_distances_to)
       .def("instruction_sets", &py_instruction_sets)
+      // The memory that rows take at most beside their values, in bytes.
+      .def("pool_bytes_per_row", &FilterPool::bytes_per_row, "d"_a)
+      .def("point_bytes_per_row", &point_bytes_per_row, "d"_a, "cosine"_a)
+      .def(
+          "query_bytes_per_row", [](bool cosine) { return cosine ? kLengthBytes : 0; }, "cosine"_a)
+      .def("pair_bytes_per_row", &all_pairs_bytes_per_row, "d"_a)
+      .def("search_bytes", &search_bytes, "d"_a, "k"_a, "threads"_a)
       .def("from_dlpack", &from_dlpack);
 }

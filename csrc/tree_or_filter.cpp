@@ -1,9 +1,13 @@
 #include "tree_or_filter.h"
 
+#include <algorithm>
 #include <stdexcept>
 
+#include "filter/panels.h"
+#include "isa/lengths.h"
 #include "nearest/nearest.h"
 #include "select/filter_pool.h"
+#include "tree/tree.h"
 #include "tree/tree_nearest.h"
 #include "tree/tree_pool.h"
 
@@ -45,6 +49,11 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
   else
     nearest(queries, points, same, k, kernels, form_named(filter, kernels, queries.d), threads,
             poll, squared, indices);
+}
+
+int64_t point_bytes_per_row(int64_t d, bool cosine) {
+  const int64_t tree = d <= kTreeWidth ? Tree::bytes_per_row(d) : 0;
+  return std::max(Panels::bytes_per_row(d), tree) + (cosine ? kLengthBytes : 0);
 }
 
 }  // namespace entroselect

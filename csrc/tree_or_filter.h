@@ -22,6 +22,9 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
                   const Kernels& kernels, const std::string& filter, int threads,
                   const std::function<void(int64_t)>& poll, double* squared, int64_t* indices);
 
+// What a row takes at most beside its values in a search of the nearest, as one of the points.
+int64_t point_bytes_per_row(int64_t d, bool cosine);
+
 // The codes that the filter of that name begins with.
 Form form_named(const std::string& filter, const Kernels& kernels, int64_t d);
 

@@ -7,7 +7,6 @@
 namespace entroselect {
 
 namespace {
-constexpr int64_t kSample = 128;       // rows that decide the frame
 constexpr int64_t kMostBytes = 60000;  // columns, so that 255 * 127 * d stays below 2^31
 constexpr double kWorthRotating = 0.8;
 constexpr double kFloatExponents = 100;  // scales beyond 2^+-100 are applied in float64
@@ -18,7 +17,13 @@ double median(std::vector<double>& values) {
   return *middle;
 }
 
-int64_t words_of(Form form, int64_t d) { return form == Form::bytes ? (d + 3) / 4 : (d + 1) / 2; }
+constexpr int64_t words_of(Form form, int64_t d) {
+  return form == Form::bytes ? (d + 3) / 4 : (d + 1) / 2;
+}
+static_assert(4 * words_of(Form::bytes, 1) <= code_bytes(1),
+              "the one width where bytes are longer");
+static_assert(4 * words_of(Form::halves, 7) <= code_bytes(7),
+              "two bytes a column, and whole words");
 
 // Roundings on the way of a term into a score: the conversion of an exact sum, two products and
 // an addition; or one for each column, and the start value.

@@ -15,6 +15,9 @@ namespace entroselect {
 // 0.7 % of a row's distance from the centre, against 0.17 %.
 enum class Form { bytes, halves };
 
+// What the code of a row takes at most, in either form.
+constexpr int64_t code_bytes(int64_t d) { return 2 * d + 2; }
+
 // Bytes, where the instruction set has products of them and their sums cannot overflow.
 Form best_form(const Kernels& kernels, int64_t d);
 
@@ -23,6 +26,8 @@ struct Frame {
   // centred row to 1: a far outlier moves neither. Rows whose values differ much in size from
   // column to column are rotated, if the sample's residuals gain by it.
   Frame(const Rows& rows, const Kernels& kernels, Form form);
+
+  static constexpr int64_t kSample = 128;  // rows that decide the frame
 
   Form form;
   int64_t d;

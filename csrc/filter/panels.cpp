@@ -5,7 +5,13 @@
 #include <cstring>
 #include <limits>
 
+#include "filter/frame.h"
+
 namespace entroselect {
+
+static_assert(code_bytes(0) + 3 * int64_t(sizeof(Panels::Panel)) / kPanel <
+                  Panels::bytes_per_row(0),
+              "a row takes more");
 
 namespace {
 void widen(ColumnBounds& most, const ColumnBounds& with) {

@@ -37,6 +37,10 @@ class Panels {
   // Upper bounds over panels [first, last).
   ColumnBounds most(int64_t first, int64_t last) const;
 
+  // What a row takes at most: its code, and its part of a panel three times, as the list of panels
+  // is copied to one twice as large when it grows. The rest is the allocator's.
+  static constexpr int64_t bytes_per_row(int64_t d) { return 2 * d + 96; }
+
  private:
   int64_t words_;
   uint32_t flip_;

@@ -19,6 +19,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr int64_t kSeedPanels = 8;  // scanned for every row before the pairs are
 constexpr int64_t kShared = 8;      // panels that share one set of thresholds
 constexpr int kLocks = 256;
+// Suspects of all threads: kLeastSuspects, or one per kValuesPerSuspect values: less than half of
+// the memory that the values would take in float32.
+constexpr int64_t kLeastSuspects = 4096, kValuesPerSuspect = 10;
 
 // A pair that may be the nearest of either end, and its distance in the frame of the filter.
 struct Pair {
@@ -46,8 +49,7 @@ class AllPairs {
         indices_(indices),
         groups_((points.n + kGroup - 1) / kGroup),
         seeds_(std::clamp<int64_t>(panels.size() / 16, 1, kSeedPanels)),
-        // In all not half of the memory that the rows would take in float32.
-        most_suspects_(std::max<int64_t>(points.n * frame.d / 10, 4096) / threads),
+        most_suspects_(std::max(points.n * frame.d / kValuesPerSuspect, kLeastSuspects) / threads),
         reach_(size_t(points.n)),
         locks_(kLocks) {
     for (int w = 0; w < threads; ++w)
@@ -277,6 +279,10 @@ void all_pairs(const Rows& points, const Frame& frame, const Panels& panels, con
                int threads, const std::function<void(int64_t)>& poll, double* squared,
                int64_t* indices) {
   AllPairs(points, frame, panels, kernels, threads, squared, indices).run(poll);
+}
+
+int64_t all_pairs_bytes_per_row(int64_t d) {
+  return int64_t(sizeof(std::atomic<double>)) + int64_t(sizeof(Pair)) * d / kValuesPerSuspect;
 }
 
 }  // namespace entroselect

@@ -159,6 +159,19 @@ void nearest_among(const Rows& queries, const Rows& points, bool same, const int
   parallel_for(threads, (queries.n + kQueries - 1) / kQueries, search, poll);
 }
 
+int64_t search_bytes(int64_t d, int64_t k, int threads) {
+  constexpr int64_t kBeside = 65536;  // once and per thread, whatever the sizes
+  // Per thread and column: the codes of a group; in the scan and in all_pairs, the same and a panel
+  // as floats; some canonical rows.
+  constexpr int64_t kColumn = 1100;
+  static_assert(
+      kGroup * code_bytes(1) / 2 + 2 * (kGroup + kPanel) * sizeof(float) + 4 * sizeof(double) <=
+          kColumn,
+      "a column takes more");
+  const int64_t sample = Frame::kSample * int64_t(sizeof(double)) * d;
+  return kBeside + sample + threads * (kGroup * Scan::bytes_per_row(k) + kColumn * d + kBeside);
+}
+
 void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels, Form form,
                       double* lower, double* upper) {
   const Frame frame(points, kernels, form);

@@ -25,6 +25,10 @@ void nearest_among(const Rows& queries, const Rows& points, bool same, const int
                    int64_t width, int64_t k, const Kernels& kernels, int threads,
                    const std::function<void()>& poll, double* squared, int64_t* indices);
 
+// What a search of the nearest takes at most, whatever the number of rows: the sample behind the
+// frame; and for each thread a group of queries with their codes, lists and suspects.
+int64_t search_bytes(int64_t d, int64_t k, int threads);
+
 // What the filter alone knows: bounds of the distance of every query to every point, in the units
 // of the rows. Nothing but the tests of the certificate calls this.
 void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels, Form form,

@@ -17,7 +17,15 @@ constexpr int64_t kShared = 8;
 // Up to this k, exact distances are inserted one by one, which tightens the reach at once; beyond
 // it they are collected and merged.
 constexpr int64_t kInsert = 32;
+
+int64_t most_suspects(int64_t k) { return std::max(kManySuspects, 4 * k); }
 }  // namespace
+
+int64_t Scan::bytes_per_row(int64_t k) {
+  constexpr int64_t kLists = 64;  // best_ and the row's uppers, half empty as well; and found_
+  static_assert(2 * sizeof(Neighbour) + 2 * sizeof(double) <= kLists, "a row takes more");
+  return 2 * int64_t(sizeof(Suspect)) * (most_suspects(k) + kPanel) + kLists * k;
+}
 
 Scan::Scan(const Frame& frame, const Kernels& kernels, int64_t k, int rows)
     : frame_(frame),
@@ -67,8 +75,7 @@ void Scan::run(int count, const Panels& panels, int64_t first, int64_t last,
       const uint32_t mask = group_.mask[g] & valid;
       if (!mask) continue;
       collect(g, mask, panel.bounds, base);
-      if (int64_t(rows_[size_t(g)].suspects.size()) > std::max(kManySuspects, 4 * k_))
-        recheck(g, exact);
+      if (int64_t(rows_[size_t(g)].suspects.size()) > most_suspects(k_)) recheck(g, exact);
       set_threshold(g);
     }
   }

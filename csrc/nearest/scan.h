@@ -32,6 +32,10 @@ class Scan {
   int64_t rechecks = 0;
   int64_t pairs = 0;
 
+  // What a row takes at most: its suspects, in a list that may be half empty, and what is known of
+  // its k nearest.
+  static int64_t bytes_per_row(int64_t k);
+
  private:
   struct Row {
     const Rows* rows;

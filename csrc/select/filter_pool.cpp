@@ -10,6 +10,11 @@
 
 namespace entroselect {
 
+static_assert(code_bytes(0) + sizeof(Coded) + sizeof(double) + sizeof(Unmet) + sizeof(Place) +
+                      3 * sizeof(int64_t) <=
+                  FilterPool::bytes_per_row(0),
+              "a row takes more");
+
 namespace {
 constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
 constexpr int64_t kPolled = 16384;     // rows between looks for Ctrl-C in serial loops

@@ -56,6 +56,11 @@ class FilterPool final : public Pool {
 
   Profile profile() const override;
 
+  // What a row takes at most beside its values: its code and what is kept of it below, 54 bytes;
+  // while rows are refreshed, its number in the order asked for and in that of the groups, and
+  // where its group begins.
+  static constexpr int64_t bytes_per_row(int64_t d) { return 2 * d + 80; }
+
  private:
   struct Pick {
     int32_t source;  // -1: a row of this pool, otherwise of given_[source]

@@ -4,6 +4,11 @@
 
 namespace entroselect {
 
+static_assert(2 * (kTreeWidth + 1) * sizeof(double) +
+                      2 * (sizeof(Tree::Node) + 2 * kTreeWidth * sizeof(double)) / kLeaf <
+                  Tree::bytes_per_row(kTreeWidth),
+              "a row takes more");
+
 namespace {
 constexpr int64_t kParts = 16;     // subtrees built in parallel, a thread
 constexpr int64_t kPrepare = 512;  // leaves per item of work when all rows are read
