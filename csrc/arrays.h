@@ -44,7 +44,7 @@ inline const Kernels& kernels_named(const std::string& name) {
 }
 
 inline void check_signals() {
-  const FloatEnvironment environment;  // ours again after a handler that changes it
+  const FloatEnvironment environment;  // the default again: a handler may have changed it
   py::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }

@@ -278,7 +278,7 @@ class PyFloatEnvironment {
   std::optional<FloatEnvironment> environment_;
 };
 
-// Where functions are defined, a module or a class: each runs in the default environment, whatever
+// A module or a class whose functions all run in the default floating-point environment, whatever
 // the caller's is.
 template <class Scope>
 class Guarded {

@@ -1,4 +1,4 @@
-// A neighbour of a row, and which of two is nearer.
+// A neighbour of a row, and the order of neighbours.
 #pragma once
 
 #include <cstdint>

@@ -95,7 +95,7 @@ class Workers {
   }
 
   void serve(int worker) {
-    const FloatEnvironment environment;  // not that of whoever came first and started the thread
+    const FloatEnvironment environment;  // not that of the caller that started the thread
     uint64_t seen = 0;                   // generation last looked at
     const auto changed = [&] {
       return gate_.load(std::memory_order_acquire) / kGeneration != seen;
@@ -141,7 +141,7 @@ class Workers {
   int threads_now_ = 1;
   const std::function<void(int64_t, int)>* body_ = nullptr;
   std::exception_ptr worker_error_;
-  // The last look for Ctrl-C, by whoever calls: many short calls add up to a long one.
+  // The last look for Ctrl-C, by any caller: many short calls add up to a long one.
   Clock::time_point polled_ = Clock::now();
 };
 

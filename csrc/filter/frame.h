@@ -11,8 +11,8 @@
 
 namespace entroselect {
 
-// Codes of a byte a value are summed exactly and twice as fast as bfloat16; their residual is some
-// 0.7 % of a row's distance from the centre, against 0.17 %.
+// Codes of one byte per value are summed exactly and twice as fast as bfloat16; their residual is
+// some 0.7 % of a row's distance from the centre, against 0.17 %.
 enum class Form { bytes, halves };
 
 // What the code of a row takes at most, in either form.

@@ -86,8 +86,8 @@ struct Kernels {
   // x <- H diag(signs) x, H the orthogonal Walsh-Hadamard matrix of that size.
   void (*rotate_window)(float* x, const float* signs, int64_t size);
 
-  // Codes of a framed row, zero-padded to a multiple of 16: a byte a value, four to a word, or a
-  // bfloat16 a value, two to a word.
+  // Codes of a framed row, zero-padded to a multiple of 16: one byte per value, four to a word, or
+  // one bfloat16 per value, two to a word.
   Coded (*code_bytes)(const float* x, int64_t d, int64_t words, int levels, uint32_t* out);
   Coded (*code_halves)(const float* x, int64_t d, int64_t words, int levels, uint32_t* out);
 

@@ -160,7 +160,7 @@ void nearest_among(const Rows& queries, const Rows& points, bool same, const int
 }
 
 int64_t search_bytes(int64_t d, int64_t k, int threads) {
-  constexpr int64_t kBeside = 65536;  // once and per thread, whatever the sizes
+  constexpr int64_t kBeside = 65536;  // once and per thread, for any sizes
   // Per thread and column: the codes of a group; in the scan and in all_pairs, the same and a panel
   // as floats; some canonical rows.
   constexpr int64_t kColumn = 1100;

@@ -25,7 +25,7 @@ void nearest_among(const Rows& queries, const Rows& points, bool same, const int
                    int64_t width, int64_t k, const Kernels& kernels, int threads,
                    const std::function<void()>& poll, double* squared, int64_t* indices);
 
-// What a search of the nearest takes at most, whatever the number of rows: the sample behind the
+// What a search of the nearest takes at most, for any number of rows: the sample behind the
 // frame; and for each thread a group of queries with their codes, lists and suspects.
 int64_t search_bytes(int64_t d, int64_t k, int threads);
 

@@ -11,7 +11,7 @@
 
 namespace entroselect {
 
-// Whether picks are kept in cells: where that pays, wherever it can be done, or not at all.
+// Whether picks are kept in cells: where a sample says that it pays, always, or never.
 enum class Grouping { automatic, always, never };
 
 // Where a row belongs: a cell, and the most it can be away from its centre (scaled).

@@ -19,16 +19,16 @@ namespace {
 constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
 constexpr int64_t kPolled = 16384;     // rows between looks for Ctrl-C in serial loops
 constexpr double kWorthThreads = 1e6;  // products, some 5 us
-constexpr int64_t kPatience = 8;       // rechecks a row that are nobody's concern
+constexpr int64_t kPatience = 8;       // rechecks per row that are accepted
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
-constexpr int64_t kShares = 4;       // of a thread in a job, so that all end at about the same time
-constexpr int64_t kSwept = 480;      // rows swept together, at most
-constexpr int64_t kFirstLook = 128;  // picks, when it is first asked whether cells pay
-constexpr int64_t kForcedLook = 8;   // the same, when it is not asked
+constexpr int64_t kShares = 4;         // per thread and job, so that all end at about the same time
+constexpr int64_t kSwept = 480;        // rows swept together, at most
+constexpr int64_t kFirstLook = 128;    // picks at which a sample is first taken
+constexpr int64_t kForcedLook = 8;     // the same where cells are made without a sample
 constexpr int64_t kMostCells = 128;
 constexpr double kWorthCells = 0.75;   // share of the cells that rows can leave out
-constexpr double kManyProducts = 5e4;  // a refreshed row: more than what cells cost beside them
+constexpr double kManyProducts = 5e4;  // per refreshed row: more than what cells cost beside them
 constexpr int64_t kWorthPlacing = 8;   // pairs scored for one that placing all rows takes
 
 // Stable; `key` gives less than `keys`.
@@ -154,8 +154,8 @@ void FilterPool::add_vectors(const Rows& vectors) {
   }
 }
 
-// Rows that lie closer together than bytes can tell cost a recheck a pair. Where these add up to
-// more than products of bfloat16 would cost, everything is coded again.
+// Rows that lie closer together than bytes can tell cost one recheck per pair. Where these add up
+// to more than products of bfloat16 would cost, everything is coded again.
 void FilterPool::consider_form() {
   if (frame_->form == Form::halves) return;
   const Profile so_far = profile();

@@ -107,7 +107,7 @@ class FilterPool final : public Pool {
   std::unique_ptr<Panels> panels_;  // the picks, in order; or
   std::unique_ptr<Cells> cells_;    // by where it lies, and
   Buffer<Place> places_;            // where every row does
-  int64_t next_look_;               // at how many picks cells are considered again
+  int64_t next_look_;               // number of picks at which cells are considered again
   std::vector<Rows> given_;
 
   std::vector<std::unique_ptr<Sweep>> sweeps_;  // one per worker

@@ -75,7 +75,7 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
   std::make_heap(heap.begin(), heap.end(), first_is_nearer);
 
   for (;;) {
-    // The block's best rows, as long as they could be picked before the rival.
+    // The block's best rows: those with bounds that beat the rival's.
     micro_.rows.clear();
     while (!heap.empty() && micro_.rows.size() < kMicro) {
       micro_.rows.push_back(heap.front().row);
@@ -99,7 +99,7 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
         const Key key = {bounds_[micro_.rows[j]], micro_.rows[j]};
         if (micro_.active[j] && key.beats(best)) best = key, place = j;
       }
-      if (place == micro_.rows.size()) break;  // nobody here is certain to come next
+      if (place == micro_.rows.size()) break;  // no row here is certain to come next
       if (int64_t(picks.rows.size()) == limit || best.bound < floor) {
         next = best.bound;
         break;
@@ -111,7 +111,8 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
     keep_current(micro_);
     if (next >= 0) return {picks, next};
     for (int64_t i : micro_.rows) {
-      if (bounds_[i] < 0 || !Key{bounds_[i], i}.beats(rival)) continue;  // picked, or out of it
+      if (bounds_[i] < 0 || !Key{bounds_[i], i}.beats(rival))
+        continue;  // picked, or no better than the rival
       heap.push_back({bounds_[i], i});
       std::push_heap(heap.begin(), heap.end(), first_is_nearer);
     }

@@ -1,6 +1,6 @@
-// The heart of selection: rows of a pool against the picks, the newest first,
-// each row only until its bound falls below what is wanted. Score tiles give suspects, the
-// certificate throws out those that cannot matter, what is left is decided in canonical float64.
+// The heart of selection: rows of a pool against the picks, the newest first, each row only until
+// its bound falls below what is wanted. Score tiles give suspects, the certificate throws out those
+// that cannot matter, what is left is rechecked in canonical float64.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ struct Unmet {
   int64_t oldest() const { return last > first ? first : next; }
   int64_t count(int64_t total) const { return total - next + last - first; }
 
-  // What is left when all picks in [from, total) have been met. That can be three ranges; two are
-  // kept: the shorter of the two gaps between them then counts as unmet again.
+  // What is left when all picks in [from, total) have been met. That can be three ranges, of which
+  // two are kept: the picks of the shorter gap between them then count as unmet again.
   Unmet without(int64_t from, int64_t total) const;
 };
 

@@ -10,7 +10,7 @@ static_assert(2 * (kTreeWidth + 1) * sizeof(double) +
               "a row takes more");
 
 namespace {
-constexpr int64_t kParts = 16;     // subtrees built in parallel, a thread
+constexpr int64_t kParts = 16;     // subtrees built in parallel, per thread
 constexpr int64_t kPrepare = 512;  // leaves per item of work when all rows are read
 }  // namespace
 

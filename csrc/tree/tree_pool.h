@@ -27,7 +27,7 @@ class TreePool final : public Pool {
 
   // No row is better than another to settle next: an empty block, and no rival.
   std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
-  // Picks among all rows, whatever the block.
+  // Picks among all rows, not only those of the block.
   std::pair<Picks, double> settle(const std::vector<int64_t>& rows, Key rival, int64_t limit,
                                   double floor) override;
 

@@ -7,7 +7,7 @@ namespace entroselect::cuda {
 // Lowers the bounds of state->micro rows to their exact distances to every pick they have not
 // met; leaves `met` as it is.
 //
-//   grid      ceil(rows * splits / 256) blocks of 256 threads, a thread for every `splits`-th
+//   grid      ceil(rows * splits / 256) blocks of 256 threads, one thread per `splits`-th
 //             unmet pick of one row
 //   shared    none; no syncs; threads of one row share an atomic minimum, so any order
 //   valid     picks < 2^31
@@ -40,7 +40,7 @@ struct CatchUp {
 
 // All distances within the micro-block.
 //
-//   grid      kMicro * kMicro / 256 blocks of 256 threads, a thread a pair; half of them work
+//   grid      kMicro * kMicro / 256 blocks of 256 threads, one thread per pair; half of them work
 //   shared    none; no syncs
 struct Between {
   static constexpr int threads = 256;

@@ -14,7 +14,7 @@ ENTROSELECT_ANY inline float float_above(double x) { return float(x * (1 + 0x1p-
 // A row that cannot be coded stands for 0 with an infinite residual: every pair with it is decided
 // by its canonical distance.
 //
-//   grid      ceil(rows / 8) blocks of 256 threads, 32 threads a row
+//   grid      ceil(rows / 8) blocks of 256 threads, 32 threads per row
 //   shared    4 KB; 2 syncs
 //   valid     width >= d, values of any finite size
 struct CodeRows {

@@ -13,8 +13,9 @@ namespace {
 // order of rows; the best of those left out becomes the inner rival.
 //
 //   grid      1 block of 1024 threads; the block's rows must ascend
-//   shared    29 KB; 20 syncs a running sum, three sums, two syncs a step of the search
-//   method    a radix search for a cut that at most kMicro keys reach, 8 bits a step, ended as soon
+//   shared    29 KB; 20 syncs per running sum, three sums, two syncs per step of the search
+//   method    a radix search for a cut that at most kMicro keys reach, 8 bits per step, ended as
+//   soon
 //             as half of kMicro do; equal keys are taken from the front
 //   valid     any number of rows; bounds >= 0 or kPicked
 struct TakeBest {
@@ -143,7 +144,7 @@ struct TakeBest {
 
 // Picks rows of the micro-block, farthest first, while they beat the inner rival.
 //
-//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have met every
+//   grid      1 block of kMicro threads, one thread per row; the rows' bounds must have met every
 //             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleFarthest {
@@ -175,7 +176,7 @@ struct SettleFarthest {
       find_best(block, s.best);
       const Key best = s.best[0];
       block.sync();
-      if (best.bound < 0) break;  // nobody here is certain to come next
+      if (best.bound < 0) break;  // no row here is certain to come next
       if (picked + made == limit || best.bound < floor) {
         next = best.bound;
         break;

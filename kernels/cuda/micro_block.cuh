@@ -4,7 +4,7 @@
 
 namespace entroselect::cuda {
 
-// A micro-block while picks are settled among its rows, a thread a row: in shared memory.
+// A micro-block while picks are settled among its rows, one thread per row: in shared memory.
 struct MicroRows {
   int64_t row[kMicro];
   double bound[kMicro];

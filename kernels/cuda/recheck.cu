@@ -9,7 +9,7 @@ namespace {
 // Pairs whose certified lower bound is beyond the row's final reach are dropped, the others get
 // their exact distance: into the row's bound (selection) or a place of their own (neighbours).
 //
-//   grid      ceil(pairs / 256) blocks of 256 threads, a thread a pair
+//   grid      ceil(pairs / 256) blocks of 256 threads, one thread per pair
 //   shared    none; no syncs; pairs of one row share an atomic minimum, so any order
 //   valid     rows and columns < 2^31
 struct RecheckPairs {

@@ -9,7 +9,7 @@ namespace {
 
 // out[i] <- canonical squared distance of row i to a vector.
 //
-//   grid      ceil(n / 256) blocks of 256 threads, a thread a row
+//   grid      ceil(n / 256) blocks of 256 threads, one thread per row
 //   shared    none; no syncs
 struct DistancesTo {
   static constexpr int threads = 256;
@@ -30,7 +30,7 @@ struct DistancesTo {
 
 // out[i] <- what Rows::lengths holds for row i.
 //
-//   grid      ceil(n / 256) blocks of 256 threads, a thread a row
+//   grid      ceil(n / 256) blocks of 256 threads, one thread per row
 //   shared    none; no syncs
 struct Lengths {
   static constexpr int threads = 256;
@@ -59,7 +59,7 @@ struct Lengths {
 
 // values[i] <- its square root, correctly rounded; torch promises no such thing.
 //
-//   grid      ceil(n / 256) blocks of 256 threads, a thread a value
+//   grid      ceil(n / 256) blocks of 256 threads, one thread per value
 //   shared    none; no syncs
 struct Roots {
   static constexpr int threads = 256;
@@ -79,7 +79,7 @@ struct Roots {
 
 // Rows as float64, divided by their lengths where they have some.
 //
-//   grid      ceil(n d / 256) blocks of 256 threads, a thread a value
+//   grid      ceil(n d / 256) blocks of 256 threads, one thread per value
 //   shared    none; no syncs
 struct Widen {
   static constexpr int threads = 256;
@@ -104,7 +104,7 @@ struct Widen {
 
 // Adds up a column in the order of rows, as the contract says, and divides by their number.
 //
-//   grid      ceil(d / 32) blocks of 32 threads, a thread a column: a chain of n additions
+//   grid      ceil(d / 32) blocks of 32 threads, one thread per column: a chain of n additions
 //   shared    none; no syncs
 struct MeanRow {
   static constexpr int threads = 32;

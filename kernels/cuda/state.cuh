@@ -50,7 +50,7 @@ struct Scratch {
   State* state;
   int64_t* micro;   // kMicro pool rows
   double* between;  // kMicro x kMicro canonical squared distances
-  uint64_t* keys;   // one a row of the block
+  uint64_t* keys;   // one per row of the block
   double* squared;  // bound of each pick made, `limit` of them
 };
 

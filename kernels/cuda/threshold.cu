@@ -11,7 +11,7 @@ namespace {
 
 // Takes the next kMicro rows whose (stale) bound reaches the floor.
 //
-//   grid      1 block of 1024 threads, a window of rows at a time
+//   grid      1 block of 1024 threads, one window of rows after another
 //   shared    8 KB
 //   valid     floor >= 0, so that picked rows never reach it
 struct TakeNext {
@@ -35,7 +35,7 @@ struct TakeNext {
     int64_t at = state.at;
     int found = state.picked < limit ? 0 : kMicro;  // enough already
     const bool enough = found > 0;
-    block.sync();  // everyone has read the state that is written below
+    block.sync();  // every thread has read the state that is written below
     while (found < kMicro && at < n) {
       block.each([&](int t) {
         s.a[t] = at + t < n && selection.bounds[rows[at + t]] >= floor;
@@ -63,7 +63,7 @@ struct TakeNext {
 
 // Accepts rows of the micro-block in their order.
 //
-//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have met every
+//   grid      1 block of kMicro threads, one thread per row; the rows' bounds must have met every
 //             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleInOrder {
