@@ -295,16 +295,7 @@ class Guarded {
   Scope scope_;
 };
 
-}  // namespace
-}  // namespace entroselect
-
-PYBIND11_MODULE(_core, m) {
-  using namespace entroselect;
-  m.doc() = "C++ core of entroselect; use the functions of the package instead.";
-  py::class_<PyFloatEnvironment>(m, "FloatEnvironment")
-      .def(py::init<>())
-      .def("__enter__", &PyFloatEnvironment::enter)
-      .def("__exit__", &PyFloatEnvironment::exit);
+void bind_pool(py::module_& m) {
   py::class_<PyPool> pool(m, "Pool");
   pool.def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
       .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
@@ -334,6 +325,9 @@ PYBIND11_MODULE(_core, m) {
       // end of the old names
       .def("widest", [](PyPool& p) { return p.pool().widest(); })
       .def("profile", &PyPool::profile);
+}
+
+void bind_functions(py::module_& m) {
   Guarded(m)
       .def("frontier", &py_frontier)
       .def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a,
@@ -356,4 +350,18 @@ PYBIND11_MODULE(_core, m) {
       .def("pair_bytes_per_row", &all_pairs_bytes_per_row, "d"_a)
       .def("search_bytes", &search_bytes, "d"_a, "k"_a, "threads"_a)
       .def("from_dlpack", &from_dlpack);
+}
+
+}  // namespace
+}  // namespace entroselect
+
+PYBIND11_MODULE(_core, m) {
+  using namespace entroselect;
+  m.doc() = "C++ core of entroselect; use the functions of the package instead.";
+  py::class_<PyFloatEnvironment>(m, "FloatEnvironment")
+      .def(py::init<>())
+      .def("__enter__", &PyFloatEnvironment::enter)
+      .def("__exit__", &PyFloatEnvironment::exit);
+  bind_pool(m);
+  bind_functions(m);
 }

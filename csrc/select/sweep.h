@@ -3,6 +3,7 @@
 // that cannot matter, what is left is rechecked in canonical float64.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
