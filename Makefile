@@ -4,7 +4,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --cons
 # What an editable install is made of; Python files are used from where they are.
 SOURCES = $(shell find csrc kernels/cuda -type f) CMakeLists.txt setup.py pyproject.toml constraints.txt
 
-CXX_SOURCES = csrc/*.cpp csrc/*.h kernels/cuda/* tests/*.cpp
+CXX_SOURCES = $(shell find csrc kernels/cuda tests/native -type f)
 
 .PHONY: help demo test test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
 

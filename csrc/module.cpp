@@ -2,24 +2,19 @@
 // entroselect/_checks.py; what is asserted here would be a bug of ours.
 
 #include <pybind11/functional.h>
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <optional>
-#include <stdexcept>
 
-#include "dlpack.h"
-#include "float_environment.h"
-#include "lengths.h"
-#include "nearest.h"
-#include "pool.h"
-#include "threads.h"
-#include "tree_nearest.h"
-#include "tree_pool.h"
+#include "arrays.h"
+#include "base/dlpack.h"
+#include "isa/lengths.h"
+#include "nearest/all_pairs.h"
+#include "nearest/nearest.h"
+#include "select/filter_pool.h"
+#include "tree_or_filter.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -27,137 +22,23 @@ using namespace py::literals;
 namespace entroselect {
 namespace {
 
-Dtype dtype_of(const std::string& name) {
-  if (name == "float64") return Dtype::f64;
-  if (name == "float32") return Dtype::f32;
-  if (name == "float16") return Dtype::f16;
-  if (name == "bfloat16") return Dtype::bf16;
-  if (name == "uint8") return Dtype::u8;
-  throw std::invalid_argument("unknown dtype " + name);
-}
-
-Rows rows_of(const py::array& values, const std::string& dtype) {
-  if (values.ndim() != 2) throw std::invalid_argument("rows must be 2-D");
-  Rows rows;
-  rows.data = static_cast<const char*>(values.data());
-  rows.stride = values.strides(0);
-  rows.n = values.shape(0);
-  rows.d = values.shape(1);
-  rows.dtype = dtype_of(dtype);
-  return rows;
-}
-
-const Kernels& kernels_named(const std::string& name) {
-  const Kernels* kernels = find_kernels(name.c_str());
-  if (!kernels) throw std::invalid_argument("instruction set " + name + " cannot run here");
-  return *kernels;
-}
-
-// The widest rows for which a tree is taken by itself (docs/decisions.md has the measurement).
-constexpr int64_t kTreeSelects = 4, kTreeSearches = 5;
-
-bool takes_tree(const std::string& filter, int64_t d, int64_t by_itself) {
-  if (filter == "tree" && d > kTreeWidth)
-    throw std::invalid_argument("ENTROSELECT_FILTER: a tree takes rows of at most " +
-                                std::to_string(kTreeWidth) + " columns, these have " +
-                                std::to_string(d));
-  return filter == "tree" || (filter == "auto" && d <= by_itself);
-}
-
-// "auto", "int8" or "bf16".
-Form form_named(const std::string& name, const Kernels& kernels, int64_t d) {
-  return name == "bf16" ? Form::halves : best_form(kernels, d);
-}
-
-const Kernels& best_kernels() {
-  int count = 0;
-  const Candidate* list = candidates(&count);
-  for (int i = 0; i < count; ++i)
-    if (!*list[i].reason) return *list[i].kernels;
-  throw std::logic_error("no kernels");
-}
-
-void check_signals() {
-  const FloatEnvironment environment;  // ours again after a handler that changes it
-  py::gil_scoped_acquire gil;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
-
-// Calls body(i) for every row, on all threads; without the GIL.
-template <class Body>
-void for_each_row(const Rows& rows, int threads, const Body& body) {
-  parallel_for(
-      threads, (rows.n + 255) / 256,
-      [&](int64_t item, int) {
-        for (int64_t i = item * 256; i < std::min(rows.n, (item + 1) * 256); ++i) body(i);
-      },
-      check_signals);
-}
-
-// Canonical lengths of all rows, for cosine.
-std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads) {
-  std::vector<double> lengths(size_t(rows.n));
-  const std::vector<double> zero(size_t(padded(rows.d)));
-  for_each_row(rows, threads,
-               [&](int64_t i) { lengths[size_t(i)] = length_of(rows, i, kernels, zero.data()); });
-  return lengths;
-}
-
-// Rows, kept alive, with their lengths where the metric asks for them.
-struct Held {
-  Held(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels, int threads)
-      : values_(std::move(values)), rows(rows_of(values_, dtype)) {
-    if (!cosine) return;
-    py::gil_scoped_release release;
-    lengths_ = lengths_of(rows, kernels, threads);
-    rows.lengths = lengths_.data();
-  }
-
- private:
-  py::array values_;
-  std::vector<double> lengths_;
-
- public:
-  Rows rows;
-};
-
-template <class T>
-py::array_t<T> to_array(const std::vector<T>& values) {
-  return py::array_t<T>(py::ssize_t(values.size()), values.data());
-}
-
-using Indices = py::array_t<int64_t, py::array::c_style>;
-using Doubles = py::array_t<double, py::array::c_style>;
-
-std::vector<int64_t> to_vector(const Indices& rows) {
-  return std::vector<int64_t>(rows.data(), rows.data() + rows.size());
-}
-
 class PyPool {
  public:
   PyPool(py::array values, const std::string& dtype, bool cosine, const std::string& isa,
          const std::string& filter, const std::string& cells, int threads)
       : kernels_(kernels_named(isa)), cosine_(cosine), threads_(threads) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine, kernels_, threads));
-    const Rows& rows = held_[0]->rows;
-    const bool tree = takes_tree(filter, rows.d, kTreeSelects);
-    const Form form = form_named(filter, kernels_, rows.d);
     const Grouping grouping = cells == "always"  ? Grouping::always
                               : cells == "never" ? Grouping::never
                                                  : Grouping::automatic;
     py::gil_scoped_release release;
-    if (tree) {
-      pool_ = std::make_unique<TreePool>(rows, kernels_, threads, check_signals);
-    } else {
-      auto block = std::make_unique<Pool>(rows, kernels_, form, grouping, threads, check_signals);
-      block_ = block.get();
-      pool_ = std::move(block);
-    }
+    pool_ = build_pool(held_[0]->rows, kernels_, filter, grouping, threads, check_signals);
+    block_ = dynamic_cast<FilterPool*>(pool_.get());
   }
 
-  Primitives& pool() { return *pool_; }
+  Pool& pool() { return *pool_; }
 
-  Pool& block() {
+  FilterPool& block() {
     if (!block_) throw std::logic_error("a tree is no block of a larger pool");
     return *block_;
   }
@@ -185,10 +66,17 @@ class PyPool {
     held_.resize(1);
   }
 
-  void extend(py::array values, const std::string& dtype) {
+  void add_picks(const Indices& rows) {
+    const int64_t* data = rows.data();
+    const int64_t count = rows.size();
+    py::gil_scoped_release release;
+    pool_->add_picks(data, count);
+  }
+
+  void add_vectors(py::array values, const std::string& dtype) {
     held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine_, kernels_, threads_));
     py::gil_scoped_release release;
-    pool_->extend(held_.back()->rows);
+    pool_->add_vectors(held_.back()->rows);
   }
 
   void refresh(const std::optional<Indices>& rows, double enough) {
@@ -207,32 +95,32 @@ class PyPool {
     return py::make_tuple(to_array(found.first), found.second.bound, found.second.row);
   }
 
-  py::tuple resolve(const Indices& rows, double rival, int64_t rival_row, int64_t limit,
-                    double floor) {
+  py::tuple settle(const Indices& rows, double rival, int64_t rival_row, int64_t limit,
+                   double floor) {
     const auto members = to_vector(rows);
     std::pair<Picks, double> found;
     {
       py::gil_scoped_release release;
-      found = pool_->resolve(members, Key{rival, rival_row}, limit, floor);
+      found = pool_->settle(members, Key{rival, rival_row}, limit, floor);
     }
     return py::make_tuple(to_array(found.first.rows), to_array(found.first.squared), found.second);
   }
 
-  py::tuple ahead(const Indices& order, int64_t start, int64_t size, double floor) {
+  py::tuple next_in_order(const Indices& order, int64_t start, int64_t size, double floor) {
     std::pair<std::vector<int64_t>, int64_t> found;
     {
       py::gil_scoped_release release;
-      found = pool_->ahead(order.data(), order.size(), start, size, floor);
+      found = pool_->next_in_order(order.data(), order.size(), start, size, floor);
     }
     return py::make_tuple(to_array(found.first), found.second);
   }
 
-  py::tuple resolve_in_order(const Indices& rows, int64_t limit, double floor) {
+  py::tuple settle_in_order(const Indices& rows, int64_t limit, double floor) {
     const auto members = to_vector(rows);
     Picks picks;
     {
       py::gil_scoped_release release;
-      picks = pool_->resolve_in_order(members, limit, floor);
+      picks = pool_->settle_in_order(members, limit, floor);
     }
     return py::make_tuple(to_array(picks.rows), to_array(picks.squared));
   }
@@ -241,8 +129,7 @@ class PyPool {
     const Profile p = pool_->profile();
     return py::dict("pairs"_a = p.pairs, "rechecks"_a = p.rechecks, "settled"_a = p.settled,
                     "refreshed"_a = p.refreshed, "cells"_a = p.cells,
-                    "refresh_seconds"_a = p.refresh_seconds,
-                    "resolve_seconds"_a = p.resolve_seconds,
+                    "refresh_seconds"_a = p.refresh_seconds, "resolve_seconds"_a = p.settle_seconds,
                     "frontier_seconds"_a = p.frontier_seconds, "threads"_a = threads_);
   }
 
@@ -251,8 +138,8 @@ class PyPool {
   const bool cosine_;
   const int threads_;
   std::vector<std::unique_ptr<Held>> held_;
-  std::unique_ptr<Primitives> pool_;
-  Pool* block_ = nullptr;  // the same, unless it is a tree
+  std::unique_ptr<Pool> pool_;
+  FilterPool* block_ = nullptr;  // the same; none if it is a tree
 };
 
 py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {
@@ -296,14 +183,10 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
   int64_t* indices_data = indices.mutable_data();
   // Inside, the points are numbered from 0; the order of all numbers stays the same.
   for (int64_t i = 0; i < listed; ++i) indices_data[i] -= offset;
-  const bool tree = takes_tree(filter, q.rows.d, kTreeSearches);
-  const Form form = form_named(filter, kernels, q.rows.d);
   {
     py::gil_scoped_release release;
-    if (tree)
-      tree_nearest(q.rows, targets, same, k, kernels, threads, poll, squared_data, indices_data);
-    else
-      nearest(q.rows, targets, same, k, kernels, form, threads, poll, squared_data, indices_data);
+    find_nearest(q.rows, targets, same, k, kernels, filter, threads, poll, squared_data,
+                 indices_data);
   }
   for (int64_t i = 0; i < listed; ++i) indices_data[i] += offset;
   poll(q.rows.n);
@@ -342,72 +225,41 @@ py::tuple py_filter_intervals(py::array queries, const std::string& query_dtype,
   return py::make_tuple(lower, upper);
 }
 
-// The lowest row for which `bad` holds, -1 if there is none.
-template <class Bad>
-int64_t first_row_where(const Rows& rows, int threads, const Bad& bad) {
-  std::atomic<int64_t> first{rows.n};
-  for_each_row(rows, threads, [&](int64_t i) {
-    int64_t known = first.load(std::memory_order_relaxed);
-    if (i >= known || !bad(i)) return;
-    while (i < known && !first.compare_exchange_weak(known, i)) {
-    }
-  });
-  return first == rows.n ? -1 : first.load();
-}
-
-int64_t first_unusable_row(const py::array& values, const std::string& dtype, double largest,
-                           int threads) {
+int64_t py_first_unusable_row(const py::array& values, const std::string& dtype, double largest,
+                              int threads) {
   const Rows rows = rows_of(values, dtype);
-  const Kernels& kernels = best_kernels();
   py::gil_scoped_release release;
-  return first_row_where(rows, threads,
-                         [&](int64_t i) { return kernels.first_unusable(rows, i, largest) >= 0; });
+  return first_unusable_row(rows, best_kernels(), largest, threads, check_signals);
 }
 
-int64_t first_zero_row(const py::array& values, const std::string& dtype, int threads) {
+int64_t py_first_zero_row(const py::array& values, const std::string& dtype, int threads) {
   const Rows rows = rows_of(values, dtype);
-  const Kernels& kernels = best_kernels();
-  const std::vector<double> zero(size_t(padded(rows.d)));
   py::gil_scoped_release release;
-  return first_row_where(rows, threads,
-                         [&](int64_t i) { return length_of(rows, i, kernels, zero.data()) == 0; });
+  return first_zero_row(rows, best_kernels(), threads, check_signals);
 }
 
-// Adds the rows to a sum, in order: the same bits as numpy's sum over rows in
-// entroselect.reference.
-void add_rows(py::array values, const std::string& dtype, bool cosine, Doubles sum, int threads) {
-  const Kernels& kernels = best_kernels();
-  const Held held(std::move(values), dtype, cosine, kernels, threads);
-  const Rows& rows = held.rows;
+void py_add_rows(py::array values, const std::string& dtype, bool cosine, Doubles sum,
+                 int threads) {
+  const Held held(std::move(values), dtype, cosine, best_kernels(), threads);
   double* out = sum.mutable_data();
   py::gil_scoped_release release;
-  std::vector<double> row(size_t(padded(rows.d)));
-  for (int64_t i = 0; i < rows.n; ++i) {
-    kernels.load_row(rows, i, row.data());
-    for (int64_t l = 0; l < rows.d; ++l) out[l] += row[size_t(l)];
-    if ((i + 1) % 16384 == 0) check_signals();
-  }
+  add_rows(held.rows, best_kernels(), check_signals, out);
 }
 
-py::array_t<double> distances_to(py::array values, const std::string& dtype,
-                                 const py::array_t<double, py::array::c_style>& vector, bool cosine,
-                                 int threads) {
-  const Kernels& kernels = best_kernels();
-  const Held held(std::move(values), dtype, cosine, kernels, threads);
-  const Rows& rows = held.rows;
-  std::vector<double> x(size_t(padded(rows.d)));
-  std::copy(vector.data(), vector.data() + rows.d, x.begin());
-  py::array_t<double> squared(rows.n);
+py::array_t<double> py_distances_to(py::array values, const std::string& dtype,
+                                    const Doubles& vector, bool cosine, int threads) {
+  const Held held(std::move(values), dtype, cosine, best_kernels(), threads);
+  py::array_t<double> squared(held.rows.n);
   double* out = squared.mutable_data();
+  const double* x = vector.data();
   py::gil_scoped_release release;
-  for_each_row(rows, threads,
-               [&](int64_t i) { out[i] = kernels.distance_to_row(x.data(), rows, i); });
+  distances_to(held.rows, x, best_kernels(), threads, check_signals, out);
   return squared;
 }
 
-std::vector<std::pair<std::string, std::string>> instruction_sets() {
+std::vector<std::pair<std::string, std::string>> py_instruction_sets() {
   int count = 0;
-  const Candidate* list = candidates(&count);
+  const InstructionSet* list = instruction_sets(&count);
   std::vector<std::pair<std::string, std::string>> result;
   for (int i = 0; i < count; ++i) result.emplace_back(list[i].name, list[i].reason);
   return result;
@@ -426,7 +278,7 @@ class PyFloatEnvironment {
   std::optional<FloatEnvironment> environment_;
 };
 
-// Where functions are defined, a module or a class: each runs in the default environment, whatever
+// A module or a class whose functions all run in the default floating-point environment, whatever
 // the caller's is.
 template <class Scope>
 class Guarded {
@@ -443,6 +295,56 @@ class Guarded {
   Scope scope_;
 };
 
+void bind_pool(py::module_& m) {
+  py::class_<PyPool> pool(m, "Pool");
+  pool.def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
+      .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
+      .def_property_readonly("count", [](PyPool& p) { return p.pool().count(); })
+      .def_property_readonly("available", [](PyPool& p) { return p.pool().available(); });
+  Guarded(pool)
+      .def(py::init<py::array, const std::string&, bool, const std::string&, const std::string&,
+                    const std::string&, int>())
+      .def("add_picks", &PyPool::add_picks)
+      .def("add_vectors", &PyPool::add_vectors)
+      .def("exclude",
+           [](PyPool& p, const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
+      .def("bounds", &PyPool::bounds)
+      .def("state", &PyPool::state)
+      .def("restart", &PyPool::restart)
+      .def("refresh", &PyPool::refresh, "rows"_a = py::none(), "enough"_a = 0.0)
+      .def("frontier", &PyPool::frontier)
+      .def("settle", &PyPool::settle)
+      .def("next_in_order", &PyPool::next_in_order)
+      .def("settle_in_order", &PyPool::settle_in_order)
+      .def("widest", [](PyPool& p) { return p.pool().widest(); })
+      .def("profile", &PyPool::profile);
+}
+
+void bind_functions(py::module_& m) {
+  Guarded(m)
+      .def("frontier", &py_frontier)
+      .def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a,
+           "same"_a, "k"_a, "cosine"_a, "isa"_a, "filter"_a, "threads"_a, "progress"_a,
+           "squared"_a.noconvert() = py::none(), "indices"_a.noconvert() = py::none(),
+           "offset"_a = 0)
+      .def("nearest_among", &py_nearest_among)
+      .def("filter_intervals", &py_filter_intervals)
+      .def("first_unusable_row", &py_first_unusable_row)
+      .def("first_zero_row", &py_first_zero_row)
+      .def("add_rows", &py_add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(),
+           "threads"_a)
+      .def("distances_to", &py_distances_to)
+      .def("instruction_sets", &py_instruction_sets)
+      // The memory that rows take at most beside their values, in bytes.
+      .def("pool_bytes_per_row", &FilterPool::bytes_per_row, "d"_a)
+      .def("point_bytes_per_row", &point_bytes_per_row, "d"_a, "cosine"_a)
+      .def(
+          "query_bytes_per_row", [](bool cosine) { return cosine ? kLengthBytes : 0; }, "cosine"_a)
+      .def("pair_bytes_per_row", &all_pairs_bytes_per_row, "d"_a)
+      .def("search_bytes", &search_bytes, "d"_a, "k"_a, "threads"_a)
+      .def("from_dlpack", &from_dlpack);
+}
+
 }  // namespace
 }  // namespace entroselect
 
@@ -453,47 +355,6 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init<>())
       .def("__enter__", &PyFloatEnvironment::enter)
       .def("__exit__", &PyFloatEnvironment::exit);
-  py::class_<PyPool> pool(m, "Pool");
-  pool.def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
-      .def_property_readonly("d", [](PyPool& p) { return p.pool().d(); })
-      .def_property_readonly("count", [](PyPool& p) { return p.pool().count(); })
-      .def_property_readonly("available", [](PyPool& p) { return p.pool().available(); });
-  Guarded(pool)
-      .def(py::init<py::array, const std::string&, bool, const std::string&, const std::string&,
-                    const std::string&, int>())
-      .def("pick",
-           [](PyPool& p, const Indices& rows) {
-             const int64_t* data = rows.data();
-             const int64_t count = rows.size();
-             py::gil_scoped_release release;
-             p.pool().pick(data, count);
-           })
-      .def("extend", &PyPool::extend)
-      .def("exclude",
-           [](PyPool& p, const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
-      .def("bounds", &PyPool::bounds)
-      .def("state", &PyPool::state)
-      .def("restart", &PyPool::restart)
-      .def("refresh", &PyPool::refresh, "rows"_a = py::none(), "enough"_a = 0.0)
-      .def("frontier", &PyPool::frontier)
-      .def("resolve", &PyPool::resolve)
-      .def("ahead", &PyPool::ahead)
-      .def("resolve_in_order", &PyPool::resolve_in_order)
-      .def("widest", [](PyPool& p) { return p.pool().widest(); })
-      .def("profile", &PyPool::profile);
-  Guarded(m)
-      .def("frontier", &py_frontier)
-      .def("nearest", &py_nearest, "queries"_a, "query_dtype"_a, "points"_a, "point_dtype"_a,
-           "same"_a, "k"_a, "cosine"_a, "isa"_a, "filter"_a, "threads"_a, "progress"_a,
-           "squared"_a.noconvert() = py::none(), "indices"_a.noconvert() = py::none(),
-           "offset"_a = 0)
-      .def("nearest_among", &py_nearest_among)
-      .def("filter_intervals", &py_filter_intervals)
-      .def("first_unusable_row", &first_unusable_row)
-      .def("first_zero_row", &first_zero_row)
-      .def("add_rows", &add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(),
-           "threads"_a)
-      .def("distances_to", &distances_to)
-      .def("instruction_sets", &instruction_sets)
-      .def("from_dlpack", &from_dlpack);
+  bind_pool(m);
+  bind_functions(m);
 }

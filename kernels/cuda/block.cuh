@@ -153,7 +153,7 @@ inline void to_host(void* host, const void* device, size_t bytes, Stream) {
 
 #endif
 
-// a[t] <- a[0] + ... + a[t]; both arrays have one place a thread.
+// a[t] <- a[0] + ... + a[t]; both arrays have one place per thread.
 template <class AnyBlock>
 ENTROSELECT_ANY void add_up(const AnyBlock& block, int* a, int* scratch) {
   for (int step = 1; step < AnyBlock::threads; step *= 2) {
@@ -162,7 +162,7 @@ ENTROSELECT_ANY void add_up(const AnyBlock& block, int* a, int* scratch) {
   }
 }
 
-// best[0] <- the best of all, one a thread; threads must be a power of two.
+// best[0] <- the best of all, one per thread; threads must be a power of two.
 template <class AnyBlock, class Key>
 ENTROSELECT_ANY void find_best(const AnyBlock& block, Key* best) {
   static_assert((AnyBlock::threads & (AnyBlock::threads - 1)) == 0, "halved again and again");

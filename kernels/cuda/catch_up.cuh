@@ -1,16 +1,16 @@
 #pragma once
 
-#include "selection.cuh"
+#include "state.cuh"
 
 namespace entroselect::cuda {
 
-// Lowers the bounds of state->micro rows to their exact distances to every choice they have not
-// seen; says nothing of what they have seen then.
+// Lowers the bounds of state->micro rows to their exact distances to every pick they have not
+// met; leaves `met` as it is.
 //
-//   grid      ceil(rows * splits / 256) blocks of 256 threads, a thread for every `splits`-th
-//             unseen choice of one row
-//   shared    none; no syncs; threads of one row meet in an atomic minimum, so any order
-//   valid     choices < 2^31
+//   grid      ceil(rows * splits / 256) blocks of 256 threads, one thread per `splits`-th
+//             unmet pick of one row
+//   shared    none; no syncs; threads of one row share an atomic minimum, so any order
+//   valid     picks < 2^31
 struct CatchUp {
   static constexpr int threads = 256;
   using Shared = NoShared;
@@ -29,7 +29,7 @@ struct CatchUp {
       const int64_t row = rows[at];
       double nearest = selection.bounds[row];
       if (nearest <= 0) return;  // nothing can lower it
-      for (int64_t c = selection.seen[row] + place % splits; c < state->count; c += splits) {
+      for (int64_t c = selection.met[row] + place % splits; c < state->count; c += splits) {
         const double squared = selection.distance_to(row, c);
         if (squared < nearest) nearest = squared;
       }
@@ -40,7 +40,7 @@ struct CatchUp {
 
 // All distances within the micro-block.
 //
-//   grid      kMicro * kMicro / 256 blocks of 256 threads, a thread a pair; half of them work
+//   grid      kMicro * kMicro / 256 blocks of 256 threads, one thread per pair; half of them work
 //   shared    none; no syncs
 struct Between {
   static constexpr int threads = 256;

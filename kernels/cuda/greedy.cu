@@ -1,9 +1,9 @@
 // Farthest-first inside a block: a few kernels settle picks by the hundred, and the host looks only
 // now and then. The argument is that of docs/exactness.md, "The block".
 
-#include "catch_up.cuh"
 #include "kernels.h"
-#include "micro.cuh"
+#include "micro_block.cuh"
+#include "settle.cuh"
 
 namespace entroselect::cuda {
 
@@ -13,10 +13,11 @@ namespace {
 // order of rows; the best of those left out becomes the inner rival.
 //
 //   grid      1 block of 1024 threads; the block's rows must ascend
-//   shared    29 KB; 20 syncs a running sum, three sums, two syncs a step of the search
-//   method    a radix search for a cut that at most kMicro keys reach, 8 bits a step, ended as soon
+//   shared    29 KB; 20 syncs per running sum, three sums, two syncs per step of the search
+//   method    a radix search for a cut that at most kMicro keys reach, 8 bits per step, ended as
+//   soon
 //             as half of kMicro do; equal keys are taken from the front
-//   valid     any number of rows; bounds >= 0 or kChosen
+//   valid     any number of rows; bounds >= 0 or kPicked
 struct TakeBest {
   static constexpr int threads = 1024;
   struct Shared {
@@ -116,7 +117,7 @@ struct TakeBest {
     State& state = *scratch.state;
     block.each([&](int t) {
       int at = t ? s.a[t - 1] : 0, ties = s.ties[t];
-      Key out = {kChosen, 0};
+      Key out = {kPicked, 0};
       each_of(t, [&](int64_t i) {
         const uint64_t key = scratch.keys[i];
         if (key >= cut || (quota > 0 && key == equal && ties++ < quota)) {
@@ -143,8 +144,8 @@ struct TakeBest {
 
 // Picks rows of the micro-block, farthest first, while they beat the inner rival.
 //
-//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
-//             choice and their distances lie in scratch.between
+//   grid      1 block of kMicro threads, one thread per row; the rows' bounds must have met every
+//             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleFarthest {
   static constexpr int threads = kMicro;
@@ -170,18 +171,18 @@ struct SettleFarthest {
     for (;;) {
       block.each([&](int t) {  // places ascend as rows do
         const bool wins = s.active[t] && Key{s.bound[t], s.row[t]}.beats(inner);
-        s.best[t] = {wins ? s.bound[t] : kChosen, t};
+        s.best[t] = {wins ? s.bound[t] : kPicked, t};
       });
       find_best(block, s.best);
       const Key best = s.best[0];
       block.sync();
-      if (best.bound < 0) break;  // nobody here is certain to come next
+      if (best.bound < 0) break;  // no row here is certain to come next
       if (picked + made == limit || best.bound < floor) {
         next = best.bound;
         break;
       }
       block.each([&](int t) {
-        s.choose(selection, scratch, t, int(best.row), count + made, picked + made);
+        s.pick(selection, scratch, t, int(best.row), count + made, picked + made);
       });
       ++made;
     }
@@ -196,27 +197,16 @@ struct SettleFarthest {
   }
 };
 
-constexpr int kSteps = 16;   // micro-blocks between looks from the host
-constexpr int kSplits = 32;  // threads that share one row's unseen choices
-
 }  // namespace
 
 Settled farthest_first(const Selection& selection, const Scratch& scratch, const int64_t* rows,
                        int64_t n, int64_t count, Key rival, int64_t limit, double floor,
                        Stream stream) {
-  State state = {count, 0, 0, 0, 0, -1, rival, rival};
-  to_device(scratch.state, &state, sizeof state, stream);
-  while (!state.finished) {
-    for (int step = 0; step < kSteps; ++step) {
-      launch(TakeBest{selection, scratch, rows, n}, 1, stream);
-      launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
-             kMicro * kSplits / CatchUp::threads, stream);
-      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
-      launch(SettleFarthest{selection, scratch, limit, floor}, 1, stream);
-    }
-    to_host(&state, scratch.state, sizeof state, stream);
-  }
-  return {state.picked, state.next};
+  const State start = {count, 0, 0, 0, 0, -1, rival, rival};
+  const State end =
+      settle_micro_blocks(start, selection, scratch, TakeBest{selection, scratch, rows, n},
+                          SettleFarthest{selection, scratch, limit, floor}, stream);
+  return {end.picked, end.next};
 }
 
 }  // namespace entroselect::cuda

@@ -2,7 +2,7 @@
 // farthest_first and in_order wait for it. No framework is known here: see module.cpp.
 #pragma once
 
-#include "selection.cuh"
+#include "state.cuh"
 
 namespace entroselect::cuda {
 
@@ -55,18 +55,18 @@ void widen_rows(const Rows& rows, const int64_t* index, int64_t n, double* out, 
 
 void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
 
-// Exact bounds of n rows by every choice they have not seen.
+// Exact bounds of n rows by every pick they have not met.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,
               int64_t count, Stream stream);
 
-// Selection: lowers the bounds of the pairs' rows; a column is a choice. Neighbours (`chosen` is
-// null): squared[p] of each pair, infinite where dropped; a column is a row of `pool`, and `extra`
+// Selection: lowers the bounds of the pairs' rows; a column is a pick. Neighbours (`picks` is
+// null): squared[p] of each pair, infinite where dropped; a column is a row of `pool`, and `given`
 // holds the rows, of the same type or float64.
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
              Stream stream);
 
-// The primitives resolve and resolve_in_order of entroselect/engine.py; `count` choices were made
-// before, and there is room in `chosen` for `limit` more. For farthest_first the rows ascend.
+// The primitives settle and settle_in_order of entroselect/engine.py; `count` picks were made
+// before, and there is room in `picks` for `limit` more. For farthest_first the rows ascend.
 Settled farthest_first(const Selection& selection, const Scratch& scratch, const int64_t* rows,
                        int64_t n, int64_t count, Key rival, int64_t limit, double floor,
                        Stream stream);

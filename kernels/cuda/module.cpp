@@ -36,9 +36,9 @@ Coded coded_of(uintptr_t codes, uintptr_t norm2, uintptr_t norm, uintptr_t resid
           pointer<float>(residual)};
 }
 
-Selection selection_of(const Rows& pool, const Rows& extra, uintptr_t chosen, uintptr_t bounds,
-                       uintptr_t seen) {
-  return {pool, extra, pointer<int64_t>(chosen), pointer<double>(bounds), pointer<int32_t>(seen)};
+Selection selection_of(const Rows& pool, const Rows& given, uintptr_t picks, uintptr_t bounds,
+                       uintptr_t met) {
+  return {pool, given, pointer<int64_t>(picks), pointer<double>(bounds), pointer<int32_t>(met)};
 }
 
 Scratch scratch_of(uintptr_t state, uintptr_t micro, uintptr_t between, uintptr_t keys,

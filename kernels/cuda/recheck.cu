@@ -9,8 +9,8 @@ namespace {
 // Pairs whose certified lower bound is beyond the row's final reach are dropped, the others get
 // their exact distance: into the row's bound (selection) or a place of their own (neighbours).
 //
-//   grid      ceil(pairs / 256) blocks of 256 threads, a thread a pair
-//   shared    none; no syncs; pairs of one row meet in an atomic minimum, so any order
+//   grid      ceil(pairs / 256) blocks of 256 threads, one thread per pair
+//   shared    none; no syncs; pairs of one row share an atomic minimum, so any order
 //   valid     rows and columns < 2^31
 struct RecheckPairs {
   static constexpr int threads = 256;
@@ -18,7 +18,7 @@ struct RecheckPairs {
 
   Pairs pairs;
   Sides sides;
-  Selection selection;  // without `chosen`: neighbours
+  Selection selection;  // without `picks`: neighbours
   double* squared;
 
   // The mirror of the filter's test in kernels/triton/filter.py, in float64; `slack` covers the
@@ -44,11 +44,11 @@ struct RecheckPairs {
       if (place >= pairs.n) return;
       const bool dropped = too_far(place);
       const int64_t row = sides.row[pairs.slot[place]], column = pairs.column[place];
-      if (selection.chosen) {
+      if (selection.picks) {
         if (!dropped) lower(&selection.bounds[row], selection.distance_to(row, column));
       } else {
         squared[place] =
-            dropped ? double(INFINITY) : distance(selection.pool, column, selection.extra, row);
+            dropped ? double(INFINITY) : distance(selection.pool, column, selection.given, row);
       }
     });
   }

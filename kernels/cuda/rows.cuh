@@ -1,5 +1,5 @@
 // Rows in device memory and their canonical distance (docs/exactness.md): the same bits as
-// csrc/kernels.cpp and entroselect/reference.py.
+// csrc/isa/kernels.cpp and entroselect/reference.py.
 #pragma once
 
 #include "block.cuh"

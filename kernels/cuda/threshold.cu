@@ -1,9 +1,9 @@
 // Threshold filter inside a block: rows in traversal order, accepted where their exact bound still
 // reaches the floor.
 
-#include "catch_up.cuh"
 #include "kernels.h"
-#include "micro.cuh"
+#include "micro_block.cuh"
+#include "settle.cuh"
 
 namespace entroselect::cuda {
 
@@ -11,9 +11,9 @@ namespace {
 
 // Takes the next kMicro rows whose (stale) bound reaches the floor.
 //
-//   grid      1 block of 1024 threads, a window of rows at a time
+//   grid      1 block of 1024 threads, one window of rows after another
 //   shared    8 KB
-//   valid     floor >= 0, so that chosen rows never reach it
+//   valid     floor >= 0, so that picked rows never reach it
 struct TakeNext {
   static constexpr int threads = 1024;
   struct Shared {
@@ -35,7 +35,7 @@ struct TakeNext {
     int64_t at = state.at;
     int found = state.picked < limit ? 0 : kMicro;  // enough already
     const bool enough = found > 0;
-    block.sync();  // everyone has read the state that is written below
+    block.sync();  // every thread has read the state that is written below
     while (found < kMicro && at < n) {
       block.each([&](int t) {
         s.a[t] = at + t < n && selection.bounds[rows[at + t]] >= floor;
@@ -63,8 +63,8 @@ struct TakeNext {
 
 // Accepts rows of the micro-block in their order.
 //
-//   grid      1 block of kMicro threads, a thread a row; the rows' bounds must have seen every
-//             choice and their distances lie in scratch.between
+//   grid      1 block of kMicro threads, one thread per row; the rows' bounds must have met every
+//             pick and their distances lie in scratch.between
 //   shared    4 KB; per pick 10 syncs
 struct SettleInOrder {
   static constexpr int threads = kMicro;
@@ -88,13 +88,13 @@ struct SettleInOrder {
     while (picked + made < limit) {
       // The first that still reaches the floor: all of these keys are equal but for the place.
       block.each(
-          [&](int t) { s.best[t] = {s.active[t] && s.bound[t] >= floor ? 1.0 : kChosen, t}; });
+          [&](int t) { s.best[t] = {s.active[t] && s.bound[t] >= floor ? 1.0 : kPicked, t}; });
       find_best(block, s.best);
       const Key first = s.best[0];
       block.sync();
       if (first.bound < 0) break;
       block.each([&](int t) {
-        s.choose(selection, scratch, t, int(first.row), count + made, picked + made);
+        s.pick(selection, scratch, t, int(first.row), count + made, picked + made);
       });
       ++made;
     }
@@ -107,26 +107,15 @@ struct SettleInOrder {
   }
 };
 
-constexpr int kSteps = 16;   // micro-blocks between looks from the host
-constexpr int kSplits = 32;  // threads that share one row's unseen choices
-
 }  // namespace
 
 int64_t in_order(const Selection& selection, const Scratch& scratch, const int64_t* rows, int64_t n,
                  int64_t count, int64_t limit, double floor, Stream stream) {
-  State state = {count, 0, 0, 0, 0, -1, {}, {}};
-  to_device(scratch.state, &state, sizeof state, stream);
-  while (!state.finished) {
-    for (int step = 0; step < kSteps; ++step) {
-      launch(TakeNext{selection, scratch, rows, n, limit, floor}, 1, stream);
-      launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
-             kMicro * kSplits / CatchUp::threads, stream);
-      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
-      launch(SettleInOrder{selection, scratch, limit, floor}, 1, stream);
-    }
-    to_host(&state, scratch.state, sizeof state, stream);
-  }
-  return state.picked;
+  const State start = {count, 0, 0, 0, 0, -1, {}, {}};
+  const State end = settle_micro_blocks(start, selection, scratch,
+                                        TakeNext{selection, scratch, rows, n, limit, floor},
+                                        SettleInOrder{selection, scratch, limit, floor}, stream);
+  return end.picked;
 }
 
 }  // namespace entroselect::cuda

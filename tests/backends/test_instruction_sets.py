@@ -1,7 +1,7 @@
 """The kernels give the same bits on every instruction set and architecture.
 
-tests/kernels_digest.cpp is built for this machine and, where a cross compiler and an emulator are
-installed (Debian: g++-aarch64-linux-gnu, qemu-user-static), for aarch64.
+tests/native/kernels_digest.cpp is built for this machine and, where a cross compiler and an
+emulator are installed (Debian: g++-aarch64-linux-gnu, qemu-user-static), for aarch64.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ def test_the_sources_are_complete(built: tuple[Path, Path]) -> None:
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     for folder in ("csrc", "kernels/cuda"):
-        for source in (ROOT / folder).iterdir():
-            assert f"{folder}/{source.name}" in names
+        for source in (ROOT / folder).rglob("*.*"):
+            assert source.relative_to(ROOT).as_posix() in names
     assert not any(name.startswith("entroselect/kernels") for name in names)
     assert {"CMakeLists.txt", "setup.py", "LICENSE", "kernels/__init__.py"} <= names
 
@@ -99,7 +99,7 @@ def test_the_sources_are_complete(built: tuple[Path, Path]) -> None:
 def test_only_what_changed_is_compiled_again(built: tuple[Path, Path]) -> None:
     source = next(path for path in built[1].parent.iterdir() if path.is_dir())
     now = time.time()
-    os.utime(source / "csrc" / "cells.cpp", (now, now))
+    os.utime(source / "csrc" / "select" / "cells.cpp", (now, now))
     os.utime(source / "entroselect" / "greedy.py", (now, now))
     _make_wheel(source)
     objects = list(source.glob("build/cmake-*/**/*.o"))
@@ -111,8 +111,9 @@ def test_make_installs_again_only_what_is_compiled(tmp_path: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("no make")
     files = ["Makefile", "CMakeLists.txt", "setup.py", "pyproject.toml", "constraints.txt"]
-    for name in (*files, "csrc/pool.cpp", "kernels/cuda/greedy.cu", "entroselect/greedy.py",
-                 ".venv/bin/python", ".venv/build", ".venv/test"):  # fmt: skip
+    made = [".venv/bin/python", ".venv/build", ".venv/test"]
+    sources = ["csrc/select/greedy.cpp", "kernels/cuda/greedy.cu", "entroselect/greedy.py"]
+    for name in (*files, *sources, *made):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((ROOT / name).read_bytes() if name in files else b"")
@@ -124,7 +125,7 @@ def test_make_installs_again_only_what_is_compiled(tmp_path: Path) -> None:
     assert is_done()
     os.utime(tmp_path / "entroselect/greedy.py", (2000, 2000))
     assert is_done()
-    for name in ("csrc/pool.cpp", "kernels/cuda/greedy.cu", "setup.py"):
+    for name in ("csrc/select/greedy.cpp", "kernels/cuda/greedy.cu", "setup.py"):
         os.utime(tmp_path / name, (2000, 2000))
         assert not is_done()
         os.utime(tmp_path / name, (1000, 1000))

@@ -1,0 +1,68 @@
+// A pool of rows, what has been picked from it, and how far every row is from that: the primitives
+// of entroselect/engine.py, which says what each of them does.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "base/rows.h"
+
+namespace entroselect {
+
+// A row by its bound. The one that comes first is the next pick: larger bound, then lower index.
+struct Key {
+  double bound;
+  int64_t row;
+
+  bool beats(const Key& other) const {
+    return bound > other.bound || (bound == other.bound && row < other.row);
+  }
+};
+
+struct Picks {
+  std::vector<int64_t> rows;
+  std::vector<double> squared;
+};
+
+// The bound of a picked row. Below every distance, duplicates of picked rows included.
+constexpr double kPicked = -1;
+
+struct Profile {
+  int64_t pairs = 0;      // pairs scored by the filter
+  int64_t rechecks = 0;   // pairs whose canonical distance the filter asked for
+  int64_t settled = 0;    // canonical distances between rows of a micro-block
+  int64_t refreshed = 0;  // rows brought up to date, or as far as was enough
+  int64_t cells = 0;      // of picks that lie close together; 0: all picks in order
+  double refresh_seconds = 0, settle_seconds = 0, frontier_seconds = 0;
+};
+
+class Pool {
+ public:
+  virtual ~Pool() = default;
+
+  virtual int64_t n() const = 0;
+  virtual int64_t d() const = 0;
+  virtual int64_t count() const = 0;
+  virtual int64_t available() const = 0;
+
+  virtual void add_picks(const int64_t* rows, int64_t count) = 0;
+  virtual void add_vectors(const Rows& vectors) = 0;
+  virtual void refresh(std::vector<int64_t> rows, double enough) = 0;
+  virtual void refresh_all(double enough) = 0;
+  virtual double widest() const = 0;
+
+  virtual std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const = 0;
+  virtual std::pair<Picks, double> settle(const std::vector<int64_t>& rows, Key rival,
+                                          int64_t limit, double floor) = 0;
+
+  virtual std::pair<std::vector<int64_t>, int64_t> next_in_order(const int64_t* order,
+                                                                 int64_t length, int64_t start,
+                                                                 int64_t size,
+                                                                 double floor) const = 0;
+  virtual Picks settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) = 0;
+
+  virtual Profile profile() const = 0;
+};
+
+}  // namespace entroselect

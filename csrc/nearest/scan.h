@@ -1,0 +1,64 @@
+// Neighbours: a group of rows against a range of points. Score tiles give suspects, the certificate
+// throws out those that cannot matter, and what is left is rechecked in canonical float64, best
+// first.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/neighbour.h"
+#include "filter/group.h"
+#include "filter/recheck.h"
+
+namespace entroselect {
+
+class Scan {
+ public:
+  // For the k nearest of up to `rows` rows at a time.
+  Scan(const Frame& frame, const Kernels& kernels, int64_t k, int rows);
+
+  // Takes row `g` of the group: its code (kept by the caller until run() returns) and the k
+  // nearest known so far, sorted. `self`: the point that it is, which does not count (-1: none).
+  void set_row(int g, const Rows& rows, int64_t i, const uint32_t* code, const Coded& coded,
+               const Neighbour* best, int64_t self);
+
+  // Scans points [first, last) for rows 0 <= g < count.
+  void run(int count, const Panels& panels, int64_t first, int64_t last,
+           const ExactDistance& exact);
+
+  // The k nearest of row g, sorted by (squared, index).
+  const Neighbour* best(int g) const { return best_.data() + g * k_; }
+
+  int64_t rechecks = 0;
+  int64_t pairs = 0;
+
+  // What a row takes at most: its suspects, in a list that may be half empty, and what is known of
+  // its k nearest.
+  static int64_t bytes_per_row(int64_t k);
+
+ private:
+  struct Row {
+    const Rows* rows;
+    int64_t index;
+    int64_t self;
+    double reach;
+    std::vector<Suspect> suspects;
+    std::vector<double> uppers;  // max-heap of the k smallest upper bounds of this run
+  };
+
+  void collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t base);
+  void recheck(int g, const ExactDistance& exact);
+  void insert(Neighbour* best, const Neighbour& found) const;
+  void merge(Neighbour* best);
+
+  const Frame& frame_;
+  const Kernels& kernels_;
+  int64_t k_;
+  std::vector<Row> rows_;
+  std::vector<Neighbour> best_;
+  std::vector<Neighbour> found_;
+  Group group_;
+  Buffer<double> canonical_;
+};
+
+}  // namespace entroselect

@@ -1,0 +1,85 @@
+#include "row_passes.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "base/threads.h"
+#include "isa/lengths.h"
+
+namespace entroselect {
+
+namespace {
+
+constexpr int64_t kRowsAtOnce = 256;  // per item of work
+constexpr int64_t kPolled = 16384;    // rows between looks for Ctrl-C in a serial loop
+
+// Calls body(i) for every row, on all threads.
+template <class Body>
+void for_each_row(const Rows& rows, int threads, const std::function<void()>& poll,
+                  const Body& body) {
+  parallel_for(
+      threads, (rows.n + kRowsAtOnce - 1) / kRowsAtOnce,
+      [&](int64_t item, int) {
+        const int64_t end = std::min(rows.n, (item + 1) * kRowsAtOnce);
+        for (int64_t i = item * kRowsAtOnce; i < end; ++i) body(i);
+      },
+      poll);
+}
+
+// The lowest row for which `bad` holds, -1 if there is none.
+template <class Bad>
+int64_t first_row_where(const Rows& rows, int threads, const std::function<void()>& poll,
+                        const Bad& bad) {
+  std::atomic<int64_t> first{rows.n};
+  for_each_row(rows, threads, poll, [&](int64_t i) {
+    int64_t known = first.load(std::memory_order_relaxed);
+    if (i >= known || !bad(i)) return;
+    while (i < known && !first.compare_exchange_weak(known, i)) {
+    }
+  });
+  return first == rows.n ? -1 : first.load();
+}
+
+}  // namespace
+
+std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads,
+                               const std::function<void()>& poll) {
+  std::vector<double> lengths(size_t(rows.n));
+  const std::vector<double> zero(size_t(padded(rows.d)));
+  for_each_row(rows, threads, poll,
+               [&](int64_t i) { lengths[size_t(i)] = length_of(rows, i, kernels, zero.data()); });
+  return lengths;
+}
+
+int64_t first_unusable_row(const Rows& rows, const Kernels& kernels, double largest, int threads,
+                           const std::function<void()>& poll) {
+  return first_row_where(rows, threads, poll,
+                         [&](int64_t i) { return kernels.first_unusable(rows, i, largest) >= 0; });
+}
+
+int64_t first_zero_row(const Rows& rows, const Kernels& kernels, int threads,
+                       const std::function<void()>& poll) {
+  const std::vector<double> zero(size_t(padded(rows.d)));
+  return first_row_where(rows, threads, poll,
+                         [&](int64_t i) { return length_of(rows, i, kernels, zero.data()) == 0; });
+}
+
+void add_rows(const Rows& rows, const Kernels& kernels, const std::function<void()>& poll,
+              double* sum) {
+  std::vector<double> row(size_t(padded(rows.d)));
+  for (int64_t i = 0; i < rows.n; ++i) {
+    kernels.load_row(rows, i, row.data());
+    for (int64_t l = 0; l < rows.d; ++l) sum[l] += row[size_t(l)];
+    if ((i + 1) % kPolled == 0) poll();
+  }
+}
+
+void distances_to(const Rows& rows, const double* vector, const Kernels& kernels, int threads,
+                  const std::function<void()>& poll, double* squared) {
+  std::vector<double> x(size_t(padded(rows.d)));
+  std::copy(vector, vector + rows.d, x.begin());
+  for_each_row(rows, threads, poll,
+               [&](int64_t i) { squared[i] = kernels.distance_to_row(x.data(), rows, i); });
+}
+
+}  // namespace entroselect

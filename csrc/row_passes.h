@@ -1,0 +1,33 @@
+// Passes over all rows that are no search.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "isa/kernels.h"
+
+namespace entroselect {
+
+// What Rows::lengths holds for these rows, which have none yet.
+std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads,
+                               const std::function<void()>& poll);
+
+// The lowest row with a value that is not finite or beyond `largest`; -1 if there is none.
+int64_t first_unusable_row(const Rows& rows, const Kernels& kernels, double largest, int threads,
+                           const std::function<void()>& poll);
+
+// The lowest row of zeros only; -1 if there is none.
+int64_t first_zero_row(const Rows& rows, const Kernels& kernels, int threads,
+                       const std::function<void()>& poll);
+
+// Adds the rows to a sum (d values), in order: the same bits as numpy's sum over rows in
+// entroselect.reference.
+void add_rows(const Rows& rows, const Kernels& kernels, const std::function<void()>& poll,
+              double* sum);
+
+// Canonical squared distances of all rows to a vector (d values).
+void distances_to(const Rows& rows, const double* vector, const Kernels& kernels, int threads,
+                  const std::function<void()>& poll, double* squared);
+
+}  // namespace entroselect

@@ -1,0 +1,125 @@
+// The primitives over filtered products: bounds are brought up to date a block of rows at a time,
+// and only where they may matter.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/pool.h"
+#include "filter/frame.h"
+#include "filter/panels.h"
+#include "select/cells.h"
+#include "select/sweep.h"
+
+namespace entroselect {
+
+class FilterPool final : public Pool {
+ public:
+  FilterPool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
+             std::function<void()> poll);
+
+  int64_t n() const override { return rows_.n; }
+  int64_t d() const override { return rows_.d; }
+  int64_t count() const override { return int64_t(picks_.size()); }
+  int64_t available() const override { return available_; }
+
+  void add_picks(const int64_t* rows, int64_t size) override;
+  void add_vectors(const Rows& vectors) override;
+  void refresh(std::vector<int64_t> rows, double enough) override;
+  void refresh_all(double enough) override;
+  double widest() const override;
+
+  // For pools that are a part of a larger one, or a block of it.
+  // These rows may not be picked: they are given as vectors.
+  void exclude(const int64_t* rows, int64_t size);
+  double bound(int64_t row) const { return bounds_[row]; }
+  // How many of the first picks the row has certainly met: been compared with.
+  int64_t met(int64_t row) const { return std::min(unmet_[row].oldest(), count()); }
+  // Resets the pool to no picks. `bounds`: of each row, kPicked if it may not be picked. `met`: how
+  // many of the picks that are added next each row has met already.
+  void restart(const double* bounds, const int64_t* met);
+
+  // greedy.cpp
+  std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
+  std::pair<Picks, double> settle(const std::vector<int64_t>& rows, Key rival, int64_t limit,
+                                  double floor) override;
+
+  // threshold.cpp
+  std::pair<std::vector<int64_t>, int64_t> next_in_order(const int64_t* order, int64_t length,
+                                                         int64_t start, int64_t size,
+                                                         double floor) const override;
+  Picks settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) override;
+
+  Profile profile() const override;
+
+  // What a row takes at most beside its values: its code and what is kept of it below, 54 bytes;
+  // while rows are refreshed, its number in the order asked for and in that of the groups, and
+  // where its group begins.
+  static constexpr int64_t bytes_per_row(int64_t d) { return 2 * d + 80; }
+
+ private:
+  struct Pick {
+    int32_t source;  // -1: a row of this pool, otherwise of given_[source]
+    int64_t row;
+  };
+
+  // A few rows in canonical float64, among which picks are settled by exact distances.
+  struct MicroBlock {
+    std::vector<int64_t> rows;
+    std::vector<bool> active;  // may be picked in this step; others keep their stale bound
+    Buffer<double> values;
+  };
+
+  void load(MicroBlock& block);
+  void pick_in(MicroBlock& block, size_t place);
+  void keep_current(const MicroBlock& block);
+  void code_rows();
+  void clear_picks();
+  void pack(int64_t number);
+  void consider_form();
+  void consider_cells();
+  bool cells_pay(const Cells& cells) const;
+  int32_t home(int64_t row) const { return cells_ ? places_[row].cell : 0; }
+  void refresh_groups(const std::vector<int64_t>& rows, double enough);
+  double exact(const double* x, int64_t number) const;
+
+  const Rows rows_;
+  const Kernels& kernels_;
+  const Grouping grouping_;
+  const int threads_;
+  const std::function<void()> poll_;
+
+  std::unique_ptr<Frame> frame_;
+  Buffer<uint32_t> codes_;  // of every row
+  Buffer<Coded> coded_;
+  // At least the squared distance to the nearest pick, equal to it where no pick is unmet;
+  // kPicked once picked.
+  Buffer<double> bounds_;
+  Buffer<Unmet> unmet_;
+  int64_t available_;
+
+  std::unique_ptr<Coder> coder_;
+  std::vector<Pick> picks_;
+  std::unique_ptr<Panels> panels_;  // the picks, in order; or
+  std::unique_ptr<Cells> cells_;    // by where it lies, and
+  Buffer<Place> places_;            // where every row does
+  int64_t next_look_;               // number of picks at which cells are considered again
+  std::vector<Rows> given_;
+
+  std::vector<std::unique_ptr<Sweep>> sweeps_;  // one per worker
+  MicroBlock micro_;
+  mutable Profile profile_;
+};
+
+// About `size` rows with the largest bounds, in no order, and the best row left out.
+std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n, int64_t size,
+                                                 int threads, const std::function<void()>& poll);
+
+// Rows among which picks are settled at a time by exact distances.
+constexpr size_t kMicro = 64;
+
+}  // namespace entroselect

@@ -1,0 +1,102 @@
+// The heart of selection: rows of a pool against the picks, the newest first, each row only until
+// its bound falls below what is wanted. Score tiles give suspects, the certificate throws out those
+// that cannot matter, what is left is rechecked in canonical float64.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "filter/group.h"
+#include "filter/recheck.h"
+#include "select/cells.h"
+
+namespace entroselect {
+
+// The picks that a row has not met, which is to say: has not been compared with. They are
+// [first, last) and all from next on; last <= next.
+struct Unmet {
+  int32_t first, last, next;
+
+  bool holds(int64_t pick) const { return pick >= next || (pick >= first && pick < last); }
+  // One past the newest of them below `end`; 0 when there is none.
+  int64_t newest(int64_t end) const {
+    if (end > next) return end;
+    return end > first && last > first ? std::min<int64_t>(end, last) : 0;
+  }
+  int64_t oldest() const { return last > first ? first : next; }
+  int64_t count(int64_t total) const { return total - next + last - first; }
+
+  // What is left when all picks in [from, total) have been met. That can be three ranges, of which
+  // two are kept: the picks of the shorter gap between them then count as unmet again.
+  Unmet without(int64_t from, int64_t total) const;
+};
+
+class Sweep {
+ public:
+  // For up to `rows` rows of the pool at a time.
+  Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
+        int64_t rows);
+
+  // Begins with no rows.
+  void clear() { size_ = 0; }
+
+  // Row i of the pool: its code (kept by the caller), its bound, what it has not met and, where
+  // there are cells, its Place::toward.
+  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
+           float toward);
+
+  // Lowers the bound of each row to its exact distance to the nearest pick, or stops once the bound
+  // is below `enough`. First: all picks in one list, in order. Second: the `total` picks in cells;
+  // every row lies in the cell `home` and has no range of unmet picks but the last, all of which
+  // stay unmet if it stops early.
+  void run(const Panels& panels, double enough);
+  void run(const Cells& cells, int64_t home, int64_t total, double enough);
+
+  int64_t size() const { return size_; }
+  int64_t row(int64_t g) const { return rows_[size_t(g)].index; }
+  double bound(int64_t g) const { return rows_[size_t(g)].bound; }
+  Unmet unmet(int64_t g) const { return rows_[size_t(g)].unmet; }
+
+  int64_t rechecks = 0;
+  int64_t pairs = 0;
+  int64_t refreshed = 0;
+
+ private:
+  struct Row {
+    int64_t index;
+    const uint32_t* code;
+    Coded coded;
+    RowBounds bounds;
+    float toward;
+    Unmet unmet;
+    Unmet here;    // the same by places in the list at hand
+    bool done;     // its bound and what it has not met are final
+    double bound;  // squared
+    double reach;  // scaled: pairs farther apart cannot lower the bound
+    double upper;  // scaled: the least upper bound of a pair scored here
+    std::vector<Suspect> suspects;
+  };
+
+  void begin();
+  void finish(int64_t total);
+  void compare(const Panels& panels, const int32_t* picks, double enough);
+  void scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last,
+                   double enough);
+  void collect(Row& row, int g, const Panels& panels, const int32_t* picks, int64_t p);
+  void recheck(Row& row);
+
+  const Frame& frame_;
+  const Kernels& kernels_;
+  const Rows& pool_;
+  const ExactDistance exact_;
+  int64_t size_ = 0;
+  std::vector<Row> rows_;
+  // Rows that are not done; those of them to compare with the list at hand, and with the panels at
+  // hand; rows that are done once their suspects are decided.
+  std::vector<Row*> waiting_, visitors_, members_, leaving_;
+  Group group_;
+  Buffer<double> canonical_;
+};
+
+}  // namespace entroselect

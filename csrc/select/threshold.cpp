@@ -1,0 +1,49 @@
+// Threshold filter: the rows a pass has yet to look at, and accepting them in order.
+
+#include <algorithm>
+
+#include "base/timer.h"
+#include "select/filter_pool.h"
+
+namespace entroselect {
+
+std::pair<std::vector<int64_t>, int64_t> FilterPool::next_in_order(const int64_t* order,
+                                                                   int64_t length, int64_t start,
+                                                                   int64_t size,
+                                                                   double floor) const {
+  Timer timer(profile_.frontier_seconds);
+  std::vector<int64_t> rows;
+  int64_t at = start;
+  for (; at < length && int64_t(rows.size()) < size; ++at)
+    if (bounds_[order[at]] >= floor && bounds_[order[at]] != kPicked) rows.push_back(order[at]);
+  return {rows, at};
+}
+
+Picks FilterPool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
+  Picks picks;
+  size_t at = 0;
+  while (at < rows.size() && int64_t(picks.rows.size()) < limit) {
+    // The next rows that may still be accepted, up to date.
+    micro_.rows.clear();
+    for (; at < rows.size() && micro_.rows.size() < kMicro; ++at)
+      if (bounds_[rows[at]] >= floor) micro_.rows.push_back(rows[at]);
+    refresh(micro_.rows, floor);
+
+    Timer timer(profile_.settle_seconds);
+    micro_.active.assign(micro_.rows.size(), false);
+    for (size_t j = 0; j < micro_.rows.size(); ++j)
+      micro_.active[j] = bounds_[micro_.rows[j]] >= floor;
+    load(micro_);
+    for (size_t j = 0; j < micro_.rows.size() && int64_t(picks.rows.size()) < limit; ++j) {
+      const double bound = bounds_[micro_.rows[j]];
+      if (!micro_.active[j] || bound < floor) continue;
+      picks.rows.push_back(micro_.rows[j]);
+      picks.squared.push_back(bound);
+      pick_in(micro_, j);
+    }
+    keep_current(micro_);
+  }
+  return picks;
+}
+
+}  // namespace entroselect

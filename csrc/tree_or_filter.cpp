@@ -1,0 +1,59 @@
+#include "tree_or_filter.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "filter/panels.h"
+#include "isa/lengths.h"
+#include "nearest/nearest.h"
+#include "select/filter_pool.h"
+#include "tree/tree.h"
+#include "tree/tree_nearest.h"
+#include "tree/tree_pool.h"
+
+namespace entroselect {
+
+namespace {
+
+// The widest rows for which "auto" is a tree (docs/decisions.md has the measurement).
+constexpr int64_t kTreeSelects = 4, kTreeSearches = 5;
+
+bool takes_tree(const std::string& filter, int64_t d, int64_t widest) {
+  if (filter == "tree" && d > kTreeWidth)
+    throw std::invalid_argument("ENTROSELECT_FILTER: a tree takes rows of at most " +
+                                std::to_string(kTreeWidth) + " columns, these have " +
+                                std::to_string(d));
+  return filter == "tree" || (filter == "auto" && d <= widest);
+}
+
+}  // namespace
+
+Form form_named(const std::string& filter, const Kernels& kernels, int64_t d) {
+  return filter == "bf16" ? Form::halves : best_form(kernels, d);
+}
+
+std::unique_ptr<Pool> build_pool(const Rows& rows, const Kernels& kernels,
+                                 const std::string& filter, Grouping grouping, int threads,
+                                 std::function<void()> poll) {
+  if (takes_tree(filter, rows.d, kTreeSelects))
+    return std::make_unique<TreePool>(rows, kernels, threads, std::move(poll));
+  return std::make_unique<FilterPool>(rows, kernels, form_named(filter, kernels, rows.d), grouping,
+                                      threads, std::move(poll));
+}
+
+void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
+                  const Kernels& kernels, const std::string& filter, int threads,
+                  const std::function<void(int64_t)>& poll, double* squared, int64_t* indices) {
+  if (takes_tree(filter, queries.d, kTreeSearches))
+    tree_nearest(queries, points, same, k, kernels, threads, poll, squared, indices);
+  else
+    nearest(queries, points, same, k, kernels, form_named(filter, kernels, queries.d), threads,
+            poll, squared, indices);
+}
+
+int64_t point_bytes_per_row(int64_t d, bool cosine) {
+  const int64_t tree = d <= kTreeWidth ? Tree::bytes_per_row(d) : 0;
+  return std::max(Panels::bytes_per_row(d), tree) + (cosine ? kLengthBytes : 0);
+}
+
+}  // namespace entroselect

@@ -1,0 +1,31 @@
+// The host's loop over micro-blocks, the same for both ways of picking.
+#pragma once
+
+#include "catch_up.cuh"
+
+namespace entroselect::cuda {
+
+// Settles picks until `state` says that nothing more can be settled, and returns it. A step fills
+// the micro-block (`take`), makes its rows' bounds and distances exact and picks among them
+// (`settle`). Steps are queued by the dozen, and the host waits for the state only in between:
+// once it is finished, the kernels that are still queued return at once.
+template <class Take, class Settle>
+State settle_micro_blocks(State state, const Selection& selection, const Scratch& scratch,
+                          const Take& take, const Settle& settle, Stream stream) {
+  constexpr int kSteps = 16;   // between looks from the host
+  constexpr int kSplits = 32;  // threads that share one row's unmet picks
+  to_device(scratch.state, &state, sizeof state, stream);
+  while (!state.finished) {
+    for (int step = 0; step < kSteps; ++step) {
+      launch(take, 1, stream);
+      launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
+             kMicro * kSplits / CatchUp::threads, stream);
+      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
+      launch(settle, 1, stream);
+    }
+    to_host(&state, scratch.state, sizeof state, stream);
+  }
+  return state;
+}
+
+}  // namespace entroselect::cuda
