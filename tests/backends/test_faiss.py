@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from entroselect.entropy import _divergence, _mean_log_ratio
 from entroselect.results import Neighbours
 from tests.conftest import BACKENDS, normal, same_neighbours
 from tests.support.pools import POOLS
+from tests.support.processes import python
 
 faiss = pytest.importorskip("faiss")
 
@@ -426,11 +425,7 @@ def test_beside_torch() -> None:
         "assert np.array_equal(found.indices, exact.indices)\n"
         "assert np.array_equal(found.distances, exact.distances)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
+    assert python("-c", code).stderr == ""
 
 
 def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def rows_of(kind: str, name: str, metric: str) -> Any:
     pool = POOLS[name]()
     if metric == "cosine":
         pool = without_zero_rows(pool)
-    rows = {"cuda": 45, "streamed": 210, "sharded streamed": 300}.get(kind, 110)
+    rows = {"cuda": 60, "streamed": 210, "sharded streamed": 300}.get(kind, 110)
     return np.ascontiguousarray(pool[:rows, : 8 if kind == "tree" else None])
 
 
