@@ -13,7 +13,7 @@ help:  ## this list
 
 demo: .venv/demo  ## selection and a small loop on digit images; writes demo-report/index.html, demo-loop/report.html
 	.venv/bin/python -m entroselect.cli.demo --out demo-report
-	.venv/bin/python -m entroselect.loop.demo --out demo-loop
+	.venv/bin/python -m entroselect.cli.demo_loop --out demo-loop
 
 test: .venv/test  ## all tests (a few minutes)
 	.venv/bin/python -m pytest tests

@@ -80,7 +80,7 @@ setup(
         *kernels,
     ],
     package_dir={"": "."} if editable else {"entroselect.kernels": "kernels"},
-    package_data={"entroselect": ["py.typed", "*.pyi", "cli/*.html"]},
+    package_data={"entroselect": ["py.typed", "*.pyi", "report/*.html"]},
     ext_modules=[
         Extension("entroselect._core", sources=[]),
         Extension("entroselect._cuda", sources=[], optional=True),

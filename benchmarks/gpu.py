@@ -21,9 +21,9 @@ import torch
 
 from benchmarks import record
 from entroselect import _dispatch, greedy_select, nearest_distances
-from entroselect._rows import as_rows
-from entroselect.cuda import tiles
-from entroselect.cuda.filter import Filter, Task
+from entroselect.backends.cuda import autotune
+from entroselect.backends.cuda.filter import Filter, Task
+from entroselect.io.open import as_rows
 from entroselect.results import on_host
 
 PRODUCT = "torch.mm, fp16"
@@ -115,12 +115,12 @@ def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[
     held = _backend()._hold(as_rows("pool", pool), "euclidean")
     case, shape = f"filter {rows} rows, {n} x {d}", (n, d, rows)
     made = []
-    with held.here():
+    with held.on_device():
         place = torch.arange(rows, device=held.device)
         reach = torch.zeros(n, dtype=torch.float32, device=held.device)
         matmul, _ = timed(product(pool, rows), seconds)
         given = _backend().tile
-        for tile in tiles.table(held.device) if given is None else (given,):
+        for tile in autotune.table(held.device) if given is None else (given,):
             filter = Filter(held, tile)
             coded = filter.frame.code(held, None, 0, n)
             task = Task(
@@ -149,18 +149,18 @@ def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[
 
 def resolve(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
     """The settling of k picks among n rows whose bounds are up to date."""
-    block = _backend().open_pool(as_rows("pool", normal(n, d, device)), "euclidean")
+    block = _backend().new_pool(as_rows("pool", normal(n, d, device)), "euclidean")
     taken: list[float] = []
     began = time.perf_counter()
     met = np.zeros(n, np.int64)
     while len(taken) < 2 or (time.perf_counter() - began < seconds and len(taken) < 10):
         block.restart(np.full(n, np.inf), met)
-        block.pick(np.zeros(1, np.int64))
+        block.add_picks(np.zeros(1, np.int64))
         block.refresh()
         rows = torch.arange(n, device=device)
         _wait()
         start = time.perf_counter()
-        found, _, _ = block.resolve(rows, -1.0, n, k, 0.0)
+        found, _, _ = block.settle(rows, -1.0, n, k, 0.0)
         taken.append(time.perf_counter() - start)
     median = statistics.median(taken[1:])
     note = f"{1e9 * median / len(found):.0f} ns a pick"
@@ -337,7 +337,7 @@ def certificate(
     cuda: Any, seeds: int = 20, widths: tuple[int, ...] = (16, 64, 128, 384, 768, 1536, 4096)
 ) -> list[record.Row]:
     """How much of the allowed accumulation error rows built for it reach; raises if all of it."""
-    from tests.cuda_scores import hard_rows, measured
+    from tests.support.cuda_scores import hard_rows, measured
 
     rows = []
     for d in widths:
@@ -419,7 +419,7 @@ def main() -> None:
 def shapes_chosen() -> str:
     """What was timed, and taken, for each class of widths."""
     lines = []
-    for (device, width), choice in tiles.CHOICES.items():
+    for (device, width), choice in autotune.CHOICES.items():
         lines.append(f"tiles for widths to {width} on {device}: {choice.tile}")
         for tile, taken in choice.timed.items():
             what = taken if isinstance(taken, str) else f"{taken:.3f} ms"

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import entroselect
 from entroselect import _dispatch
-from entroselect.cpu import threads as our_threads
+from entroselect.backends.cpu import threads as our_threads
 
 QUICK = os.environ.get("ENTROSELECT_BENCH_QUICK") == "1"
 THREADS = int(os.environ.get("ENTROSELECT_BENCH_THREADS") or our_threads())

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entroselect import _core
-from entroselect._convert import plain_array, refuse
-from entroselect._rows import Rows, as_rows, is_on_cuda
-from entroselect._threads import threads
+from entroselect.io.convert import plain_array, refuse
+from entroselect.io.open import as_rows
+from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.results import Int64
 
 METRICS = ("euclidean", "cosine")
@@ -91,12 +90,7 @@ def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | N
     def number(row: int) -> int:
         return row if numbers is None else int(numbers[row])
 
-    if rows.on_cuda:
-        from entroselect import cuda
-
-        bad = cuda.first_unusable_row(rows.values, LARGEST)
-    else:
-        bad = _core.first_unusable_row(rows.values, rows.dtype, LARGEST, threads())
+    bad = rows.first_unusable(LARGEST)
     if bad >= 0:
         row = rows.float64(bad)
         column = int(np.flatnonzero(~(np.abs(row) <= LARGEST))[0])
@@ -110,10 +104,7 @@ def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | N
             f"column {column}"
         )
     if metric == "cosine":
-        if rows.on_cuda:
-            zero = cuda.first_zero_row(rows.values)
-        else:
-            zero = _core.first_zero_row(rows.values, rows.dtype, threads())
+        zero = rows.first_zero()
         if zero >= 0:
             raise ValueError(
                 f"{name}: row {number(zero)} (the first) has length 0, so metric='cosine' cannot "

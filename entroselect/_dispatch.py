@@ -20,14 +20,15 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
-from entroselect import _core, faiss_backend
-from entroselect._rows import is_on_cuda
-from entroselect.cpu import Cpu
-from entroselect.faiss_backend import Faiss
+from entroselect import _core
+from entroselect.backends import faiss as faiss_backend
+from entroselect.backends.cpu import Cpu
+from entroselect.backends.faiss import Faiss
+from entroselect.io.rows import is_on_cuda
 from entroselect.reference import NAME as REFERENCE
 
 if TYPE_CHECKING:
-    from entroselect.cuda import Cuda
+    from entroselect.backends.cuda import Cuda
 
 
 def choose_exact(backend: str, *inputs: Any) -> Cpu | Cuda | None:
@@ -68,7 +69,7 @@ def choose(backend: str, *inputs: Any) -> Cpu | Cuda | Faiss | None:
         reason = why_not_cuda()
         if reason:
             raise ValueError(f"backend: 'cuda' cannot run here: {reason}")
-        from entroselect.cuda import Cuda
+        from entroselect.backends.cuda import Cuda
 
         return Cuda()
     reasons = _why_not_cpu()

@@ -7,9 +7,10 @@ below the *rival*, the best bound left outside, and settles picks among them for
 best of them beats the rival: nothing else can overtake. Rows far below the frontier are never
 touched. See docs/exactness.md for why the result equals the textbook loop's.
 
-Who supplies the primitives: `_core.Pool` and `cuda.Pool` for rows in memory, `streamed.Streamed`
-for rows on disk, `sharded.Sharded` for rows of several processes. The last two settle picks in
-blocks, which are pools of the first kind.
+Who supplies the primitives: `_core.Pool` and `backends.cuda.pool.Pool` for rows in memory,
+`scale.streamed_pool.StreamedPool` for rows on disk, `scale.sharded_pool.ShardedPool` for rows of
+several processes. The last two settle the picks of a round in a pool of the first kind that holds
+the block's rows alone.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ class Pool(Protocol):
     count: int  # rows and vectors chosen so far
     available: int  # pool rows not chosen
 
-    def pick(self, rows: Int64) -> None:
+    def add_picks(self, rows: Int64) -> None:
         """Chooses pool rows, whatever their distance."""
 
-    def extend(self, values: Any, dtype: str) -> None:
+    def add_vectors(self, values: Any, dtype: str) -> None:
         """Chooses vectors that are not in the pool."""
 
     def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
@@ -52,17 +53,17 @@ class Pool(Protocol):
     def frontier(self, size: int) -> tuple[Int64, float, int]:
         """About `size` rows with the largest bounds; bound and index of the best left out."""
 
-    def resolve(
+    def settle(
         self, rows: Int64, rival: float, rival_index: int, limit: int, floor: float
     ) -> tuple[Int64, Float64, float]:
         """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
         `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
 
-    def ahead(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
+    def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
         """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
         and the position after them."""
 
-    def resolve_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
+    def settle_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
 
     def widest(self) -> float:
@@ -72,7 +73,7 @@ class Pool(Protocol):
         """Counters."""
 
 
-class Block(Pool, Protocol):
+class SubPool(Pool, Protocol):
     """A pool that can be a part of a larger one, or a block of it."""
 
     def exclude(self, rows: Int64) -> None:
@@ -90,7 +91,7 @@ class Block(Pool, Protocol):
 
 
 @dataclass
-class Trail:
+class SelectionState:
     """How far a selection has come: its picks, and where a pass of the threshold filter stands."""
 
     picks: list[Int64] = field(default_factory=list)
@@ -131,7 +132,7 @@ class Rounds:
         self._n = pool.n
         self._best_left = (math.inf, 0)
 
-    def passed(self, found: Int64, ahead: float, rival: float, rival_index: int) -> None:
+    def passed(self, found: Int64, next_squared: float, rival: float, rival_index: int) -> None:
         """A round of farthest-first settled picks, or what comes next. If not, it lowered every row
         of its frontier below the rival, so that the next rival is a later one.
 
@@ -140,7 +141,7 @@ class Rounds:
         """
         self.picked(found)
         left = (math.inf, 0) if len(found) else (rival, -rival_index)
-        if not (len(found) or ahead >= 0 or left < self._best_left):
+        if not (len(found) or next_squared >= 0 or left < self._best_left):
             raise _unsteady()
         self._best_left = left
 
@@ -158,7 +159,7 @@ def _unsteady() -> RuntimeError:
 
 
 # Called after every round with how far the selection has come.
-Watch = Callable[[Trail], None]
+AfterRound = Callable[[SelectionState], None]
 
 
 def block_size(pool: Pool) -> int:
@@ -169,14 +170,14 @@ def block_size(pool: Pool) -> int:
         if not given.isdecimal() or int(given) < 1:
             raise ValueError(f"ENTROSELECT_BLOCK: expected an integer >= 1, got {given!r}")
         return int(given)
-    asked: int | None = getattr(pool, "block", None)
+    asked: int | None = getattr(pool, "block_rows", None)
     return asked if asked is not None else max(256, min(8192, pool.n // 8))
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
     """Frontier rows for the round after one of that size that settled so many picks. Where rounds
     settle many, smaller ones lower the rival faster, so that rows have to meet fewer picks."""
-    if os.environ.get("ENTROSELECT_BLOCK") or getattr(pool, "block", None) is not None:
+    if os.environ.get("ENTROSELECT_BLOCK") or getattr(pool, "block_rows", None) is not None:
         return size
     if picks > PICKS_PER_ROUND:
         return min(size, max(LEAST_BLOCK, size // 2))
@@ -188,61 +189,61 @@ def farthest_first(
     k: int,
     min_distance: float | None,
     first: int,
-    trail: Trail,
-    watch: Watch | None,
+    state: SelectionState,
+    after_round: AfterRound | None,
 ) -> float:
-    """Greedy max-min until the trail has k picks; returns the radius. `first` starts an empty
+    """Greedy max-min until the state has k picks; returns the radius. `first` starts an empty
     selection."""
     if pool.count == 0:
         start = np.array([first], dtype=np.int64)
-        pool.pick(start)
-        trail.add(start, np.array([np.inf]))
+        pool.add_picks(start)
+        state.add(start, np.array([np.inf]))
     floor = 0.0 if min_distance is None else smallest_square(min_distance)
     size = block_size(pool)
     pool.refresh(None, math.inf)
-    ahead = -1.0  # squared distance of the next pick; negative while undecided
-    done = trail.done
+    next_squared = -1.0  # squared distance of the next pick; negative while undecided
+    done = state.done
     rounds = Rounds(pool)
-    while pool.available and (ahead < 0 or (done < k and ahead >= floor)):
+    while pool.available and (next_squared < 0 or (done < k and next_squared >= floor)):
         rows, rival, rival_index = pool.frontier(size)
         pool.refresh(rows, rival)
-        found, at, ahead = pool.resolve(rows, rival, rival_index, k - done, floor)
-        rounds.passed(found, ahead, rival, rival_index)
-        trail.add(found, at)
+        found, at, next_squared = pool.settle(rows, rival, rival_index, k - done, floor)
+        rounds.passed(found, next_squared, rival, rival_index)
+        state.add(found, at)
         done += len(found)
-        trail.rounds += 1
+        state.rounds += 1
         size = next_block_size(pool, size, len(found))
-        if watch is not None:
-            watch(trail)
-    return math.sqrt(ahead) if pool.available else 0.0
+        if after_round is not None:
+            after_round(state)
+    return math.sqrt(next_squared) if pool.available else 0.0
 
 
-def settle(
+def settle_block(
     pool: Pool, rival: float, rival_index: int, limit: int, floor: float
 ) -> tuple[Int64, Float64, float]:
-    """Rounds inside a block: what `Pool.resolve` does, for all of its rows. The rival stands
+    """Rounds inside a block: what `Pool.settle` does, for all of its rows. The rival stands
     between rows rival_index - 1 and rival_index of the block."""
-    picks, squared, ahead, done, last = [], [], -1.0, 0, False
+    picks, squared, next_squared, done, last = [], [], -1.0, 0, False
     size = block_size(pool)
     rounds = Rounds(pool)
-    while pool.available and ahead < 0 and not last:
+    while pool.available and next_squared < 0 and not last:
         rows, inner, inner_index = pool.frontier(size)
         last = rival > inner or (rival == inner and rival_index <= inner_index)
         if last:
             inner, inner_index = rival, rival_index
         pool.refresh(rows, inner)
-        found, at, ahead = pool.resolve(rows, inner, inner_index, limit - done, floor)
-        rounds.passed(found, ahead, inner, inner_index)
+        found, at, next_squared = pool.settle(rows, inner, inner_index, limit - done, floor)
+        rounds.passed(found, next_squared, inner, inner_index)
         picks.append(found)
         squared.append(at)
         done += len(found)
         size = next_block_size(pool, size, len(found))
     nothing = np.empty(0, dtype=np.int64)
-    return np.concatenate([nothing, *picks]), np.concatenate([np.empty(0), *squared]), ahead
+    return np.concatenate([nothing, *picks]), np.concatenate([np.empty(0), *squared]), next_squared
 
 
-def settle_in_order(block: Pool, limit: int, floor: float) -> tuple[Int64, Float64]:
-    """What `Pool.resolve_in_order` does, for all rows of a block, in rounds."""
+def settle_block_in_order(block: Pool, limit: int, floor: float) -> tuple[Int64, Float64]:
+    """What `Pool.settle_in_order` does, for all rows of a block, in rounds."""
     order = np.arange(block.n)
     picks, squared, done, position = [order[:0]], [np.empty(0)], 0, 0
     size = block_size(block)
@@ -260,50 +261,50 @@ def threshold_decay(
     order: Int64,
     threshold: float | None,
     decay: float,
-    trail: Trail,
-    watch: Watch | None,
+    state: SelectionState,
+    after_round: AfterRound | None,
 ) -> float:
-    """Threshold filter until the trail has k picks; returns the radius."""
+    """Threshold filter until the state has k picks; returns the radius."""
     size = block_size(pool)
     rounds = Rounds(pool)
-    if trail.floor < 0:
+    if state.floor < 0:
         started = pool.count > 0
         if not started:
-            pool.pick(order[:1])
+            pool.add_picks(order[:1])
         pool.refresh()
         widest = pool.widest()
-        trail.tau = math.sqrt(widest) if threshold is None else threshold
+        state.tau = math.sqrt(widest) if threshold is None else threshold
         if not started:
-            trail.add(order[:1], np.array([np.inf]))
-            trail.position = 1
-        trail.floor = _begin_pass(trail, widest)
-    done = trail.done
+            state.add(order[:1], np.array([np.inf]))
+            state.position = 1
+        state.floor = _begin_pass(state, widest)
+    done = state.done
     while done < k:
-        accepted = done if trail.position == 0 else -1  # before this pass, if it is seen whole
-        while trail.position < len(order) and done < k:
-            begin = trail.position
-            found, at, trail.position = accept_in_order(
-                pool, order, begin, size, k - done, trail.floor
+        accepted = done if state.position == 0 else -1  # before this pass, if it is seen whole
+        while state.position < len(order) and done < k:
+            begin = state.position
+            found, at, state.position = accept_in_order(
+                pool, order, begin, size, k - done, state.floor
             )
             rounds.picked(found)
-            trail.add(found, at)
+            state.add(found, at)
             done += len(found)
             if done == k:  # whoever goes on for more begins after the last
-                trail.position = begin + int(np.flatnonzero(order[begin:] == found[-1])[0]) + 1
-            trail.rounds += 1
-            if watch is not None:
-                watch(trail)
+                state.position = begin + int(np.flatnonzero(order[begin:] == found[-1])[0]) + 1
+            state.rounds += 1
+            if after_round is not None:
+                after_round(state)
         if done == k:
             break
-        trail.position = 0
+        state.position = 0
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
-        if accepted == done and not widest < trail.floor:
+        if accepted == done and not widest < state.floor:
             raise _unsteady()  # every row at its floor has met every choice and was not accepted
-        trail.tau *= decay
-        while 0.0 < math.sqrt(widest) <= trail.tau:
-            trail.tau *= decay
-        trail.floor = _begin_pass(trail, widest)
+        state.tau *= decay
+        while 0.0 < math.sqrt(widest) <= state.tau:
+            state.tau *= decay
+        state.floor = _begin_pass(state, widest)
     return _settled_radius(pool, size)
 
 
@@ -311,30 +312,30 @@ def accept_in_order(
     pool: Pool, order: Int64, position: int, size: int, limit: int, floor: float
 ) -> tuple[Int64, Float64, int]:
     """One round of a pass: (picks, squared distances, position after it)."""
-    rows, position = pool.ahead(order, position, size, floor)
+    rows, position = pool.next_in_order(order, position, size, floor)
     pool.refresh(rows, floor)
-    return *pool.resolve_in_order(rows, limit, floor), position
+    return *pool.settle_in_order(rows, limit, floor), position
 
 
-def _begin_pass(trail: Trail, widest: float) -> float:
+def _begin_pass(state: SelectionState, widest: float) -> float:
     """The least square that a pass accepts. With nothing but copies of accepted rows left, they
     are taken in order."""
     if widest == 0.0:
-        trail.tau = 0.0
+        state.tau = 0.0
         return 0.0
-    return smallest_square(math.nextafter(trail.tau, math.inf))
+    return smallest_square(math.nextafter(state.tau, math.inf))
 
 
 def _settled_radius(pool: Pool, size: int) -> float:
     """The largest distance of any pool row to what is chosen."""
-    ahead = -1.0
+    next_squared = -1.0
     rounds = Rounds(pool)
-    while pool.available and ahead < 0:
+    while pool.available and next_squared < 0:
         rows, rival, rival_index = pool.frontier(size)
         pool.refresh(rows, rival)
-        found, _, ahead = pool.resolve(rows, rival, rival_index, 0, 0.0)
-        rounds.passed(found, ahead, rival, rival_index)
-    return math.sqrt(ahead) if pool.available else 0.0
+        found, _, next_squared = pool.settle(rows, rival, rival_index, 0, 0.0)
+        rounds.passed(found, next_squared, rival, rival_index)
+    return math.sqrt(next_squared) if pool.available else 0.0
 
 
 def profile(pool: Pool, picks: int, rounds: int, began: float, opened: float) -> dict[str, Any]:

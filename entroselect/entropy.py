@@ -10,12 +10,12 @@ import numpy as np
 from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
-from entroselect._pieces import Pieces
-from entroselect._rows import Rows
+from entroselect.io.rows import Rows
 from entroselect.nearest import find
-from entroselect.ranks import Ranks, ranks_of, together
 from entroselect.results import Entropy, Float64, Int64, Neighbours, on_host
-from entroselect.streamed_nearest import check_limit, shards_of_all
+from entroselect.scale.batches import Batches
+from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
+from entroselect.scale.tiled_nearest import check_limit, shards_of_all
 
 DUPLICATES = ("error", "floor", "drop")
 
@@ -84,10 +84,10 @@ def kl_entropy(
     """
     _checks.choice("duplicates", duplicates, DUPLICATES)
     floor = _checks.real("floor", floor, "> 0", lambda x: math.isfinite(x) and x > 0)
-    ranks = ranks_of(group)
-    with together(ranks):
+    ranks = process_group_of(group)
+    with shared_errors(ranks):
         k = _checks.integer("k", k, 1)
-    rows = Pieces("features", features, ranks=ranks)
+    rows = Batches("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if k >= n:
         raise ValueError(
@@ -101,9 +101,9 @@ def kl_entropy(
     )
 
 
-def _check_both(rows: Pieces, k: int, limit: Any, ranks: Ranks | None) -> None:
+def _check_both(rows: Batches, k: int, limit: Any, ranks: ProcessGroup | None) -> None:
     """The limit is enough for the search and for the one of rows that had copies."""
-    with together(ranks):
+    with shared_errors(ranks):
         limit = bytes_of(limit)
     shards = [(rows.n, rows.dtype)] if ranks is None else shards_of_all(rows, ranks)
     every = np.arange(rows.n)
@@ -113,13 +113,13 @@ def _check_both(rows: Pieces, k: int, limit: Any, ranks: Ranks | None) -> None:
 
 @in_default_float_environment
 def from_neighbours(
-    rows: Rows | Pieces,
+    rows: Rows | Batches,
     found: Neighbours,
     *,
     duplicates: str,
     floor: float = 1e-10,
     limit: Any = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
 ) -> Entropy:
     """The estimate from neighbours already found among `rows`; arguments as in `kl_entropy`."""
     k = found.distances.shape[1]
@@ -139,7 +139,7 @@ def from_neighbours(
     if duplicates == "floor":
         distances = np.maximum(distances, floor)
     elif duplicates == "drop":
-        pieces = rows if isinstance(rows, Pieces) else Pieces("features", rows)
+        pieces = rows if isinstance(rows, Batches) else Batches("features", rows)
         if found.sample is None:
             distances = _of_all(_without_copies(pieces, found, limit, ranks), ranks)
         else:
@@ -218,7 +218,7 @@ def _among_distinct_rows(rows: Rows, found: Neighbours) -> Neighbours:
         if len(keep) <= k:
             raise _too_few(len(keep), k)
         rows = Rows(rows.values[keep], rows.dtype)
-        found = find(Pieces("features", rows), None, k, backend=found.backend)
+        found = find(Batches("features", rows), None, k, backend=found.backend)
 
 
 def _nearest(k: int) -> str:
@@ -229,7 +229,9 @@ def _too_few(distinct: int, k: int) -> ValueError:
     return ValueError(f"features: only {distinct} distinct rows, the {_nearest(k)} needs {k + 1}")
 
 
-def _without_copies(rows: Pieces, found: Neighbours, limit: Any, ranks: Ranks | None) -> Float64:
+def _without_copies(
+    rows: Batches, found: Neighbours, limit: Any, ranks: ProcessGroup | None
+) -> Float64:
     """k-th neighbour distances of those of our rows that are the first of a set of equal rows,
     among all such rows."""
     n, k = found.distances.shape
@@ -260,9 +262,9 @@ def _without_copies(rows: Pieces, found: Neighbours, limit: Any, ranks: Ranks | 
     return distances
 
 
-def _of_all(array: Any, ranks: Ranks | None) -> Any:
+def _of_all(array: Any, ranks: ProcessGroup | None) -> Any:
     """The arrays of all processes, one after the other."""
-    return array if ranks is None else np.concatenate(ranks.gather(array))
+    return array if ranks is None else np.concatenate(ranks.all_gather(array))
 
 
 @in_default_float_environment
@@ -296,11 +298,11 @@ def generalization_score(
         12.5
     """
     _checks.choice("kind", kind, ("l2", "mse"))
-    ranks = ranks_of(group)
+    ranks = process_group_of(group)
     # Under this function's argument names, so that a bad value is reported with them.
-    rows = Pieces("generated", generated, ranks=ranks)
-    against = Pieces("training", training, ranks=ranks)
-    with together(ranks):
+    rows = Batches("generated", generated, ranks=ranks)
+    against = Batches("training", training, ranks=ranks)
+    with shared_errors(ranks):
         _checks.same_width("generated", rows, "training", against)
     found = find(
         rows, against, 1, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
@@ -330,8 +332,8 @@ def mean_nearest_distance(
         >>> mean_nearest_distance([[0.0], [1.0], [3.0]])
         1.3333333333333333
     """
-    ranks = ranks_of(group)
-    rows = Pieces("features", features, ranks=ranks)
+    ranks = process_group_of(group)
+    rows = Batches("features", features, ranks=ranks)
     n = sum(_of_all(np.array([rows.n]), ranks).tolist())
     if n < 2:
         raise ValueError(f"features: at least 2 rows needed, got {n}")

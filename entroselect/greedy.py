@@ -10,8 +10,8 @@ import numpy as np
 from entroselect import _checks, _dispatch, engine, reference
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
-from entroselect.opened import Opened, Run
-from entroselect.results import Int64, Metric, Selection
+from entroselect._selection import OpenedPool, SelectionRun, check_count
+from entroselect.results import Metric, Selection
 
 STARTS = ("random", "center")
 
@@ -115,7 +115,7 @@ def greedy_select(
                 min_distance=min_distance,
                 progress=report,
             )
-    pool = Opened(
+    pool = OpenedPool(
         features,
         metric,
         chosen,
@@ -125,44 +125,37 @@ def greedy_select(
         picks=k,
         selected=selected,
     )
-    with pool.together():
+    with pool.shared_errors():
         before, vectors = _checks.chosen_before(selected, pool, metric)
         has_before = len(before) > 0 or vectors is not None
         _check_start(start, seed, has_before, pool.n)
         k = check_count(k, pool, before)
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
-    pool.check_same(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
+    pool.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
     opened = time.perf_counter()
     with (
         pool.reporter(progress, "greedy") as report,
-        Run(pool, k, before, vectors, checkpoint, about, report) as run,
+        SelectionRun(pool, k, before, vectors, checkpoint, about, report) as run,
     ):
         first = 0  # unused unless nothing is chosen yet
         if pool.pool.count == 0:
             first = _first_pick(pool, start, seed)
-        radius = engine.farthest_first(pool.pool, k, min_distance, first, run.trail, run.watch)
+        radius = engine.farthest_first(
+            pool.pool, k, min_distance, first, run.state, run.after_round
+        )
         run.end()
-    indices, squared, _ = run.trail.joined()
-    profile = engine.profile(pool.pool, len(indices), run.trail.rounds, began, opened)
+    indices, squared, _ = run.state.joined()
+    profile = engine.profile(pool.pool, len(indices), run.state.rounds, began, opened)
     return Selection(
         pool.like(indices), pool.like(np.sqrt(squared)), radius, chosen.name, profile=profile
     )
 
 
-def _first_pick(pool: Opened, start: int | str, seed: int | None) -> int:
+def _first_pick(pool: OpenedPool, start: int | str, seed: int | None) -> int:
     if start == "random":
-        drawn = pool.agreed(lambda: np.random.default_rng(seed).integers(pool.n, size=1))
+        drawn = pool.broadcast_draw(lambda: np.random.default_rng(seed).integers(pool.n, size=1))
         return int(drawn[0])
     return pool.center() if start == "center" else int(start)
-
-
-def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
-    """k as an int the pool can serve."""
-    left = rows.n - len(before)
-    why = f" (the pool has {rows.n} rows" + (f", {len(before)} selected)" if len(before) else ")")
-    if left < 1:
-        raise ValueError(f"selected: names every row of the pool ({rows.n}); none is left to pick")
-    return _checks.integer("k", k, 1, left, why)
 
 
 def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from entroselect import _checks, _dispatch, reference, streamed_nearest
+from entroselect import _checks, _dispatch, reference
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
-from entroselect._pieces import Pieces
 from entroselect._progress import reporter
-from entroselect.faiss_backend import Faiss
-from entroselect.ranks import Ranks, ranks_of, together
+from entroselect.backends.faiss import Faiss
 from entroselect.results import Metric, Neighbours
+from entroselect.scale import tiled_nearest
+from entroselect.scale.batches import Batches
+from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
 
 
 @in_default_float_environment
@@ -81,14 +82,14 @@ def nearest_distances(
         >>> found.indices[:, 0].tolist(), found.distances[0].tolist()
         ([2, 2, 0], [1.0])
     """
-    ranks = ranks_of(group)
+    ranks = process_group_of(group)
     if ranks is not None:
-        ranks.check_same(f"points={'None' if points is None else 'given'}")
-    rows = Pieces("queries", queries, metric, ranks)
+        ranks.check_agreement(f"points={'None' if points is None else 'given'}")
+    rows = Batches("queries", queries, metric, ranks)
     targets = None
     if points is not None:
-        targets = Pieces("points", points, metric, ranks)
-        with together(ranks):
+        targets = Batches("points", points, metric, ranks)
+        with shared_errors(ranks):
             _checks.same_width("points", targets, "queries", rows)
     return find(
         rows, targets, k, backend=backend, limit=memory_limit, ranks=ranks, progress=progress
@@ -96,18 +97,18 @@ def nearest_distances(
 
 
 def find(
-    queries: Pieces,
-    points: Pieces | None,
+    queries: Batches,
+    points: Batches | None,
     k: int,
     *,
     backend: str,
     limit: Any = None,
-    ranks: Ranks | None = None,
+    ranks: ProcessGroup | None = None,
     progress: Any = None,
 ) -> Neighbours:
     """`nearest_distances` of rows that have been looked at; other arguments are checked here."""
     own = queries if points is None else points
-    with together(ranks):
+    with shared_errors(ranks):
         limit = bytes_of(limit)
         chosen = _dispatch.choose(backend, queries.rows, own.rows)
         if isinstance(chosen, (Faiss, type(None))) and (limit is not None or ranks is not None):
@@ -118,15 +119,17 @@ def find(
             )
     shards = [(own.n, own.dtype)]
     if ranks is not None:
-        ranks.check_same(f"k={k!r}; metric={own.metric}; columns={own.d}; memory_limit={limit}")
-        shards = streamed_nearest.shards_of_all(own, ranks)
+        ranks.check_agreement(
+            f"k={k!r}; metric={own.metric}; columns={own.d}; memory_limit={limit}"
+        )
+        shards = tiled_nearest.shards_of_all(own, ranks)
     total = sum(n for n, _ in shards)
     if total < 1 + (points is None):
         what = "2 rows needed when points is None" if points is None else "1 row needed"
         raise ValueError(f"{own.name}: at least {what}, got {total}")
     available = total - (points is None)
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
-    streamed_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
+    tiled_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
         if chosen is None:
             against = None if points is None else points.whole()
@@ -134,5 +137,5 @@ def find(
                 queries.whole(), against, k, metric=own.metric, progress=report
             )
         # Of faiss nothing but its search in one piece is asked for.
-        backend_ = cast(streamed_nearest.Backend, chosen)
-        return streamed_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)
+        backend_ = cast(tiled_nearest.Backend, chosen)
+        return tiled_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)

@@ -23,7 +23,7 @@ import numpy as np
 
 from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
-from entroselect._rows import Rows
+from entroselect.io.rows import Rows
 from entroselect.results import Entropy, Float64, Int64, Neighbours, Selection
 
 NAME = "reference"
@@ -194,6 +194,7 @@ def nearest_distances(
     return Neighbours(distances, indices, NAME)
 
 
+@in_default_float_environment
 def kl_entropy(
     features: Any,
     k: int = 1,
@@ -201,10 +202,45 @@ def kl_entropy(
     duplicates: Literal["error", "floor", "drop"] = "error",
     floor: float = 1e-10,
 ) -> Entropy:
-    """Kozachenko-Leonenko entropy on the reference neighbours; see `entroselect.kl_entropy`."""
-    from entroselect.entropy import kl_entropy as on_any_neighbours
+    """Kozachenko-Leonenko entropy, term by term; see `entroselect.kl_entropy`.
 
-    return on_any_neighbours(features, k, duplicates=duplicates, floor=floor, backend=NAME)
+    Shares nothing with entroselect/entropy.py, so that each checks the other.
+    """
+    _checks.choice("duplicates", duplicates, ("error", "floor", "drop"))
+    rows = _checks.usable_rows("features", features)
+    n, d = rows.n, rows.d
+    zeros = _kth_distances(values := canonical_rows(rows, "euclidean"), k) == 0
+    if duplicates == "error" and zeros.any():
+        raise ValueError(f"features: {zeros.sum()} of {n} rows have their neighbour at distance 0")
+    if duplicates == "drop":  # a row at distance 0 from an earlier one
+        copies = [bool((squared_distances(values[:i], values[i]) == 0).any()) for i in range(n)]
+        values = values[~np.array(copies)]
+        n = len(values)
+    distances = _kth_distances(values, k)
+    if duplicates == "floor":
+        distances = np.maximum(distances, floor)
+    mean_log = math.fsum(map(math.log, distances)) / n
+    psi_n_minus_psi_k = math.fsum(1 / i for i in range(k, n))
+    log_ball = 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d + 1)
+    return Entropy(
+        psi_n_minus_psi_k + log_ball + d * mean_log,
+        n=n,
+        d=d,
+        k=k,
+        zero_distances=int(zeros.sum()),
+        geometric_mean_distance=math.exp(mean_log),
+        backend=NAME,
+    )
+
+
+def _kth_distances(values: Float64, k: int) -> Float64:
+    """Distance of every row to its k-th nearest other row."""
+    _checks.integer("k", k, 1, len(values) - 1, f" (of {len(values)} rows)")
+    kth = np.empty(len(values))
+    for row, vector in enumerate(values):
+        squared = np.delete(squared_distances(values, vector), row)
+        kth[row] = math.sqrt(np.sort(squared)[k - 1])
+    return kth
 
 
 def _state(

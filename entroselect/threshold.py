@@ -10,8 +10,7 @@ import numpy as np
 from entroselect import _checks, _dispatch, engine, reference
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
-from entroselect.greedy import check_count
-from entroselect.opened import Opened, Run
+from entroselect._selection import OpenedPool, SelectionRun, check_count
 from entroselect.results import Int64, Metric, Selection
 
 
@@ -98,7 +97,7 @@ def threshold_select(
                 metric=metric,
                 progress=report,
             )
-    pool = Opened(
+    pool = OpenedPool(
         features,
         metric,
         chosen,
@@ -108,7 +107,7 @@ def threshold_select(
         picks=k,
         selected=selected,
     )
-    with pool.together():
+    with pool.shared_errors():
         before, vectors = _checks.chosen_before(selected, pool, metric)
         k = check_count(k, pool, before)
         traversal = _traversal(order, seed, pool.n)
@@ -119,20 +118,20 @@ def threshold_select(
         "order": traversal,
         "selected": vectors or before,
     }
-    pool.check_same(**about, k=k, checkpoint=str(checkpoint))
+    pool.check_agreement(**about, k=k, checkpoint=str(checkpoint))
     opened = time.perf_counter()
     with (
         pool.reporter(progress, "threshold") as report,
-        Run(pool, k, before, vectors, checkpoint, about, report) as run,
+        SelectionRun(pool, k, before, vectors, checkpoint, about, report) as run,
     ):
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
         radius = engine.threshold_decay(
-            pool.pool, k, traversal, threshold, decay, run.trail, run.watch
+            pool.pool, k, traversal, threshold, decay, run.state, run.after_round
         )
         run.end()
-    indices, squared, thresholds = run.trail.joined()
-    profile = engine.profile(pool.pool, len(indices), run.trail.rounds, began, opened)
+    indices, squared, thresholds = run.state.joined()
+    profile = engine.profile(pool.pool, len(indices), run.state.rounds, began, opened)
     return Selection(
         pool.like(indices),
         pool.like(np.sqrt(squared)),

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from rich.table import Table as Terminal
 
 from entroselect import greedy_select, threshold_select
-from entroselect.cli import pictures
 from entroselect.cli.errors import plain_failures, say, show
-from entroselect.cli.measure import Cover, Spread, cover, rising_ranks, spread
-from entroselect.cli.output import new_folder
-from entroselect.cli.page import Section, Table, render
-from entroselect.cli.report import left_out_farthest, left_out_nearest, picked_first
-from entroselect.cli.tables import number
+from entroselect.cli.result_folder import new_folder
+from entroselect.report import figures
+from entroselect.report.page import Section, Table, render
+from entroselect.report.selection import left_out_farthest, left_out_nearest, picked_first
+from entroselect.report.spread import Cover, Spread, cover, rising_ranks, spread
+from entroselect.report.tables import number
 from entroselect.results import Int64
 
 HEAD = [
@@ -129,20 +129,20 @@ def compose(
     body: list[list[str]],
 ) -> str:
     """The page."""
-    images = pictures.Images(digits, (8, 8))
+    images = figures.Images(digits, (8, 8))
     sections = [
         Section(
             "Radius",
             "The largest distance of any digit to its nearest chosen one, as rows were chosen. "
             "Greedy always takes the digit worst covered so far, and threshold nearly so; a random "
             "draw leaves the unusual ones out.",
-            [pictures.radius_curves({n: (c.ranks, c.radii) for n, c in covers.items()})],
+            [figures.radius_curves({n: (c.ranks, c.radii) for n, c in covers.items()})],
         ),
         Section(
             "Distance to the nearest other row",
             "Greedy and threshold leave no near-duplicates: nothing stands at the left. The random "
             "half thins out everything alike and keeps the shape of the whole pool.",
-            [pictures.distance_histograms({n: s.distances for n, s in spreads.items()})],
+            [figures.distance_histograms({n: s.distances for n, s in spreads.items()})],
         ),
     ]
     sections.insert(0, picked_first(images, picks["greedy"], "greedy"))

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from entroselect import kl_entropy
-from entroselect.cli import pools, processes
+from entroselect.cli import inputs, torchrun
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading, show
-from entroselect.ranks import together
+from entroselect.scale.process_group import shared_errors
 
 
 class Duplicates(str, Enum):
@@ -25,7 +25,7 @@ class Duplicates(str, Enum):
 
 
 def entropy(
-    pool: Annotated[Path, typer.Argument(metavar="POOL", help=f"Rows: {pools.KINDS}.")],
+    pool: Annotated[Path, typer.Argument(metavar="POOL", help=f"Rows: {inputs.KINDS}.")],
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Which neighbour.")] = 1,
     duplicates: Annotated[
         Duplicates, typer.Option(help="For equal rows: fail, use --floor, or keep one of each.")
@@ -51,20 +51,20 @@ def entropy(
     check_backend(backend)
     check_memory_limit(memory_limit)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
-    with processes.started(backend) as ranks, naming(features=pool):
-        with together(ranks), reading(pool):
-            source = pools.open_source(pool, key, column)
+    with torchrun.joined(backend) as ranks, naming(features=pool):
+        with shared_errors(ranks), reading(pool):
+            source = inputs.open_source(pool, key, column)
         found = kl_entropy(
-            processes.share(source, ranks),
+            torchrun.own_part(source, ranks),
             k,
             duplicates=duplicates.value,
             backend=backend,
             memory_limit=memory_limit,
             group=None if ranks is None else True,
-            progress=processes.leads(ranks),
+            progress=torchrun.is_main_process(ranks),
             **floors,
         )
-    if not processes.leads(ranks):
+    if not torchrun.is_main_process(ranks):
         return
     measured = {
         "entropy_nats": float(found),

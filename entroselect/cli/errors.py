@@ -28,7 +28,7 @@ from typer.core import TyperGroup
 from entroselect import _dispatch
 from entroselect._memory import memory_limit
 from entroselect.cli.signals import Terminated, ending
-from entroselect.io.errors import shown
+from entroselect.io.errors import printable, shown
 
 FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
 
@@ -65,17 +65,6 @@ def check_memory_limit(given: str | None) -> None:
         memory_limit(given)
     except ValueError as error:
         bad_use("--memory-limit", str(error).removeprefix("memory_limit: "))
-
-
-def printable(text: object) -> str:
-    r"""The text with everything that a terminal would obey, and everything that no encoding holds,
-    as its escape.
-
-    Example:
-        >>> printable("a\x1b[2Jb\nc")
-        'a\\x1b[2Jb\\nc'
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 
 
 def say(line: str) -> None:

@@ -12,9 +12,11 @@ import typer
 from packaging.requirements import Requirement
 from rich.table import Table
 
-from entroselect import _dispatch, faiss_backend
-from entroselect._threads import threads
-from entroselect.cli.errors import printable, show
+from entroselect import _dispatch
+from entroselect._settings import threads
+from entroselect.backends import faiss as faiss_backend
+from entroselect.cli.errors import show
+from entroselect.io.errors import printable
 
 # The packages whose versions matter when answers are compared.
 PACKAGES = (

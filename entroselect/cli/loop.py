@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from entroselect.cli.errors import UsageError, bad_use, say, show
-from entroselect.cli.tables import duration
+from entroselect.report.tables import duration
 
 if TYPE_CHECKING:
     from entroselect.loop.config import Config

@@ -11,8 +11,8 @@ import numpy as np
 import typer
 
 from entroselect import nearest_distances
-from entroselect._threads import threads
-from entroselect.cli import pools, processes
+from entroselect._settings import threads
+from entroselect.cli import inputs, torchrun
 from entroselect.cli.errors import (
     bad_use,
     check_backend,
@@ -23,13 +23,13 @@ from entroselect.cli.errors import (
     show,
 )
 from entroselect.cli.options import Metric
-from entroselect.cli.written import versions
-from entroselect.ranks import Ranks, together
+from entroselect.cli.selection_files import versions
 from entroselect.results import Neighbours, on_host
+from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 
 def nearest(
-    queries: Annotated[Path, typer.Argument(metavar="QUERIES", help=f"Rows: {pools.KINDS}.")],
+    queries: Annotated[Path, typer.Argument(metavar="QUERIES", help=f"Rows: {inputs.KINDS}.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
     points: Annotated[
         Path | None,
@@ -66,17 +66,17 @@ def nearest(
         bad_use("--points-column", "has no meaning without POINTS")
     check_backend(backend)
     check_memory_limit(memory_limit)
-    with processes.started(backend) as ranks, processes.results(out, force, ranks) as folder:
-        with together(ranks):
+    with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
+        with shared_errors(ranks):
             with reading(queries):
-                source = pools.open_source(queries, key, column)
+                source = inputs.open_source(queries, key, column)
             target = None
             if points is not None:
                 # What names an array or a column of the queries names one of points of their kind.
                 alike = points.suffix == queries.suffix
                 keyed = alike or points.suffix in (".npz", ".safetensors", ".zarr")
                 with reading(points):
-                    target = pools.open_source(
+                    target = inputs.open_source(
                         points,
                         points_key or (key if keyed else None),
                         points_column or (column if alike else None),
@@ -84,14 +84,14 @@ def nearest(
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(
-                processes.share(source, ranks),
-                None if target is None else processes.share(target, ranks),
+                torchrun.own_part(source, ranks),
+                None if target is None else torchrun.own_part(target, ranks),
                 k,
                 metric=metric.value,
                 backend=backend,
                 memory_limit=memory_limit,
                 group=None if ranks is None else True,
-                progress=processes.leads(ranks),
+                progress=torchrun.is_main_process(ranks),
             )
         seconds = time.perf_counter() - started
         if ranks is not None:
@@ -131,10 +131,10 @@ def nearest(
     say(f"written: {out.resolve()}")
 
 
-def _gathered(found: Neighbours, ranks: Ranks) -> Neighbours:
+def _gathered(found: Neighbours, ranks: ProcessGroup) -> Neighbours:
     """Those of all processes, on the one that writes them."""
-    distances = ranks.gather_at(on_host(found.distances), 0)
-    indices = ranks.gather_at(on_host(found.indices), 0)
+    distances = ranks.gather(on_host(found.distances), 0)
+    indices = ranks.gather(on_host(found.indices), 0)
     if distances is None or indices is None:
         return found
     return replace(found, distances=np.concatenate(distances), indices=np.concatenate(indices))

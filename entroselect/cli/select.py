@@ -14,8 +14,8 @@ import typer
 from numpy.typing import NDArray
 
 from entroselect import _checks, greedy_select, threshold_select
-from entroselect._threads import threads
-from entroselect.cli import pools, processes, written
+from entroselect._settings import threads
+from entroselect.cli import inputs, selection_files, torchrun
 from entroselect.cli.errors import (
     bad_use,
     describe,
@@ -24,20 +24,20 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.measure import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
 from entroselect.cli.options import Method, Metric, Options
-from entroselect.cli.output import Folder
+from entroselect.cli.result_folder import Folder
+from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
-from entroselect.cli.tables import duration, profile_table, spread_table
-from entroselect.cli.written import Picked
 from entroselect.greedy import STARTS
-from entroselect.ranks import Ranks, together
+from entroselect.report.spread import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
+from entroselect.report.tables import duration, profile_table, spread_table
+from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 
 def select(
     pool: Annotated[
         Path,
-        typer.Argument(metavar="POOL", help=f"Rows to choose from: {pools.KINDS}."),
+        typer.Argument(metavar="POOL", help=f"Rows to choose from: {inputs.KINDS}."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
@@ -118,41 +118,43 @@ def select(
         _check_packages("--report", "cli", "jinja2", "matplotlib")
     if parquet:
         _check_packages("--parquet", "io", "pyarrow")
-    with processes.started(backend) as ranks, processes.results(out, force, ranks) as folder:
+    with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         summary = run(options, folder, ranks)
-    if not processes.leads(ranks):
+    if not torchrun.is_main_process(ranks):
         return
     _show(summary)
     if profile and summary["profile"]:
         show(profile_table(summary["profile"]))
 
 
-def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> dict[str, Any]:
+def run(
+    options: Options, folder: Folder | None, ranks: ProcessGroup | None = None
+) -> dict[str, Any]:
     """Selects, writes into the folder, on the process that has one, and measures then; returns
     what report.json says."""
     started = time.perf_counter()
     before = None
     if options.selected is not None:
-        with together(ranks), reading(options.selected, "--selected"):
-            before = pools.read_selected(options.selected)
+        with shared_errors(ranks), reading(options.selected, "--selected"):
+            before = inputs.read_selected(options.selected)
     rows: Any
     named = options.key, options.column, options.id_column
-    with together(ranks), reading(options.pool):
+    with shared_errors(ranks), reading(options.pool):
         if options.memory_limit is None and ranks is None:
-            source = pools.read(options.pool, *named)
+            source = inputs.read(options.pool, *named)
             rows = source.rows
         else:
-            source = pools.outside(options.pool, *named)
-            rows = processes.share(source.source, ranks)
+            source = inputs.outside(options.pool, *named)
+            rows = torchrun.own_part(source.source, ranks)
     k = options.count(source.source.n)
     at = time.perf_counter()
     with naming(features=source.path, selected=options.selected or Path("--selected")):
         picked = _pick(options, rows, k, before, ranks is not None, folder)
     seconds = {"select": time.perf_counter() - at}
     summary: dict[str, Any] = {}
-    with together(ranks):
+    with shared_errors(ranks):
         if folder is not None:
-            written.write_indices(picked, folder)
+            selection_files.write_indices(picked, folder)
             summary = _summary(options, source, picked, seconds)
             folder.write_json("report.json", summary)
             folder.publish()
@@ -170,9 +172,12 @@ def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> 
             summary["finished"] = True
             folder.write_json("report.json", summary)
             if options.report:
-                from entroselect.cli.report import selection_page
+                from entroselect.report.selection import selection_page
 
-                folder.write("report.html", selection_page(source, picked, *measured, summary))
+                page = selection_page(
+                    source.rows, picked.indices, picked.distances, *measured, summary
+                )
+                folder.write("report.html", page)
     except KeyboardInterrupt as error:
         error.args = (kept_safe,)
         raise
@@ -183,9 +188,9 @@ def run(options: Options, folder: Folder | None, ranks: Ranks | None = None) -> 
 
 def _measure(
     options: Options,
-    source: pools.Pool,
+    source: inputs.Input,
     rows: Any,
-    picked: Picked,
+    picked: PickedRows,
     before: NDArray[Any] | None,
     folder: Folder,
     summary: dict[str, Any],
@@ -199,8 +204,10 @@ def _measure(
         return None, {}
     kept = source.take(picked.indices)
     if tabled:
-        columns = written.table(source, picked, kept, before, ids, options.metric, options.backend)
-        written.write_parquet(columns, folder)
+        columns = selection_files.table(
+            source, picked, kept, before, ids, options.metric, options.backend
+        )
+        selection_files.write_parquet(columns, folder)
     spreads: dict[str, Spread] = {}
     if measures:
         for name, part in (("before", rows), ("after", kept)):
@@ -246,7 +253,7 @@ def _pick(
     before: NDArray[Any] | None,
     group: bool,
     folder: Folder | None,
-) -> Picked:
+) -> PickedRows:
     """As `pick`; an interruption says that the state is saved."""
     try:
         return pick(options, rows, k, before, group)
@@ -262,7 +269,7 @@ def _pick(
 
 def pick(
     options: Options, rows: Any, k: int, before: NDArray[Any] | None, group: bool = False
-) -> Picked:
+) -> PickedRows:
     """The rows the options ask for; `group`: `rows` are this process's part of them."""
     where: dict[str, Any] = {
         "memory_limit": options.memory_limit,
@@ -279,7 +286,7 @@ def pick(
         checked = _checks.usable_rows("features", rows, options.metric)
         _checks.integer("k", k, 1, checked.n, f" (the pool has {checked.n} rows)")
         drawn = np.random.default_rng(options.seed).choice(checked.n, k, replace=False)
-        return Picked(drawn.astype(np.int64), None, None, None, "numpy")
+        return PickedRows(drawn.astype(np.int64), None, None, None, "numpy")
     if options.method == "threshold":
         decay: dict[str, Any] = {} if options.decay is None else {"decay": options.decay}
         done = threshold_select(
@@ -296,7 +303,7 @@ def pick(
             **common,
             **where,
         )
-    return Picked(
+    return PickedRows(
         done.indices, done.distances, done.thresholds, done.radius, done.backend, done.profile
     )
 
@@ -335,7 +342,7 @@ def _covered(
 
 
 def _summary(
-    options: Options, source: pools.Pool, picked: Picked, seconds: dict[str, float]
+    options: Options, source: inputs.Input, picked: PickedRows, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """What report.json says of a selection of which nothing is measured yet."""
     given = asdict(options)
@@ -359,7 +366,7 @@ def _summary(
         "threads": threads(),
         "profile": picked.profile,
         "seconds": _rounded(seconds),
-        "versions": written.versions(),
+        "versions": selection_files.versions(),
     }
 
 

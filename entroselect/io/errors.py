@@ -31,6 +31,17 @@ def shown(path: object) -> str:
     )
 
 
+def printable(text: object) -> str:
+    r"""The text with everything that a terminal would obey, and everything that no encoding holds,
+    as its escape.
+
+    Example:
+        >>> printable("a\x1b[2Jb\nc")
+        'a\\x1b[2Jb\\nc'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that the file system's encoding does not know

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from entroselect._convert import refuse
-from entroselect._rows import Rows
 from entroselect.io import saved
+from entroselect.io.convert import refuse
+from entroselect.io.datasets import HuggingFaceDataset, MapDataset
 from entroselect.io.errors import reading, shown
-from entroselect.io.items import ArrowDataset, Items
 from entroselect.io.npy import open_memmap, open_npy
 from entroselect.io.npz import read_npz
 from entroselect.io.parquet import ParquetFile
+from entroselect.io.rows import Rows, in_memory_rows
 from entroselect.io.safetensors import open_safetensors
 from entroselect.io.shards import Shards, open_folder, opened
 from entroselect.io.source import ArraySource, Source, empty
@@ -197,7 +197,7 @@ def _open_object(
     if hasattr(given, "with_format") and hasattr(given, "select_columns"):
         if not hasattr(given, "__len__"):
             raise TypeError(f"{kind}: has no length; download it, or write it to parquet, first")
-        return ArrowDataset(given, _name_of(column), id_column)
+        return HuggingFaceDataset(given, _name_of(column), id_column)
     if is_frame(given):
         return open_frame(given, _name_of(column), id_column)
     if id_column is not None:
@@ -211,7 +211,7 @@ def _open_object(
             "path_or_object: expected a path, an array or an object with __len__ and __getitem__, "
             f"got {kind}"
         )
-    return Items(given, column)
+    return MapDataset(given, column)
 
 
 def _name_of(column: str | int | None) -> str | None:
@@ -236,3 +236,16 @@ def _refuse(name: object, **options: Any) -> None:
             raise ValueError(f"{name}: holds one array without a name; drop the key (--key)")
         flag = "--" + option.replace("_", "-")
         raise ValueError(f"{name}: has no columns; drop {option} ({flag})")
+
+
+def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
+    """Whatever holds (n, d) rows, in memory: what `in_memory_rows` takes, DataFrames and tables,
+    and a `Source`, which is read whole. Raises as `in_memory_rows` does.
+    """
+    if isinstance(given, Rows):  # handed on from one operation to another
+        return given
+    if is_frame(given):
+        given = open_frame(given, None, None, name)
+    if isinstance(given, Source):
+        return given.rows(name)
+    return in_memory_rows(name, given, may_be_empty)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect._convert import as_array
 from entroselect._memory import available, in_words
-from entroselect._rows import Rows, array_rows, engine_dtype, is_on_cuda
+from entroselect.io.convert import as_array
 from entroselect.io.errors import Empty, reading, shown
+from entroselect.io.rows import Rows, array_rows, engine_dtype, is_on_cuda
 from entroselect.results import Int64
 
 # Fills (m, d) of the stored dtype with the rows from `start` on.
@@ -175,7 +175,7 @@ class Source:
         """Rows start to stop - 1, as one of several processes may take them; possibly none."""
         if not 0 <= start <= stop <= self.n:
             raise ValueError(f"{self.name}: has rows 0 to {self.n - 1}, asked for {start}:{stop}")
-        return Part(self, start, stop)
+        return SourceSlice(self, start, stop)
 
     def describe(self) -> dict[str, Any]:
         """What reports say about the input."""
@@ -280,7 +280,7 @@ class Source:
         return values if self.dtype == "bfloat16" else values.astype(self.dtype, copy=False)
 
 
-class Part(Source):
+class SourceSlice(Source):
     """Consecutive rows of another source, possibly none."""
 
     def __init__(self, whole: Source, start: int, stop: int) -> None:
@@ -314,7 +314,7 @@ def empty(name: str, shape: tuple[int, ...]) -> Empty:
     return error
 
 
-class NoRows(Source):
+class EmptySource(Source):
     """The share of a process that has none: an array of shape (0, d)."""
 
     def __init__(self, given: Any) -> None:

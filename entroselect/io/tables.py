@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from entroselect.io.arrow import is_vectors
+from entroselect.io.datasets import HuggingFaceDataset
 from entroselect.io.errors import needs
-from entroselect.io.items import ArrowDataset
 from entroselect.io.source import ArraySource, Source
 
 
 class _Table:
-    """An Arrow table with the part of `datasets.Dataset` that `ArrowDataset` asks for."""
+    """An Arrow table with the part of `datasets.Dataset` that `HuggingFaceDataset` asks for."""
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -71,7 +71,7 @@ def open_frame(
         return ArraySource(given, argument or kind)
     if table is None:
         raise needs(name, "pyarrow")
-    return ArrowDataset(_Table(table), column, id_column, name, "table")
+    return HuggingFaceDataset(_Table(table), column, id_column, name, "table")
 
 
 def _numbers_alone(given: Any) -> bool:

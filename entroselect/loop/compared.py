@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from entroselect.cli import pictures
-from entroselect.cli.errors import printable
+from entroselect.io.errors import printable
 from entroselect.loop import config as options
 from entroselect.loop import data
 from entroselect.loop.config import Config
 from entroselect.loop.data import Images
+from entroselect.report import figures
 
 CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a")
-METHODS = {**pictures.COLOURS, "none": "#57606a", "variance": "#b3446c"}
+METHODS = {**figures.COLOURS, "none": "#57606a", "variance": "#b3446c"}
 
 # What is measured in each space, and where it stands in metrics.json.
 MEASURES: dict[str, tuple[str, ...]] = {

@@ -17,9 +17,9 @@ import torch
 from entroselect import nearest_distances
 from entroselect._checks import integer, same_width, usable_rows
 from entroselect._float_environment import in_default_float_environment
-from entroselect._rows import Rows
-from entroselect.cpu import distances_to
+from entroselect.backends.cpu import distances_to
 from entroselect.entropy import from_neighbours
+from entroselect.io.rows import Rows
 from entroselect.reference import squared_distances, unit_rows
 from entroselect.results import Float64
 

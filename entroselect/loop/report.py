@@ -13,10 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from entroselect import nearest_distances
-from entroselect.cli import pictures
-from entroselect.cli.errors import printable
-from entroselect.cli.measure import cover, rising_ranks
-from entroselect.cli.page import Section, Table, render
+from entroselect.io.errors import printable
 from entroselect.loop import features, paradigms
 from entroselect.loop.compared import (
     MEASURES,
@@ -28,6 +25,9 @@ from entroselect.loop.compared import (
     read,
 )
 from entroselect.loop.data import Images
+from entroselect.report import figures
+from entroselect.report.page import Section, Table, render
+from entroselect.report.spread import cover, rising_ranks
 
 ORIGIN_COLOURS = {"real": "#1f6fb2", "fresh": "#4c9a62", "synthetic": "#c9ced6"}
 SHOWN = 15  # images in a line
@@ -92,7 +92,7 @@ PANELS = (
 
 
 def _curves(compared: list[Arm], space: str) -> Section:
-    figure = Figure(figsize=(pictures.WIDTH, 5.2), layout="constrained")
+    figure = Figure(figsize=(figures.WIDTH, 5.2), layout="constrained")
     for axes, title in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         _style(axes)
         for arm in compared:
@@ -101,7 +101,7 @@ def _curves(compared: list[Arm], space: str) -> Section:
             iterations = np.arange(1, length + 1)
             axes.plot(
                 iterations, values.mean(axis=0), "o-", color=arm.colour,
-                label=pictures.plain(arm.label), markersize=3.5, linewidth=1.7,
+                label=figures.plain(arm.label), markersize=3.5, linewidth=1.7,
             )  # fmt: skip
             if len(values) > 1:
                 axes.fill_between(
@@ -118,7 +118,7 @@ def _curves(compared: list[Arm], space: str) -> Section:
     text = f"Measured in the space {space}, by iteration; distances are Euclidean." + (
         " Lines are means over seeds; bands reach from lowest to highest." if several else ""
     )
-    return Section(f"Through the iterations ({space})", text, [pictures.data_uri(figure)])
+    return Section(f"Through the iterations ({space})", text, [figures.data_uri(figure)])
 
 
 def _correlation(runs: Sequence[Run], space: str) -> Section:
@@ -127,7 +127,7 @@ def _correlation(runs: Sequence[Run], space: str) -> Section:
         [v for r in runs for v in r.series(space, "training", "geometric_mean_distance")]
     )
     variance = _logs([v for r in runs for v in r.series(space, "training", "variance")])
-    figure = Figure(figsize=(pictures.WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(figures.WIDTH, 3.4), layout="constrained")
     for axes, x, name in zip(
         figure.subplots(1, 2),
         (entropy, variance),
@@ -146,7 +146,7 @@ def _correlation(runs: Sequence[Run], space: str) -> Section:
         "Points of one run follow from each other: a high r is weaker evidence than it looks. "
         "Entropy is shown as the logarithm of the geometric mean distance: at one size of the "
         "training set the entropy up to scale and shift. Between sizes neither compares.",
-        [pictures.data_uri(figure)],
+        [figures.data_uri(figure)],
     )
 
 
@@ -172,7 +172,7 @@ def _samples(arm: Arm) -> Section:
         f"Samples ({arm.label})",
         "First line: real images, taken evenly from all classes. Below: the first images generated "
         "at each iteration.",
-        [pictures.image_grid(np.concatenate([_shown(images) for images in lines]), columns)],
+        [figures.image_grid(np.concatenate([_shown(images) for images in lines]), columns)],
     )
 
 
@@ -195,7 +195,7 @@ def _copies(arm: Arm) -> Section:
         f"Upper line: images generated at iteration {last}. Lower line: the training image nearest "
         "to each in pixels, with the Euclidean distance. Copies are at 0.",
         [
-            pictures.image_pairs(
+            figures.image_pairs(
                 _shown(few), _shown(training.take(found.indices[:, 0])), found.distances[:, 0]
             )
         ],
@@ -203,7 +203,7 @@ def _copies(arm: Arm) -> Section:
 
 
 def _provenance(compared: list[Arm]) -> Section:
-    figure = Figure(figsize=(pictures.WIDTH, 0.9 + 1.1 * len(compared)), layout="constrained")
+    figure = Figure(figsize=(figures.WIDTH, 0.9 + 1.1 * len(compared)), layout="constrained")
     for axes, arm in zip(
         figure.subplots(len(compared), 1, sharex=True, squeeze=False).flat, compared, strict=True
     ):
@@ -215,7 +215,7 @@ def _provenance(compared: list[Arm]) -> Section:
             share = np.array([m["origins"][kind] for m in run.measured])
             axes.bar(iterations, share, bottom=left, color=colour, label=kind, width=0.7)
             left += share
-        axes.set_title(pictures.plain(arm.label), fontsize=9, loc="left")
+        axes.set_title(figures.plain(arm.label), fontsize=9, loc="left")
         axes.set_ylim(0, 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -223,12 +223,12 @@ def _provenance(compared: list[Arm]) -> Section:
     return Section(
         "Where the training images come from",
         "Shares of real, fresh and synthetic images in D_n, by iteration.",
-        [pictures.data_uri(figure)],
+        [figures.data_uri(figure)],
     )
 
 
 def _radius(compared: list[Arm]) -> Section:
-    figure = Figure(figsize=(pictures.WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(figures.WIDTH, 3.4), layout="constrained")
     axes = figure.add_subplot()
     _style(axes)
     for arm in compared:
@@ -248,7 +248,7 @@ def _radius(compared: list[Arm]) -> Section:
             covered.ranks,
             covered.radii,
             color=arm.colour,
-            label=pictures.plain(arm.label),
+            label=figures.plain(arm.label),
             linewidth=1.8,
         )
     if not axes.lines:
@@ -262,14 +262,14 @@ def _radius(compared: list[Arm]) -> Section:
         "Radius of the last selection",
         "The largest Euclidean distance, in pixels, of any image in the pool to the nearest one "
         "chosen for the last training set, in the order of choice. Arms have pools of their own.",
-        [pictures.data_uri(figure)],
+        [figures.data_uri(figure)],
     )
 
 
 def _shown(images: Images) -> Any:
     shape = images.pixels.shape[1:]
     rows = images.pixels.reshape(len(images), -1)
-    draw: Callable[..., Any] = pictures.Images(rows, shape)
+    draw: Callable[..., Any] = figures.Images(rows, shape)
     return draw(np.arange(len(images)))
 
 

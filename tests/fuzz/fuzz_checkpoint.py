@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from entroselect import checkpoint, greedy_select, threshold_select
+from entroselect import greedy_select, threshold_select
 from entroselect.results import Selection
+from entroselect.scale import checkpoint
 
 POOL = np.random.default_rng(0).standard_normal((60, 3)).astype(np.float32)
 SELECT = {"greedy": greedy_select, "threshold": threshold_select}

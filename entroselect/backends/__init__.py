@@ -1,0 +1,1 @@
+"""What computes: one module per backend, behind the protocol in base.py."""

@@ -1,0 +1,128 @@
+"""The CPU backend: the engine's primitives over the C++ core, for one instruction set."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from entroselect import _core
+from entroselect._settings import threads
+from entroselect.io.rows import Rows
+from entroselect.results import Float64, Int64, Neighbours
+
+
+def filter_form() -> str:
+    """What spares most distances: ENTROSELECT_FILTER, "tree" (at most 8 columns) or products of
+    rows coded as "int8" or "bf16"; "auto" if it is not set."""
+    return _choice("FILTER", "tree", "int8", "bf16")
+
+
+def cells() -> str:
+    """Whether selection keeps what it has chosen in cells, most of which the triangle inequality
+    then spares most rows: ENTROSELECT_CELLS, "always" or "never"; "auto", where it pays, if it is
+    not set."""
+    return _choice("CELLS", "always", "never")
+
+
+def _choice(name: str, *accepted: str) -> str:
+    given = os.environ.get(f"ENTROSELECT_{name}") or "auto"
+    if given not in ("auto", *accepted):
+        listed = " or ".join((", ".join(accepted[:-1]), accepted[-1]))
+        raise ValueError(f"ENTROSELECT_{name}: expected {listed}, got {given!r}")
+    return given
+
+
+class Cpu:
+    """Opens pools and finds neighbours with the kernels of one instruction set."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.isa = name.removeprefix("cpu:")
+
+    def new_pool(
+        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
+    ) -> _core.Pool:
+        """The pool behind the primitives of entroselect/engine.py; with `sub` also behind those
+        of engine.SubPool. There is nothing to save for the sake of a limit."""
+        form = filter_form()
+        if sub and form != "bf16":
+            form = "int8"  # trees are for whole pools
+        return _core.Pool(
+            rows.values,
+            rows.dtype,
+            metric == "cosine",
+            self.isa,
+            form,
+            cells(),
+            threads(),
+        )
+
+    def nearest(
+        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
+    ) -> Neighbours:
+        """k nearest points of each query; points=None means the other queries."""
+        targets = queries if points is None else points
+        squared, indices = _core.nearest(
+            queries.values,
+            queries.dtype,
+            targets.values,
+            targets.dtype,
+            points is None,
+            k,
+            metric == "cosine",
+            self.isa,
+            filter_form(),
+            threads(),
+            progress,
+        )
+        return Neighbours(np.sqrt(squared, out=squared), indices, self.name)
+
+    def update_neighbours(
+        self,
+        queries: Rows,
+        points: Rows | None,
+        offset: int,
+        squared: Float64,
+        indices: Int64,
+        metric: str,
+        progress: Any,
+    ) -> None:
+        """Brings lists (Nq, k) of squared distances and indices up to date with points that they
+        have not met, whose numbers begin at `offset`; points=None means the other queries. Lists
+        are sorted by (distance, index) and start as infinity and the largest int64."""
+        targets = queries if points is None else points
+        _core.nearest(
+            queries.values,
+            queries.dtype,
+            targets.values,
+            targets.dtype,
+            points is None,
+            squared.shape[1],
+            metric == "cosine",
+            self.isa,
+            filter_form(),
+            threads(),
+            progress,
+            squared,
+            indices,
+            offset,
+        )
+
+    def center(self, rows: Rows, metric: str) -> int:
+        """The row nearest to the mean row, the first of equals."""
+        mean = np.zeros(rows.d)
+        add_rows(rows, metric, mean)
+        mean /= rows.n
+        return int(np.argmin(distances_to(rows, metric, mean)))
+
+
+def add_rows(rows: Rows, metric: str, total: Float64) -> None:
+    """Adds the rows to float64 (d,), one after the other, in place."""
+    _core.add_rows(rows.values, rows.dtype, metric == "cosine", total, threads())
+
+
+def distances_to(rows: Rows, metric: str, vector: Float64) -> Float64:
+    """Canonical squared distance of every row to a float64 vector."""
+    return _core.distances_to(rows.values, rows.dtype, vector, metric == "cosine", threads())

@@ -1,0 +1,132 @@
+"""Pools for the commands: opened as the library opens them, with their rows at hand."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entroselect.cli.errors import say
+from entroselect.io import Source, open_pool
+from entroselect.io.npy import load_npy, npy_header
+from entroselect.io.rows import Rows
+from entroselect.results import Int64
+
+KINDS = "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, or a Zarr folder"
+
+
+@dataclass(frozen=True)
+class Input:
+    """A pool and its rows.
+
+    Attributes:
+        path: as it was given.
+        source: where the rows come from.
+        rows: (n, d), in memory: a map of a file that becomes shorter would end the process.
+            bfloat16 stands as float32, which holds its values exactly.
+    """
+
+    path: Path
+    source: Source
+    rows: Any  # NDArray, None where they stay outside
+
+    def take(self, rows: Int64) -> NDArray[Any]:
+        """Some rows, in that order."""
+        if self.rows is not None:
+            held: NDArray[Any] = self.rows[rows]
+            return held
+        distinct, places = np.unique(rows, return_inverse=True)
+        values = self.source.take(distinct)[places]
+        return _as_numbers(Rows(values, self.source.dtype))
+
+    @property
+    def key(self) -> str | None:
+        """Which array of the file, None where there is one."""
+        return self.source.key
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As stored."""
+        return self.source.stored_shape
+
+    @property
+    def dtype(self) -> str:
+        """As stored."""
+        return self.source.stored
+
+    def describe(self) -> dict[str, Any]:
+        """What reports say about the input."""
+        return self.source.describe()
+
+
+def read(
+    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+) -> Input:
+    """The rows of a file or folder; see `entroselect.open_pool`.
+
+    Says so on stderr when it flattens rows.
+
+    Raises:
+        ValueError, TypeError: naming the file, what is wrong with it and what to do.
+    """
+    source = open_source(path, key, column, id_column)
+    return Input(path, source, _rows(source))
+
+
+def outside(
+    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+) -> Input:
+    """As `read`, with the rows where they are."""
+    return Input(path, open_source(path, key, column, id_column), None)
+
+
+def open_source(
+    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+) -> Source:
+    """As `read`, with the rows where they are."""
+    _say_what_is_logged()
+    source = open_pool(path, key=key, column=column, id_column=id_column)
+    if len(source.stored_shape) > 2:
+        say(f"{source.name}: shape {source.stored_shape} flattened to {source.shape}")
+    return source
+
+
+class _Said(logging.Handler):
+    """What the library logs, as lines for the person at the terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def _say_what_is_logged() -> None:
+    log = logging.getLogger("entroselect")
+    if not any(isinstance(handler, _Said) for handler in log.handlers):
+        log.addHandler(_Said())
+        log.setLevel(logging.INFO)
+
+
+def read_selected(path: Path) -> NDArray[Any]:
+    """Input rows, or vectors flattened as pools are, from a file; which of the two, its shape
+    tells."""
+    if path.suffix.lower() == ".npy" and path.is_file():
+        shape = npy_header(path).shape
+        if len(shape) == 1 or shape[:1] == (0,):  # none, which no pool may be
+            return load_npy(path)
+    return _rows(open_pool(path))
+
+
+def _rows(source: Source) -> NDArray[Any]:
+    return _as_numbers(source.rows("pool"))
+
+
+def _as_numbers(rows: Rows) -> NDArray[Any]:
+    if rows.dtype != "bfloat16":
+        return np.asarray(rows.values)
+    # A bfloat16 is the upper half of the float32 of the same value.
+    bits = rows.values.astype(np.uint32)
+    bits <<= 16
+    return np.asarray(bits.view(np.float32))

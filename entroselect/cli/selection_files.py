@@ -1,0 +1,121 @@
+"""The files of a selection."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entroselect.cli import inputs
+from entroselect.cli.nearest_before import nearest_before
+from entroselect.cli.result_folder import Folder
+from entroselect.results import Float64, Int64, Metric
+
+
+@dataclass(frozen=True)
+class PickedRows:
+    """Rows picked by any of the methods.
+
+    Attributes:
+        indices: int64 (k,), in pick order; none where --min-distance leaves none.
+        distances, thresholds: float64 (k,), None where the method has none.
+        radius: the largest distance of any pool row to everything chosen; None if not known yet.
+        backend: what computed it.
+        profile: where the time went; empty for a random draw.
+    """
+
+    indices: Int64
+    distances: Float64 | None
+    thresholds: Float64 | None
+    radius: float | None
+    backend: str
+    profile: dict[str, Any] = field(default_factory=dict)
+
+
+def write_indices(picked: PickedRows, folder: Folder) -> None:
+    """indices.npy and selection.csv."""
+    with folder.file("indices.npy") as file:
+        np.save(file, picked.indices)
+    columns: dict[str, list[Any]] = {
+        "rank": list(range(1, len(picked.indices) + 1)),
+        "index": picked.indices.tolist(),
+    }
+    if picked.distances is not None:
+        columns["distance"] = picked.distances.tolist()
+    if picked.thresholds is not None:
+        columns["threshold"] = picked.thresholds.tolist()
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    folder.write("selection.csv", lines.getvalue())
+
+
+def table(
+    pool: inputs.Input,
+    picked: PickedRows,
+    kept: NDArray[Any],
+    before: NDArray[Any] | None,
+    ids: NDArray[Any] | None,
+    metric: Metric,
+    backend: str,
+) -> dict[str, Any]:
+    """Columns of selection.parquet. A masked value is null: an id where rows have none, a distance
+    where nothing was chosen before, the nearest also where it is a vector that is no pool row."""
+    k = len(picked.indices)
+    columns: dict[str, Any] = {
+        "rank": np.arange(1, k + 1),
+        "index": picked.indices,
+        "id": ids,
+    }
+    if picked.distances is None:  # a random draw measures nothing
+        return columns
+    given = before is not None and before.ndim == 1 and len(before) > 0
+    vectors = pool.take(before) if given and before is not None else before
+    if vectors is not None and not len(vectors):
+        vectors = None
+    positions, _ = nearest_before(kept, vectors, metric, backend)
+    # Positions count through what was chosen before and then the picks; -1 is none of them.
+    rows = np.full(0 if vectors is None else len(vectors), -1)
+    if given and before is not None:
+        rows = before
+    nearest = np.concatenate([rows, picked.indices]).astype(np.int64)[positions]
+    known = (positions >= 0) & (nearest >= 0)
+    columns["distance"] = np.ma.array(picked.distances, mask=~np.isfinite(picked.distances))
+    columns["nearest_index"] = np.ma.array(nearest, mask=~known)
+    columns["nearest_id"] = None
+    if ids is not None:
+        found = pool.source.ids(np.where(known, nearest, 0))
+        columns["nearest_id"] = np.ma.array(found, mask=~known)
+    return columns
+
+
+def write_parquet(columns: dict[str, Any], folder: Folder) -> None:
+    """selection.parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    arrays = {}
+    for name, values in columns.items():
+        if values is None:
+            arrays[name] = pa.nulls(len(columns["rank"]), pa.string())
+        else:
+            mask = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
+            arrays[name] = pa.array(np.ma.getdata(values), mask=mask)
+    with folder.file("selection.parquet") as file:
+        pq.write_table(pa.table(arrays), file)
+
+
+def versions() -> dict[str, str]:
+    """Of what the figures in a report depend on."""
+    return {
+        "entroselect": version("entroselect"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

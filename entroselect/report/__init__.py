@@ -1,0 +1,1 @@
+"""Pages, pictures and tables about selections and runs, shared by cli and loop."""

@@ -1,0 +1,251 @@
+"""Several processes that work on one pool, each with its own rows, over torch.distributed.
+
+What they exchange are small arrays: what is left out of a frontier, its best rows, picks. Python
+objects never travel, so nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What an error of another process is raised as here; anything else becomes a RuntimeError.
+_ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
+
+
+_BOUND = np.dtype([("value", np.float64), ("index", np.int64)])
+
+
+class ProcessGroup:
+    """The processes of a torch.distributed group, with the rows of all of them in rank order.
+
+    Attributes:
+        rank, size: which of how many.
+        bytes_sent, bytes_received: by this process through this object, without what the
+            transport adds.
+
+    Raises:
+        ValueError: `group` is not one, or torch.distributed has not been initialised.
+    """
+
+    def __init__(self, group: Any) -> None:
+        try:
+            import torch
+            import torch.distributed as distributed
+        except ImportError as error:
+            raise ValueError(
+                "group: needs torch.distributed: pip install 'entroselect[gpu]'"
+            ) from error
+        if not distributed.is_available() or not distributed.is_initialized():
+            raise ValueError(
+                "group: torch.distributed is not initialised; start with torchrun and call "
+                "torch.distributed.init_process_group() first"
+            )
+        if group is True:
+            group = distributed.group.WORLD
+        if not isinstance(group, distributed.ProcessGroup):
+            raise TypeError(
+                f"group: expected a torch.distributed process group or True, got {group!r}"
+            )
+        self._torch, self._distributed = torch, distributed
+        self._group: Any = group
+        self.rank = distributed.get_rank(group)
+        self.size = distributed.get_world_size(group)
+        if self.rank < 0:
+            raise ValueError("group: this process is not a member of it")
+        self._device = (
+            torch.device("cuda", torch.cuda.current_device())
+            if distributed.get_backend(group) == "nccl"
+            else torch.device("cpu")
+        )
+        self.bytes_sent = self.bytes_received = 0
+
+    def close(self) -> None:
+        """Lets go of the group, so that it can be destroyed."""
+        self._group = None
+
+    def wait(self) -> None:
+        """For all processes to come here."""
+        self._call(lambda: self._distributed.barrier(group=self._group))
+
+    def all_gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
+        """The arrays of all processes, on each of them; they may differ in length alone."""
+        sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
+        most = int(sizes.max())
+        if most == 0:
+            return [array] * self.size
+        padded = np.zeros((most, *array.shape[1:]), dtype=array.dtype)
+        padded[: len(array)] = array
+        every = self._same_size(padded)
+        return [every[rank][: sizes[rank]] for rank in range(self.size)]
+
+    def gather(self, array: NDArray[Any], root: int) -> list[NDArray[Any]] | None:
+        """The same on one process alone; None on the others."""
+        sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
+        sent = [None if rank == root else int(sizes[rank]) for rank in range(self.size)]
+        if self.rank != root:
+            if len(array):
+                self._send(array, root)
+            return None
+        found = []
+        for rank, size in enumerate(sent):
+            if size is None:
+                found.append(array)
+                continue
+            room = np.empty((size, *array.shape[1:]), dtype=array.dtype)
+            if size:
+                self._receive(room, rank)
+            found.append(room)
+        return found
+
+    def broadcast(self, array: NDArray[Any], root: int) -> NDArray[Any]:
+        """The array of one process on all of them. The others give one of the same dtype and
+        trailing dimensions, of any length."""
+        size = np.array([len(array)], dtype=np.int64)
+        length = int(self._same_size(size).ravel()[root])
+        room = array if self.rank == root else np.empty((length, *array.shape[1:]), array.dtype)
+        if room.nbytes:
+            tensor = self._tensor(room)
+            source = self._global(root)
+            self._call(lambda: self._distributed.broadcast(tensor, source, group=self._group))
+            self._count(room.nbytes if self.rank == root else 0, 0)
+            if self.rank != root:
+                self._count(0, room.nbytes)
+                room = self._array(tensor, room)
+        return room
+
+    def max_with_index(self, value: float, index: int) -> tuple[float, int]:
+        """The largest of all processes' values, with its index; among equals, the lowest index."""
+        every = self._same_size(np.array([(value, index)], dtype=_BOUND)).ravel()
+        best = float(every["value"].max())
+        return best, int(every["index"][every["value"] == best].min())
+
+    def check_agreement(self, what: str) -> None:
+        """Raises ValueError on every process unless all of them gave the same text, made of
+        "name=value" parts that are separated by "; ". The message says what differs."""
+        texts = self._texts(what)
+        if len(set(texts)) == 1:
+            return
+        ours = [text.split("; ") for text in texts]
+        for parts in zip(*ours, strict=False):
+            for rank, part in enumerate(parts):
+                if part != parts[0]:
+                    raise ValueError(
+                        f"group: the processes disagree: {parts[0]} on rank 0, {part} on rank "
+                        f"{rank}; call with the same arguments everywhere"
+                    )
+        raise ValueError("group: the processes disagree on their arguments")
+
+    @contextmanager
+    def shared_errors(self) -> Iterator[None]:
+        """Runs the block on every process; an exception on one of them becomes one on all."""
+        caught: Exception | None = None
+        try:
+            yield
+        except LostRank:
+            raise
+        except Exception as error:
+            caught = error
+        failed = self._same_size(np.array([caught is not None], dtype=np.int64)).ravel()
+        if not failed.any():
+            return
+        kind = next((t.__name__ for t in _ERRORS[1:] if isinstance(caught, t)), "RuntimeError")
+        said = "" if caught is None else f"{kind}\n{caught or kind}"
+        texts = self._texts(said)
+        if caught is not None:
+            raise caught
+        rank = int(np.flatnonzero(failed)[0])
+        name, _, message = texts[rank].partition("\n")
+        types: dict[str, type[Exception]] = {t.__name__: t for t in _ERRORS}
+        raise types[name](f"{message} (on rank {rank})")
+
+    def _texts(self, text: str) -> list[str]:
+        raw = np.frombuffer(text.encode(), dtype=np.uint8)
+        return [bytes(part).decode() for part in self.all_gather(raw)]
+
+    def _same_size(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Stacked arrays of all processes; of equal shape on all of them."""
+        mine = self._tensor(array)
+        every = [self._torch.empty_like(mine) for _ in range(self.size)]
+        self._call(lambda: self._distributed.all_gather(every, mine, group=self._group))
+        others = array.nbytes * (self.size - 1)
+        self._count(others, others)
+        return np.stack([self._array(tensor, array) for tensor in every])
+
+    def _send(self, array: NDArray[Any], to: int) -> None:
+        tensor, to = self._tensor(array), self._global(to)
+        self._call(lambda: self._distributed.send(tensor, to, group=self._group))
+        self._count(array.nbytes, 0)
+
+    def _receive(self, room: NDArray[Any], source: int) -> None:
+        tensor, source = self._tensor(room), self._global(source)
+        self._call(lambda: self._distributed.recv(tensor, source, group=self._group))
+        self._count(0, room.nbytes)
+        room[...] = self._array(tensor, room)
+
+    def _global(self, rank: int) -> int:
+        return int(self._distributed.get_global_rank(self._group, rank))
+
+    def _tensor(self, array: NDArray[Any]) -> Any:
+        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        if not raw.flags.writeable:
+            raw = raw.copy()
+        return self._torch.from_numpy(raw).to(self._device)
+
+    def _array(self, tensor: Any, like: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = tensor.cpu().numpy().view(like.dtype).reshape(like.shape)
+        return found
+
+    def _count(self, sent: int, received: int) -> None:
+        self.bytes_sent += sent
+        self.bytes_received += received
+
+    def _call(self, exchange: Callable[[], Any]) -> None:
+        try:
+            exchange()
+        except RuntimeError as error:
+            raise LostRank(
+                f"rank {self.rank}: another process has stopped answering; start all of them "
+                "again, with a checkpoint a selection goes on where it was"
+            ) from error
+
+
+class LostRank(RuntimeError):
+    """Another process of the group died or cannot be reached."""
+
+
+def process_group_of(group: Any) -> ProcessGroup | None:
+    """The argument `group`."""
+    return group if group is None or isinstance(group, ProcessGroup) else ProcessGroup(group)
+
+
+def shared_errors(ranks: ProcessGroup | None) -> AbstractContextManager[None]:
+    """A block whose error on one process becomes one on all."""
+    return nullcontext() if ranks is None else ranks.shared_errors()
+
+
+def digest(array: NDArray[Any]) -> str:
+    """A short text that differs where the arrays do."""
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
+
+
+def too_few(limit: int | None, least: int, what: str, ranks: ProcessGroup | None) -> None:
+    """Raises ValueError, on all processes, if the limit of one is below what it needs at least; the
+    error names a limit that is enough for all of them. `what` is what takes so much."""
+    limits = [least if limit is None else limit]
+    every = [least]
+    if ranks is not None:
+        found = np.concatenate(ranks.all_gather(np.array([(limits[0], least)], dtype=np.int64)))
+        limits, every = found[:, 0].tolist(), found[:, 1].tolist()
+    short = [limit for limit, least in zip(limits, every, strict=True) if limit < least]
+    if short:
+        limit, least = short[0], max(every)
+        raise ValueError(
+            f"memory_limit: {limit} bytes are too few for {what}; the smallest that works is "
+            f"{least}"
+        )

@@ -1,0 +1,404 @@
+"""A pool whose rows stay where they are, on disk for example, and are read when they matter.
+
+In memory are a bound, a count of choices met and a mark for every row, 16 bytes, and within a
+limit: a tile of rows being read and one being compared, the rows of the block in which picks are
+settled, and picks. Rows are read in ascending order, in large pieces, while those before them are
+compared; a row that is read again must have the mark that it had the first time. What a round asks
+of the rows it does through `Block`s, small pools in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from entroselect import _checks, _core, engine
+from entroselect._settings import threads
+from entroselect.backends.cpu import add_rows, distances_to
+from entroselect.io.rows import Rows
+from entroselect.io.source import Source
+from entroselect.results import Float64, Int64
+from entroselect.scale.marks import Marks, Seen
+from entroselect.scale.pick_store import PickStore
+
+
+class Opens(Protocol):
+    """What is needed of a backend."""
+
+    name: str
+
+    def new_pool(
+        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
+    ) -> engine.SubPool:
+        """A pool in memory; `limit` is for what a GPU keeps beside the rows."""
+
+
+def bytes_beside(d: int) -> int:
+    """What a row takes in a pool in memory beside its values: codes of 2 bytes a column at most."""
+    return 2 * d + 80
+
+
+# For every row of the pool: bound, count of choices met and mark, 16 bytes; its place in a
+# traversal and among the rows of a pass; a copy for a checkpoint.
+BYTES_A_ROW = 36
+
+# Rows of a tile and of a block below which work comes to a standstill.
+_LEAST = 64
+
+# Tiles beyond this are no faster.
+_MOST_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How the memory limit is spent.
+
+    Attributes:
+        tile: rows read at a time.
+        block: rows among which a round settles picks.
+        picks: picks that rows meet at a time.
+        kept: so many times as many picks stay in memory.
+    """
+
+    tile: int
+    block: int
+    picks: int
+    kept: int
+
+    @staticmethod
+    def least(fixed: int, row_bytes: int, d: int) -> int:
+        """The smallest limit that leaves room for something beside so many fixed bytes."""
+        return fixed + 3 * _LEAST * (3 * row_bytes + bytes_beside(d))
+
+    @classmethod
+    def of(cls, limit: int, n: int, row_bytes: int, d: int, overhead: int) -> Budget:
+        """The parts of a limit in bytes; `overhead` is what reading keeps for itself.
+
+        Raises:
+            ValueError: naming memory_limit and the smallest that works.
+        """
+        fixed = BYTES_A_ROW * n + overhead
+        least = cls.least(fixed, row_bytes, d)
+        if limit < least:
+            raise ValueError(
+                f"memory_limit: {limit} bytes are too few for {n} rows of {row_bytes} bytes; the "
+                f"smallest that works is {least}"
+            )
+        held = row_bytes + bytes_beside(d)
+        read = held + 2 * row_bytes  # in a block, being read, and what reading needs beside it
+        parts = (limit - fixed) // 3
+        tile = min(parts, _MOST_BYTES) // read
+        picks = min(parts // 2, _MOST_BYTES) // held
+        # Frontiers may be twice as large as asked for, and their rows are copied once.
+        block = parts // (held + row_bytes) // 2
+        return cls(tile, block, picks, max(1, parts // held // picks - 1))
+
+
+class StreamedPool:
+    """engine.SubPool over rows that are read piece by piece."""
+
+    def __init__(self, source: Source, metric: str, backend: Opens, limit: int) -> None:
+        self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
+        self.n, self.d = source.n, source.d
+        self.first = 0  # number of its first row in a pool of several processes
+        nothing = source.read(0, 0)
+        self._keep(source.dtype, nothing.dtype)
+        self.count, self.available = 0, self.n
+        self._bounds = np.full(self.n, np.inf)
+        self._met = np.zeros(self.n, dtype=np.int32)
+        self._seen = Seen("features", source.name, self.n)
+        self._nothing = nothing
+        self._held: tuple[Int64, NDArray[Any]] = (_NO_ROWS, nothing)
+        self._checked = False  # the values of all rows
+        self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
+        self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
+        self._rows_read = 0
+
+    def add_picks(self, rows: Int64) -> None:
+        """Chooses pool rows."""
+        for at in range(0, len(rows), self.budget.picks):
+            part = rows[at : at + self.budget.picks]
+            self._append(self.take(part), self.source.dtype)
+            self.exclude(part)
+
+    def add_vectors(self, values: Any, dtype: str) -> None:
+        """Chooses vectors that are not in the pool."""
+        if dtype != self._kept_as and self.count == 0:
+            # Choices of two dtypes are kept as float64, which holds all of them exactly.
+            self._keep("float64", np.dtype(np.float64))
+        self._append(values, dtype)
+
+    def exclude(self, rows: Int64) -> None:
+        """These rows may not be picked any more."""
+        self._bounds[rows] = -1.0
+        self.available -= len(rows)
+
+    def bounds(self, rows: Int64) -> Float64:
+        """Their bounds."""
+        return self._bounds[rows]
+
+    def state(self) -> tuple[Float64, Int64]:
+        """(bounds, met) of all rows."""
+        return self._bounds, self._met.astype(np.int64)
+
+    def restart(self, bounds: Float64, met: Int64) -> None:
+        """Forgets all choices and takes over what is known of the rows."""
+        self._bounds[:] = bounds
+        self._met[:] = met
+        self.count, self.available = 0, int(np.count_nonzero(self._bounds >= 0))
+        self._keep(self._kept_as, self._picked.dtype)
+
+    def marks(self) -> Marks:
+        """Of all rows, as far as they were read: 0 stands for those that were not."""
+        return self._seen.marks
+
+    def verify(self, marks: Marks, since: str) -> None:
+        """Reads all rows, which must have these marks.
+
+        Raises:
+            ValueError: one has another; `since` says when they had these.
+        """
+        self._seen.expect(marks, since)
+        for _ in self._tiles(np.arange(self.n)):
+            pass
+        self._checked = True
+
+    def take(self, rows: Int64) -> NDArray[Any]:
+        """The given rows, in that order; those that the last refresh has left are at hand."""
+        held, values = self._held
+        found = np.empty((len(rows), self.d), values.dtype)
+        places = np.searchsorted(held, rows)
+        at_hand = np.zeros(len(rows), dtype=bool)
+        if len(held):
+            places = np.minimum(places, len(held) - 1)
+            at_hand = held[places] == rows
+            found[at_hand] = values[places[at_hand]]
+        if not at_hand.all():
+            distinct, back = np.unique(rows[~at_hand], return_inverse=True)
+            found[~at_hand] = self._read(distinct)[back]
+        return found
+
+    def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
+        """Brings the bounds of the given rows (None: of all) up to date with every choice, or to
+        any upper bound below `enough`. Keeps the values of given rows that are not below it."""
+        began = time.perf_counter()
+        whole = rows is None
+        if rows is None:
+            rows = np.arange(self.n) if not self._checked else self._stale(slice(None), enough)
+        else:
+            rows = np.sort(rows)
+            rows = rows[self._stale(rows, enough)]
+        self._let_go()
+        kept_rows, kept_values = [], []
+        for part, values in self._tiles(rows):
+            left = self._meet(part, values, enough)
+            if not whole:
+                kept_rows.append(part[left])
+                kept_values.append(values[left])
+        if kept_rows:
+            self._held = (np.concatenate(kept_rows), np.concatenate(kept_values))
+        self._checked = self._checked or whole
+        self._spent["refresh"] += time.perf_counter() - began
+
+    def frontier(self, size: int) -> tuple[Int64, float, int]:
+        """About `size` rows with the largest bounds; bound and index of the best left out."""
+        began = time.perf_counter()
+        found = _core.frontier(self._bounds, size, threads()) if self.n else (_NO_ROWS, -1.0, -1)
+        self._spent["frontier"] += time.perf_counter() - began
+        return found
+
+    def settle(
+        self, rows: Int64, rival: float, rival_index: int, limit: int, floor: float
+    ) -> tuple[Int64, Float64, float]:
+        """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
+        `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
+        rows = np.sort(self.beating(rows, rival, rival_index))
+        if len(rows) == 0:
+            return _NO_ROWS, np.empty(0), -1.0
+        began = time.perf_counter()
+        values = self.take(rows)
+        self._let_go()
+        block = self._open(values)
+        block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
+        place = int(np.searchsorted(rows, rival_index))
+        found, squared, next_squared = engine.settle_block(block, rival, place, limit, floor)
+        self._take_over(block, rows)
+        self._append(values[found], self.source.dtype)
+        self.available -= len(found)
+        self._spent["resolve"] += time.perf_counter() - began
+        return rows[found], squared, next_squared
+
+    def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
+        """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
+        and the position after them."""
+        parts, found = [order[:0]], 0
+        while start < len(order) and found < size:
+            window = order[start : start + max(size, 65536)]
+            places = np.flatnonzero(self._bounds[window] >= floor)[: size - found]
+            parts.append(window[places])
+            found += len(places)
+            start += int(places[-1]) + 1 if found == size else len(window)
+        return np.concatenate(parts), start
+
+    def settle_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
+        """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
+        rows = rows[self._bounds[rows] >= floor]
+        if len(rows) == 0:
+            return _NO_ROWS, np.empty(0)
+        began = time.perf_counter()
+        values = self.take(rows)
+        self._let_go()
+        block = self._open(values)
+        block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
+        found, squared = engine.settle_block_in_order(block, limit, floor)
+        self._take_over(block, rows)
+        self._append(values[found], self.source.dtype)
+        self.available -= len(found)
+        self._spent["resolve"] += time.perf_counter() - began
+        return rows[found], squared
+
+    def widest(self) -> float:
+        """The largest bound of any unchosen row, 0 when there is none."""
+        return max(0.0, float(self._bounds.max(initial=0.0)))
+
+    def beating(self, rows: Int64, rival: float, rival_index: int) -> Int64:
+        """Those of the rows that come before the rival."""
+        bounds = self._bounds[rows]
+        beating: Int64 = rows[(bounds > rival) | ((bounds == rival) & (rows < rival_index))]
+        return beating
+
+    def center(self) -> int:
+        """The row nearest to the mean row, the first of equals."""
+        total = np.zeros(self.d)
+        self.add_rows(total)
+        return self.nearest_to(total / self.n)[1]
+
+    def add_rows(self, total: Float64) -> None:
+        """Adds all rows to a sum (d,), in order."""
+        for _, values in self._tiles(np.arange(self.n)):
+            add_rows(self._rows(values), self.metric, total)
+
+    def nearest_to(self, vector: Float64) -> tuple[float, int]:
+        """(squared distance, row) of the row nearest to a float64 vector, the first of equals."""
+        best, row = np.inf, -1
+        for part, values in self._tiles(np.arange(self.n)):
+            squared = distances_to(self._rows(values), self.metric, vector)
+            nearest = int(np.argmin(squared))
+            if squared[nearest] < best:
+                best, row = float(squared[nearest]), int(part[nearest])
+        return best, row
+
+    def profile(self) -> dict[str, Any]:
+        """Counters; bytes_read is what was asked of files."""
+        return {
+            **self._counted,
+            **{f"{name}_seconds": spent for name, spent in self._spent.items()},
+            "bytes_read": self.source.bytes_read,
+            "reads_per_row": self._rows_read / max(1, self.n),
+            "threads": threads(),
+        }
+
+    def _meet(self, rows: Int64, values: NDArray[Any], enough: float) -> Int64:
+        """Rows with their values meet the choices they have not met, the newest first, until they
+        are below `enough`. Returns the places of those that are not."""
+        left = np.arange(len(rows))
+        if self.count == int(self._met[rows].min(initial=self.count)):
+            return left
+        bounds, met = self._bounds[rows], self._met[rows].astype(np.int64)
+        block = self._open(values)
+        for start, picks in self._picked.tiles(int(met.min())):
+            block.restart(bounds, np.clip(met - start, 0, len(picks)))
+            block.add_vectors(picks, self._kept_as)
+            block.refresh(left, enough)
+            bounds, seen = block.state()
+            # What has been met without a gap before it.
+            met = np.where(met >= start, np.maximum(met, start + seen), met)
+            left = left[bounds[left] >= enough]
+            if len(left) == 0:
+                break
+        met[left] = self.count
+        self._bounds[rows], self._met[rows] = bounds, met
+        self._count(block)
+        return left
+
+    def _take_over(self, block: engine.SubPool, rows: Int64) -> None:
+        """What a block has found out about its rows, which had met every choice before."""
+        bounds, met = block.state()
+        self._bounds[rows] = bounds
+        self._met[rows] = self.count + met
+        self._count(block)
+
+    def _keep(self, dtype: str, stored: np.dtype[Any]) -> None:
+        """Begins an empty store of choices."""
+        self._kept_as = dtype
+        self.budget = Budget.of(
+            self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
+        )
+        # Rounds are as large as memory allows, since each of them reads rows.
+        self.block_rows = min(self.budget.block, max(256, self.n // 8))
+        self._picked = PickStore(self.d, stored, self.budget.picks, self.budget.kept)
+
+    def _append(self, vectors: NDArray[Any], dtype: str) -> None:
+        if dtype != self._kept_as:
+            vectors = Rows(vectors, dtype).float64()
+        self._picked.append(vectors)
+        self.count += len(vectors)
+
+    def _open(self, values: NDArray[Any]) -> engine.SubPool:
+        return self.backend.new_pool(self._rows(values), self.metric, sub=True)
+
+    def _rows(self, values: NDArray[Any]) -> Rows:
+        return Rows(values, self.source.dtype)
+
+    def _count(self, block: engine.SubPool) -> None:
+        counted = block.profile()
+        for name in self._counted:
+            self._counted[name] += counted[name]
+
+    def _stale(self, rows: Any, enough: float) -> Int64:
+        """Places, among the given rows, of those that have choices to meet."""
+        bounds = self._bounds[rows]
+        stale: Int64 = np.flatnonzero(
+            (bounds >= enough) & (bounds > 0) & (self._met[rows] < self.count)
+        )
+        return stale
+
+    def _let_go(self) -> None:
+        """Of the rows that the last refresh has left."""
+        self._held = (_NO_ROWS, self._nothing)
+
+    def _read(self, rows: Int64) -> NDArray[Any]:
+        began = time.perf_counter()
+        first = int(rows[0]) if len(rows) else 0
+        if len(rows) and int(rows[-1]) - first + 1 == len(rows):
+            values = self.source.read(first, first + len(rows))
+        else:
+            values = self.source.take(rows)
+        numbers = rows + self.first
+        if self._seen.check(rows, values, numbers):
+            _checks.usable_values("features", self._rows(values), self.metric, numbers)
+        self._rows_read += len(rows)
+        self._spent["read"] += time.perf_counter() - began
+        return values
+
+    def _tiles(self, rows: Int64) -> Iterator[tuple[Int64, NDArray[Any]]]:
+        """(rows, values) of all the rows, given ascending; the next tile is read meanwhile."""
+        parts = [rows[at : at + self.budget.tile] for at in range(0, len(rows), self.budget.tile)]
+        if not parts:
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="entroselect-read") as reader:
+            coming = reader.submit(self._read, parts[0])
+            for number, part in enumerate(parts):
+                values = coming.result()
+                if number + 1 < len(parts):
+                    coming = reader.submit(self._read, parts[number + 1])
+                yield part, values
+
+
+_NO_ROWS = np.empty(0, dtype=np.int64)

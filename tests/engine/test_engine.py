@@ -1,0 +1,235 @@
+"""What runs around the kernels: interrupts, threads, forks, progress."""
+
+from __future__ import annotations
+
+import _thread
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from entroselect import greedy_select, nearest_distances, reference, threshold_select
+from tests.conftest import BACKENDS, normal, same_selection
+
+POOL = normal(3000, 64)
+
+
+def test_portable_code_runs_everywhere_and_is_last() -> None:
+    assert BACKENDS[-1] == "cpu:portable"
+
+
+def test_the_backend_is_reported_and_can_be_given_back(backend: str) -> None:
+    found = greedy_select(POOL, 5, backend=backend)
+    assert found.backend == backend
+    assert greedy_select(POOL, 5, backend=found.backend).backend == backend
+
+
+def test_auto_is_the_best_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert greedy_select(POOL, 2).backend == BACKENDS[0]
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu:portable")
+    assert greedy_select(POOL, 2).backend == "cpu:portable"
+    assert greedy_select(POOL, 2, backend="cpu").backend == BACKENDS[0]
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "reference")
+    assert greedy_select(POOL, 2).backend == "reference"
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda pool: greedy_select(pool, len(pool) - 1),
+        lambda pool: threshold_select(pool, len(pool) - 1),
+        lambda pool: nearest_distances(pool),
+    ],
+    ids=["greedy", "threshold", "nearest"],
+)
+def test_ctrl_c_stops_long_work_soon(work, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A process started in the background may have been told to ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu:portable")  # slow enough to be caught
+    pool = normal(20000, 256)
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        _thread.interrupt_main()
+
+    timer = threading.Timer(0.3, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        work(pool)
+    assert time.monotonic() - pressed[0] < 3
+    timer.join()
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu")
+    same_selection(greedy_select(POOL, 50), greedy_select(POOL, 50, backend="cpu:portable"))
+
+
+def test_ctrl_c_is_looked_for_within_a_long_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is made of many calls of a few milliseconds each."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "20000")
+    pool = normal(20000, 32)
+    began = time.monotonic()
+    greedy_select(pool, 15000)
+    whole = time.monotonic() - began
+    pressed: list[float] = []
+
+    def press() -> None:
+        pressed.append(time.monotonic())
+        _thread.interrupt_main()
+
+    timer = threading.Timer(whole / 4, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        greedy_select(pool, 15000)
+    assert time.monotonic() - pressed[0] < whole / 2
+    timer.join()
+
+
+def test_other_python_threads_run_meanwhile() -> None:
+    ticks = 0
+    done = threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not done.is_set():
+            ticks += 1
+            time.sleep(0.001)
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    nearest_distances(normal(6000, 256), backend="cpu:portable")
+    done.set()
+    ticker.join()
+    assert ticks > 20
+
+
+def test_several_callers_at_once() -> None:
+    oracle = greedy_select(POOL, 400)
+    found: list[object] = [None] * 4
+
+    def work(place: int) -> None:
+        found[place] = greedy_select(POOL, 400, backend=BACKENDS[place % len(BACKENDS)])
+
+    callers = [threading.Thread(target=work, args=(place,)) for place in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    for selection in found:
+        same_selection(selection, oracle)  # type: ignore[arg-type]
+
+
+# The child must neither wait for threads it does not have nor for a lock another thread held,
+# and must be able to leave by the front door.
+FORK = """
+import os, sys, threading, numpy as np, entroselect as e
+x = np.random.default_rng(0).standard_normal((4000, 64))
+a = e.greedy_select(x, 300).indices
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        e.nearest_distances(x)
+busy = threading.Thread(target=work)
+if sys.argv[1] == "busy":
+    busy.start()
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        assert (e.greedy_select(x, 300).indices == a).all()
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
+@pytest.mark.parametrize("parent", ["idle", "busy"])
+def test_a_forked_child_selects_too(parent: str) -> None:
+    environment = {**os.environ, "ENTROSELECT_THREADS": "3"}
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK, parent],
+        check=True,
+        timeout=60,
+        env=environment,
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_threads_that_cannot_be_started_do_not_hang() -> None:
+    """No room for 1,000 stacks: fewer threads do the work, or a MemoryError says so."""
+    code = (
+        "import resource, numpy as np, entroselect as e\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "x = np.random.default_rng(0).standard_normal((3000, 32))\n"
+        "try:\n"
+        "    assert len(e.greedy_select(x, 200)) == 200\n"
+        "except MemoryError:\n"
+        "    pass\n"
+    )
+    environment = {**os.environ, "ENTROSELECT_THREADS": "1000", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+
+
+@pytest.mark.parametrize("select", [greedy_select, threshold_select])
+def test_progress_function(select) -> None:
+    calls: list[tuple[int, int]] = []
+    select(POOL, 500, progress=lambda done, total: calls.append((done, total)))
+    assert calls[-1] == (500, 500)
+    assert [total for _, total in calls] == [500] * len(calls)
+    assert all(a[0] <= b[0] for a, b in itertools.pairwise(calls))
+
+
+def test_progress_true_prints_plain_lines_when_not_a_terminal(capsys) -> None:
+    greedy_select(POOL, 100, progress=True)
+    captured = capsys.readouterr()
+    assert "greedy: 100 of 100" in captured.err
+    assert captured.out == ""
+
+
+def test_an_error_in_progress_stops_the_work() -> None:
+    def fail(done: int, total: int) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        greedy_select(POOL, 500, progress=fail)
+    with pytest.raises(RuntimeError, match="enough"):
+        nearest_distances(POOL, progress=fail)
+
+
+def test_progress_may_call_back_into_the_engine() -> None:
+    found: list[object] = []
+
+    def report(done: int, total: int) -> None:
+        found.append(greedy_select(POOL, 20))
+
+    nearest_distances(normal(6000, 256), backend="cpu:portable", progress=report)
+    assert len(found) > 1
+    same_selection(found[0], greedy_select(POOL, 20))  # type: ignore[arg-type]
+
+
+def test_the_profile_counts_what_was_done() -> None:
+    profile = greedy_select(POOL, 300).profile
+    assert profile["pairs"] >= len(POOL)
+    assert profile["rechecks"] > 0
+    assert profile["threads"] >= 1
+    assert 0 < profile["rounds"] < 300
+    assert profile["picks_per_round"] == pytest.approx(300 / profile["rounds"])
+    looked_at = profile["pairs"] + profile["settled"]
+    assert profile["share_of_pairs"] == pytest.approx(looked_at / (len(POOL) * 300))
+    phases = [value for name, value in profile.items() if name.endswith("_seconds")]
+    assert all(0 <= value <= profile["total_seconds"] for value in phases)
+    assert threshold_select(POOL, 300).profile["rounds"] > 0
+
+
+def test_tiny_pools_on_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENTROSELECT_THREADS", "16")
+    for n in (1, 2, 3, 17):
+        pool = normal(n, 5)
+        same_selection(greedy_select(pool, n), reference.greedy_select(pool, n))
+        assert np.isfinite(nearest_distances(pool, pool[:1]).distances).all()

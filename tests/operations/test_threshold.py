@@ -1,0 +1,110 @@
+"""threshold_select against the oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from entroselect import nearest_distances, reference, threshold_select
+from tests.conftest import BACKENDS, normal, same_selection
+from tests.support.pools import POOLS
+
+
+@pytest.mark.parametrize("seed", [None, 4])
+@pytest.mark.parametrize("name", POOLS)
+def test_adversarial_pools(name: str, seed: int | None, backend: str) -> None:
+    pool = POOLS[name]()
+    oracle = reference.threshold_select(pool, len(pool), seed=seed)
+    same_selection(threshold_select(pool, len(pool), seed=seed, backend=backend), oracle)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    n=st.integers(1, 200),
+    d=st.one_of(st.integers(1, 40), st.integers(41, 600)),
+    fraction=st.floats(0.01, 1),
+    levels=st.sampled_from([2, 5, 100, 10**6]),
+    metric=st.sampled_from(["euclidean", "cosine"]),
+    backend=st.sampled_from(BACKENDS),
+    block=st.integers(1, 300),
+    threads=st.integers(1, 3),
+    decay=st.floats(0.05, 0.99),
+    start=st.one_of(st.none(), st.floats(0, 2000, allow_subnormal=False)),
+    seed=st.integers(0, 2**32),
+)
+def test_any_pool(
+    n, d, fraction, levels, metric, backend, block, threads, decay, start, seed
+) -> None:
+    rng = np.random.default_rng(seed)
+    pool = rng.integers(0, levels, (n, d)).astype(np.float32)
+    if metric == "cosine":
+        pool[:, 0] = 1
+    options = {"threshold": start, "decay": decay, "seed": seed, "metric": metric}
+    k = max(1, int(fraction * n))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENTROSELECT_BLOCK", str(block))
+        patch.setenv("ENTROSELECT_THREADS", str(threads))
+        ours = threshold_select(pool, k, backend=backend, **options)
+    same_selection(ours, reference.threshold_select(pool, k, **options))
+
+
+@pytest.mark.parametrize("block", [1, 5, 64, 1000])
+def test_block_size_changes_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = POOLS["digits"]()
+    oracle = reference.threshold_select(pool, 900, seed=1)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", str(block))
+    same_selection(threshold_select(pool, 900, seed=1), oracle)
+
+
+def test_accepted_rows_are_apart_and_cover_the_pool() -> None:
+    pool = normal(2000, 10)
+    found = threshold_select(pool, 300, threshold=6.0)
+    assert found.thresholds is not None
+    last = found.thresholds[-1]
+    apart = nearest_distances(pool[found.indices]).distances.min()
+    assert apart > last
+    assert found.radius <= last / 0.95
+    assert found.radius == nearest_distances(pool, pool[found.indices]).distances.max()
+    assert np.all(np.diff(found.thresholds) <= 0)
+    assert found.thresholds[0] == 6.0
+
+
+def test_pool_order_unless_told_otherwise() -> None:
+    pool = normal(500, 6)
+    natural = threshold_select(pool, 50, threshold=2.0)
+    assert natural.indices[0] == 0
+    np.testing.assert_array_equal(
+        natural.indices, threshold_select(pool, 50, threshold=2.0, order=np.arange(500)).indices
+    )
+    order = np.random.default_rng(9).permutation(500)
+    given_order = threshold_select(pool, 50, threshold=2.0, order=order)
+    seeded = threshold_select(pool, 50, threshold=2.0, seed=9)
+    same_selection(given_order, seeded)
+    assert given_order.indices[0] == order[0]
+
+
+def test_only_copies_left_are_taken_in_order_at_threshold_0() -> None:
+    pool = np.repeat([[0.0], [5.0], [9.0]], 3, axis=0)
+    found = threshold_select(pool, 9)
+    assert found.indices.tolist() == [0, 6, 3, 1, 2, 4, 5, 7, 8]
+    assert found.thresholds is not None
+    assert found.thresholds[3:].tolist() == [0.0] * 6
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_selected(metric: str, backend: str) -> None:
+    pool = POOLS["digits"]()[:400]
+    for selected in ([3, 1, 399], pool[:20] + 1.0):
+        options = {"selected": selected, "metric": metric, "seed": 2}
+        oracle = reference.threshold_select(pool, 100, **options)
+        assert np.isfinite(oracle.distances).all()
+        same_selection(threshold_select(pool, 100, backend=backend, **options), oracle)
+
+
+def test_threshold_zero_takes_distinct_rows_first() -> None:
+    pool = POOLS["duplicates"]()
+    found = threshold_select(pool, len(pool), threshold=0.0)
+    assert len(np.unique(pool[found.indices[:60]], axis=0)) == 60
+    assert np.all(found.distances[60:] == 0)

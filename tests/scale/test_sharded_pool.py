@@ -1,0 +1,350 @@
+"""Several processes: the same indices as the oracle's, for every number of them and every split."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entroselect import greedy_select, kl_entropy, reference, threshold_select
+from tests.conftest import ROOT
+from tests.support.pools import POOLS
+
+pytest.importorskip("torch.distributed")
+
+
+def run(size: int, folder: Path, *cases: str, **environment: str) -> list[list[Any]]:
+    """For every case what each process found: a dict, or the text of its error."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(
+        [sys.executable, "-m", "tests.support.ranks_run", str(size), str(folder), *cases],
+        cwd=ROOT,
+        check=True,
+        timeout=300,
+        env={**os.environ, "ENTROSELECT_THREADS": "1", "OMP_NUM_THREADS": "1", **environment},
+    )
+    found: list[list[Any]] = []
+    for case in cases:
+        found.append([])
+        for rank in range(size):
+            out = folder / f"{case.replace('/', '_')}.{rank}"
+            if Path(f"{out}.npz").exists():
+                with np.load(f"{out}.npz") as arrays:
+                    found[-1].append(dict(arrays))
+            else:
+                text = Path(f"{out}.txt")
+                found[-1].append(text.read_text() if text.exists() else None)
+    return found
+
+
+def same(found: Any, oracle: reference.Selection, prefix: str = "") -> None:
+    assert isinstance(found, dict), found
+    assert found[f"{prefix}indices"].tolist() == oracle.indices.tolist()
+    assert found[f"{prefix}distances"].tolist() == oracle.distances.tolist()
+    assert float(found[f"{prefix}radius"]) == oracle.radius
+    if oracle.thresholds is not None:
+        assert found[f"{prefix}thresholds"].tolist() == oracle.thresholds.tolist()
+
+
+SPLITS = ("even", "first", "uneven")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_pools_and_splits(size: int, tmp_path: Path) -> None:
+    cases = []
+    for number, name in enumerate(POOLS):
+        split = SPLITS[(number + size) % 3]
+        if number % (3 if size < 3 else 6) == size % 3:
+            cases.append(f"greedy,{name},{split},-")
+            cases.append(f"threshold,{name},{SPLITS[(number + size + 1) % 3]},-")
+    cases.append("options,offset_1e6,uneven,-")
+    if size == 2:  # rows read piece by piece
+        cases.append("options,offset_1e6,uneven,60000")
+        cases.append("greedy,wide,even,140000")
+        cases.append("threshold,duplicates,uneven,12000")
+        cases.append("greedy,wide,first,9000000")  # where all rows fit, and one process has none
+    for case, ranks in zip(cases, run(size, tmp_path / "out", *cases), strict=True):
+        method, name, *_ = case.split(",")
+        pool = POOLS[name]()[:400]
+        k = max(1, len(pool) // 2)
+        for found in ranks:
+            if method == "greedy":
+                same(found, reference.greedy_select(pool, k))
+            elif method == "threshold":
+                same(found, reference.threshold_select(pool, k, decay=0.7))
+            else:
+                k = len(pool) // 5
+                vectors = np.ones((2, pool.shape[1]))
+                for number, given in enumerate(
+                    (
+                        {"start": "center"},
+                        {"start": "random", "seed": 5},
+                        {"selected": [3, 11, len(pool) - 1]},
+                        {"selected": vectors, "metric": "cosine"},
+                        {"min_distance": 3.0},
+                    )
+                ):
+                    same(found, reference.greedy_select(pool, k, **given), f"{number}.")
+                for number, given in enumerate(({"seed": 4}, {"selected": [5, 7]}), start=5):
+                    oracle = reference.threshold_select(pool, k, decay=0.7, **given)
+                    same(found, oracle, f"{number}.")
+
+
+def test_processes_that_flush_to_zero(tmp_path: Path) -> None:
+    """What the callers' threads make of subnormal numbers does not matter, in any process."""
+    cases = {
+        "denormals": "greedy,denormals,uneven,-",
+        "underflowing": "threshold,underflowing,even,-",
+        "float64_extremes": "greedy,float64_extremes,even,60000",
+        "shrinking_rows": "options,shrinking_rows,uneven,-",
+    }
+    every = run(2, tmp_path / "out", *cases.values(), FLUSH_TO_ZERO="1")
+    for (name, case), ranks in zip(cases.items(), every, strict=True):
+        pool = POOLS[name]()
+        for found in ranks:
+            if case.startswith("options"):
+                k = len(pool) // 5
+                same(found, reference.greedy_select(pool, k, start="center"), "0.")
+                vectors = np.ones((2, pool.shape[1]))
+                oracle = reference.greedy_select(pool, k, selected=vectors, metric="cosine")
+                same(found, oracle, "3.")
+            elif case.startswith("greedy"):
+                same(found, reference.greedy_select(pool, len(pool) // 2))
+            else:
+                same(found, reference.threshold_select(pool, len(pool) // 2, decay=0.7))
+
+
+def test_exchanges(tmp_path: Path) -> None:
+    for rank, found in enumerate(run(3, tmp_path / "out", "exchanges")[0]):
+        assert found["largest"].tolist() == [1.0, 8]  # the lowest index of two that are equal
+        assert found["gathered"].tolist() == [[1, 1], [2, 2], [2, 2]]
+        assert found["at_one"].tolist() == (found["gathered"].tolist() if rank == 1 else [])
+        assert found["broadcast"].tolist() == [[2, 2], [2, 2]]
+        assert found["nothing"].shape == (0, 2)
+
+
+def test_what_processes_must_agree_on(tmp_path: Path) -> None:
+    expected = {
+        "k": "ValueError: group: the processes disagree: k=5 on rank 0, k=6 on rank 1",
+        "metric": "ValueError: group: the processes disagree: metric=euclidean on rank 0",
+        "columns": "ValueError: group: the processes disagree: columns=20 on rank 0, columns=19",
+        "dtype": "ValueError: group: the processes disagree: dtype=float32 on rank 0",
+        "nan": "ValueError: features: values must be finite; row 203",
+        "limit": "ValueError: memory_limit: 100 bytes are too few",
+    }
+    found = run(2, tmp_path / "out", *(f"disagree,{what}" for what in expected))
+    for message, ranks in zip(expected.values(), found, strict=True):
+        for said in ranks:
+            assert said.startswith(message), said
+
+
+@pytest.mark.parametrize("method", ["greedy", "threshold"])
+def test_killed_and_gone_on_with_another_number(method: str, tmp_path: Path) -> None:
+    file = tmp_path / "saved"
+    pool = POOLS["unequal_clusters"]()[:400]
+    oracle = (
+        reference.greedy_select(pool, 200)
+        if method == "greedy"
+        else reference.threshold_select(pool, 200, decay=0.7)
+    )
+    name = f"saving,unequal_clusters,{method},{file},2"
+    for number, (size, die) in enumerate([(3, "1.3"), (2, "0.4")]):
+        died = run(size, tmp_path / f"out{number}", f"{name},{die}", ENTROSELECT_BLOCK="8")[0]
+        assert file.exists()
+        for rank, said in enumerate(died):
+            if rank != int(die[0]):
+                assert "has stopped answering" in said, said
+        assert float((tmp_path / f"out{number}" / "seconds").read_text()) < 60
+    for found in run(2, tmp_path / "end", f"{name},-")[0]:
+        same(found, oracle)
+    # On its own, and further.
+    again = {"greedy": greedy_select, "threshold": threshold_select}[method]
+    given = {} if method == "greedy" else {"decay": 0.7}
+    with pytest.raises(ValueError, match=r"checkpoint: .*another selection"):
+        again(pool, 200, checkpoint=file, selected=[3], **given)
+    found = again(pool, 300, checkpoint=file, **given)
+    whole = getattr(reference, f"{method}_select")(pool, 300, **given)
+    assert found.indices.tolist() == whole.indices.tolist()
+    assert found.distances.tolist() == whole.distances.tolist()
+    assert found.radius == whole.radius
+
+
+def test_files_that_are_others(tmp_path: Path) -> None:
+    """Of every process from the start, or later of all."""
+    pytest.importorskip("typer")
+    rows = np.random.default_rng(0).standard_normal((300, 4)).astype("f4")
+    others = {"rows": rows[:299], "columns": rows[:, :3], "dtype": rows.astype("f8"), "same": rows}
+    others["digest of some rows"] = rows + 1
+    for what, other in others.items():
+        np.save(tmp_path / f"{what}0.npy", rows)
+        np.save(tmp_path / f"{what}1.npy", other)
+    np.save(tmp_path / "pool.npy", rows)
+    with (tmp_path / "pool.npy.other").open("wb") as file:
+        np.save(file, rows + 1)
+    cases = [f"share,{tmp_path},{what}" for what in others]
+    every = run(2, tmp_path / "out", *cases, f"replaced,{tmp_path}/pool.npy", ENTROSELECT_BLOCK="8")
+    for what, ranks in zip(others, every, strict=False):
+        for found in ranks:
+            if what == "same":
+                same(found, reference.greedy_select(rows, 5))
+            else:
+                assert f"ValueError: group: the processes disagree: {what}=" in found, found
+    for found in every[-1]:
+        assert "pool.npy: changed since it was opened (another file took its place" in found, found
+
+
+def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = pytest.importorskip("entroselect.cli.torchrun")
+    monkeypatch.setattr(processes, "SECONDS_TO_START", 2.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    began = time.monotonic()
+    with (
+        pytest.raises(RuntimeError, match="did not find each other within 2 s"),
+        processes.joined("cpu"),
+    ):
+        pytest.fail("there is nobody else")
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("chain", ["none", "cause", "context", "both"])
+def test_an_error_holds_no_group(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do the errors that it came of: threads of a group that is held outlive it."""
+    processes = pytest.importorskip("entroselect.cli.torchrun")
+
+    class Group:
+        def wait(self) -> None:
+            pytest.fail("an error leaves without waiting")
+
+    def use() -> None:
+        group = Group()
+        held.append(weakref.ref(group))
+        raise ValueError("features: the innermost")
+
+    def raise_of(error: Exception) -> None:
+        again = Group()
+        held.append(weakref.ref(again))
+        if chain == "context":
+            raise RuntimeError("while that was handled")
+        raise RuntimeError("because of that") from error
+
+    def fail() -> None:
+        try:
+            use()
+        except ValueError as error:
+            if chain == "none":
+                raise
+            try:
+                raise_of(error)
+            except RuntimeError as outer:
+                if chain != "both":
+                    raise
+                raise TypeError("the outermost") from outer
+
+    held: list[Any] = []
+    alive: list[bool] = []
+
+    def leave(_: Any) -> None:
+        alive.extend(group() is not None for group in held)
+
+    monkeypatch.setattr(processes, "_joined", lambda _: Group())
+    monkeypatch.setattr(processes, "_leave", leave)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(Exception), processes.joined("cpu"):  # noqa: B017, PT011
+        fail()
+    assert alive == [False] * (1 if chain == "none" else 2)
+
+
+def test_a_command_that_succeeds_holds_no_group() -> None:
+    """Else its threads end the process with an abort, after the results are written."""
+    pytest.importorskip("typer")
+    code = """
+        import os, socket, weakref
+        import numpy as np
+        import torch.distributed as distributed
+        from entroselect import greedy_select
+        from entroselect.cli import torchrun as processes
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        made, new, destroy = [], distributed.new_group, distributed.destroy_process_group
+
+        def new_group(*given, **options):
+            group = new(*given, **options)
+            made.append(weakref.ref(group))
+            return group
+
+        def destroyed():
+            destroy()
+            print([group() is None for group in made])
+
+        distributed.new_group, distributed.destroy_process_group = new_group, destroyed
+        with processes.joined("cpu") as ranks:
+            found = greedy_select(np.eye(9), 4, group=ranks)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "[True]\n"), done.stderr
+
+
+def command(folder: Path, size: int, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """`torchrun -m entroselect ...`"""
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(size)]
+    return subprocess.run(
+        [*start, "--standalone", "-m", "entroselect", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    pool = np.random.default_rng(0).standard_normal((500, 9)).astype("f4")
+    np.save(tmp_path / "pool.npy", pool)
+    done = command(tmp_path, 2, "select", "pool.npy", "-k", 60, "-o", "out", "--checkpoint", "c")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("picked 60 of 500 rows") == 1
+    oracle = reference.greedy_select(pool, 60)
+    assert np.load(tmp_path / "out" / "indices.npy").tolist() == oracle.indices.tolist()
+    # One process goes on where two were.
+    found = greedy_select(pool, 90, checkpoint=tmp_path / "c")
+    assert found.indices.tolist() == reference.greedy_select(pool, 90).indices.tolist()
+    again = command(tmp_path, 2, "select", "pool.npy", "-k", 60, "-o", "out")
+    assert again.returncode != 0
+    assert again.stderr.count("out: exists already") >= 2  # on every process
+
+
+def test_neighbours_on_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    pool = np.random.default_rng(0).standard_normal((301, 5)).astype("f4")
+    np.save(tmp_path / "pool.npy", pool)
+    done = command(tmp_path, 2, "nearest", "pool.npy", "-k", 2, "-o", "out")
+    assert done.returncode == 0, done.stderr
+    oracle = reference.nearest_distances(pool, None, 2)
+    assert np.load(tmp_path / "out" / "indices.npy").tolist() == oracle.indices.tolist()
+    assert np.load(tmp_path / "out" / "distances.npy").tolist() == oracle.distances.tolist()
+    done = command(tmp_path, 2, "entropy", "pool.npy", "--json")
+    assert done.stdout.count("entropy_nats") == 1, done.stderr
+    assert json.loads(done.stdout)["entropy_nats"] == float(kl_entropy(pool))
