@@ -106,6 +106,42 @@ def host_kernels(host_build: Path) -> Any:
     return module
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Any:
+    """A function that puts a pool where backend "cuda" works, and makes it the one chosen."""
+    torch = pytest.importorskip("torch")
+    from entroselect.backends.cuda import Cuda
+
+    if not NO_GPU:
+
+        def there(pool: Any, limit: int | None = None, **_tile: Any) -> Any:
+            monkeypatch.setattr(
+                _dispatch,
+                "choose",
+                lambda backend, *inputs: None if backend == "reference" else Cuda(limit=limit),
+            )
+            return torch.as_tensor(np.array(pool), device="cuda")
+
+        return there
+    from entroselect.backends.cuda.autotune import Tile
+
+    kernels = request.getfixturevalue("host_kernels")
+    # A program goes through several tiles of columns, as it does where there are many.
+    monkeypatch.setattr("entroselect.backends.cuda.filter.PROGRAMS", 3)
+
+    def use(
+        pool: Any, columns: int = 32, capacity: int | None = None, tma: bool = False, **more: Any
+    ) -> Any:
+        host = Cuda(kernels, "cpu", Tile(32, columns, 32, 4, 1, capacity, tma), **more)
+        monkeypatch.setattr(
+            _dispatch, "choose", lambda backend, *inputs: None if backend == "reference" else host
+        )
+        return pool
+
+    use(None)
+    return use
+
+
 @in_default_float_environment
 def same_selection(ours: Selection, oracle: Selection) -> None:
     """Every index, every distance to the last bit, the radius and the thresholds."""

@@ -145,7 +145,7 @@ class StreamedPool:
 
     def state(self) -> tuple[Float64, Int64]:
         """(bounds, met) of all rows."""
-        return self._bounds, self._met.astype(np.int64)
+        return self._bounds, np.minimum(self._met, self.count).astype(np.int64)
 
     def restart(self, bounds: Float64, met: Int64) -> None:
         """Forgets all choices and takes over what is known of the rows."""

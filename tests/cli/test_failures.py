@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
 import json
 import lzma
 import os
 import shlex
-import signal
 import struct
 import subprocess
 import sys
-import time
 import tokenize
 import zlib
 from pathlib import Path
@@ -23,7 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from entroselect import kl_entropy
-from entroselect.cli import errors, inputs
+from entroselect.cli import inputs
 from entroselect.cli.app import app
 from entroselect.cli.errors import in_options
 from entroselect.io.errors import printable
@@ -333,75 +330,3 @@ def test_terminals_without_unicode(folder, environment):
     assert "picked 5 of 60 rows" in done.stdout
     assert (done.stdout + done.stderr).isascii()
     assert "written: " in done.stderr
-
-
-def test_ctrl_c_before_the_command(folder, monkeypatch):
-    from entroselect.__main__ import main
-
-    def interrupted(**_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("entroselect.cli.app.app", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 130
-
-
-class Destroyed:
-    """Interrupts while it is destroyed, where Python throws away what is raised."""
-
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-
-
-def destroyed():
-    Destroyed()
-    for _ in range(1000):  # the rest of the command
-        time.sleep(0.01)
-    pytest.fail("nothing ended it")
-
-
-def swallowed():
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-
-def made_another_error():
-    try:
-        signal.raise_signal(signal.SIGINT)
-    except KeyboardInterrupt as error:
-        raise RuntimeError("Error calling __set_name__") from error
-
-
-@pytest.mark.parametrize("lose", [destroyed, swallowed, made_another_error])
-def test_no_signal_is_lost(folder, monkeypatch, capsys, lose):
-    def losing(*_):
-        lose()
-        return "page"
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler), sys.unraisablehook
-    monkeypatch.setattr("entroselect.report.selection.selection_page", losing)
-    result = run("select", "pool.npy", "-k", 5, "-o", "out", "--report")
-    assert result.exit_code == 130, result.output
-    assert result.stderr.splitlines()[-1].startswith("interrupted")
-    assert "Exception ignored" not in result.stderr
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert sys.unraisablehook is before[1]
-    signal.signal(signal.SIGINT, before[0])
-    assert np.load("out/indices.npy").shape == (5,)
-
-
-def test_other_handlers_of_signals_are_left_alone(folder):
-    def mine(*_):
-        pass
-
-    before = signal.signal(signal.SIGTERM, mine)
-    try:
-        with errors.plain_failures():
-            assert signal.getsignal(signal.SIGTERM) is mine
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with errors.plain_failures():
-            assert signal.getsignal(signal.SIGTERM) not in (mine, signal.SIG_DFL)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    finally:
-        signal.signal(signal.SIGTERM, before)

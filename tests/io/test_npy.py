@@ -16,6 +16,7 @@ from entroselect import open_pool
 from entroselect.cli.inputs import read_selected
 from entroselect.io import errors, npz
 from entroselect.io.npy import load_npy
+from tests.support.sources import KINDS, N, check, values
 
 ONES = np.ones((20, 5), "f4")
 
@@ -319,3 +320,29 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(type(path), "open", refuse)
     with pytest.raises(ValueError, match=r"a\.npy: cannot be read: Permission denied"):
         open_pool(path)
+
+
+@pytest.mark.parametrize("dtype", [*KINDS[:-1], ">f4", ">f8", ">i2", ">f2"])
+def test_npy(tmp_path, dtype):
+    given = values(dtype)
+    np.save(tmp_path / "x.npy", given)
+    check(open_pool(tmp_path / "x.npy"), given)
+    with (tmp_path / "2.npy").open("wb") as file:
+        np.lib.format.write_array(file, given, version=(2, 0))
+    check(open_pool(str(tmp_path / "2.npy")), given)
+
+
+def test_more_dimensions_are_flattened(tmp_path):
+    images = values("|u1", N, 12).reshape(N, 2, 3, 2)
+    np.save(tmp_path / "x.npy", images)
+    source = open_pool(tmp_path / "x.npy")
+    check(source, images.reshape(N, -1))
+    assert source.describe()["shape"] == [N, 2, 3, 2]
+
+
+def test_npz(tmp_path):
+    given = values("<f4")
+    np.savez_compressed(tmp_path / "x.npz", a=given, b=np.arange(3))
+    check(open_pool(tmp_path / "x.npz", key="a"), given)
+    with pytest.raises(ValueError, match=r"x\.npz: holds several arrays.*key.*a \(211, 7\), b"):
+        open_pool(tmp_path / "x.npz")

@@ -11,20 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
+torch = pytest.importorskip("torch")
 
-from entroselect.loop import metrics
-
-FAR = 10**9  # an offset that leaves 29 bits of float64 for the data
-
-
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
-
-
-def whole(n: int, d: int, high: int = 3, seed: int = 0) -> np.ndarray:
-    """Small whole numbers: ties and copies everywhere, and nothing is rounded."""
-    return rng(seed).integers(0, high, (n, d)).astype(np.float64)
-
+from entroselect.loop import metrics  # noqa: E402
+from tests.support.feature_sets import FAR, rng, whole  # noqa: E402
 
 # precision, recall, density, coverage
 
@@ -229,62 +219,54 @@ def test_vendi_score_by_either_form_and_at_any_scale(shape: tuple[int, int]) -> 
         assert metrics.vendi_score(x * scales) == pytest.approx(expected, rel=1e-12)
 
 
-# FLD
+# against other packages
 
 
-def fld_sets(name: str) -> Any:
-    training, test, new = rng().standard_normal((3, 400, 8))
-    draw = rng(1)
-    modes = 5 * draw.standard_normal((10, 8))
-
-    def mixture(n: int, k: int) -> np.ndarray:
-        return np.asarray(modes[draw.integers(0, k, n)] + draw.standard_normal((n, 8)))
-
-    a, b, ten, five = mixture(400, 10), mixture(300, 10), mixture(350, 10), mixture(350, 5)
-    return {
-        "new": (training, test, new),
-        "half copies": (training, test, np.r_[training[:200], new[:200]]),
-        "shifted": (training, test, new + 2),
-        "narrow": (training, test, 0.5 * new),
-        "10 modes": (a, b, ten),
-        "5 modes": (a, b, five),
-        "5 modes, offset": (a + FAR, b + FAR, five + FAR),
-    }[name]
+@pytest.fixture
+def sets() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((12, 12))
+    return rng.standard_normal((300, 12)) @ mixing, 0.8 * rng.standard_normal(
+        (250, 12)
+    ) @ mixing + 1
 
 
-# By the authors' code (its float64, means and deviations over 20 draws of the halves).
-AUTHORS = {
-    "new": (-1.381, 0.581),
-    "half copies": (9.189, 0.581),
-    "shifted": (72.685, 0.581),
-    "narrow": (-8.551, 0.581),
-    "10 modes": (-4.484, 0.512),
-    "5 modes": (86.345, 0.512),
-    "5 modes, offset": (86.345, 0.512),
-}
+class Flat(torch.nn.Module):
+    """Lets torchmetrics take vectors for images' features."""
+
+    num_features = 12
+
+    def forward(self, x: Any) -> Any:
+        return x
 
 
-@pytest.mark.parametrize("name", AUTHORS)
-def test_fld_is_the_number_of_the_authors_code(name: str) -> None:
-    """Ours draws other halves for the baseline; all else is the same."""
-    mean, deviation = AUTHORS[name]
-    assert metrics.fld(*fld_sets(name)) == pytest.approx(mean, abs=2 * deviation)
-    baseline = metrics.fld(*fld_sets("10 modes" if "modes" in name else "new"))
-    mean -= AUTHORS["10 modes" if "modes" in name else "new"][0]
-    assert metrics.fld(*fld_sets(name)) - baseline == pytest.approx(mean, abs=1e-3)  # type: ignore[operator]
+def test_frechet_distance_and_kid_against_torchmetrics(sets: Any) -> None:
+    pytest.importorskip("torchmetrics")
+    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = (torch.from_numpy(x) for x in sets)
+    theirs = _compute_fid(a.mean(0), torch.cov(a.T), b.mean(0), torch.cov(b.T))
+    assert metrics.frechet_distance(*sets) == pytest.approx(float(theirs), rel=1e-9)
+    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    same = min(len(a), len(b))
+    theirs = poly_mmd(a[:same], b[:same], degree=3, gamma=None, coef=1.0)
+    assert metrics.kid(a[:same], b[:same]) == pytest.approx(float(theirs), rel=1e-9)
 
 
-def test_fld_of_copies_has_no_bound() -> None:
-    training, test, _ = fld_sets("new")
-    copies = metrics.fld(training, test, training)
-    assert copies is not None
-    assert copies > 1e6
+def test_precision_recall_density_coverage_against_prdc(sets: Any) -> None:
+    prdc = pytest.importorskip("prdc")
+    theirs = prdc.compute_prdc(real_features=sets[0], fake_features=sets[1], nearest_k=5)
+    assert metrics.manifold(*sets, 5) == pytest.approx(theirs)
 
 
-def test_fld_leaves_out_columns_that_do_not_vary() -> None:
-    sets = fld_sets("shifted")
-    wider = [np.hstack([x, np.full((len(x), 2), 0.1)]) for x in sets]
-    assert metrics.fld(*wider) == pytest.approx(metrics.fld(*sets), rel=1e-9)
+def test_vendi_score_is_that_of_the_whole_kernel(sets: Any) -> None:
+    x = sets[0] / np.linalg.norm(sets[0], axis=1, keepdims=True)
+    values = np.linalg.eigvalsh(x @ x.T / len(x))
+    values = values[values > 1e-12]
+    whole = math.exp(-(values * np.log(values)).sum())
+    assert metrics.vendi_score(sets[0]) == pytest.approx(whole)
+    assert metrics.vendi_score(np.ones((50, 3))) == pytest.approx(1)
 
 
 # small sets, bad values
@@ -351,32 +333,6 @@ def test_values_that_are_not_finite_are_refused_by_name(bad: float) -> None:
         metrics.manifold(y, y, 0)
     with pytest.raises(ValueError, match=r"^generated: empty"):
         metrics.measure(y, y[:0], y)
-
-
-# memorised fraction, generalisation score
-
-
-def test_memorised_is_strictly_closer() -> None:
-    """Real rows 4 apart: with a share of 0.5, an image at 2 is not memorised and a copy is."""
-    real = np.arange(0.0, 40, 4)[:, None]
-    made = np.array([[0.0], [2.0], [1.75], [100.0]])
-    found = metrics.measure(real, made, real, memorised=0.5)
-    assert found["memorised_fraction"] == 0.5
-    assert found["generalization_score"] == (0 + 2 + 1.75 + 64) / 4
-    assert found["generalization_score_mse"] == (0 + 4 + 1.75**2 + 64**2) / 4
-    assert found["mean_nearest_distance"] == 4
-    doubled = np.repeat(real, 2, axis=0)
-    assert metrics.measure(real, made, doubled)["memorised_fraction"] is None
-
-
-def test_what_is_invariant_does_not_move_with_the_data() -> None:
-    a, b, c = (whole(n, 5, 60, seed=n) for n in (40, 50, 60))
-    found, moved = metrics.measure(a, b, c), metrics.measure(a + FAR, b + FAR, c + FAR)
-    for name, value in found.items():
-        if name not in ("kid", "vendi_score"):  # these depend on where the origin is
-            assert moved[name] == (
-                pytest.approx(value, rel=1e-12) if value is not None else None
-            ), name
 
 
 # Floating-point environment

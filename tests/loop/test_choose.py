@@ -1,0 +1,106 @@
+"""Choice among features, and the pools of the paradigms."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from entroselect.loop import config, data, features, metrics, paradigms  # noqa: E402
+from entroselect.loop.choose import choose  # noqa: E402
+from tests.support.images import pixels  # noqa: E402
+from tests.support.loop_runs import TINY  # noqa: E402
+
+
+def images(n: int, kind: int, iteration: int = 0) -> data.Images:
+    return data.Images(pixels(n), None, data.origins(kind, n, iteration))
+
+
+def test_features_stay_in_host_memory_without_a_gpu() -> None:
+    images = data.Images(np.zeros((3, 8, 8, 1), np.uint8), None, data.origins(data.REAL, 3))
+    assert isinstance(features.for_selection(features.pixels, images), np.ndarray)
+    net = features._Batches(torch.nn.Flatten(), lambda given, rows: torch.ones(len(rows), 4), "cpu")
+    np.testing.assert_array_equal(features.for_selection(net, images), np.ones((3, 4), np.float32))
+
+
+def test_every_method_chooses_k_different_rows() -> None:
+    pool = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
+    chosen = {}
+    for method in ("none", "random", "greedy", "threshold", "variance"):
+        rows = choose(pool, 50, method, key=(3,))  # type: ignore[arg-type]
+        assert len(set(rows.tolist())) == 50
+        assert np.array_equal(rows, choose(pool, 50, method, key=(3,)))  # type: ignore[arg-type]
+        chosen[method] = rows
+    entropy = {m: metrics.spread(pool[r])["entropy"] for m, r in chosen.items()}
+    assert entropy["greedy"] > entropy["random"] + 1
+    assert entropy["threshold"] > entropy["random"] + 1
+    variance = {m: metrics.variance(pool[r]) for m, r in chosen.items()}
+    assert variance["variance"] > variance["random"]
+
+
+def test_outliers_can_be_kept_out() -> None:
+    pool = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
+    pool[7] += 100
+    assert 7 in choose(pool, 20, "greedy")
+    assert 7 not in choose(pool, 20, "greedy", drop_outliers=0.05)
+    with pytest.raises(ValueError, match=r"select.drop_outliers: leaves 100 of 200 images"):
+        choose(pool, 150, "greedy", drop_outliers=0.5)
+
+
+@pytest.mark.parametrize("method", ["greedy", "random", "threshold", "variance"])
+def test_what_is_far_from_real_images_can_be_kept_out(method: config.Method) -> None:
+    draw = np.random.default_rng(0)
+    real = draw.standard_normal((50, 8)).astype(np.float32)
+    pool = draw.standard_normal((200, 8)).astype(np.float32) * 2
+    away = np.linalg.norm(pool[:, None] - real[None], axis=2).min(axis=1)
+    allowed = set(np.argsort(away)[:120].tolist())
+    assert not set(choose(pool, 120, method).tolist()) <= allowed
+    assert set(choose(pool, 120, method, drop_far=0.4, real=real).tolist()) == allowed
+    # With both floors, what either leaves out is out.
+    both = choose(pool, 60, method, drop_far=0.4, drop_outliers=0.3, real=real).tolist()
+    lonely = np.sort(np.linalg.norm(pool[:, None] - pool[None], axis=2), axis=1)[:, 5]
+    assert set(both) <= allowed & set(np.argsort(lonely)[:140].tolist())
+    with pytest.raises(ValueError, match=r"select.drop_far: leaves 120 of 200 images"):
+        choose(pool, 121, method, drop_far=0.4, real=real)
+    with pytest.raises(ValueError, match="drop_far: needs real"):
+        choose(pool, 10, method, drop_far=0.4)
+
+
+@pytest.mark.parametrize(
+    ("paradigm", "method", "made", "pool", "wanted"),
+    [
+        ("replace", "none", 10, 10, 10),
+        ("replace", "greedy", 20, 20, 10),
+        ("accumulate", "none", 10, 30, 30),
+        ("accumulate", "greedy", 10, 30, 10),
+        ("accumulate-subsample", "none", 10, 30, 10),
+        ("fresh-data", "none", 10, 25, 25),
+        ("fresh-data", "greedy", 10, 25, 12),
+        ("multi-model", "none", 5, 10, 10),
+        ("multi-model", "greedy", 10, 20, 10),
+    ],
+)
+def test_pools_of_the_paradigms(
+    paradigm: Any, method: Any, made: int, pool: int, wanted: int
+) -> None:
+    options = dataclasses.replace(TINY, paradigm=paradigm, fresh=5)
+    options = dataclasses.replace(options, select=config.Select(method=method))
+    real, models = images(10, data.REAL), len(paradigms.kinds(options))
+    assert paradigms.to_generate(options, 10) == made
+    generated = [images(made * models, data.SYNTHETIC, i) for i in (1, 2)]
+    fresh = images(5, data.FRESH) if paradigm == "fresh-data" else None
+    found = paradigms.pool(options, real, real, generated, fresh)
+    assert len(found) == pool
+    assert paradigms.wanted(options, 10, len(found)) == wanted
+    assert (found.origins[:, 0] == data.REAL).any() == (paradigm not in ("replace", "multi-model"))
+
+
+def test_quotas_are_equal() -> None:
+    rows = paradigms.quotas((0,), [20, 20, 20], 10)
+    assert np.bincount(rows // 20).tolist() == [4, 3, 3]
+    assert len(set(rows.tolist())) == 10
