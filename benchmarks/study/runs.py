@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.record import PROVENANCE, Row, provenance, read, rounded, write_csv
+from entroselect import _files
 from entroselect.cli.errors import say
 from entroselect.loop import config as options
 from entroselect.loop import data, features, files, metrics, paradigms
@@ -233,8 +234,8 @@ def start_from(folder: Path, config: Config, out: Path) -> None:
         shutil.copy(path, work)
     lines = (other / "stats.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     first = [line for line in lines if json.loads(line)["iteration"] == 1]
-    files.write_text(work / "stats.jsonl", "".join(first))
-    files.write_text(work / "config.json", options.to_json(config))
+    _files.write_text(work / "stats.jsonl", "".join(first))
+    _files.write_text(work / "config.json", options.to_json(config))
     work.rename(folder)
 
 
