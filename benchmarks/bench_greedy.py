@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import memory, peers, products
-from benchmarks.harness import (
+from benchmarks.support import memory, peers, products
+from benchmarks.support.harness import (
     QUICK,
     WIDE,
     Case,
@@ -22,7 +22,7 @@ from benchmarks.harness import (
     peer,
     verifying_backend,
 )
-from benchmarks.pools import POOLS
+from benchmarks.support.pools import POOLS
 from entroselect import greedy_select, reference
 
 PEER_CASES = [

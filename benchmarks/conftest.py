@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import harness, record
+from benchmarks.support import harness, record
 
 _summary: list[record.Row] = []
 

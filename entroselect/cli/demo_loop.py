@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from entroselect import _files
 from entroselect.cli.errors import plain_failures, say, show
-from entroselect.loop import files
 from entroselect.loop.compared import arms, findings, read
 from entroselect.loop.report import page
 
@@ -58,7 +58,7 @@ def run(out: Path, settings: list[str]) -> None:
     if failed:
         raise RuntimeError(f"the arm {failed[0]} failed; the lines above say why")
     folders = [out / method for method in METHODS]
-    files.write_text(out / "report.html", page(folders))
+    _files.write_text(out / "report.html", page(folders))
     runs = [read(folder) for folder in folders]
     space = list(runs[0].measured[0]["spaces"])[-1]
     show(f"What came out, measured in the space {space}:")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from entroselect import _files
 from entroselect.cli.errors import UsageError, bad_use, say, show
 from entroselect.report.tables import duration
 
@@ -147,10 +148,9 @@ def report(
         bad_use("--out", f"{out}: a page is HTML; give a name that ends in .html")
     if not out.absolute().parent.is_dir():
         bad_use("--out", f"{out.absolute().parent}: no such folder")
-    from entroselect.loop import files
     from entroselect.loop.report import page
 
-    files.write_text(out, page(runs))
+    _files.write_text(out, page(runs))
     say(f"written: {out}")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import json
 import os
 import re
@@ -19,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from entroselect import _files
 
 # What the commands write: a folder that holds anything else is never replaced.
 OURS = frozenset(
@@ -49,23 +50,11 @@ class Folder:
 
     @contextmanager
     def file(self, name: str) -> Iterator[BinaryIO]:
-        """A file of the folder, there when the block ends well, wherever the folder is by then."""
-
-        def create(path: str, flags: int) -> int:
-            return os.open(path, flags, 0o666, dir_fd=self._lock)
-
-        partial = f".{name}.partial"
+        """A file of the folder, which is there when the block ends well, also if the folder has
+        been renamed meanwhile."""
         try:
-            try:
-                with open(partial, "xb", opener=create) as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, name, src_dir_fd=self._lock, dst_dir_fd=self._lock)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(partial, dir_fd=self._lock)
-                raise
+            with _files.replacing(name, f".{name}.partial", self._lock) as file:
+                yield file
         except OSError as error:
             if error.errno is None:  # NumPy's, of a full disk
                 raise OSError(f"{self.out / name}: could not be written: {error}") from error
@@ -77,8 +66,8 @@ class Folder:
             file.write(text.encode())
 
     def write_json(self, name: str, content: Any) -> None:
-        """Strict JSON: infinities and NaN are an error here, not in whoever reads the file."""
-        self.write(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        """Strict JSON, as `_files.json_text` has it."""
+        self.write(name, _files.json_text(content))
 
     def publish(self) -> None:
         """Puts the folder in its place, where it stays; more files may follow.
@@ -215,14 +204,12 @@ def _lock(folder: Path) -> int:
     """A descriptor of the folder, locked where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _files.lock(descriptor)
     except BlockingIOError:
         os.close(descriptor)
         raise ValueError(
             f"{folder}: another entroselect is writing it; wait for that or choose another --out"
         ) from None
-    except OSError:
-        pass  # no locks here: what is left to tell is whether a process lives
     return descriptor
 
 
@@ -249,7 +236,8 @@ def _sweep(out: Path) -> None:
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _files.lock(descriptor):  # so it may be in use on another machine
+                    continue
                 if _lives(int(found[1])):
                     continue
                 if found[2] == "replaced" and not os.path.lexists(out):
@@ -262,7 +250,7 @@ def _sweep(out: Path) -> None:
                     "that or choose another --out"
                 ) from None
             except OSError:
-                continue  # no locks here, so it may be in use on another machine
+                continue
             finally:
                 os.close(descriptor)
 

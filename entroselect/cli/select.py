@@ -130,22 +130,10 @@ def select(
 def run(
     options: Options, folder: Folder | None, ranks: ProcessGroup | None = None
 ) -> dict[str, Any]:
-    """Selects, writes into the folder, on the process that has one, and measures then; returns
-    what report.json says."""
+    """Selects; then the process that has a folder writes the selection into it and measures it.
+    Returns what report.json says, {} on the other processes."""
     started = time.perf_counter()
-    before = None
-    if options.selected is not None:
-        with shared_errors(ranks), reading(options.selected, "--selected"):
-            before = inputs.read_selected(options.selected)
-    rows: Any
-    named = options.key, options.column, options.id_column
-    with shared_errors(ranks), reading(options.pool):
-        if options.memory_limit is None and ranks is None:
-            source = inputs.read(options.pool, *named)
-            rows = source.rows
-        else:
-            source = inputs.outside(options.pool, *named)
-            rows = torchrun.own_part(source.source, ranks)
+    source, rows, before = _opened(options, ranks)
     k = options.count(source.source.n)
     at = time.perf_counter()
     with naming(features=source.path, selected=options.selected or Path("--selected")):
@@ -186,6 +174,23 @@ def run(
     return summary
 
 
+def _opened(
+    options: Options, ranks: ProcessGroup | None
+) -> tuple[inputs.Input, Any, NDArray[Any] | None]:
+    """(the pool, its rows or this process's part of them, what --selected names)"""
+    before = None
+    if options.selected is not None:
+        with shared_errors(ranks), reading(options.selected, "--selected"):
+            before = inputs.read_selected(options.selected)
+    named = options.key, options.column, options.id_column
+    with shared_errors(ranks), reading(options.pool):
+        if options.memory_limit is None and ranks is None:
+            source = inputs.read(options.pool, *named)
+            return source, source.rows, before
+        source = inputs.outside(options.pool, *named)
+        return source, torchrun.own_part(source.source, ranks), before
+
+
 def _measure(
     options: Options,
     source: inputs.Input,
@@ -195,8 +200,8 @@ def _measure(
     folder: Folder,
     summary: dict[str, Any],
 ) -> tuple[Cover | None, dict[str, Spread]]:
-    """What is said about a selection that is written: selection.parquet, and measures, which
-    report.json gets as they come."""
+    """Writes selection.parquet, measures the selection and puts each measure into report.json as
+    soon as it is there. Returns what the page shows."""
     ids = source.source.ids(picked.indices)
     tabled = ids is not None or options.parquet
     measures = rows is source.rows if options.entropy is None else options.entropy
@@ -222,8 +227,8 @@ def _measure(
 
 
 def _spread(options: Options, name: str, rows: Any) -> Spread:
-    """How far apart the rows are: all of them if asked for, otherwise a sample where there are
-    more than can be compared at once."""
+    """How far apart the rows are: all rows with --entropy, otherwise at most SAMPLE of them, drawn
+    at random."""
     n = len(rows)
     common: dict[str, Any] = {"metric": options.metric, "backend": options.backend}
     if not options.entropy:
@@ -254,7 +259,7 @@ def _pick(
     group: bool,
     folder: Folder | None,
 ) -> PickedRows:
-    """As `pick`; an interruption says that the state is saved."""
+    """As `pick`; the message of an interruption names the checkpoint."""
     try:
         return pick(options, rows, k, before, group)
     except KeyboardInterrupt as error:
@@ -270,7 +275,7 @@ def _pick(
 def pick(
     options: Options, rows: Any, k: int, before: NDArray[Any] | None, group: bool = False
 ) -> PickedRows:
-    """The rows the options ask for; `group`: `rows` are this process's part of them."""
+    """Selects as the options say. `group`: `rows` are this process's part of the pool."""
     where: dict[str, Any] = {
         "memory_limit": options.memory_limit,
         "group": group or None,
@@ -329,7 +334,7 @@ def _needs_cover(options: Options) -> bool:
 def _covered(
     options: Options, rows: NDArray[Any], kept: NDArray[Any], before: NDArray[Any] | None
 ) -> Cover:
-    """Distances of the pool to everything chosen; what was chosen before comes first."""
+    """The cover of the pool by all picks; those of --selected come first."""
     chosen = kept
     if before is not None and len(before):
         chosen = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
@@ -344,7 +349,7 @@ def _covered(
 def _summary(
     options: Options, source: inputs.Input, picked: PickedRows, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """What report.json says of a selection of which nothing is measured yet."""
+    """What report.json says before anything is measured."""
     given = asdict(options)
     given["pool"] = str(options.pool)
     given["selected"] = None if options.selected is None else str(options.selected)

@@ -17,6 +17,7 @@ from diffusers import (
     UNet2DModel,
 )
 
+from entroselect import _files
 from entroselect.loop import files
 from entroselect.loop.config import Diffusion, Model
 
@@ -82,8 +83,8 @@ def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) 
 
 def save(net: UNet2DModel, schedule: Any, folder: Path) -> None:
     """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`."""
-    files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
-    files.write_json(folder / "unet" / "config.json", _plain(net.config))
+    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
+    _files.write_json(folder / "unet" / "config.json", _plain(net.config))
     files.write_tensors(
         folder / "unet" / "diffusion_pytorch_model.safetensors", net.state_dict(), format="pt"
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from entroselect import _files
 from entroselect.loop import config as options
 from entroselect.loop import data, files
 from entroselect.loop.config import Config
@@ -32,7 +33,7 @@ def check_ours(folder: Path) -> None:
         raise ValueError(f"{folder}: is a file; choose another --out")
     if (folder / "config.json").exists():
         return
-    ours = (files.LOCK, FINGERPRINTS)
+    ours = (_files.LOCK, FINGERPRINTS)
     strange = [p.name for p in folder.iterdir() if p.name not in ours and p.suffix != ".partial"]
     if strange:
         raise ValueError(
@@ -58,7 +59,7 @@ def check_configuration(config: Config, folder: Path) -> None:
         if not grown:
             return
         (folder / "DONE").unlink(missing_ok=True)
-    files.write_text(path, options.to_json(config))
+    _files.write_text(path, options.to_json(config))
 
 
 def fingerprint(parts: list[Images]) -> str:
@@ -97,14 +98,14 @@ def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str]
             "whether they changed is not known"
         )
     if new:
-        files.write_json(path, before | new)
+        _files.write_json(path, before | new)
 
 
 def keep_classes(folder: Path, real: Images) -> None:
     """classes.json: what the labels 0, 1, ... of training and generated images are called."""
     path = folder / "classes.json"
     if real.labels is not None and real.names and not path.exists():
-        files.write_json(path, list(real.names))
+        _files.write_json(path, list(real.names))
 
 
 def has_images(here: Path, name: str) -> bool:
@@ -159,7 +160,7 @@ def forget_parts(here: Path, kind: str) -> None:
 def mark_done(folder: Path) -> None:
     """DONE"""
     if not (folder / "DONE").exists():
-        files.write_text(folder / "DONE", "")
+        _files.write_text(folder / "DONE", "")
 
 
 def has_metrics(here: Path) -> bool:
@@ -185,4 +186,4 @@ def cut_stats(stats: Path, iteration: int, kind: str, step: int) -> None:
         again = place[:2] == (iteration, kind) and place[2] > step
         if not again and line.endswith("\n"):
             kept.append(line)
-    files.write_text(stats, "".join(kept))
+    _files.write_text(stats, "".join(kept))

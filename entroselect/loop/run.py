@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from entroselect import _files
 from entroselect.loop import config as options
 from entroselect.loop import data, diffusion, features, files, metrics, paradigms, seeds
 from entroselect.loop import folder as folders
@@ -99,7 +100,7 @@ def _run(
     folders.check_ours(folder)
     with ExitStack() as held:
         if folder.exists():
-            held.enter_context(files.locked(folder))
+            held.enter_context(_files.locked(folder))
         with until(deadline):
             progress.start("loading images", None)
             real, held_out, stream = split(config)
@@ -109,9 +110,9 @@ def _run(
             try_out(config, real, classes, held_out, device)
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(files.locked(folder))
+            held.enter_context(_files.locked(folder))
         folders.check_configuration(config, folder)
-        files.sweep(folder)
+        _files.sweep(folder)
         marks = {"data": folders.fingerprint([i for i in (real, held_out, stream) if i])}
         with until(deadline):
             if config.measure.weights and {"dinov2", "inception"} & {*_spaces(config)}:
@@ -147,7 +148,7 @@ def _set_threads(
         progress.note(f"torch takes {threads} of its threads; --threads N sets another number")
     now = environment(device)
     if not begun:
-        files.write_json(path, now)
+        _files.write_json(path, now)
     elif (threads, told) != (now["threads"], now["device"]):
         progress.note(
             f"begun on {threads} threads of {told}, goes on with {now['threads']} of "
@@ -371,7 +372,7 @@ class _Loop:
                 memorised=config.measure.memorised,
             )
         data.save_grid(here / "grid.png", generated)
-        files.write_json(here / "metrics.json", measured)
+        _files.write_json(here / "metrics.json", measured)
 
 
 def _looks(config: Config) -> bool:

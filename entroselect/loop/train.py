@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 
 from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import files, seeds
-from entroselect.loop.config import Diffusion, warmup_of
+from entroselect.loop.config import Diffusion, Precision, Train, warmup_of
 from entroselect.loop.data import Images
 from entroselect.loop.stop import Stopped
 
@@ -40,7 +40,7 @@ def train(
     betas: tuple[float, float],
     weight_decay: float,
     clip: float,
-    precision: str,
+    precision: Precision,
     ema: float,
     label_dropout: float,
     key: tuple[int | str, ...] = (0,),
@@ -63,7 +63,7 @@ def train(
             label_dropout: see config.Train.
         key: what the random numbers depend on.
         device: "cpu", "cuda", ...
-        state: a file to save to now and then, and to resume from if it is there.
+        state: a file to save to every 30 seconds, and to resume from if it exists.
         report: called every EVERY steps.
         deadline: time.monotonic() at which to save and stop.
 
@@ -73,11 +73,12 @@ def train(
         files.Damaged: `state` is not a state of this training.
         Stopped: at the deadline.
     """
-    taking = Steps(
-        images, net, diffusion, steps=steps, batch=batch, learning_rate=learning_rate,
-        warmup=warmup, betas=betas, weight_decay=weight_decay, clip=clip, precision=precision,
-        ema=ema, label_dropout=label_dropout, key=key, device=device,
+    options = Train(
+        steps=steps, batch=batch, learning_rate=learning_rate, warmup=warmup, betas=betas,
+        weight_decay=weight_decay, clip=clip, precision=precision, ema=ema,
+        label_dropout=label_dropout,
     )  # fmt: skip
+    taking = Steps(images, net, diffusion, options, key=key, device=device)
     if state and state.exists():
         taking.load(state)
     saved = time.monotonic()
@@ -104,56 +105,50 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Steps:
-    """A training that is taken step by step; the arguments are those of `train`."""
+    """A training that is taken step by step; see `train`."""
 
     def __init__(
         self,
         images: Images,
         net: UNet2DModel,
         diffusion: Diffusion,
+        options: Train,
         *,
-        steps: int,
-        batch: int,
-        learning_rate: float,
-        warmup: int | None,
-        betas: tuple[float, float],
-        weight_decay: float,
-        clip: float,
-        precision: str,
-        ema: float,
-        label_dropout: float,
         key: tuple[int | str, ...] = (0,),
         device: str = "cpu",
     ) -> None:
         self.images, self.net, self.key, self.device = images, net.to(device).train(), key, device
-        self.steps, self.batch, self.rate, self.clip = steps, batch, learning_rate, clip
-        self.warmup = warmup_of(steps) if warmup is None else warmup
-        self.precision, self.ema, self.label_dropout = precision, ema, label_dropout
-        self.noise = _Noise(diffusion, device)
-        self.average = {n: p.detach().clone() for n, p in net.named_parameters()} if ema else {}
+        self.options, self.noise = options, _Noise(diffusion, device)
+        self.warmup = warmup_of(options.steps) if options.warmup is None else options.warmup
+        averaged = net.named_parameters() if options.ema else ()
+        self.average = {name: parameter.detach().clone() for name, parameter in averaged}
         self.optimiser = torch.optim.AdamW(
-            net.parameters(), learning_rate, betas, weight_decay=weight_decay, foreach=False
+            net.parameters(),
+            options.learning_rate,
+            options.betas,
+            weight_decay=options.weight_decay,
+            foreach=False,
         )
-        self.scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device, enabled=options.precision == "fp16")
         self.done = 0
         self.total = torch.zeros((), device=device)  # of the losses since the last report
 
     def take(self) -> float:
         """The next step; returns its learning rate."""
-        step, net = self.done, self.net
-        rate = self.rate * _share(step, self.steps, self.warmup)
+        step, net, options = self.done, self.net, self.options
+        rate = options.learning_rate * _share(step, options.steps, self.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         loss = self.loss(step, seeds.noise(*self.key, "step", step))
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), self.clip)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), options.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        decay = min(self.ema, step / (step + 9))  # 0 at first: fresh weights count nothing
+        decay = min(options.ema, step / (step + 9))  # 0 at first: fresh weights count nothing
         with torch.no_grad():
-            for name, parameter in net.named_parameters() if self.ema else ():
+            for name, parameter in net.named_parameters() if options.ema else ():
                 self.average[name].lerp_(parameter, 1 - decay)
             self.total += loss.detach()
         self.done = step + 1
@@ -161,9 +156,10 @@ class Steps:
 
     def loss(self, step: int, draw: torch.Generator) -> torch.Tensor:
         """That of the step's batch, noised by `draw`."""
-        rows = _rows(self.key, len(self.images), step * self.batch, self.batch)
+        batch, dropout = self.options.batch, self.options.label_dropout
+        rows = _rows(self.key, len(self.images), step * batch, batch)
         clean = scaled(self.images, rows).to(self.device)
-        labels = _labels(self.net, self.images, rows, self.label_dropout, draw, self.device)
+        labels = _labels(self.net, self.images, rows, dropout, draw, self.device)
         # Dropout draws from the global generator, which therefore is seeded and put back.
         drops = self.net.training and bool(self.net.config.get("dropout"))
         cards = [self.device] if self.device != "cpu" else []
@@ -171,8 +167,8 @@ class Steps:
             torch.random.fork_rng(cards, enabled=drops),
             torch.autocast(
                 torch.device(self.device).type,
-                _DTYPES[self.precision],
-                enabled=self.precision != "fp32",
+                _DTYPES[self.options.precision],
+                enabled=self.options.precision != "fp32",
             ),
         ):
             if drops:
@@ -187,7 +183,7 @@ class Steps:
             found = self.judged() if diffusers_parts.finite(held) else math.nan
         if not math.isfinite(found):
             raise FloatingPointError(
-                f"the loss is {found} by step {self.done} of {self.steps}; try a smaller "
+                f"the loss is {found} by step {self.done} of {self.options.steps}; try a smaller "
                 "train.learning_rate, more train.warmup or train.precision=fp32"
             )
 
@@ -203,7 +199,7 @@ class Steps:
     def finish(self) -> UNet2DModel:
         """The network to sample from."""
         with torch.no_grad():
-            for name, parameter in self.net.named_parameters() if self.ema else ():
+            for name, parameter in self.net.named_parameters() if self.options.ema else ():
                 parameter.copy_(self.average[name])
         self.check()
         return self.net.eval()
@@ -240,8 +236,8 @@ class Steps:
             self.done = int(notes["step"])
         except (KeyError, ValueError) as error:
             raise files.Damaged(path, f"not a state of this training: {error}") from None
-        if not 0 <= self.done <= self.steps:
-            raise files.Damaged(path, f"step {self.done} of {self.steps}")
+        if not 0 <= self.done <= self.options.steps:
+            raise files.Damaged(path, f"step {self.done} of {self.options.steps}")
 
 
 _PARTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW's state
@@ -333,7 +329,7 @@ def scaled(images: Images, rows: Any) -> torch.Tensor:
 
 
 def _rows(key: tuple[int | str, ...], count: int, first: int, batch: int) -> Any:
-    """The batch that starts at that place in an endless row of shuffled epochs."""
+    """The batch that begins at place `first` of an endless sequence of shuffled epochs."""
     places = torch.arange(first, first + batch)
     epochs = torch.div(places, count, rounding_mode="floor")
     rows = torch.empty(batch, dtype=torch.long)

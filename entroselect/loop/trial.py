@@ -50,7 +50,7 @@ def _try_model(config: Config, real: Images, classes: int, noise: Diffusion, dev
     with _saying("one step of training on two images", "model, diffusion and train"):
         net = diffusion.network(config.model, real.pixels.shape[1:], classes, seeds.noise(0))
         two = real.take(np.arange(len(real))[:2])
-        taking = Steps(two, net, noise, **asdict(config.train) | {"batch": 2}, device=device)
+        taking = Steps(two, net, noise, replace(config.train, batch=2), device=device)
         taking.take()
         taking.check()
     sampling = asdict(config.sample) | {"batch": 2, "device": device}

@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("sklearn")
 
+from entroselect import _files  # noqa: E402
 from entroselect.loop import (  # noqa: E402
     config,
     data,
@@ -117,7 +118,7 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
             "-c",
             "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
             "print('held', flush=True); time.sleep(600)",
-            str(tmp_path / files.LOCK),
+            str(tmp_path / _files.LOCK),
         ],
         stdout=subprocess.PIPE,
     )
@@ -130,7 +131,7 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
         held.send_signal(signal.SIGKILL)
         held.communicate()
     # Left by a dead process it blocks nobody, and then it is ours.
-    with files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
+    with _files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
         run.run(SHORT, tmp_path)
 
 
@@ -140,10 +141,10 @@ def test_partial_files_never_follow_links_and_are_swept_up(copy: Path, tmp_path:
     (copy / "stats.jsonl.partial").symlink_to(precious)
     (copy / "iteration-01" / "old.npy.partial").write_bytes(b"half")
     (copy / "iteration-01" / "link.partial").symlink_to(precious)
-    files.write_text(copy / "stats.jsonl", "")
+    _files.write_text(copy / "stats.jsonl", "")
     assert precious.read_text() == "years of work"
     assert not (copy / "stats.jsonl").is_symlink()
-    files.sweep(copy)
+    _files.sweep(copy)
     assert not list(copy.rglob("*.partial"))
     assert precious.read_text() == "years of work"
 

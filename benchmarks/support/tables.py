@@ -1,8 +1,8 @@
 """The tables of README.md and docs/benchmarks.md and the picture, from the committed results.
 
-python -m benchmarks.table            rewrites both pages between their markers
-python -m benchmarks.table --check    exits 1 if one of them is out of date
-python -m benchmarks.table --plot     draws docs/images/selection_time.png
+python -m benchmarks.support.tables            rewrites both pages between their markers
+python -m benchmarks.support.tables --check    exits 1 if one of them is out of date
+python -m benchmarks.support.tables --plot     draws docs/images/selection_time.png
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RESULTS, ROOT, Row, read
+from benchmarks.support.record import RESULTS, ROOT, Row, read
 
 BEGIN = "<!-- benchmarks:begin -->"
 END = "<!-- benchmarks:end -->"
@@ -303,9 +303,23 @@ def replaced(text: str, rendered: str) -> str:
     return f"{before}{BEGIN}\n\n{rendered}\n\n{END}{after}"
 
 
+def rewrite(page: Path, rendered: str, check: bool = False) -> bool:
+    """Puts `rendered` between the page's markers, atomically, or with `check` leaves the page as
+    it is. Returns whether the page was out of date."""
+    text = page.read_text(encoding="utf-8")
+    wanted = replaced(text, rendered)
+    if wanted != text and not check:
+        temporary = page.with_suffix(".tmp")
+        temporary.write_text(wanted, encoding="utf-8")
+        temporary.replace(page)
+    return wanted != text
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.table", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.support.tables", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     parser.add_argument("--plot", action="store_true", help="draw the picture instead")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -313,24 +327,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
     if options.plot:
-        from benchmarks.plot import draw
+        from benchmarks.support.plot import draw
 
         draw(read(options.results / "greedy_sweep.csv"), PICTURE)
         return 0
     stale = 0
     for path in (options.readme, options.page):
-        text = path.read_text(encoding="utf-8")
-        wanted = replaced(text, render(options.results, headline=path == options.readme))
-        if wanted == text:
-            continue
-        stale = 1
-        if options.check:
-            print(f"{path}: out of date, run python -m benchmarks.table")
-            continue
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(wanted, encoding="utf-8")
-        temporary.replace(path)
-    return stale if options.check else 0
+        rendered = render(options.results, headline=path == options.readme)
+        if rewrite(path, rendered, check=options.check) and options.check:
+            print(f"{path}: out of date, run python -m benchmarks.support.tables")
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

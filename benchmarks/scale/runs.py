@@ -1,27 +1,15 @@
-"""Pools larger than memory and several processes, measured in small: benchmarks/results/scale.csv.
-
-    python -m benchmarks.scale disk --out FOLDER      a pool of 20 GB on that disk, 2 GiB of memory
-    python -m benchmarks.scale processes              1 to 4 processes on one pool
-    python -m benchmarks.scale growth                 what a selection takes as the pool grows
-    python -m benchmarks.scale all --out FOLDER
-    python -m benchmarks.scale table                  the tables of docs/scale.md
-
-Every run is a process of its own (several for `processes`), which is watched for its peak of
-memory. Whole index lists are compared with those of the same selection in memory before a row is
-written, but for the 20 GB, which do not fit. What is in FOLDER is deleted at the end.
-"""
+"""Runs on pools larger than memory and in several processes. Every run is a process of its own
+(several for `processes`), whose peak of memory is watched."""
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import THREADS
-from benchmarks.pools import POOLS
-from benchmarks.record import PROVENANCE, RESULTS, ROOT, Row, provenance, read
-from benchmarks.table import replaced, table
+from benchmarks.support.harness import THREADS
+from benchmarks.support.pools import POOLS
+from benchmarks.support.record import ROOT, Row
 
 MIB = 1 << 20
 MEASURED = (
@@ -63,8 +50,6 @@ MEASURED = (
     "same_indices",
     "load",
 )
-
-PAGE = ROOT / "docs" / "scale.md"
 
 # Rows written at a time.
 PIECE = 65536
@@ -254,108 +239,4 @@ def scratch(folder: Path, n: int, d: int) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-COLUMNS = {
-    "n": "rows",
-    "d": "columns",
-    "k": "k",
-    "way": "",
-    "processes": "processes",
-    "limit_mib": "limit, MiB",
-    "peak_mib": "peak, MiB",
-    "seconds": "s",
-    "seconds_in_memory": "s in memory",
-    "rounds": "rounds",
-    "share_of_pairs": "share of pairs",
-    "reads_per_row": "reads a row",
-    "gb_read": "GB read",
-    "kb_sent_per_round": "kB sent a round",
-    "kb_received_per_round": "kB received a round",
-}
-TITLES = {
-    "disk": "A pool of 20 GB within 2 GiB, and a smaller one within a tenth of its size",
-    "processes": "Several processes; shares, bytes and reads of rank 0, memory the largest of any",
-    "growth": "Twice as many rows each time; piece by piece within 60 bytes a row",
-}
-
-
-def render(results: Path) -> str:
-    """The tables of docs/scale.md."""
-    lines = []
-    rows = read(results)
-    for part, title in TITLES.items():
-        for pool in unique_in_order(row["pool"] for row in rows if row["part"] == part):
-            case = [row for row in rows if row["part"] == part and row["pool"] == pool]
-            shown = [name for name in COLUMNS if any(row[name] for row in case)]
-            lines += [f"{title} ({pool} rows):", ""]
-            cells = [[number(row[name]) for name in shown] for row in case]
-            lines += [*table([COLUMNS[name] for name in shown], cells), ""]
-    commits = ", ".join(unique_in_order(row["commit"] for row in rows))
-    lines.append(f"{rows[0]['cpu']}; commit {commits}.")
-    return "\n".join(lines)
-
-
-def number(text: str) -> str:
-    """As people read it."""
-    if text.isdecimal():
-        return f"{int(text):,}"
-    try:
-        return f"{float(text):.3g}"
-    except ValueError:
-        return text
-
-
-def unique_in_order(values: Iterable[str]) -> list[str]:
-    """Without repeats."""
-    return list(dict.fromkeys(values))
-
-
 PARTS = {"disk": disk, "processes": processes, "growth": growth}
-
-
-def write(path: Path, part: str, rows: list[Row]) -> None:
-    """Replaces the rows of one part; atomic."""
-    kept = [row for row in read(path) if row["part"] != part]
-    order = list(PARTS)
-    every = sorted([*kept, *rows], key=lambda row: order.index(row["part"]))
-    temporary = path.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(
-            file, (*MEASURED, *PROVENANCE), lineterminator="\n", extrasaction="ignore"
-        )
-        writer.writeheader()
-        writer.writerows(every)
-    temporary.replace(path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.scale", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("what", choices=[*PARTS, "all", "table", "select"])
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--results", type=Path, default=RESULTS / "scale.csv")
-    parser.add_argument("--given", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.what == "select":
-        *given, out = json.loads(options.given)
-        Path(out).write_text(json.dumps(select(*given)))
-        return 0
-    if options.what == "table":
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), render(options.results)))
-        return 0
-    for name in PARTS if options.what == "all" else [options.what]:
-        rows = []
-        for row in PARTS[name](options.out):
-            figures = {
-                key: f"{value:.4g}" if isinstance(value, float) else value
-                for key, value in {**row, **provenance()}.items()
-            }
-            rows.append(figures)
-            print({key: figures.get(key, "") for key in MEASURED}, flush=True)
-        write(options.results, name, rows)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,7 +1,7 @@
 """What the study found, in docs/reproduction.md and its figures, from the committed results.
 
-python -m benchmarks.study_table            rewrites the page between its markers, draws the figures
-python -m benchmarks.study_table --check    exits 1 if the page is out of date
+python -m benchmarks.study.tables            rewrites the page's tables and draws the figures
+python -m benchmarks.study.tables --check    exits 1 if the page is out of date
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.record import RESULTS, ROOT, Row, read
-from benchmarks.study_claims import Found, claims, spread
-from benchmarks.table import replaced, table, unique
+from benchmarks.study.claims import Found, claims, spread
+from benchmarks.support.record import RESULTS, ROOT, Row, read
+from benchmarks.support.tables import rewrite, table, unique
 
 PAGE = ROOT / "docs" / "reproduction.md"
 IMAGES = ROOT / "docs" / "images"
@@ -167,7 +167,7 @@ def footnote(sets: Sequence[Found]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks.study_table", description=(__doc__ or "").split("\n")[0]
+        prog="benchmarks.study.tables", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     parser.add_argument("--results", type=Path, default=RESULTS / "study_small.csv")
@@ -176,16 +176,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, default=IMAGES)
     options = parser.parse_args(arguments)
     rows = read(options.results)
-    text = options.page.read_text(encoding="utf-8")
-    wanted = replaced(text, render(rows, read(options.pools)))
+    stale = rewrite(options.page, render(rows, read(options.pools)), check=options.check)
     if options.check:
-        if wanted != text:
-            print(f"{options.page}: out of date, run python -m benchmarks.study_table")
-        return int(wanted != text)
-    temporary = options.page.with_suffix(".tmp")
-    temporary.write_text(wanted, encoding="utf-8")
-    temporary.replace(options.page)
-    from benchmarks.study_plot import draw
+        if stale:
+            print(f"{options.page}: out of date, run python -m benchmarks.study.tables")
+        return int(stale)
+    from benchmarks.study.figures import draw
 
     draw(data_sets(rows), options.images)
     return 0

@@ -6,16 +6,17 @@ import csv
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
 # Changes of these do not make the measured code any other.
-NOT_CODE = (":!benchmarks/results", ":!README.md", ":!CHANGELOG.md", ":!docs", ":!tests")
+NOT_CODE = (":!benchmarks/results", ":!*.md", ":!docs", ":!tests")
 
 MEASURED = (
     "case",
@@ -95,14 +96,23 @@ def write(path: Path, rows: list[Row]) -> None:
         cases[name] = []
     for row in rows:
         cases[row["case"]].append(row)
+    write_csv(path, COLUMNS, [row for case in cases.values() for row in case])
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Replaces a results file; atomic."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".csv.tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        for case in cases.values():
-            writer.writerows(case)
+        writer.writerows(rows)
     temporary.replace(path)
+
+
+def rounded(row: Row, digits: int) -> Row:
+    """The row with its floats as text of that many significant digits."""
+    return {k: f"{v:.{digits}g}" if isinstance(v, float) else v for k, v in row.items()}
 
 
 def _identity(row: Row) -> tuple[str, ...]:

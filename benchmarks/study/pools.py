@@ -1,6 +1,6 @@
 """What a selection does to a training set, before anything is trained on it.
 
-python -m benchmarks.study_pools --out study-runs
+python -m benchmarks.study.pools --out study-runs
 
 For every pool that the greedy runs of the study first chose N of 2N images from: other ways to
 choose N of them, and how far what is chosen is from the real images. Takes seconds a pool.
@@ -9,15 +9,14 @@ choose N of them, and how far what is chosen is from the real images. Takes seco
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.record import PROVENANCE, RESULTS, Row, provenance
-from benchmarks.study import Task, tasks
+from benchmarks.study.runs import Task, tasks
+from benchmarks.support.record import PROVENANCE, RESULTS, Row, provenance, rounded, write_csv
 from entroselect.cli.errors import plain_failures, say
 from entroselect.loop import config as options
 from entroselect.loop import data, features, metrics
@@ -77,7 +76,7 @@ def distances(seen: dict[Any, Any], picked: np.ndarray[Any, Any]) -> Row:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.study_pools", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.study.pools", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, default=Path("study-runs"), help="the run folders")
     parser.add_argument("--results", type=Path, default=RESULTS / "study_pools.csv")
@@ -91,23 +90,12 @@ def main(arguments: list[str] | None = None) -> None:
                 rows += [{**named(task), **row, **stamp} for row in chosen_sets(folder, task.seed)]
         if not rows:
             raise ValueError(f"--out: {given.out} holds no run of the study; make study first")
-        write(given.results, rows)
+        write_csv(given.results, COLUMNS, [rounded(row, 6) for row in rows])
 
 
 def named(task: Task) -> Row:
     """The columns that say which pool."""
     return {"data": task.data, "pool": task.arm, "seed": task.seed}
-
-
-def write(results: Path, rows: list[Row]) -> None:
-    """The CSV; atomic."""
-    temporary = results.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    temporary.replace(results)
 
 
 if __name__ == "__main__":
