@@ -53,7 +53,7 @@ SECONDS, FOR_MEASUREMENTS, FOR_THE_END = 600.0, 200.0, 15.0
 
 
 def step(what: str, command: list[str], seconds: float) -> bool:
-    """Runs a command with its output shown; prints how it ended. Without time for it, only that."""
+    """Runs a command with its output shown, prints how it ended; skips it without time left."""
     if seconds < 5:
         print(f"== {what}: skipped, no time left", flush=True)
         return True

@@ -41,7 +41,8 @@ SECONDS, SHARE = 240.0, 1 / 60
 
 
 def timed(run: Callable[[], Any], seconds: float, warm: bool = False) -> tuple[float, int]:
-    """(median seconds, runs): warmed up once, unless it is, then for that long, at most 9 times."""
+    """(median seconds, runs): one run to warm up, unless `warm`, then runs for that
+    long, at most 9."""
     if not warm:
         run()
     taken: list[float] = []
@@ -129,7 +130,7 @@ def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[
 
 
 def settle(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
-    """The settling of k picks among n rows whose bounds are up to date."""
+    """Settles k picks among n rows whose bounds are up to date."""
     block = _backend().new_pool(as_rows("pool", normal(n, d, device)), "euclidean")
     taken: list[float] = []
     began = time.perf_counter()
@@ -164,7 +165,7 @@ def against(
     case: str, shape: tuple[int, int, int], work: float, ours: float, seconds: float,
     given: tuple[Any, ...], wrong: Callable[[Any], str],
 ) -> list[record.Row]:  # fmt: skip
-    """A row for every peer that is there, can do this and does not fail; a line for the others."""
+    """A row for every peer that is installed and quick enough and does not fail; else a line."""
     made = []
     for name, package, peer, most in peers:
         if work > most:
@@ -283,7 +284,7 @@ CASES: list[tuple[str, Callable[..., list[record.Row]], tuple[int, ...]]] = [
 
 
 def run(device: str, seconds: float, results: Path, quick: bool) -> list[record.Row]:
-    """Every case that still fits into the time; writes what was measured after each."""
+    """Runs the cases until the time is over; writes the results after each."""
     began = time.perf_counter()
     rows: dict[str, list[record.Row]] = {}
     for name, measure, shape in CASES:
@@ -304,7 +305,7 @@ def run(device: str, seconds: float, results: Path, quick: bool) -> list[record.
 
 
 def table(rows: list[record.Row]) -> str:
-    """What a reader wants first."""
+    """The rows as a table for the terminal."""
     lines = [f"{'case':38} {'who':38} {'seconds':>10} {'/ product':>10}  remark"]
     for row in rows:
         remark = "; ".join(str(row[name]) for name in ("agreement", "note") if row.get(name))
@@ -332,7 +333,7 @@ def main() -> None:
 
 
 def shapes_chosen() -> str:
-    """What was timed, and taken, for each class of widths."""
+    """The tile shape for each class of widths, and the times of all that were tried."""
     lines = []
     for (device, width), choice in autotune.CHOICES.items():
         lines.append(f"tiles for widths to {width} on {device}: {choice.tile}")

@@ -73,7 +73,7 @@ def write_pool(path: Path, n: int, d: int) -> None:
 
 
 def normal(start: int, rows: int, d: int) -> NDArray[np.float32]:
-    """The piece that begins at that row."""
+    """The piece that begins at row `start`."""
     return np.random.default_rng(start).standard_normal((rows, d), dtype=np.float32)
 
 
@@ -86,7 +86,7 @@ def select(path: str, n: int, k: int, limit: int, meeting: str, rank: int, size:
     if not limit:
         rows = rows.rows("pool").values
     given: Row = {"memory_limit": limit} if limit else {}
-    greedy_select(np.eye(300, 8), 5)  # libraries and threads are not the pool's
+    greedy_select(np.eye(300, 8), 5)  # so that libraries and threads are not measured
     if meeting:
         import torch.distributed as distributed
 
@@ -127,7 +127,7 @@ def status(field: str, process: str = "self") -> int:
 
 
 def io_bytes() -> int:
-    """What this process has got from disks, and not from the system's cache."""
+    """Bytes that this process read from disks, and not from the system's cache."""
     for line in Path("/proc/self/io").read_text().splitlines():
         if line.startswith("read_bytes"):
             return int(line.split()[1])
@@ -135,7 +135,7 @@ def io_bytes() -> int:
 
 
 def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int = THREADS) -> Row:
-    """The same in processes of its own, which are watched. size 0: one, without a group.
+    """`select` in processes of its own, whose memory is watched. size 0: one, without a group.
 
     Figures are rank 0's; memory is the largest of any.
     """
@@ -160,7 +160,7 @@ def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int 
         found = [json.loads(out.read_text()) for out in outs]
     for other in found[1:]:
         if other["indices"] != found[0]["indices"]:
-            raise AssertionError("processes disagree on what they have chosen")
+            raise AssertionError("processes disagree on their picks")
     measured: Row = found[0]
     for name in ("base_mib", "peak_mib", "reads_per_row"):
         values = [row[name] for row in found if row.get(name, "") != ""]
@@ -180,7 +180,7 @@ def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int 
 
 
 def compared(row: Row, whole: Row) -> Row:
-    """The row, once it has chosen what the run in memory has."""
+    """The row, if its picks are those of the run in memory; AssertionError otherwise."""
     if row["indices"] != whole["indices"]:
         raise AssertionError(f"another selection than in memory: {row['n']} rows, k={row['k']}")
     return {**row, "same_indices": "yes", "seconds_in_memory": whole["seconds"]}
@@ -211,7 +211,7 @@ def processes(folder: Path, n: int = 200_000, d: int = 128, k: int = 5000) -> It
 
 
 def growth(folder: Path, d: int = 32, most: int = 320_000) -> Iterator[Row]:
-    """Twice as many rows each time, with as large a share of them chosen and held in memory."""
+    """Twice as many rows each time; the shares picked and held in memory stay the same."""
     for name in ("normal", "clustered"):
         for share in (50, 10):
             n = 20_000
@@ -230,7 +230,7 @@ def growth(folder: Path, d: int = 32, most: int = 320_000) -> Iterator[Row]:
 
 @contextmanager
 def scratch(folder: Path, n: int, d: int) -> Iterator[Path]:
-    """A pool on disk that is gone afterwards."""
+    """A pool on disk, deleted when the block ends."""
     path = folder / f"entroselect-scale-{n}-{d}.npy"
     try:
         write_pool(path, n, d)

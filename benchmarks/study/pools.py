@@ -2,8 +2,8 @@
 
 python -m benchmarks.study.pools --out study-runs
 
-For every pool that the greedy runs of the study first chose N of 2N images from: other ways to
-choose N of them, and how far what is chosen is from the real images. Takes seconds a pool.
+For every pool from which a greedy run of the study first picked N of 2N images: other ways to pick
+N of them, and how far the picks are from the real images. Takes seconds per pool.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS += ("entropy_pixels", "fd", "fd_pixels", "precision", "recall", *PROVENA
 
 
 def chosen_sets(folder: Path, seed: int) -> Iterator[Row]:
-    """A row for each way to choose N images of what the first model of that run made."""
+    """A row per way to pick N of the images that the first model of that run made."""
     config = options.from_json(folder / "config.json")
     real, pool = (data.read(folder / "iteration-01", name) for name in ("training", "generated"))
     spaces = features.spaces(("encoder", "pixels"), real, folder=folder, key=(config.seed,))
@@ -62,7 +62,7 @@ def chosen_sets(folder: Path, seed: int) -> Iterator[Row]:
 
 
 def distances(seen: dict[Any, Any], picked: np.ndarray[Any, Any]) -> Row:
-    """Entropy of the chosen rows, and how far they are from the real ones."""
+    """Entropy of the picks, and how far they are from the real images."""
     real, pool = seen["encoder"]
     real_pixels, pool_pixels = seen["pixels"]
     return {

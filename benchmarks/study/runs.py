@@ -134,7 +134,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         return f"{self.data}-{self.arm}-{self.seed}".replace(" ", "-")
 
 
@@ -212,8 +212,8 @@ def start_from(folder: Path, config: Config, out: Path) -> None:
     """Copies the first training from a run in `out` that began with the same one, if there is any.
 
     Arms of a seed differ in what follows the first training: its data, network and random numbers
-    are the same, and so would the weights be. What was generated and measured comes along where
-    that is the same too.
+    are the same, and so are the weights. What was generated and measured is copied too, where it
+    is the same.
     """
     if folder.exists():
         return
@@ -248,12 +248,12 @@ def first_training(config: Config) -> tuple[Any, ...]:
 
 
 def first_images(config: Config) -> tuple[Any, ...]:
-    """All that is generated and measured of it depends on, besides."""
+    """What its generated images and their measures depend on besides."""
     return config.sample, paradigms.to_generate(config, config.data.images or 0), config.measure
 
 
 def measured(folder: Path, task: Task, config: Config) -> list[Row]:
-    """Rows of a run, one for each iteration and space."""
+    """The rows of a run, one per iteration and space."""
     rows = []
     for path in sorted(folder.glob("iteration-*/metrics.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -270,7 +270,7 @@ def measured(folder: Path, task: Task, config: Config) -> list[Row]:
 
 
 def other_real(folder: Path, config: Config) -> list[Row]:
-    """Iteration 0: what N real images that nobody trained on measure in the place of G_1."""
+    """Iteration 0: N other real images, which no model was trained on, in the place of G_1."""
     real, _, rest = loop.split(config)
     if len(rest) < len(real):
         return []

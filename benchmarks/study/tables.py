@@ -68,7 +68,7 @@ def data_sets(rows: Sequence[Row]) -> list[Found]:
 
 
 def render(rows: Sequence[Row], pools: Sequence[Row] = ()) -> str:
-    """What stands between the markers of docs/reproduction.md."""
+    """The text between the markers of docs/reproduction.md."""
     if not rows:
         return "No results yet."
     sets = data_sets(rows)
@@ -84,7 +84,7 @@ def render(rows: Sequence[Row], pools: Sequence[Row] = ()) -> str:
 
 
 def claimed(sets: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
-    """A line for each claim and each data set that has the runs for it."""
+    """A line per claim and data set that has the runs for it."""
     lines = []
     for number, text, check in claims():
         for found in sets:
@@ -120,7 +120,7 @@ def compared(found: Found, arms: Sequence[str]) -> list[list[str]]:
 
 
 def real_images(found: Found, arm: str) -> list[list[str]]:
-    """What as many other real images measure in the place of the first generated ones."""
+    """The measures of as many other real images in the place of the first generated ones."""
     rows = [row for row in found.rows if row["iteration"] == "0" and row["arm"] == arm]
     if not rows:
         return []
@@ -132,7 +132,7 @@ def real_images(found: Found, arm: str) -> list[list[str]]:
 
 
 def chosen(pools: Sequence[Row]) -> list[str]:
-    """The sets that study_pools chose: mean and deviation over seeds, a line for each way."""
+    """The picks of study/pools.py: mean and deviation over seeds, a line per way."""
     names = ("entropy", "fd", "fd_pixels", "precision", "recall")
     ways: dict[tuple[str, ...], list[Row]] = {}
     for row in pools:

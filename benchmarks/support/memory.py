@@ -20,7 +20,7 @@ RESET = Path("/proc/self/clear_refs")  # "5" sets the peak to what is resident n
 
 
 def peak_extra_mib(operation: str, case: Case) -> str:
-    """What "greedy" or "entropy" adds to the resident memory at its peak; "" if unknown."""
+    """MiB that "greedy" or "entropy" adds to the resident memory at its peak; "" if unknown."""
     command = [sys.executable, "-m", "benchmarks.support.memory", operation, case.pool]
     command += [str(size) for size in (case.n, case.d, case.k)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -43,7 +43,7 @@ def main(operation: str, pool: str, n: int, d: int, k: int) -> None:
         return
     rows = POOLS[pool](n, d)
     call = {"greedy": lambda x: greedy_select(x, min(k, len(x))), "entropy": kl_entropy}[operation]
-    call(rows[:100])  # threads and libraries are not the pool's
+    call(rows[:100])  # so that threads and libraries are not measured
     try:
         RESET.write_text("5")
     except OSError:

@@ -15,7 +15,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
-# Changes of these do not make the measured code any other.
+# Changes of these do not change the measured code.
 NOT_CODE = (":!benchmarks/results", ":!*.md", ":!docs", ":!tests")
 
 MEASURED = (
@@ -80,8 +80,8 @@ def read(path: Path) -> list[Row]:
 def write(path: Path, rows: list[Row]) -> None:
     """Replaces the rows of the cases in `rows`, keeps the others and their order; atomic.
 
-    A row of the same code on the same machine that is replaced leaves its figures behind in the
-    columns before_*: the spread between two runs.
+    The columns before_* take the figures of a replaced row of the same code on the same machine:
+    the spread between two runs.
     """
     cases: dict[str, list[Row]] = {}
     older: dict[tuple[str, ...], Row] = {}

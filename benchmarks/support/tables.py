@@ -135,13 +135,13 @@ def another_distance(case: list[Row]) -> bool:
 
 
 def picks(case: list[Row]) -> str:
-    """How far the fastest exact peer's list is that of float64."""
+    """How much of the fastest exact peer's list is equal to that of float64."""
     peers = measured(case, "exact")
     return peers[0]["agreement"] if peers else "-"
 
 
 def losses(function: str, case: list[Row]) -> list[str]:
-    """Every measured peer that is faster than ours: in words."""
+    """A line about every peer that is faster than ours."""
     return [
         f"- {row['contestant']} is {_figure(1 / float(row['ratio_to_ours']))} times as fast as "
         f"`{function}` on {pool_name(row)} {size(row)} (agrees: {row['agreement']})."
@@ -162,7 +162,7 @@ def line(operation: str, case: list[Row]) -> list[str]:
 
 
 def before(row: Row, column: str) -> str:
-    """What the run before found, "" if there was none."""
+    """The figure of the run before, "" if there was none."""
     return str(row.get(f"before_{column}") or "")
 
 
@@ -177,7 +177,7 @@ def operations(results: Path) -> dict[str, dict[str, list[Row]]]:
 
 
 def render(results: Path, headline: bool = False) -> str:
-    """What stands between the markers: of README.md the headline, of docs/benchmarks.md all."""
+    """The text between the markers: `headline` for README.md, all cases for docs/benchmarks.md."""
     found = operations(results)
     lines = [
         line(operation, case)
@@ -249,7 +249,7 @@ def instruction_sets(rows: list[Row]) -> list[str]:
 
 
 def memory(rows: list[Row]) -> list[str]:
-    """Peaks beyond the pool, beside what a pool of float32 and 64 bytes a row would take."""
+    """Peaks beyond the pool, beside the size of 1.1 float32 pools and 64 bytes per row."""
     lines = []
     for row in rows:
         if row.get("peak_extra_mib"):

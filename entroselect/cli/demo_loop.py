@@ -1,6 +1,6 @@
 """`python -m entroselect.cli.demo_loop`: the loop on digits without a selection and with, compared.
 
-Two runs side by side, each on one thread, a few minutes. Started again, it goes on. It ends with
+Two runs side by side, each on one thread, a few minutes. Started again, it resumes. It ends with
 what its own figures say, for or against the selection.
 """
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(out: Path, settings: list[str]) -> None:
-    """Both arms in out/none and out/greedy, then out/report.html and what came out."""
+    """Runs the arms in out/none and out/greedy, writes out/report.html and prints findings."""
     out.mkdir(parents=True, exist_ok=True)
     started = {method: _start(out / method, method, [*SETTINGS, *settings]) for method in METHODS}
     relays = [

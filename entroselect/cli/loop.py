@@ -38,7 +38,7 @@ def loop(
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the pool that is kept.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="For whatever is drawn.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
     data: Annotated[
         Text, typer.Option(help="Images: file or folder. Default: the preset's.")
     ] = None,
@@ -62,7 +62,7 @@ def loop(
 ) -> None:
     """Train, generate, select, train again: the self-consuming loop.
 
-    Started again on the same folder, it goes on where it was. Results stand in OUT/iteration-NN;
+    Started again on the same folder, it resumes where it was. Results are in OUT/iteration-NN;
     compare runs with `entroselect report`.
     """
     began = time.monotonic()
@@ -123,7 +123,7 @@ def _run(config: Config, out: Path, threads: int | None, began: float, max_secon
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    """Whatever other libraries raise becomes what cli/errors.py prints on a line."""
+    """Turns exceptions of other libraries into errors that cli/errors.py prints on one line."""
     try:
         yield
     except (typer.Exit, typer.Abort, UsageError, MemoryError):

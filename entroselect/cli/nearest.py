@@ -22,7 +22,7 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.options import Metric
+from entroselect.cli.options import Backend, Force, MemoryLimit, Metric, Out
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import versions
 from entroselect.io import Source
@@ -32,7 +32,7 @@ from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 def nearest(
     queries: Annotated[Path, typer.Argument(metavar="QUERIES", help=f"Rows: {inputs.KINDS}.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
+    out: Out,
     points: Annotated[
         Path | None,
         typer.Argument(metavar="POINTS", help="Rows to search. Default: the other queries."),
@@ -49,14 +49,9 @@ def nearest(
     points_column: Annotated[
         str | None, typer.Option(help="Which column of POINTS. Default: as --column.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
-    memory_limit: Annotated[
-        str | None,
-        typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT once the new is done.")
-    ] = False,
+    backend: Backend = "auto",
+    memory_limit: MemoryLimit = None,
+    force: Force = False,
 ) -> None:
     """Finds the k nearest POINTS of every row of QUERIES.
 

@@ -24,7 +24,7 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.options import Method, Metric, Options
+from entroselect.cli.options import Backend, Column, Force, Key, Method, Metric, Options, Out
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
@@ -39,7 +39,7 @@ def select(
         Path,
         typer.Argument(metavar="POOL", help=f"Rows to choose from: {inputs.KINDS}."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
+    out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
     fraction: Annotated[
         float | None, typer.Option(help="Or: which part of the pool, to the nearest row.")
@@ -63,12 +63,10 @@ def select(
         float | None, typer.Option(help="Threshold: factor after each pass. Default 0.95.")
     ] = None,
     metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,
-    seed: Annotated[int | None, typer.Option(min=0, help="For whatever is drawn.")] = None,
-    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
-    key: Annotated[str | None, typer.Option(help="Which array of the file.")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Which column holds the rows, where there are several.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
+    backend: Backend = "auto",
+    key: Key = None,
+    column: Column = None,
     id_column: Annotated[
         str | None, typer.Option(help="Which column names the rows. Default: 'id', if there.")
     ] = None,
@@ -87,7 +85,7 @@ def select(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="File to save the state in; if it is there, the selection goes on."),
+        typer.Option(help="File to save the state in; if it exists, the selection resumes."),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     parquet: Annotated[
@@ -96,9 +94,7 @@ def select(
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of the selection went.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT once the new is done.")
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Picks a spread-out subset of POOL.
 
@@ -335,15 +331,15 @@ def _covered(
     options: Options, rows: NDArray[Any], kept: NDArray[Any], before: NDArray[Any] | None
 ) -> Cover:
     """The cover of the pool by all picks; those of --selected come first."""
-    chosen = kept
+    picks = kept
     if before is not None and len(before):
-        chosen = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
-    first = len(chosen) - len(kept) + 1
-    # Greedy distances tell the radius at every rank already.
+        picks = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
+    first = len(picks) - len(kept) + 1
+    # Greedy's own distances are the radius at every rank.
     curve = options.report and options.method != "greedy" and len(kept) > 0
-    ranks = rising_ranks(first, len(chosen)) if curve else [len(chosen)]
-    say(f"measuring the cover of {len(rows):,} rows by {len(chosen):,}")
-    return cover(rows, chosen, ranks, options.metric, options.backend, progress=len(ranks) == 1)
+    ranks = rising_ranks(first, len(picks)) if curve else [len(picks)]
+    say(f"measuring the cover of {len(rows):,} rows by {len(picks):,}")
+    return cover(rows, picks, ranks, options.metric, options.backend, progress=len(ranks) == 1)
 
 
 def _summary(

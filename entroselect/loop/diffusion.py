@@ -1,4 +1,4 @@
-"""The network, its noise, and how both are stored, all of diffusers' making."""
+"""The network, its noise schedule, and how both are stored; all are parts of diffusers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> 
 
 
 def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) -> Any:
-    """The diffusers scheduler that trains ("ddpm"), or samples that diffusion in so many steps."""
+    """The diffusers scheduler that trains ("ddpm"), or samples in the given number of steps."""
     if diffusion.kind == "edm":
         kind = EDMDPMSolverMultistepScheduler if sampler == "dpmpp" else EDMEulerScheduler
         return kind(sigma_data=diffusion.sigma_data)
@@ -96,7 +96,7 @@ def load(folder: Path) -> UNet2DModel:
     held = files.read_json(path)
     try:
         net: UNet2DModel = UNet2DModel.from_config(held)
-    except Exception as error:  # whatever its layers raise of strange sizes
+    except Exception as error:  # its layers raise many types for strange sizes
         raise files.Damaged(path, f"not of a network: {error}") from None
     load_weights(net, folder / "unet" / "diffusion_pytorch_model.safetensors")
     return net

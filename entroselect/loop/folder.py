@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what it was made from, and what in it can be believed."""
+"""The folder of a run: is it a run's, what was the run made from, which files are good."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TOLD = {
 
 
 def check_ours(folder: Path) -> None:
-    """ValueError if the folder holds something else than a run."""
+    """Raises ValueError if the folder holds anything that is not a run's."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -82,7 +82,7 @@ def of_weights(weights: str) -> str:
 
 
 def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str], None]) -> None:
-    """Keeps what a run is made from; ValueError if it was made from something else so far."""
+    """Writes what a run is made from; ValueError if it began with something else."""
     path = folder / FINGERPRINTS
     before = files.read_json(path) if path.exists() else {}
     changed = [_TOLD[name] for name in found if before.get(name, found[name]) != found[name]]
@@ -121,7 +121,7 @@ def read_images(
     Args:
         here: folder of an iteration.
         name: "training" or "generated".
-        count, size: there must be so many images of (h, w, channels).
+        count, size: there must be `count` images of `size` (h, w, channels).
         classes: there must be labels, below this; 0: labels do not matter.
 
     Raises:
@@ -158,7 +158,7 @@ def forget_parts(here: Path, kind: str) -> None:
 
 
 def mark_done(folder: Path) -> None:
-    """DONE"""
+    """Writes DONE."""
     if not (folder / "DONE").exists():
         _files.write_text(folder / "DONE", "")
 
@@ -173,7 +173,7 @@ def has_metrics(here: Path) -> bool:
 
 
 def cut_stats(stats: Path, iteration: int, kind: str, step: int) -> None:
-    """Drops the lines of steps that will be taken again, and whatever is no line of ours."""
+    """Drops the lines of steps that will be taken again, and lines that a run does not write."""
     if not stats.exists():
         return
     kept = []

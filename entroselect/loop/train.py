@@ -22,7 +22,7 @@ from entroselect.loop.config import Diffusion, Precision, Train, warmup_of
 from entroselect.loop.data import Images
 from entroselect.loop.stop import Stopped
 
-EVERY = 50  # steps between reports, and between states that are saved by the way
+EVERY = 50  # steps between reports; states are saved at reports
 SECONDS_BETWEEN_SAVES = 30.0
 
 Report = Callable[[int, float, float], None]  # step, mean loss since the last, learning rate
@@ -52,8 +52,8 @@ def train(
     """Trains `net` on the images and returns what to sample from (the average, with `ema`).
 
     Every step draws its batch, noise levels and noise from a generator of its own, made of `key`
-    and the step, so a run that was killed and resumed from `state` ends with the same bits (on as
-    many threads: sums are split among them).
+    and the step, so a run that was killed and resumed from `state` ends with the same bits, with
+    the same number of threads (sums are split among them).
 
     Args:
         images: what to learn.
@@ -134,7 +134,7 @@ class Steps:
         self.total = torch.zeros((), device=device)  # of the losses since the last report
 
     def take(self) -> float:
-        """The next step; returns its learning rate."""
+        """Takes the next step; returns its learning rate."""
         step, net, options = self.done, self.net, self.options
         rate = options.learning_rate * _share(step, options.steps, self.warmup)
         for group in self.optimiser.param_groups:
@@ -155,12 +155,12 @@ class Steps:
         return rate
 
     def loss(self, step: int, draw: torch.Generator) -> torch.Tensor:
-        """That of the step's batch, noised by `draw`."""
+        """The loss of the step's batch, with noise from `draw`."""
         batch, dropout = self.options.batch, self.options.label_dropout
         rows = _rows(self.key, len(self.images), step * batch, batch)
         clean = scaled(self.images, rows).to(self.device)
         labels = _labels(self.net, self.images, rows, dropout, draw, self.device)
-        # Dropout draws from the global generator, which therefore is seeded and put back.
+        # Dropout draws from the global generator, which is seeded here and restored after.
         drops = self.net.training and bool(self.net.config.get("dropout"))
         cards = [self.device] if self.device != "cpu" else []
         with (
@@ -176,7 +176,8 @@ class Steps:
             return self.noise.loss(self.net, clean, labels, draw)
 
     def check(self) -> None:
-        """FloatingPointError unless losses and weights are finite, and the loss with them."""
+        """Raises FloatingPointError unless losses and weights are finite, and the loss that these
+        weights give."""
         found = float(self.total)
         if math.isfinite(found):
             held = (*self.net.state_dict().values(), *self.average.values())
@@ -205,7 +206,7 @@ class Steps:
         return self.net.eval()
 
     def save(self, path: Path) -> None:
-        """All that the remaining steps depend on."""
+        """Writes all that the remaining steps depend on."""
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         tensors["total"] = self.total
@@ -220,7 +221,7 @@ class Steps:
         )
 
     def load(self, path: Path) -> None:
-        """What `save` wrote; files.Damaged if it is not of this training."""
+        """Reads what `save` wrote; files.Damaged if it is not of this training."""
         held, notes = files.read_tensors(path)
         try:
             with torch.no_grad():
@@ -255,7 +256,7 @@ def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
 def set_optimiser(
     net: nn.Module, optimiser: torch.optim.Optimizer, held: dict[str, torch.Tensor]
 ) -> None:
-    """What `optimiser_tensors` gave; parameters that had no step yet are not in it."""
+    """Sets the state that `optimiser_tensors` returned; it has no parameters without a step."""
     for name, parameter in net.named_parameters():
         found = {part: held.get(f"optimiser.{part}.{name}") for part in _PARTS}
         optimiser.state[parameter] = {
