@@ -16,7 +16,6 @@ the block's rows alone.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from entroselect import _settings
 from entroselect._float_environment import in_default_float_environment
 from entroselect.results import Float64, Int64
 
@@ -165,11 +165,9 @@ AfterRound = Callable[[SelectionState], None]
 def block_size(pool: Pool) -> int:
     """Frontier rows per round, at first: ENTROSELECT_BLOCK, what the pool asks for, or enough that
     rounds are few and the rows' filter copies stay in cache."""
-    given = os.environ.get("ENTROSELECT_BLOCK")
-    if given:
-        if not given.isdecimal() or int(given) < 1:
-            raise ValueError(f"ENTROSELECT_BLOCK: expected an integer >= 1, got {given!r}")
-        return int(given)
+    given = _settings.block()
+    if given is not None:
+        return given
     asked: int | None = getattr(pool, "block_rows", None)
     return asked if asked is not None else max(256, min(8192, pool.n // 8))
 
@@ -177,7 +175,7 @@ def block_size(pool: Pool) -> int:
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
     """Frontier rows for the round after one of that size that settled so many picks. Where rounds
     settle many, smaller ones lower the rival faster, so that rows have to meet fewer picks."""
-    if os.environ.get("ENTROSELECT_BLOCK") or getattr(pool, "block_rows", None) is not None:
+    if _settings.block() is not None or getattr(pool, "block_rows", None) is not None:
         return size
     if picks > PICKS_PER_ROUND:
         return min(size, max(LEAST_BLOCK, size // 2))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from entroselect import _checks, _dispatch, engine, reference
+from entroselect import _checks, _dispatch, engine
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect._selection import OpenedPool, SelectionRun, check_count
@@ -95,67 +95,48 @@ def greedy_select(
         [2]
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose_exact(backend, features, selected)
+    where = {"memory_limit": memory_limit, "group": group}
+    served_by = _dispatch.choose(
+        backend, "selection", features, selected, **where, checkpoint=checkpoint
+    )
     if min_distance is not None:
         min_distance = _checks.non_negative("min_distance", min_distance)
-    if chosen is None:
-        _dispatch.only_in_memory(memory_limit=memory_limit, group=group, checkpoint=checkpoint)
+    if served_by.loops is not None:
         rows = _checks.usable_rows("features", features, metric)
         before, vectors = _checks.chosen_before(selected, rows, metric)
         _check_start(start, seed, len(before) > 0 or vectors is not None, rows.n)
         k = check_count(k, rows, before)
+        rule = {"start": start, "seed": seed, "min_distance": min_distance}
         with reporter(progress, "greedy") as report:
-            return reference.greedy_select(
-                features,
-                k,
-                start=start,
-                seed=seed,
-                selected=selected,
-                metric=metric,
-                min_distance=min_distance,
-                progress=report,
+            return served_by.loops.greedy_select(
+                features, k, **rule, selected=selected, metric=metric, progress=report
             )
-    pool = OpenedPool(
-        features,
-        metric,
-        chosen,
-        memory_limit=memory_limit,
-        group=group,
-        whole=checkpoint is None,
-        picks=k,
-        selected=selected,
+    opened = OpenedPool(
+        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected
     )
-    with pool.shared_errors():
-        before, vectors = _checks.chosen_before(selected, pool, metric)
-        has_before = len(before) > 0 or vectors is not None
-        _check_start(start, seed, has_before, pool.n)
-        k = check_count(k, pool, before)
+    with opened.shared_errors():
+        before, vectors = _checks.chosen_before(selected, opened, metric)
+        _check_start(start, seed, len(before) > 0 or vectors is not None, opened.n)
+        k = check_count(k, opened, before)
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
-    pool.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
-    opened = time.perf_counter()
+    opened.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
+    ready = time.perf_counter()
     with (
-        pool.reporter(progress, "greedy") as report,
-        SelectionRun(pool, k, before, vectors, checkpoint, about, report) as run,
+        opened.reporter(progress, "greedy") as report,
+        SelectionRun(opened, k, before, vectors, checkpoint, about, report) as run,
     ):
-        first = 0  # unused unless nothing is chosen yet
-        if pool.pool.count == 0:
-            first = _first_pick(pool, start, seed)
-        radius = engine.farthest_first(
-            pool.pool, k, min_distance, first, run.state, run.after_round
-        )
+        pool = opened.pool
+        first = _first_pick(opened, start, seed) if pool.count == 0 else 0
+        radius = engine.farthest_first(pool, k, min_distance, first, run.state, run.after_round)
         run.end()
-    indices, squared, _ = run.state.joined()
-    profile = engine.profile(pool.pool, len(indices), run.state.rounds, began, opened)
-    return Selection(
-        pool.like(indices), pool.like(np.sqrt(squared)), radius, chosen.name, profile=profile
-    )
+    return run.result(radius, began, ready)
 
 
-def _first_pick(pool: OpenedPool, start: int | str, seed: int | None) -> int:
+def _first_pick(opened: OpenedPool, start: int | str, seed: int | None) -> int:
     if start == "random":
-        drawn = pool.broadcast_draw(lambda: np.random.default_rng(seed).integers(pool.n, size=1))
-        return int(drawn[0])
-    return pool.center() if start == "center" else int(start)
+        draw = np.random.default_rng(seed)
+        return int(opened.broadcast_draw(lambda: draw.integers(opened.n, size=1))[0])
+    return opened.center() if start == "center" else int(start)
 
 
 def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from entroselect import _checks, _dispatch, reference
+from entroselect import _checks, _dispatch
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import reporter
-from entroselect.backends.faiss import Faiss
 from entroselect.results import Metric, Neighbours
 from entroselect.scale import tiled_nearest
 from entroselect.scale.batches import Batches
@@ -110,13 +109,9 @@ def find(
     own = queries if points is None else points
     with shared_errors(ranks):
         limit = bytes_of(limit)
-        chosen = _dispatch.choose(backend, queries.rows, own.rows)
-        if isinstance(chosen, (Faiss, type(None))) and (limit is not None or ranks is not None):
-            name = reference.NAME if chosen is None else chosen.name
-            raise ValueError(
-                f"{'group' if limit is None else 'memory_limit'}: backend {name!r} holds all rows "
-                "at once, in one process; use 'cpu'"
-            )
+        served_by = _dispatch.choose(
+            backend, "nearest", queries.rows, own.rows, memory_limit=limit, group=ranks
+        )
     shards = [(own.n, own.dtype)]
     if ranks is not None:
         ranks.check_agreement(
@@ -131,11 +126,4 @@ def find(
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
     tiled_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
-        if chosen is None:
-            against = None if points is None else points.whole()
-            return reference.nearest_distances(
-                queries.whole(), against, k, metric=own.metric, progress=report
-            )
-        # Of faiss nothing but its search in one piece is asked for.
-        backend_ = cast(tiled_nearest.Backend, chosen)
-        return tiled_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)
+        return tiled_nearest.run(queries, points, k, shards, served_by, limit, ranks, report)

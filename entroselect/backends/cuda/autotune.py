@@ -3,11 +3,12 @@ fastest is found by timing where the kernel is used. Every shape gives the same 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+from entroselect import _settings
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,8 @@ def table(device: torch.device) -> tuple[Tile, ...]:
     """The shapes for a device, or the one that ENTROSELECT_TILE (a place in the table) names."""
     major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
     tiles = TILES.get(major, TILES[max(TILES)])
-    given = os.environ.get("ENTROSELECT_TILE")
-    if not given:
-        return tiles
-    if not given.isdecimal() or int(given) >= len(tiles):
-        listed = "; ".join(f"{place}: {tile}" for place, tile in enumerate(tiles))
-        raise ValueError(f"ENTROSELECT_TILE: expected one of {listed}; got {given!r}")
-    return (tiles[int(given)],)
+    place = _settings.tile(tiles)
+    return tiles if place is None else (tiles[place],)
 
 
 def choose(device: torch.device, width: int, n: int, milliseconds: Callable[[Tile], float]) -> Tile:
