@@ -87,7 +87,7 @@ def threshold_select(
     rule = {"threshold": threshold, "decay": decay}
     if served_by.loops is not None:
         rows = _checks.usable_rows("features", features, metric)
-        k = check_count(k, rows, _checks.chosen_before(selected, rows, metric)[0])
+        k = check_count(k, rows, _checks.picked_before(selected, rows, metric)[0])
         order = None if order is None else _checks.traversal_order(order, rows.n)
         with reporter(progress, "threshold") as report:
             return served_by.loops.threshold_select(
@@ -98,7 +98,7 @@ def threshold_select(
         features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected
     )
     with opened.shared_errors():
-        before, vectors = _checks.chosen_before(selected, opened, metric)
+        before, vectors = _checks.picked_before(selected, opened, metric)
         k = check_count(k, opened, before)
         traversal = _traversal(order, seed, opened.n)
     about = {"operation": "threshold", **rule, "order": traversal, "selected": vectors or before}

@@ -70,7 +70,7 @@ CHOICES: dict[tuple[str, int], Choice] = {}
 
 
 def width_class(width: int) -> int:
-    """Widths that share a choice: up to the next power of two, everything above 512 is one."""
+    """Widths that share a shape: up to the next power of two, everything above 512 is one."""
     return min(1024, 1 << (width - 1).bit_length())
 
 
@@ -97,7 +97,7 @@ def choose(device: torch.device, width: int, n: int, milliseconds: Callable[[Til
 
 def fastest(tiles: tuple[Tile, ...], milliseconds: Callable[[Tile], float]) -> Choice:
     """Times shapes in order for as long as the budget lasts; the first of equals. Shapes after the
-    first that cannot run are passed over."""
+    first that cannot run are skipped."""
     timed: dict[Tile, float | str] = {tiles[0]: milliseconds(tiles[0])}
     best = tiles[0]
     for tile in tiles[1:]:
@@ -105,7 +105,7 @@ def fastest(tiles: tuple[Tile, ...], milliseconds: Callable[[Tile], float]) -> C
             break
         try:
             timed[tile] = milliseconds(tile)
-        except Exception as error:  # whatever a compiler or a driver has against it
+        except Exception as error:  # compilers and drivers raise any type
             timed[tile] = f"cannot run: {type(error).__name__}: {error}".splitlines()[0]
             continue
         if timed[tile] < timed[best]:  # type: ignore[operator]
