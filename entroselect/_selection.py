@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from entroselect import _checks, engine
 from entroselect._memory import memory_limit as parsed
 from entroselect._progress import Report, reporter
+from entroselect.backends.base import Backend
 from entroselect.backends.cpu import add_rows, distances_to
 from entroselect.io import open_pool
 from entroselect.io.cache import decoded_once
@@ -20,7 +21,7 @@ from entroselect.io.convert import refuse
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.io.source import EmptySource, Source
-from entroselect.results import Float64, Int64, on_host
+from entroselect.results import Float64, Int64, Selection, on_host
 from entroselect.scale.checkpoint import Checkpoint
 from entroselect.scale.marks import Marks, row_marks
 from entroselect.scale.process_group import digest, process_group_of, shared_errors, too_few
@@ -44,7 +45,7 @@ class OpenedPool:
         self,
         features: Any,
         metric: str,
-        backend: Any,
+        backend: Backend,
         *,
         memory_limit: Any = None,
         group: Any = None,
@@ -131,7 +132,7 @@ class OpenedPool:
     def center(self) -> int:
         """The row nearest to the mean row of the whole pool, the first of equals."""
         if self.ranks is None and self._rows is not None:
-            return int(self.backend.center(self._rows, self.metric))
+            return self.backend.center(self._rows, self.metric)
         total = np.zeros(self.d)
         for rank in range(1 if self.ranks is None else self.ranks.size):
             with (
@@ -347,6 +348,20 @@ class SelectionRun:
         """After the last one."""
         if self._checkpoint is not None:
             self._checkpoint.save(self.state, self._opened.block, self._opened.marks)
+
+    def result(self, radius: float, began: float, opened: float, passes: bool = False) -> Selection:
+        """What was selected; `began` and `opened` are times of `time.perf_counter`. `passes`: with
+        the threshold of each pick."""
+        like, pool = self._opened.like, self._opened.pool
+        indices, squared, thresholds = self.state.joined()
+        return Selection(
+            like(indices),
+            like(np.sqrt(squared)),
+            radius,
+            self._opened.backend.name,
+            like(thresholds) if passes else None,
+            engine.profile(pool, len(indices), self.state.rounds, began, opened),
+        )
 
 
 def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:

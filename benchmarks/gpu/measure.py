@@ -153,7 +153,7 @@ def settle(n: int, d: int, k: int, device: str, seconds: float) -> list[record.R
 
 
 def _backend() -> Any:
-    return _dispatch.choose("cuda")
+    return _dispatch.choose("cuda", "selection")
 
 
 def _first_line(error: BaseException) -> str:

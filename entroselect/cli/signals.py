@@ -12,6 +12,8 @@ from typing import Any
 
 import typer
 
+from entroselect.cli.torchrun import started
+
 # Seconds until a signal that Python dropped in a destructor is sent again.
 _AGAIN = 0.01
 
@@ -90,7 +92,7 @@ def _interruption(number: int) -> KeyboardInterrupt:
 def _take(end: Any) -> dict[int, Any]:
     """Makes `end` the handler of those signals that have none; returns the earlier handlers."""
     defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
-    if "RANK" not in os.environ:
+    if not started():
         defaults |= {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     taken = {}
     for number, handler in defaults.items():

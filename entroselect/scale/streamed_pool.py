@@ -13,30 +13,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, _core, engine
 from entroselect._settings import threads
+from entroselect.backends.base import Backend
 from entroselect.backends.cpu import add_rows, distances_to
 from entroselect.io.rows import Rows
 from entroselect.io.source import Source
 from entroselect.results import Float64, Int64
 from entroselect.scale.marks import Marks, Seen
 from entroselect.scale.pick_store import PickStore
-
-
-class Opens(Protocol):
-    """What is needed of a backend."""
-
-    name: str
-
-    def new_pool(
-        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
-    ) -> engine.SubPool:
-        """A pool in memory; `limit` is for what a GPU keeps beside the rows."""
 
 
 def bytes_beside(d: int) -> int:
@@ -103,7 +93,7 @@ class Budget:
 class StreamedPool:
     """engine.SubPool over rows that are read piece by piece."""
 
-    def __init__(self, source: Source, metric: str, backend: Opens, limit: int) -> None:
+    def __init__(self, source: Source, metric: str, backend: Backend, limit: int) -> None:
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
         self.n, self.d = source.n, source.d
         self.first = 0  # number of its first row in a pool of several processes

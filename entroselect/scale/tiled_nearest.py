@@ -9,14 +9,14 @@ since every block costs another pass over the other side.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import numpy as np
 
 from entroselect._progress import Report
 from entroselect._settings import threads
+from entroselect.backends.base import Backend
 from entroselect.io.rows import Rows
-from entroselect.results import Float64, Int64, Neighbours
+from entroselect.results import Neighbours
 from entroselect.scale.batches import Batches, numpy_dtype
 from entroselect.scale.process_group import ProcessGroup, too_few
 
@@ -31,29 +31,6 @@ MOST_BYTES = 1 << 28
 
 # Processes tell each other the type of their rows as a place in this.
 DTYPES = ("float64", "float32", "float16", "uint8", "bfloat16")
-
-
-class Backend(Protocol):
-    """What is needed of one; see `entroselect.backends.cpu.Cpu`."""
-
-    name: str
-
-    def nearest(
-        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
-    ) -> Neighbours:
-        """k nearest points of each query; points=None means the other queries."""
-
-    def update_neighbours(
-        self,
-        queries: Rows,
-        points: Rows | None,
-        offset: int,
-        squared: Float64,
-        indices: Int64,
-        metric: str,
-        progress: Any,
-    ) -> None:
-        """Brings lists up to date with points that they have not met."""
 
 
 @dataclass(frozen=True)

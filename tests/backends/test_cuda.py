@@ -157,7 +157,7 @@ def test_a_pool_whose_codes_do_not_fit(gpu: Any, monkeypatch: pytest.MonkeyPatch
 def test_out_of_memory_takes_smaller_tiles_then_says_what_it_needs(
     gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.backends.cuda.filter import Frame
+    from entroselect.backends.cuda.frame import Frame
 
     if not NO_GPU:
         pytest.skip("needs tiles smaller than a GPU's")

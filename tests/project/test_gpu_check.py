@@ -49,7 +49,9 @@ def test_the_measurements_of_gpu_check_run(
     none = measurements.run(device, -1.0, tmp_path, quick=True)
     assert none == []
     assert "skipped, no time left: greedy (10000, 64, 1000)" in capsys.readouterr().out
-    (error,) = measurements.certificate(_dispatch.choose("cuda"), seeds=1, widths=(16,))
+    (error,) = measurements.certificate(
+        _dispatch.choose("cuda", "selection"), seeds=1, widths=(16,)
+    )
     assert "of the bound" in error["note"]
 
 
