@@ -1,14 +1,14 @@
 """The round loops of selection, over a handful of primitives.
 
-Distances to the chosen rows only ever decrease. So each pool row carries a *bound*, at least its
-squared distance to the nearest pick, and a stale bound is still an upper bound. A round takes the
-rows with the largest bounds (the frontier), lowers only those, each until it is up to date or
-below the *rival*, the best bound left outside, and settles picks among them for as long as the
-best of them beats the rival: nothing else can overtake. Rows far below the frontier are never
-touched. See docs/exactness.md for why the result equals the textbook loop's.
+Distances to the picks only ever decrease. So each pool row carries a *bound*, at least its squared
+distance to the nearest pick, and a stale bound is still an upper bound. A round takes the rows with
+the largest bounds (the frontier), lowers only those, each until it is up to date or below the
+*rival*, the best bound left outside, and settles picks among them for as long as the best of them
+beats the rival: nothing else can overtake. Rows far below the frontier are never touched. See
+docs/exactness.md for why the result equals the textbook loop's.
 
-Who supplies the primitives: `_core.Pool` and `backends.cuda.pool.Pool` for rows in memory,
-`scale.streamed_pool.StreamedPool` for rows on disk, `scale.sharded_pool.ShardedPool` for rows of
+The primitives are supplied by `_core.Pool` and `backends.cuda.pool.Pool` for rows in memory,
+`scale.streamed_pool.StreamedPool` for rows on disk and `scale.sharded_pool.ShardedPool` for rows of
 several processes. The last two settle the picks of a round in a pool of the first kind that holds
 the block's rows alone.
 """
@@ -37,18 +37,18 @@ class Pool(Protocol):
 
     n: int
     d: int
-    count: int  # rows and vectors chosen so far
-    available: int  # pool rows not chosen
+    count: int  # picks so far, rows and vectors
+    available: int  # pool rows that are not picked
 
     def add_picks(self, rows: Int64) -> None:
-        """Chooses pool rows, whatever their distance."""
+        """Picks pool rows, at any distance."""
 
     def add_vectors(self, values: Any, dtype: str) -> None:
-        """Chooses vectors that are not in the pool."""
+        """Adds vectors that are not in the pool to the picks."""
 
     def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
-        """Brings the bounds of the given rows (None: of all) up to date with every choice, or to
-        any upper bound below `enough`."""
+        """Brings the bounds of the given rows (None: of all) up to date with every pick, or to any
+        upper bound below `enough`."""
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
         """About `size` rows with the largest bounds; bound and index of the best left out."""
@@ -60,14 +60,14 @@ class Pool(Protocol):
         `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
-        """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
-        and the position after them."""
+        """Up to `size` rows that are not picked, with bounds of at least `floor`, in order from a
+        position; and the position after them."""
 
     def settle_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
 
     def widest(self) -> float:
-        """The largest bound of any unchosen row, 0 when there is none."""
+        """The largest bound of any row that is not picked, 0 when there is none."""
 
     def profile(self) -> dict[str, Any]:
         """Counters."""
@@ -77,17 +77,18 @@ class SubPool(Pool, Protocol):
     """A pool that can be a part of a larger one, or a block of it."""
 
     def exclude(self, rows: Int64) -> None:
-        """These rows may not be picked any more: they are chosen, through `extend`."""
+        """These rows may not be picked any more: they are added through `add_vectors`."""
 
     def bounds(self, rows: Int64) -> Float64:
-        """Their bounds, -1 where chosen."""
+        """Their bounds, -1 where picked."""
 
     def state(self) -> tuple[Float64, Int64]:
-        """(bounds, met) of all rows: how many of the leading choices each has certainly met."""
+        """(bounds, met) of all rows: each has been compared with at least its first `met` picks."""
 
     def restart(self, bounds: Float64, met: Int64) -> None:
-        """Forgets all choices; sets the bounds (-1: may not be picked) and how many of the choices
-        to come each row has met, at most as many as come before the next refresh."""
+        """Resets the pool to no picks. `bounds`: starting bound of each row, -1 if it may not be
+        picked. `met`: with how many of the picks that will be added next each row has already been
+        compared, at most the number added before the next `refresh`."""
 
 
 @dataclass
@@ -125,8 +126,8 @@ class SelectionState:
 
 class Rounds:
     """What every round must bring for the loops to end. With rows that stay as they are it always
-    does; rows that another thread writes to meanwhile would keep them going for ever, or make them
-    return rows that are not there."""
+    does; rows that another thread writes to meanwhile could make the loops run for ever, or return
+    rows that are not in the pool."""
 
     def __init__(self, pool: Pool) -> None:
         self._n = pool.n
@@ -175,8 +176,9 @@ def block_size(pool: Pool) -> int:
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
-    """Frontier rows for the round after one of that size that settled so many picks. Where rounds
-    settle many, smaller ones lower the rival faster, so that rows have to meet fewer picks."""
+    """Frontier rows of the round after one of `size` rows that settled `picks`. After more than
+    256 picks half as many, at least 1,024: a smaller frontier lowers the rival sooner, so that rows
+    are compared with fewer picks. After fewer than 64 twice as many, up to the first size."""
     if os.environ.get("ENTROSELECT_BLOCK") or getattr(pool, "block_rows", None) is not None:
         return size
     if picks > PICKS_PER_ROUND:
@@ -289,7 +291,7 @@ def threshold_decay(
             rounds.picked(found)
             state.add(found, at)
             done += len(found)
-            if done == k:  # whoever goes on for more begins after the last
+            if done == k:  # a selection resumed for more picks begins after the last
                 state.position = begin + int(np.flatnonzero(order[begin:] == found[-1])[0]) + 1
             state.rounds += 1
             if after_round is not None:
@@ -300,7 +302,7 @@ def threshold_decay(
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
         if accepted == done and not widest < state.floor:
-            raise _unsteady()  # every row at its floor has met every choice and was not accepted
+            raise _unsteady()  # rows at the floor were compared with every pick, none was accepted
         state.tau *= decay
         while 0.0 < math.sqrt(widest) <= state.tau:
             state.tau *= decay
@@ -327,7 +329,7 @@ def _begin_pass(state: SelectionState, widest: float) -> float:
 
 
 def _settled_radius(pool: Pool, size: int) -> float:
-    """The largest distance of any pool row to what is chosen."""
+    """The largest distance of any pool row to the picks."""
     next_squared = -1.0
     rounds = Rounds(pool)
     while pool.available and next_squared < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from entroselect import _checks, _dispatch, reference
@@ -10,7 +11,7 @@ from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import reporter
 from entroselect.backends.faiss import Faiss
 from entroselect.results import Metric, Neighbours
-from entroselect.scale import tiled_nearest
+from entroselect.scale import budget, tiled_nearest
 from entroselect.scale.batches import Batches
 from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
 
@@ -67,13 +68,14 @@ def nearest_distances(
         ValueError, TypeError: naming the argument, before any work; for a value that cannot be
             used in a Source, with its row, when it is first read.
 
-    Complexity: Nq Np d in the filter's precision, about k exact rechecks a query. Extra memory:
-    d bytes a point (2 d where the filter needs bfloat16), the result, 16 k bytes a query, and for
-    each thread some 2 MB, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read,
+    Complexity: Nq Np d in the filter's precision, about k exact rechecks per query. Extra memory:
+    at most 2 d + 96 bytes per point (d less where codes are bytes; 18 d + 64 for a k-d tree),
+    1.6 d + 8 more without `points` and for k = 1, the result, 16 k bytes per query, and per thread
+    some 2 MB, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read,
     Np**2 / (2 B) without `points`, B being the rows that a block has room for: about limit / 3 d
     itemsize. With `group`, every process receives each point once, Np d itemsize bytes, and with
     `memory_limit` reads its queries once for every block of points. With "faiss":
-    what the index takes, by default 4 d bytes a point, 8 (k + 9) bytes a query, and the exact
+    what the index takes, by default 4 d bytes per point, 8 (k + 9) bytes per query, and the exact
     search of the sample.
 
     Example:
@@ -129,7 +131,7 @@ def find(
         raise ValueError(f"{own.name}: at least {what}, got {total}")
     available = total - (points is None)
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
-    tiled_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
+    budget.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
         if chosen is None:
             against = None if points is None else points.whole()
@@ -138,4 +140,14 @@ def find(
             )
         # Of faiss nothing but its search in one piece is asked for.
         backend_ = cast(tiled_nearest.Backend, chosen)
-        return tiled_nearest.run(queries, points, k, shards, backend_, limit, ranks, report)
+        if ranks is not None:
+            return tiled_nearest.in_processes(
+                queries, points, k, shards, backend_, limit, ranks, report
+            )
+        plan = None if limit is None else budget.plan_alone(queries, points, k, limit)
+        if plan is not None:
+            return tiled_nearest.in_tiles(queries, points, k, backend_, plan, report)
+        traffic = tiled_nearest.Traffic(queries, own, None)
+        against = None if points is None else points.whole()
+        found = backend_.nearest(queries.whole(), against, k, own.metric, report)
+        return replace(found, profile={**traffic.since(), "tiles": 1})

@@ -28,7 +28,7 @@ from entroselect import (
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows
 from entroselect.results import on_host
-from entroselect.scale import streamed_pool, tiled_nearest
+from entroselect.scale import budget, streamed_pool
 from tests.conftest import NO_GPU, ROOT, normal, same_neighbours, same_selection
 from tests.support.pools import POOLS, without_zero_rows
 
@@ -144,8 +144,8 @@ def test_neighbours_among_several_blocks_of_points(gpu: Any) -> None:
 def test_neighbours_in_tiles(k: int, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies lie in several tiles, whose lists are merged by (distance, index)."""
     pool = np.repeat(_cut("images", rows=20), 3, axis=0)
-    plan = tiled_nearest.TilePlan(23, 17)
-    monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: plan)
+    plan = budget.TilePlan(23, 17)
+    monkeypatch.setattr(budget, "plan_alone", lambda *_: plan)
     for against in (None, pool[::-1].copy()):
         there = None if against is None else gpu(against)
         found = nearest_distances(gpu(pool), there, k, memory_limit="1GiB")
@@ -428,13 +428,13 @@ def test_streamed_pools_of_blocks(
     np.save(tmp_path / "pool.npy", pool)
     gpu(pool)  # for the backend alone: the rows come from the file
     monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
-    monkeypatch.setattr(streamed_pool, "_LEAST", 8)
-    limit = streamed_pool.Budget.least(streamed_pool.BYTES_A_ROW * 100, pool[0].nbytes, 64)
+    monkeypatch.setattr(budget, "LEAST_ROWS", 8)
+    limit = budget.Budget.least(budget.BYTES_PER_ROW * 100, pool[0].nbytes, 64)
     given, opened = open_pool(tmp_path / "pool.npy"), []
-    meet = streamed_pool.StreamedPool._meet
+    meet = streamed_pool.StreamedPool._compare
     monkeypatch.setattr(
         streamed_pool.StreamedPool,
-        "_meet",
+        "_compare",
         lambda self, *rest: (opened.append(self), meet(self, *rest))[1],
     )
     options: dict[str, Any] = {"metric": metric}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from entroselect import engine, greedy_select, open_pool, reference, threshold_select
 from entroselect.backends.cpu import Cpu
 from entroselect.io.open import as_rows
-from entroselect.scale import streamed_pool
+from entroselect.scale import budget, streamed_pool
 from tests.conftest import BACKENDS, normal, same_selection
 from tests.support.pools import POOLS
 
@@ -30,7 +30,7 @@ def smallest_limit(pool: NDArray, **options) -> int:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles and blocks of as few as three rows."""
-    monkeypatch.setattr(streamed_pool, "_LEAST", 3)
+    monkeypatch.setattr(budget, "LEAST_ROWS", 3)
 
 
 @pytest.mark.parametrize("room", [1, 4])
@@ -194,7 +194,7 @@ def test_the_smallest_limit_of_rows_that_are_decoded(tmp_path: Path) -> None:
     source = open_pool(tmp_path / "pool.parquet")
     least = smallest_limit(source)
     assert source.overhead > 1 << 24
-    assert least > n * streamed_pool.BYTES_A_ROW + source.overhead
+    assert least > n * budget.BYTES_PER_ROW + source.overhead
     found = greedy_select(source, 2, memory_limit=least + (4 << 20))  # least: tiny tiles, minutes
     assert "bytes_read" in found.profile
     assert pool[found.indices[1], 0] in (0, 999)
@@ -203,7 +203,7 @@ def test_the_smallest_limit_of_rows_that_are_decoded(tmp_path: Path) -> None:
 def test_values_come_in_the_order_asked_for() -> None:
     pool = normal(50, 4)
     opened = streamed_pool.StreamedPool(
-        open_pool(pool), "euclidean", None, streamed_pool.BYTES_A_ROW * 50 + 10**6
+        open_pool(pool), "euclidean", None, budget.BYTES_PER_ROW * 50 + 10**6
     )
     rows = np.array([31, 2, 2, 49, 0])
     assert (opened.take(rows) == as_rows("pool", pool).values[rows]).all()

@@ -25,7 +25,7 @@ from entroselect import (
     reference,
 )
 from entroselect.io.source import ArraySource, Source
-from entroselect.scale import tiled_nearest
+from entroselect.scale import budget, tiled_nearest
 from tests.conftest import ROOT, normal, same_neighbours
 from tests.support.pools import POOLS
 
@@ -50,8 +50,8 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Makes blocks and tiles of so many rows."""
 
     def use(block: int, tile: int) -> None:
-        made_up = tiled_nearest.TilePlan(block, tile)
-        monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: made_up)
+        made_up = budget.TilePlan(block, tile)
+        monkeypatch.setattr(budget, "plan_alone", lambda *_: made_up)
 
     return use
 
@@ -124,7 +124,7 @@ def test_any_tiles(n, d, levels, fraction, sizes, queries, dtypes, seed) -> None
     pool = rng.integers(0, min(levels, 127), (n, d)).astype(dtypes[0])
     against = rng.integers(0, levels, (queries, d)).astype(dtypes[1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled_nearest, "plan_alone", lambda *_: tiled_nearest.TilePlan(*sizes))
+        patch.setattr(budget, "plan_alone", lambda *_: budget.TilePlan(*sizes))
         if queries:
             k = max(1, int(fraction * n))
             found = nearest_distances(against, pool, k, memory_limit=LIMIT)
