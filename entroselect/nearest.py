@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from entroselect import _checks, _dispatch
@@ -9,7 +10,7 @@ from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import reporter
 from entroselect.results import Metric, Neighbours
-from entroselect.scale import tiled_nearest
+from entroselect.scale import budget, tiled_nearest
 from entroselect.scale.batches import Batches
 from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
 
@@ -67,8 +68,9 @@ def nearest_distances(
             used in a Source, with its row, when it is first read.
 
     Complexity: Nq Np d in the filter's precision, about k exact rechecks per query. Extra memory:
-    d bytes per point (2 d where the filter needs bfloat16), the result, 16 k bytes per query, and
-    about 2 MB per thread, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read,
+    at most 2 d + 96 bytes per point (d less where codes are bytes; 18 d + 64 for a k-d tree),
+    1.6 d + 8 more without `points` and for k = 1, the result, 16 k bytes per query, and per thread
+    some 2 MB, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read,
     Np**2 / (2 B) without `points`, B being the rows that a block has room for: about limit / 3 d
     itemsize. With `group`, every process receives each point once, Np d itemsize bytes, and with
     `memory_limit` reads its queries once for every block of points. With "faiss":
@@ -124,6 +126,16 @@ def find(
         raise ValueError(f"{own.name}: at least {what}, got {total}")
     available = total - (points is None)
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
-    tiled_nearest.check_limit(limit, [(queries, points, k)], shards, ranks)
+    budget.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
-        return tiled_nearest.run(queries, points, k, shards, served_by, limit, ranks, report)
+        if ranks is not None:
+            return tiled_nearest.in_processes(
+                queries, points, k, shards, served_by, limit, ranks, report
+            )
+        plan = None if limit is None else budget.plan_alone(queries, points, k, limit)
+        if plan is not None:
+            return tiled_nearest.in_tiles(queries, points, k, served_by, plan, report)
+        traffic = tiled_nearest.Traffic(queries, own, None)
+        against = None if points is None else points.whole()
+        found = served_by.nearest(queries.whole(), against, k, own.metric, report)
+        return replace(found, profile={**traffic.since(), "tiles": 1})
