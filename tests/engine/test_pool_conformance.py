@@ -17,7 +17,7 @@ need these rules and no others, and every implementer is held to all of them:
     are still at the floor when their turn comes.
 6.  `widest` is the largest bound, and 0 when no row is available.
 7.  Part of a larger pool (engine.SubPool): `state` claims no pick to be met that may still lower a
-    bound; after `restart` a row is compared with the picks to come but for those it has met.
+    bound; after `restart` a row need not be compared with those picks to come that it has met.
 
 The model is tests/support/pool_model.py, and picks, squared distances and bounds are equal to the
 last bit. Pools are cut short: ties, copies, an offset, tiny numbers, one column, cosine.
@@ -41,6 +41,9 @@ from tests.support.pool_model import Model, check, check_frontier, check_in_orde
 from tests.support.pools import POOLS, without_zero_rows
 from tests.support.thread_group import ThreadGroup, Together
 
+# The interpreter is NumPy, which warns where a GPU silently computes an infinity.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
+
 CASES = [
     ("integer_grid", "euclidean"),
     ("duplicates", "euclidean"),
@@ -61,7 +64,7 @@ def rows_of(kind: str, name: str, metric: str) -> Any:
     pool = POOLS[name]()
     if metric == "cosine":
         pool = without_zero_rows(pool)
-    rows = {"cuda": 60, "streamed": 210, "sharded streamed": 300}.get(kind, 110)
+    rows = {"cuda": 45, "streamed": 210, "sharded streamed": 300}.get(kind, 110)
     return np.ascontiguousarray(pool[:rows, : 8 if kind == "tree" else None])
 
 
@@ -274,7 +277,7 @@ def test_excluded_rows_are_out(kind: str, name: str, metric: str, opened: Open) 
 
 @pytest.mark.parametrize(("kind", "name", "metric"), PARTS)
 def test_a_state_can_be_gone_on_from(kind: str, name: str, metric: str, opened: Open) -> None:
-    """With any bounds above what is known; of the picks to come each row has met some."""
+    """With any bounds above what is known, and some of the picks to come met already."""
     pool, model = opened(kind, name, metric)
     begin(pool, model)
     check_settle(pool, model, 20, 8, 0.0)
@@ -282,6 +285,9 @@ def test_a_state_can_be_gone_on_from(kind: str, name: str, metric: str, opened: 
     bounds, _ = pool.state()
     bounds = np.where(bounds < 0, bounds, np.minimum(bounds * 1.5, model.start))
     met = np.random.default_rng(4).integers(0, 4, model.n)
+    model.restart(bounds, np.zeros_like(met))
+    model.add_vectors(vectors_of(model, 0))  # with which `begin` begins
+    bounds = model.nearest(met)
     pool.restart(bounds, met)
     model.restart(bounds, met)
     check(pool, model)  # no pick has come yet
