@@ -42,22 +42,22 @@ bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then
 	$(MAKE) bench-table
 
 bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
-	.venv/bin/python -m benchmarks.table
-	.venv/bin/python -m benchmarks.table --plot
+	.venv/bin/python -m benchmarks.support.tables
+	.venv/bin/python -m benchmarks.support.tables --plot
 
 gpu-check:  ## with an NVIDIA GPU, no network needed: builds, tests and measures backend "cuda" (10 minutes)
-	$(PYTHON) benchmarks/gpu_check.py
+	$(PYTHON) benchmarks/gpu/check.py
 
 # The images of MNIST for the study; without them it has its digits part.
 MNIST ?= $(ENTROSELECT_BENCH_DATA)
 SCALE ?= small
 
-study: .venv/test  ## the paper's claims, run and compared (hours; goes on where it was; MNIST=FILE, SCALE=full)
+study: .venv/test  ## the paper's claims, run and compared (hours; resumes where it was; MNIST=FILE, SCALE=full)
 	.venv/bin/python -m benchmarks.study --out study-runs --scale $(SCALE) --mnist "$(MNIST)"
 	$(MAKE) study-table
 
 study-table: .venv/test  ## tables and figures of docs/reproduction.md from benchmarks/results/study_*.csv
-	.venv/bin/python -m benchmarks.study_table
+	.venv/bin/python -m benchmarks.study.tables
 
 clean:  ## removes what the other targets made
 	rm -rf .venv build demo-report demo-loop study-runs *.egg-info entroselect/*.so

@@ -1,4 +1,4 @@
-"""Benchmarks of entroselect against its peers; see harness.py for how time is taken."""
+"""Benchmarks of entroselect against its peers; see support/harness.py for how time is taken."""
 
 import os
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import memory, products
 from benchmarks.bench_nearest import neighbour_peers
-from benchmarks.harness import Case, Contest, our_backends, ours, peer, verifying_backend
-from benchmarks.pools import POOLS
+from benchmarks.support import memory, products
+from benchmarks.support.harness import Case, Contest, our_backends, ours, peer, verifying_backend
+from benchmarks.support.pools import POOLS
 from entroselect import kl_entropy
 
 CASES = [

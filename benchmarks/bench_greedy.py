@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import memory, peers, products
-from benchmarks.harness import (
+from benchmarks.support import memory, peers, products
+from benchmarks.support.harness import (
     QUICK,
     WIDE,
     Case,
@@ -22,7 +22,7 @@ from benchmarks.harness import (
     peer,
     verifying_backend,
 )
-from benchmarks.pools import POOLS
+from benchmarks.support.pools import POOLS
 from entroselect import greedy_select, reference
 
 PEER_CASES = [
@@ -68,7 +68,7 @@ def agreement(x: Any, expected: Any, picks: Any) -> str:
 
 
 def contestants(
-    case: Case, x: Any, *, everybody: bool, backends: tuple[str, ...]
+    case: Case, x: Any, *, all_peers: bool, backends: tuple[str, ...]
 ) -> list[Contestant | Skipped]:
     """Ours first, then the products, then the peers that apply."""
     k = case.k
@@ -96,7 +96,7 @@ def contestants(
             ("product (torch)", "torch", products.with_torch),
         ):
             field.append(peer(name, package, product, x, y, kind="product"))
-    if everybody:
+    if all_peers:
         field += [
             other("NumPy textbook loop", "numpy", peers.numpy_textbook, threads=1),
             other("NumPy matrix-vector loop", "numpy", peers.numpy_matrix_vector),
@@ -104,7 +104,7 @@ def contestants(
             other("scikit-matter FPS", "skmatter", peers.skmatter_fps),
             other("scikit-matter VoronoiFPS", "skmatter", peers.skmatter_voronoi),
         ]
-    if everybody or case.d <= 8:
+    if all_peers or case.d <= 8:
         field.append(other("fpsample vanilla", "fpsample", peers.fpsample_vanilla, threads=1))
     if case.d <= 8:
         field += [
@@ -128,7 +128,7 @@ def compare(case: Case, benchmark: Any, **which: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("case", PEER_CASES, ids=lambda case: case.label)
 def bench_against_peers(case: Case, benchmark: Any, save: Any) -> None:
     """Every peer that applies."""
-    rows = compare(case, benchmark, everybody=True, backends=(*WIDE, "cpu:portable"))
+    rows = compare(case, benchmark, all_peers=True, backends=(*WIDE, "cpu:portable"))
     _add_memory(case, rows)
     save("greedy", rows)
 
@@ -137,7 +137,7 @@ def bench_against_peers(case: Case, benchmark: Any, save: Any) -> None:
 def bench_large(case: Case, benchmark: Any, save: Any) -> None:
     """Ours, the products, and fpsample in three dimensions."""
     try:
-        rows = compare(case, benchmark, everybody=False, backends=WIDE)
+        rows = compare(case, benchmark, all_peers=False, backends=WIDE)
     except FileNotFoundError as missing:
         pytest.skip(str(missing))
     _add_memory(case, rows)
@@ -148,7 +148,7 @@ def bench_fingerprints(benchmark: Any, save: Any) -> None:
     """Bits: ours by Euclidean distance, RDKit by Tanimoto, so the picks are not the same."""
     case = Case("fingerprints", 20_000, 1024, 2_000).here()
     x = POOLS[case.pool](case.n, case.d)
-    field = contestants(case, x, everybody=False, backends=())
+    field = contestants(case, x, all_peers=False, backends=())
     field.append(
         peer(
             "RDKit LazyBitVectorPick",
@@ -169,7 +169,7 @@ def bench_sweep(case: Case, benchmark: Any, save: Any) -> None:
     """Time against n and against k, for the picture."""
     case = case.here()
     x = POOLS[case.pool](case.n, case.d)
-    field = contestants(case, x, everybody=True, backends=())
+    field = contestants(case, x, all_peers=True, backends=())
     slow = ("NumPy textbook loop", "torch textbook loop", "scikit-matter FPS", "fpsample vanilla")
     kept = [contestant for contestant in field if contestant.name not in slow]
     save("greedy_sweep", Contest(case, kept, partial(verify, x, case.k)).run(benchmark))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import peers, products
-from benchmarks.harness import (
+from benchmarks.support import peers, products
+from benchmarks.support.harness import (
     WIDE,
     Case,
     Contest,
@@ -20,7 +20,7 @@ from benchmarks.harness import (
     peer,
     verifying_backend,
 )
-from benchmarks.pools import POOLS
+from benchmarks.support.pools import POOLS
 from entroselect import nearest_distances, reference
 
 CASES = [

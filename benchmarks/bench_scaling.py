@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks.bench_greedy import verify as verify_selection
 from benchmarks.bench_nearest import verify as verify_neighbours
-from benchmarks.harness import THREADS, Case, Contest, ours
-from benchmarks.pools import POOLS
+from benchmarks.support.harness import THREADS, Case, Contest, ours
+from benchmarks.support.pools import POOLS
 from entroselect import greedy_select, nearest_distances
 
 ROWS = [Case("normal", n, 384, 2_000) for n in (20_000, 40_000, 80_000)]

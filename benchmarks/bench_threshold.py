@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import peers, products
-from benchmarks.harness import Case, Contest, our_backends, ours, peer, verifying_backend
-from benchmarks.pools import POOLS
+from benchmarks.support import peers, products
+from benchmarks.support.harness import Case, Contest, our_backends, ours, peer, verifying_backend
+from benchmarks.support.pools import POOLS
 from entroselect import reference, threshold_select
 
 DECAY = 0.95

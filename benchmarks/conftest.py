@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import harness, record
+from benchmarks.support import harness, record
 
 _summary: list[record.Row] = []
 
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ENTROSELECT_BENCH_RESULTS, or benchmarks/results; miniatures never go there unasked."""
+    """ENTROSELECT_BENCH_RESULTS, or benchmarks/results; miniatures go there only if it is named."""
     given = os.environ.get("ENTROSELECT_BENCH_RESULTS")
     if given:
         return Path(given)
@@ -42,7 +42,7 @@ def save(results: Path, provenance: record.Row) -> Callable[[str, list[record.Ro
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Everybody's medians; pytest-benchmark's own table shows ours alone."""
+    """Prints the medians of all contestants; pytest-benchmark's own table has ours alone."""
     case = None
     for row in _summary:
         if row["case"] != case:

@@ -1,4 +1,4 @@
-"""The pool of one call, wherever its rows are: in memory, on disk, with other processes."""
+"""One selection, from opening its pool to its last round: what greedy and threshold share."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, engine
-from entroselect._memory import memory_limit as parsed
+from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import Report, reporter
-from entroselect.backends.cpu import add_rows, distances_to
+from entroselect.backends.base import Backend
 from entroselect.io import open_pool
 from entroselect.io.cache import decoded_once
 from entroselect.io.convert import refuse
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.io.source import EmptySource, Source
-from entroselect.results import Float64, Int64, on_host
+from entroselect.results import Int64, Selection, on_host
+from entroselect.scale.batches import numpy_dtype
+from entroselect.scale.budget import check_least, pool_needs
 from entroselect.scale.checkpoint import Checkpoint
-from entroselect.scale.marks import Marks, row_marks
-from entroselect.scale.process_group import digest, process_group_of, shared_errors, too_few
+from entroselect.scale.memory_pool import MemoryPool
+from entroselect.scale.process_group import digest, process_group_of, shared_errors
 from entroselect.scale.sharded_pool import ShardedPool
-from entroselect.scale.streamed_pool import BYTES_A_ROW, Budget, StreamedPool, bytes_beside
-
-# Rows that are marked at a time.
-_AT_ONCE = 1 << 26  # bytes
+from entroselect.scale.streamed_pool import StreamedPool
 
 
 class OpenedPool:
-    """The pool that a selection is made from.
+    """The pool that a selection is made from: in memory, read from disk, with other processes.
 
     Attributes:
         n, d: rows, of all processes, and columns.
         pool: the primitives.
+        local: this process's own rows.
         ranks: the processes, None for a single one.
     """
 
@@ -44,7 +44,7 @@ class OpenedPool:
         self,
         features: Any,
         metric: str,
-        backend: Any,
+        backend: Backend,
         *,
         memory_limit: Any = None,
         group: Any = None,
@@ -52,46 +52,50 @@ class OpenedPool:
         picks: Any = 0,
         selected: Any = None,
     ) -> None:
-        """`whole`: nobody will ask for the state of the pool. `picks`: how many there will be,
-        beside those in `selected`.
+        """`whole`: no checkpoint will be taken; the pool may then be a k-d tree, which cannot
+        report its bounds. `picks`: how many there will be, beside those in `selected`.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
         """
-        limit = parsed(memory_limit)
+        limit = bytes_of(memory_limit)
         self.ranks = process_group_of(group)
         self.metric, self.backend = metric, backend
-        self._rows: Rows | None = None
-        self._marks: Marks | None = None  # of rows in memory, once they are asked for
         with self.shared_errors():
             _checks.choice("metric", metric, _checks.METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
-            picks = picks if isinstance(picks, int) else 0  # else an error that is raised later
-            all_of_it, in_pieces = _needed(given, picks, selected)
+            in_memory = streamed = 0  # bytes that each needs beside what the caller holds
+            if isinstance(given, Source):
+                picks = picks if isinstance(picks, int) else 0  # else an error that is raised later
+                mixed = _vectors_dtype(selected) not in (None, given.dtype)
+                in_memory, streamed = pool_needs(given, picks, mixed)
         self.first, self.n, self.d = 0, given.n, given.d
         if self.ranks is not None:
             sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
             self.first, self.n = int(sizes[: self.ranks.rank].sum()), int(sizes.sum())
         if isinstance(given, Source) or self.ranks is not None:
-            row_bytes = given.d * np.dtype(_stored(given.dtype)).itemsize
+            row_bytes = given.d * numpy_dtype(given.dtype).itemsize
             what = f"{given.n} rows of {row_bytes} bytes"
-            too_few(limit, min(all_of_it, in_pieces), what, self.ranks)
-        fits = given.n > 0 and limit is not None and all_of_it <= limit  # no rows cannot be held
-        in_memory = isinstance(given, Rows) or fits
+            check_least(limit, min(in_memory, streamed), what, self.ranks)
+        fits = given.n > 0 and limit is not None and in_memory <= limit  # no rows cannot be held
+        self.local: MemoryPool | StreamedPool
         with self.shared_errors():
-            if in_memory:
-                local = self._in_memory(given, whole and self.ranks is None, limit)
+            if fits or isinstance(given, Rows):
+                rows = as_rows("features", given)
+                numbers = range(self.first, self.first + rows.n)
+                _checks.usable_values("features", rows, metric, numbers)
+                sub = not whole or self.ranks is not None
+                self.local = MemoryPool(rows, metric, backend, self.first, sub=sub, limit=limit)
             else:
-                assert isinstance(given, Source)
-                once = decoded_once(given)
-                local = StreamedPool(once, metric, backend, limit or max(1 << 30, in_pieces))
-                local.first = self.first
-        self._local = local
-        self.pool: engine.Pool = local
+                limit = limit or max(1 << 30, streamed)
+                self.local = StreamedPool(decoded_once(given), metric, backend, limit, self.first)
+        self.pool: engine.Pool = self.local.primitives
         if self.ranks is not None:
-            self.ranks.check_agreement(f"columns={local.d}; dtype={self._dtype}; metric={metric}")
-            self.pool = ShardedPool(local, self.take, self._dtype, metric, backend, self.ranks)
+            self.ranks.check_agreement(f"columns={self.d}; dtype={self._dtype}; metric={metric}")
+            self.pool = ShardedPool(
+                self.local.primitives, self.local.take, self._dtype, metric, backend, self.ranks
+            )
             if self.n == 0:
                 raise ValueError("features: empty on every rank; at least 1 row needed")
 
@@ -106,7 +110,7 @@ class OpenedPool:
             self.ranks.check_agreement("; ".join(texts))
 
     def begin(self, before: Int64, vectors: Rows | None) -> None:
-        """These pool rows or vectors count as chosen."""
+        """The selection begins with these pool rows or vectors as picks."""
         if len(before):
             self.pool.add_picks(before)
         if vectors is not None:
@@ -117,36 +121,19 @@ class OpenedPool:
         alone = self.ranks is None or self.ranks.rank == 0
         return reporter(progress if alone else None, what)
 
-    @property
-    def block(self) -> engine.SubPool:
-        """This process's own rows."""
-        return self._local
-
-    def take(self, rows: Int64) -> NDArray[Any]:
-        """Own rows, in host memory."""
-        if isinstance(self._local, StreamedPool):
-            return self._local.take(rows)
-        return self._in_host_memory(rows)
-
     def center(self) -> int:
         """The row nearest to the mean row of the whole pool, the first of equals."""
-        if self.ranks is None and self._rows is not None:
-            return int(self.backend.center(self._rows, self.metric))
+        if self.ranks is None:
+            return self.local.center()
         total = np.zeros(self.d)
-        for rank in range(1 if self.ranks is None else self.ranks.size):
-            with (
-                self.shared_errors()
-            ):  # one after the other: the order of a sum decides its last bit
-                if self.ranks is None or self.ranks.rank == rank:
-                    self._add_rows(total)
-            if self.ranks is not None:
-                total = self.ranks.broadcast(total, rank)
-        total /= self.n
+        for rank in range(self.ranks.size):  # in turn: the order of a sum decides its last bit
+            with self.shared_errors():
+                if self.ranks.rank == rank:
+                    self.local.add_rows(total)
+            total = self.ranks.broadcast(total, rank)
         with self.shared_errors():
-            squared, row = self._nearest_to(total)
-        if self.ranks is not None:
-            squared, row = self.ranks.max_with_index(-squared, self.first + row)
-        return row
+            squared, row = self.local.nearest_to(total / self.n)
+        return self.ranks.max_with_index(-squared, self.first + row)[1]
 
     def broadcast_draw(self, draw: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """What rank 0 draws."""
@@ -155,7 +142,7 @@ class OpenedPool:
 
     def like(self, found: Any) -> Any:
         """Results where the pool is."""
-        return found if self._rows is None else self._rows.like(found)
+        return self.local.like(found)
 
     def checkpoint(self, path: Any, about: dict[str, Any]) -> Checkpoint:
         """The file of this selection."""
@@ -170,37 +157,8 @@ class OpenedPool:
         }
         return Checkpoint(path, about, self.n, self.first, self.ranks)
 
-    def marks(self) -> Marks:
-        """Of own rows, as far as they were read."""
-        if isinstance(self._local, StreamedPool):
-            return self._local.marks()
-        if self._marks is None:
-            marks, step = np.empty(self._local.n, np.uint32), max(1, _AT_ONCE // (8 * self.d))
-            for at in range(0, self._local.n, step):
-                marks[at : at + step] = row_marks(self._in_host_memory(slice(at, at + step)))
-            self._marks = marks
-        return self._marks
-
-    def verify(self, marks: Marks) -> None:
-        """Own rows must have these marks, those of a checkpoint.
-
-        Raises:
-            ValueError: naming the first that has not.
-        """
-        since = "the checkpoint was saved"
-        if isinstance(self._local, StreamedPool):
-            self._local.verify(marks, since)
-            return
-        changed = np.flatnonzero(self.marks() != marks)
-        if len(changed):
-            raise ValueError(
-                f"features: row {self.first + int(changed[0])} changed since {since} "
-                f"({len(changed)} of {self._local.n} rows did); delete the checkpoint, or pass the "
-                "rows that it is of"
-            )
-
     def _given(self, features: Any, limit: int | None) -> Rows | Source:
-        """The rows, their values unseen: in memory where there is no limit."""
+        """The rows, their values unchecked: in memory where there is no limit."""
         if self.ranks is not None and getattr(features, "shape", (1,))[0] == 0:
             return EmptySource(features)
         if limit is None or is_on_cuda(features):
@@ -216,58 +174,6 @@ class OpenedPool:
                 f"{tuple(source.stored_shape)}"
             )
         return source
-
-    def _in_memory(self, given: Rows | Source, whole: bool, limit: int | None) -> engine.SubPool:
-        rows = as_rows("features", given)
-        numbers = range(self.first, self.first + rows.n)
-        _checks.usable_values("features", rows, self.metric, numbers)
-        self._rows = rows
-        pool: engine.SubPool = self.backend.new_pool(rows, self.metric, sub=not whole, limit=limit)
-        return pool
-
-    def _add_rows(self, total: Float64) -> None:
-        if isinstance(self._local, StreamedPool):
-            self._local.add_rows(total)
-        elif self._rows is not None:
-            add_rows(self._host_rows(), self.metric, total)
-
-    def _nearest_to(self, vector: Float64) -> tuple[float, int]:
-        if isinstance(self._local, StreamedPool):
-            return self._local.nearest_to(vector)
-        squared = distances_to(self._host_rows(), self.metric, vector)
-        row = int(np.argmin(squared))
-        return float(squared[row]), row
-
-    def _in_host_memory(self, rows: Any) -> NDArray[Any]:
-        assert self._rows is not None
-        return self._rows.take(rows)
-
-    def _host_rows(self) -> Rows:
-        assert self._rows is not None
-        if not self._rows.on_cuda:
-            return self._rows
-        return Rows(self._rows.take(slice(None)), self._rows.dtype)
-
-
-def _stored(dtype: str) -> str:
-    """The NumPy dtype in which the engine has such values."""
-    return "uint16" if dtype == "bfloat16" else dtype
-
-
-def _needed(given: Rows | Source, picks: int, selected: Any) -> tuple[int, int]:
-    """Bytes with which a pool is held in memory, and with which it is read in pieces."""
-    if isinstance(given, Rows):
-        return 0, 0
-    row_bytes = given.d * np.dtype(_stored(given.dtype)).itemsize
-    # Rows of an array are there anyway, others would have to be held.
-    held = 0 if given.format == "array" else row_bytes
-    all_of_it = given.n * (held + bytes_beside(given.d))
-    all_of_it += picks * (row_bytes + bytes_beside(given.d))
-    # Choices of two dtypes are kept as float64.
-    mixed = _vectors_dtype(selected) not in (None, given.dtype)
-    fixed = BYTES_A_ROW * given.n + given.overhead
-    in_pieces = Budget.least(fixed, 8 * given.d if mixed else row_bytes, given.d)
-    return (in_pieces if given.n == 0 else all_of_it), in_pieces
 
 
 def _vectors_dtype(selected: Any) -> str | None:
@@ -292,14 +198,14 @@ class SelectionRun:
         about: dict[str, Any],
         report: Report | None,
     ) -> None:
-        """`about`: what makes this selection the one that a checkpoint is of."""
+        """`about`: the arguments that must be the same to resume from a checkpoint."""
         self._opened, self._k, self._report = opened, k, report
         self._checkpoint: Checkpoint | None = None
         self.state = engine.SelectionState()
         try:
             if checkpoint is not None:
                 self._checkpoint = opened.checkpoint(checkpoint, about)
-                self._go_on(self._checkpoint, before, 0 if vectors is None else vectors.n)
+                self._resume(self._checkpoint, before, 0 if vectors is None else vectors.n)
             opened.begin(before, vectors)
             if self.state.done:
                 opened.pool.add_picks(self.state.picks[0])
@@ -307,12 +213,12 @@ class SelectionRun:
             self.__exit__()
             raise
 
-    def _go_on(self, checkpoint: Checkpoint, before: Int64, vectors: int) -> None:
+    def _resume(self, checkpoint: Checkpoint, before: Int64, vectors: int) -> None:
         """From what was saved, if anything was."""
-        opened = self._opened
+        opened, local = self._opened, self._opened.local
         with opened.shared_errors():
-            opened.marks()  # of rows in memory: before anything is found out about them
-            saved = checkpoint.load(opened.block.n, before, vectors)
+            local.marks()  # of rows in memory: before any of them is compared
+            saved = checkpoint.load(local.n, before, vectors)
         opened.check_agreement(checkpoint="there" if saved else "not there")
         if saved is None:
             return
@@ -322,12 +228,13 @@ class SelectionRun:
                 "many, or another checkpoint"
             )
         with opened.shared_errors():
-            opened.verify(saved.marks)
+            local.verify(saved.marks)
         self.state = saved.state
-        # Rows that are chosen are about to be said to be so again.
+        # A picked row has the bound -1. __init__ picks these rows once more: their bounds must not
+        # say so yet, or `available` would be reduced twice.
         bounds = saved.bounds
         bounds[bounds < 0] = np.inf
-        opened.block.restart(bounds, saved.met.astype(np.int64))
+        local.primitives.restart(bounds, saved.met.astype(np.int64))
 
     def __enter__(self) -> SelectionRun:
         return self
@@ -337,16 +244,32 @@ class SelectionRun:
             self._checkpoint.close()
 
     def after_round(self, state: engine.SelectionState) -> None:
-        """After a round."""
+        """Reports progress, and saves if it is time to."""
         if self._report is not None:
             self._report(state.done, self._k)
         if self._checkpoint is not None:
-            self._checkpoint.offer(state, self._opened.block, self._opened.marks)
+            local = self._opened.local
+            self._checkpoint.offer(state, local.primitives, local.marks)
 
     def end(self) -> None:
-        """After the last one."""
+        """Saves the whole selection."""
         if self._checkpoint is not None:
-            self._checkpoint.save(self.state, self._opened.block, self._opened.marks)
+            local = self._opened.local
+            self._checkpoint.save(self.state, local.primitives, local.marks)
+
+    def result(self, radius: float, began: float, opened: float, passes: bool = False) -> Selection:
+        """What was selected; `began` and `opened` are times of `time.perf_counter`. `passes`: with
+        the threshold of each pick."""
+        like, pool = self._opened.like, self._opened.pool
+        indices, squared, thresholds = self.state.joined()
+        return Selection(
+            like(indices),
+            like(np.sqrt(squared)),
+            radius,
+            self._opened.backend.name,
+            like(thresholds) if passes else None,
+            engine.profile(pool, len(indices), self.state.rounds, began, opened),
+        )
 
 
 def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
@@ -359,7 +282,7 @@ def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
 
 
 def _short(value: Any) -> Any:
-    """Something that says which value it was: itself, or of arrays what they hold in short."""
+    """A value as agreements and checkpoints compare it: itself, or a digest of an array."""
     if isinstance(value, np.generic):  # a start or seed that NumPy counted
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):

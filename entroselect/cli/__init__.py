@@ -1,1 +1,1 @@
-"""The command line, `entroselect`. Needs the extra `cli`; its commands stand in cli/app.py."""
+"""The command line, `entroselect`. Needs the extra `cli`. app.py has the list of commands."""

@@ -105,7 +105,7 @@ def lines(spreads: dict[str, Spread], covers: dict[str, Cover]) -> list[list[str
 
 
 def reading(spreads: dict[str, Spread], covers: dict[str, Cover]) -> list[str]:
-    """What these figures say, and what they do not."""
+    """What the figures say, in two paragraphs."""
     entropy = {
         name: float(part.entropy) for name, part in spreads.items() if part.entropy is not None
     }

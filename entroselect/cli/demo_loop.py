@@ -1,6 +1,6 @@
 """`python -m entroselect.cli.demo_loop`: the loop on digits without a selection and with, compared.
 
-Two runs side by side, each on one thread, a few minutes. Started again, it goes on. It ends with
+Two runs side by side, each on one thread, a few minutes. Started again, it resumes. It ends with
 what its own figures say, for or against the selection.
 """
 
@@ -15,8 +15,8 @@ import threading
 from pathlib import Path
 from typing import IO
 
+from entroselect import _files
 from entroselect.cli.errors import plain_failures, say, show
-from entroselect.loop import files
 from entroselect.loop.compared import arms, findings, read
 from entroselect.loop.report import page
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def run(out: Path, settings: list[str]) -> None:
-    """Both arms in out/none and out/greedy, then out/report.html and what came out."""
+    """Runs the arms in out/none and out/greedy, writes out/report.html and prints findings."""
     out.mkdir(parents=True, exist_ok=True)
     started = {method: _start(out / method, method, [*SETTINGS, *settings]) for method in METHODS}
     relays = [
@@ -58,7 +58,7 @@ def run(out: Path, settings: list[str]) -> None:
     if failed:
         raise RuntimeError(f"the arm {failed[0]} failed; the lines above say why")
     folders = [out / method for method in METHODS]
-    files.write_text(out / "report.html", page(folders))
+    _files.write_text(out / "report.html", page(folders))
     runs = [read(folder) for folder in folders]
     space = list(runs[0].measured[0]["spaces"])[-1]
     show(f"What came out, measured in the space {space}:")

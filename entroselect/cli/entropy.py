@@ -13,6 +13,7 @@ import typer
 from entroselect import kl_entropy
 from entroselect.cli import inputs, torchrun
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading, show
+from entroselect.cli.options import Backend, Column, Key, MemoryLimit
 from entroselect.scale.process_group import shared_errors
 
 
@@ -34,15 +35,10 @@ def entropy(
         float | None,
         typer.Option(help="The smallest distance, with --duplicates floor. Default 1e-10."),
     ] = None,
-    key: Annotated[str | None, typer.Option(help="Which array of the file.")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Which column holds the rows, where there are several.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
-    memory_limit: Annotated[
-        str | None,
-        typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
-    ] = None,
+    key: Key = None,
+    column: Column = None,
+    backend: Backend = "auto",
+    memory_limit: MemoryLimit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Prints the entropy of POOL in nats, and what went into it."""

@@ -5,7 +5,7 @@
 2    bad use of the command line
 129  the terminal was closed
 130  Ctrl-C
-141  nobody reads stdout any more
+141  the reader of stdout has closed it
 143  asked to end (SIGTERM)
 """
 
@@ -25,14 +25,12 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from entroselect import _dispatch
+from entroselect import _dispatch, _settings
 from entroselect._memory import memory_limit
 from entroselect.cli.signals import Terminated, ending
 from entroselect.io.errors import printable, shown
 
 FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
-
-DEBUG = "ENTROSELECT_DEBUG"
 
 # click's UsageError; some versions of typer bring click along, others carry their own copy of it.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -53,7 +51,7 @@ def bad_use(option: str, why: str) -> NoReturn:
 def check_backend(backend: str, selecting: bool = False) -> None:
     """Ends the command if that backend is unknown, cannot run here or cannot select."""
     try:
-        (_dispatch.choose_exact if selecting else _dispatch.choose)(backend)
+        _dispatch.choose(backend, "selection" if selecting else "nearest")
     except ValueError as error:
         said = str(error).removeprefix("backend: ").replace(_TAKE_FAISS, "the other commands")
         bad_use("--backend", in_options(said))
@@ -70,7 +68,7 @@ def check_memory_limit(given: str | None) -> None:
 def say(line: str) -> None:
     """A line for the person at the terminal; stdout stays for results."""
     if sys.stderr is not None:
-        with suppress(OSError, ValueError):  # nobody listens: no reason to lose the work
+        with suppress(OSError, ValueError):  # stderr is closed, which must not lose the work
             print(printable(line), file=sys.stderr, flush=True)
 
 
@@ -103,7 +101,7 @@ def _to_stdout() -> Iterator[None]:
 
 
 def describe(error: BaseException) -> str:
-    """What a failure says of itself, for one line."""
+    """The message of a failure, for one line."""
     if isinstance(error, MemoryError):
         return f"out of memory: {error}" if str(error) else "out of memory"
     if isinstance(error, OSError) and error.strerror:
@@ -116,7 +114,7 @@ def describe(error: BaseException) -> str:
 
 
 def is_plain(error: BaseException) -> bool:
-    """Whether it was raised to be read by people."""
+    """Whether the error's message was written for people to read."""
     return isinstance(error, _PLAIN) and not isinstance(error, _NOT_PLAIN)
 
 
@@ -126,7 +124,7 @@ def _names_file(name: Any) -> bool:
 
 @contextmanager
 def plain_failures(debug: bool = False) -> Iterator[None]:
-    """Turns whatever is raised into a line and SystemExit; `debug`, or ENTROSELECT_DEBUG in the
+    """Turns every exception into a line and SystemExit; `debug`, or ENTROSELECT_DEBUG in the
     environment, shows the traceback too."""
     try:
         with ending():
@@ -153,13 +151,13 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
 
 
 def _trace(debug: bool) -> None:
-    if debug or os.environ.get(DEBUG, "") not in ("", "0"):
+    if debug or _settings.debug():
         for line in traceback.format_exc().splitlines():
             say(line)
 
 
 def _turn_off_stdout() -> None:
-    """What could not be written is dropped, so that Python does not try again when it ends."""
+    """Drops output that could not be written, so that Python does not try again when it ends."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):
@@ -186,7 +184,7 @@ def _option(argument: str) -> str:
 
 
 def in_options(message: str) -> str:
-    """Advice about arguments of the library, about the options that stand for them.
+    """Replaces arguments of the library, in advice about them, by the options of the command.
 
     Example:
         >>> in_options("x: pass duplicates='drop', or a memory_limit")
@@ -200,7 +198,7 @@ def in_options(message: str) -> str:
 
 @contextmanager
 def reading(path: Path, option: str | None = None) -> Iterator[None]:
-    """Whatever opening a file raises becomes an error that names it."""
+    """Turns every exception of opening a file into an error that names the file."""
     try:
         yield
     except Exception as error:
@@ -220,8 +218,8 @@ def reading(path: Path, option: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def naming(**files: Path) -> Iterator[None]:
-    """Names the file, or the option, instead of the argument in what the engine raises
-    ("features: ...", "k: ..."), and the files of `files` in what nobody foresaw."""
+    """In errors of the engine ("features: ...", "k: ..."), replaces the argument's name by the
+    file's or the option's; adds the names of `files` to unforeseen errors."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -252,7 +250,7 @@ def _unforeseen(error: Exception, files: dict[str, Path]) -> Exception:
 
 
 def _without_pydantic(message: str) -> str:
-    """What typer says of a value, without what the library says that it checks values with."""
+    """typer's message about a value, without the words of the library that checks values."""
     message = message.replace("Value error, ", "").replace("Input should be", "must be")
     return re.sub(r", unable to parse string as an? [a-z]+$", "", message).rstrip(".")
 

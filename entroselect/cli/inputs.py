@@ -1,4 +1,4 @@
-"""Pools for the commands: opened as the library opens them, with their rows at hand."""
+"""Pools for the commands: opened by the library, with or without their rows in memory."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ class Input:
     Attributes:
         path: as it was given.
         source: where the rows come from.
-        rows: (n, d), in memory: a map of a file that becomes shorter would end the process.
-            bfloat16 stands as float32, which holds its values exactly.
+        rows: (n, d), in memory, because a map of a file that becomes shorter would end the
+            process; None where they stay in the file. bfloat16 becomes float32, which holds its
+            values exactly.
     """
 
     path: Path
     source: Source
-    rows: Any  # NDArray, None where they stay outside
+    rows: Any  # NDArray or None
 
     def take(self, rows: Int64) -> NDArray[Any]:
-        """Some rows, in that order."""
+        """These rows, in this order."""
         if self.rows is not None:
             held: NDArray[Any] = self.rows[rows]
             return held
@@ -80,14 +81,14 @@ def read(
 def outside(
     path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
 ) -> Input:
-    """As `read`, with the rows where they are."""
+    """As `read`, but the rows stay in the file."""
     return Input(path, open_source(path, key, column, id_column), None)
 
 
 def open_source(
     path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
 ) -> Source:
-    """As `read`, with the rows where they are."""
+    """The source that `read` reads."""
     _say_what_is_logged()
     source = open_pool(path, key=key, column=column, id_column=id_column)
     if len(source.stored_shape) > 2:
@@ -96,7 +97,7 @@ def open_source(
 
 
 class _Said(logging.Handler):
-    """What the library logs, as lines for the person at the terminal."""
+    """Prints on stderr what the library logs."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage())
@@ -110,11 +111,11 @@ def _say_what_is_logged() -> None:
 
 
 def read_selected(path: Path) -> NDArray[Any]:
-    """Input rows, or vectors flattened as pools are, from a file; which of the two, its shape
-    tells."""
+    """What --selected names: row numbers of the pool if the array has one dimension, otherwise
+    vectors, flattened as pools are."""
     if path.suffix.lower() == ".npy" and path.is_file():
         shape = npy_header(path).shape
-        if len(shape) == 1 or shape[:1] == (0,):  # none, which no pool may be
+        if len(shape) == 1 or shape[:1] == (0,):  # an empty array, which cannot be a pool
             return load_npy(path)
     return _rows(open_pool(path))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from entroselect import _files, _settings
 from entroselect.cli.errors import UsageError, bad_use, say, show
 from entroselect.report.tables import duration
 
@@ -37,7 +37,7 @@ def loop(
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the pool that is kept.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="For whatever is drawn.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
     data: Annotated[
         Text, typer.Option(help="Images: file or folder. Default: the preset's.")
     ] = None,
@@ -61,7 +61,7 @@ def loop(
 ) -> None:
     """Train, generate, select, train again: the self-consuming loop.
 
-    Started again on the same folder, it goes on where it was. Results stand in OUT/iteration-NN;
+    Started again on the same folder, it resumes where it was. Results are in OUT/iteration-NN;
     compare runs with `entroselect report`.
     """
     began = time.monotonic()
@@ -83,7 +83,7 @@ def loop(
         measure__weights=weights,
     )
     if threads is not None:
-        os.environ["ENTROSELECT_THREADS"] = str(threads)  # the engine's too
+        _settings.set_threads(threads)  # the engine's too
     with _plain():
         if dry_run:
             _estimate(resolved, threads)
@@ -122,7 +122,7 @@ def _run(config: Config, out: Path, threads: int | None, began: float, max_secon
 
 @contextmanager
 def _plain() -> Iterator[None]:
-    """Whatever other libraries raise becomes what cli/errors.py prints on a line."""
+    """Turns exceptions of other libraries into errors that cli/errors.py prints on one line."""
     try:
         yield
     except (typer.Exit, typer.Abort, UsageError, MemoryError):
@@ -147,10 +147,9 @@ def report(
         bad_use("--out", f"{out}: a page is HTML; give a name that ends in .html")
     if not out.absolute().parent.is_dir():
         bad_use("--out", f"{out.absolute().parent}: no such folder")
-    from entroselect.loop import files
     from entroselect.loop.report import page
 
-    files.write_text(out, page(runs))
+    _files.write_text(out, page(runs))
     say(f"written: {out}")
 
 

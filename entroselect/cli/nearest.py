@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -22,15 +22,17 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.options import Metric
+from entroselect.cli.options import Backend, Force, MemoryLimit, Metric, Out
+from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import versions
+from entroselect.io import Source
 from entroselect.results import Neighbours, on_host
 from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 
 def nearest(
     queries: Annotated[Path, typer.Argument(metavar="QUERIES", help=f"Rows: {inputs.KINDS}.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
+    out: Out,
     points: Annotated[
         Path | None,
         typer.Argument(metavar="POINTS", help="Rows to search. Default: the other queries."),
@@ -47,14 +49,9 @@ def nearest(
     points_column: Annotated[
         str | None, typer.Option(help="Which column of POINTS. Default: as --column.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
-    memory_limit: Annotated[
-        str | None,
-        typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT once the new is done.")
-    ] = False,
+    backend: Backend = "auto",
+    memory_limit: MemoryLimit = None,
+    force: Force = False,
 ) -> None:
     """Finds the k nearest POINTS of every row of QUERIES.
 
@@ -66,30 +63,31 @@ def nearest(
         bad_use("--points-column", "has no meaning without POINTS")
     check_backend(backend)
     check_memory_limit(memory_limit)
+    options: dict[str, Any] = {
+        "k": k,
+        "metric": metric.value,
+        "backend": backend,
+        "memory_limit": memory_limit,
+    }
     with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         with shared_errors(ranks):
             with reading(queries):
                 source = inputs.open_source(queries, key, column)
             target = None
             if points is not None:
-                # What names an array or a column of the queries names one of points of their kind.
+                # A name of an array or a column in QUERIES is one in POINTS of the same kind too.
                 alike = points.suffix == queries.suffix
                 keyed = alike or points.suffix in (".npz", ".safetensors", ".zarr")
+                points_key = points_key or (key if keyed else None)
+                points_column = points_column or (column if alike else None)
                 with reading(points):
-                    target = inputs.open_source(
-                        points,
-                        points_key or (key if keyed else None),
-                        points_column or (column if alike else None),
-                    )
+                    target = inputs.open_source(points, points_key, points_column)
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(
                 torchrun.own_part(source, ranks),
                 None if target is None else torchrun.own_part(target, ranks),
-                k,
-                metric=metric.value,
-                backend=backend,
-                memory_limit=memory_limit,
+                **options,
                 group=None if ranks is None else True,
                 progress=torchrun.is_main_process(ranks),
             )
@@ -98,41 +96,49 @@ def nearest(
             found = _gathered(found, ranks)
         if folder is None:
             return
-        for name, array in (("indices.npy", found.indices), ("distances.npy", found.distances)):
-            with folder.file(name) as file:
-                np.save(file, array)
-        mean, largest = float(found.distances[:, 0].mean()), float(found.distances[:, 0].max())
-        folder.write_json(
-            "report.json",
-            {
-                "queries": source.describe(),
-                "points": None if target is None else target.describe(),
-                "options": {
-                    "k": k,
-                    "metric": metric.value,
-                    "backend": backend,
-                    "memory_limit": memory_limit,
-                },
-                "mean_nearest_distance": mean,
-                "largest_nearest_distance": largest,
-                "backend": found.backend,
-                "recall": found.recall,
-                "threads": threads(),
-                "seconds": round(seconds, 6),
-                "bytes_read": found.profile["bytes_read"],
-                "versions": versions(),
-            },
-        )
+        summary = _summary(found, source, target, options, seconds)
+        _write(folder, found, summary)
     show(
         f"{len(found.indices):,} queries in {seconds:.2f} s ({found.backend}):\n"
-        f"nearest distance ({metric.value}) {mean:.6g} on average, {largest:.6g} at most"
+        f"nearest distance ({metric.value}) {summary['mean_nearest_distance']:.6g} on average, "
+        f"{summary['largest_nearest_distance']:.6g} at most"
         + ("" if found.recall is None else f"; recall {found.recall:.4f}, measured on a sample")
     )
     say(f"written: {out.resolve()}")
 
 
+def _summary(
+    found: Neighbours,
+    source: Source,
+    target: Source | None,
+    options: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    """What report.json says."""
+    return {
+        "queries": source.describe(),
+        "points": None if target is None else target.describe(),
+        "options": options,
+        "mean_nearest_distance": float(found.distances[:, 0].mean()),
+        "largest_nearest_distance": float(found.distances[:, 0].max()),
+        "backend": found.backend,
+        "recall": found.recall,
+        "threads": threads(),
+        "seconds": round(seconds, 6),
+        "bytes_read": found.profile["bytes_read"],
+        "versions": versions(),
+    }
+
+
+def _write(folder: Folder, found: Neighbours, summary: dict[str, Any]) -> None:
+    for name, array in (("indices.npy", found.indices), ("distances.npy", found.distances)):
+        with folder.file(name) as file:
+            np.save(file, array)
+    folder.write_json("report.json", summary)
+
+
 def _gathered(found: Neighbours, ranks: ProcessGroup) -> Neighbours:
-    """Those of all processes, on the one that writes them."""
+    """The neighbours that all processes found, on rank 0, which writes them."""
     distances = ranks.gather(on_host(found.distances), 0)
     indices = ranks.gather(on_host(found.indices), 0)
     if distances is None or indices is None:

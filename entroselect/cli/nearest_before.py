@@ -1,4 +1,4 @@
-"""Which earlier chosen row each pick's distance was measured to."""
+"""Which earlier pick each pick's distance was measured to."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _BLOCK = 32
 def nearest_before(
     picks: NDArray[Any], before: NDArray[Any] | None, metric: Metric, backend: str
 ) -> tuple[Int64, Float64]:
-    """For every pick the nearest of what was chosen before it, and the distance.
+    """The nearest earlier pick of every pick, and the distance.
 
     Args:
         picks: (k, d) in pick order.
-        before: (m, d) rows chosen before all of them, or None.
+        before: (m, d) rows that were picked before all of them, or None.
         metric, backend: as everywhere.
 
     Returns:
-        (positions int64 (k,), distances float64 (k,)): a position is a row of `before`, then of
-        `picks`, as if one followed the other; the earliest where several are as near; -1 and inf
-        for a pick before which nothing was chosen. The distances are those of the selection.
+        (positions int64 (k,), distances float64 (k,)): positions count the rows of `before`, then
+        those of `picks`; the earliest of several at the same distance; -1 and inf for a pick that
+        has none before it. The distances are those of the selection.
 
     Complexity: k (m + k / 2) d, by searches of each half of the picks in the half before it.
 
@@ -44,7 +44,7 @@ def nearest_before(
     positions = np.full(k, -1, dtype=np.int64)
     distances = np.full(k, np.inf)
 
-    def meet(begin: int, end: int, points: NDArray[Any], first: int) -> None:
+    def compare(begin: int, end: int, points: NDArray[Any], first: int) -> None:
         found = nearest_distances(picks[begin:end], points, metric=metric, backend=backend)
         _keep_nearer(
             positions[begin:end], distances[begin:end], found.indices[:, 0] + first,
@@ -54,7 +54,7 @@ def nearest_before(
     if k == 0:
         return positions, distances
     if before is not None and m:
-        meet(0, k, before, 0)
+        compare(0, k, before, 0)
     # From the widest blocks down, every pick meets earlier points before later ones, so that of
     # equals the earliest stays.
     width = _BLOCK
@@ -62,7 +62,9 @@ def nearest_before(
         width *= 2
     while width >= _BLOCK:
         for begin in range(0, k - width, 2 * width):
-            meet(begin + width, min(begin + 2 * width, k), picks[begin : begin + width], m + begin)
+            compare(
+                begin + width, min(begin + 2 * width, k), picks[begin : begin + width], m + begin
+            )
         width //= 2
     for begin in range(0, k, _BLOCK):
         block = canonical_rows(as_rows("picks", picks[begin : begin + _BLOCK]), metric)

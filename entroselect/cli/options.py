@@ -1,4 +1,4 @@
-"""What the command line of `select` may ask for."""
+"""Options of the commands, and how those of `select` may be combined."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from entroselect import results
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit
 
 
 class Method(str, Enum):
-    """How rows are chosen."""
+    """How rows are picked."""
 
     greedy = "greedy"
     threshold = "threshold"
@@ -20,13 +23,26 @@ class Method(str, Enum):
 
 
 class Metric(str, Enum):
-    """What distance means."""
+    """The distance between rows."""
 
     euclidean = "euclidean"
     cosine = "cosine"
 
 
-# Options that mean something to these methods only.
+# Options that several commands have.
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace OUT once the new is done.")]
+Key = Annotated[str | None, typer.Option(help="Which array of the file.")]
+Column = Annotated[
+    str | None, typer.Option(help="Which column holds the rows, where there are several.")
+]
+Backend = Annotated[str, typer.Option(help="See 'entroselect info'.")]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
+]
+
+# Options of certain methods, and which methods.
 APPLIES = {
     "start": ("greedy",),
     "min_distance": ("greedy",),
@@ -62,7 +78,7 @@ class Options:
     checkpoint: Path | None = None
 
     def check(self, alone: bool) -> None:
-        """Ends the command on combinations that mean nothing. `alone`: in a single process."""
+        """Ends the command if the options contradict each other. `alone`: in a single process."""
         check_memory_limit(self.memory_limit)
         if self.memory_limit is not None or not alone:
             why = "with --memory-limit" if alone else "in several processes"
@@ -91,8 +107,8 @@ class Options:
         check_backend(self.backend, selecting=True)
 
     def count(self, rows: int) -> int:
-        """How many rows to pick. A fraction is the decimal number that was written, and the
-        nearest number of rows is taken; of two as near the even one, and always 1 at least."""
+        """How many rows to pick. --fraction counts as the decimal number that was written, times
+        `rows`, rounded to the nearest number (a half to the even one), and at least 1."""
         if self.fraction is None:
             return int(self.k or 0)
         return max(1, round(Fraction(str(self.fraction)) * rows))

@@ -1,15 +1,14 @@
-"""Result folders that are either complete or not there, whoever else writes where they go.
+"""Result folders that are complete or absent, also if other processes write in the same place.
 
 A folder is filled beside OUT under a name of its own, `.OUT.PID-RANDOM.partial`, and renamed. It
-is locked (flock, which ends with the process) from then on until the command ends; one that nobody
-holds was left by a process that was killed, and is swept up by the next run with the same OUT.
+is locked (flock, which ends with the process) until the command ends. A folder of such a name that
+is not locked was left by a process that was killed; the next run with the same OUT removes it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import json
 import os
 import re
@@ -19,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from entroselect import _files
 
 # What the commands write: a folder that holds anything else is never replaced.
 OURS = frozenset(
@@ -35,7 +36,7 @@ OURS = frozenset(
 
 
 class Folder:
-    """Results on their way to `out`; see `new_folder`."""
+    """A folder of results that is being filled; see `new_folder`."""
 
     def __init__(self, out: Path, work: Path, lock: int, force: bool) -> None:
         self.out = out
@@ -44,28 +45,16 @@ class Folder:
 
     @property
     def placed(self) -> bool:
-        """Whether the results were put where they belong."""
+        """Whether the results are at `out`."""
         return self._published or _same(self.out, self._lock)
 
     @contextmanager
     def file(self, name: str) -> Iterator[BinaryIO]:
-        """A file of the folder, there when the block ends well, wherever the folder is by then."""
-
-        def create(path: str, flags: int) -> int:
-            return os.open(path, flags, 0o666, dir_fd=self._lock)
-
-        partial = f".{name}.partial"
+        """A file of the folder, which is there when the block ends well, also if the folder has
+        been renamed meanwhile."""
         try:
-            try:
-                with open(partial, "xb", opener=create) as file:
-                    yield file
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(partial, name, src_dir_fd=self._lock, dst_dir_fd=self._lock)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(partial, dir_fd=self._lock)
-                raise
+            with _files.replacing(name, f".{name}.partial", self._lock) as file:
+                yield file
         except OSError as error:
             if error.errno is None:  # NumPy's, of a full disk
                 raise OSError(f"{self.out / name}: could not be written: {error}") from error
@@ -77,15 +66,15 @@ class Folder:
             file.write(text.encode())
 
     def write_json(self, name: str, content: Any) -> None:
-        """Strict JSON: infinities and NaN are an error here, not in whoever reads the file."""
-        self.write(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+        """Strict JSON, as `_files.json_text` has it."""
+        self.write(name, _files.json_text(content))
 
     def publish(self) -> None:
-        """Puts the folder in its place, where it stays; more files may follow.
+        """Puts the folder in its place; more files may follow.
 
         Raises:
-            ValueError: something else is there by now. The results then stand beside it, under
-                the name that the message has.
+            ValueError: something else is there by now. The results are then beside it, under the
+                name that the message gives.
         """
         if self._published:
             return
@@ -98,7 +87,8 @@ class Folder:
         self._published = True
 
     def _put(self) -> str:
-        """Renames into place; why not, where that would lose what others put there."""
+        """Renames into place and returns ""; or the reason why not, where files of others would be
+        lost."""
         try:
             self._work.rename(self.out)  # onto nothing or an empty folder, never onto files
             return ""
@@ -119,7 +109,7 @@ class Folder:
             except BaseException:
                 aside.rename(self.out)
                 raise
-        # Look again, now that nobody comes upon it under its name.
+        # Look again, now that no process finds it under its name.
         why = _not_ours(aside)
         if why and aside == self._work and _exchange(self._work, self.out):
             return f"{why}, so --force does not replace it"
@@ -142,7 +132,7 @@ class Folder:
                 return self._work
 
     def clean(self) -> None:
-        """Removes what is left under the name that the results had while they were made."""
+        """Removes the work folder, if it is still there."""
         if not self._keep:
             _discard(self._work)
 
@@ -151,15 +141,14 @@ class Folder:
 def new_folder(out: Path, force: bool) -> Iterator[Folder]:
     """A folder to fill, put in its place by `publish` or when the block ends well.
 
-    If the block ends otherwise before that, Ctrl-C included, nothing of it stays and `out` is as
-    it was. An `out` that exists is an error unless `force`, and then stays until the new one takes
-    its place, at once. Files that others put there are never removed, neither at the start nor at
-    the end.
+    If the block fails before that, Ctrl-C included, nothing of it stays and `out` is as it was. An
+    `out` that exists is an error without `force`; with it, the new folder replaces it in one step.
+    Files that others put there are never removed, neither at the start nor at the end.
 
     Raises:
         ValueError: before the block runs, if `out` cannot be made there, may not be replaced or is
-            being written by another process; after it, what `Folder.publish` says.
-        KeyboardInterrupt: with whether something was written.
+            being written by another process; after it, as `Folder.publish`.
+        KeyboardInterrupt: its message says whether something was written.
     """
     out = out.resolve()
     if not out.parent.exists():
@@ -215,14 +204,12 @@ def _lock(folder: Path) -> int:
     """A descriptor of the folder, locked where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _files.lock(descriptor)
     except BlockingIOError:
         os.close(descriptor)
         raise ValueError(
             f"{folder}: another entroselect is writing it; wait for that or choose another --out"
         ) from None
-    except OSError:
-        pass  # no locks here: what is left to tell is whether a process lives
     return descriptor
 
 
@@ -234,8 +221,8 @@ def _same(path: Path, descriptor: int) -> bool:
 
 
 def _sweep(out: Path) -> None:
-    """Removes what killed processes left of folders for `out`, and puts back an earlier one that
-    was moved aside."""
+    """Removes work folders for `out` that killed processes left, and puts back an earlier `out`
+    that one of them had moved aside."""
     left = re.compile(rf"\.{re.escape(out.name)}\.(\d+)-[0-9a-f]{{8}}\.(partial|replaced)")
     try:
         entries = list(os.scandir(out.parent))
@@ -249,7 +236,8 @@ def _sweep(out: Path) -> None:
         with suppress(FileNotFoundError):
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _files.lock(descriptor):  # so it may be in use on another machine
+                    continue
                 if _lives(int(found[1])):
                     continue
                 if found[2] == "replaced" and not os.path.lexists(out):
@@ -262,7 +250,7 @@ def _sweep(out: Path) -> None:
                     "that or choose another --out"
                 ) from None
             except OSError:
-                continue  # no locks here, so it may be in use on another machine
+                continue
             finally:
                 os.close(descriptor)
 
@@ -288,7 +276,7 @@ def _check_replaceable(out: Path, force: bool) -> None:
 
 
 def _not_ours(folder: Path) -> str:
-    """Why a folder is not one that the commands wrote; "" if it is, or is empty."""
+    """Why a folder was not written by the commands; "" if it was, or is empty."""
     if not folder.is_dir():
         return "is no folder"
     names = sorted(entry.name for entry in os.scandir(folder))
@@ -318,7 +306,8 @@ def _signed(path: Path) -> bool:
 
 
 def _discard(folder: Path) -> bool:
-    """Removes a folder and what the commands write in one; whether nothing else was in it."""
+    """Removes a folder and the files that the commands write in one. Returns whether it is gone,
+    that is, whether nothing else was in it."""
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
             if _known(Path(entry.path)):

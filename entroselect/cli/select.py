@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,7 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.options import Method, Metric, Options
+from entroselect.cli.options import Backend, Column, Force, Key, Method, Metric, Options, Out
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
@@ -39,7 +38,7 @@ def select(
         Path,
         typer.Argument(metavar="POOL", help=f"Rows to choose from: {inputs.KINDS}."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")],
+    out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
     fraction: Annotated[
         float | None, typer.Option(help="Or: which part of the pool, to the nearest row.")
@@ -63,12 +62,10 @@ def select(
         float | None, typer.Option(help="Threshold: factor after each pass. Default 0.95.")
     ] = None,
     metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,
-    seed: Annotated[int | None, typer.Option(min=0, help="For whatever is drawn.")] = None,
-    backend: Annotated[str, typer.Option(help="See 'entroselect info'.")] = "auto",
-    key: Annotated[str | None, typer.Option(help="Which array of the file.")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Which column holds the rows, where there are several.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
+    backend: Backend = "auto",
+    key: Key = None,
+    column: Column = None,
     id_column: Annotated[
         str | None, typer.Option(help="Which column names the rows. Default: 'id', if there.")
     ] = None,
@@ -87,7 +84,7 @@ def select(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="File to save the state in; if it is there, the selection goes on."),
+        typer.Option(help="File to save the state in; if it exists, the selection resumes."),
     ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write report.html.")] = False,
     parquet: Annotated[
@@ -96,9 +93,7 @@ def select(
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of the selection went.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT once the new is done.")
-    ] = False,
+    force: Force = False,
 ) -> None:
     """Picks a spread-out subset of POOL.
 
@@ -113,7 +108,7 @@ def select(
         min_distance, threshold, decay, metric.value, seed, backend, entropy, report, parquet,
         memory_limit, checkpoint,
     )  # fmt: skip
-    options.check(alone="RANK" not in os.environ)
+    options.check(alone=not torchrun.started())
     if report:
         _check_packages("--report", "cli", "jinja2", "matplotlib")
     if parquet:
@@ -130,22 +125,10 @@ def select(
 def run(
     options: Options, folder: Folder | None, ranks: ProcessGroup | None = None
 ) -> dict[str, Any]:
-    """Selects, writes into the folder, on the process that has one, and measures then; returns
-    what report.json says."""
+    """Selects; then the process that has a folder writes the selection into it and measures it.
+    Returns what report.json says, {} on the other processes."""
     started = time.perf_counter()
-    before = None
-    if options.selected is not None:
-        with shared_errors(ranks), reading(options.selected, "--selected"):
-            before = inputs.read_selected(options.selected)
-    rows: Any
-    named = options.key, options.column, options.id_column
-    with shared_errors(ranks), reading(options.pool):
-        if options.memory_limit is None and ranks is None:
-            source = inputs.read(options.pool, *named)
-            rows = source.rows
-        else:
-            source = inputs.outside(options.pool, *named)
-            rows = torchrun.own_part(source.source, ranks)
+    source, rows, before = _opened(options, ranks)
     k = options.count(source.source.n)
     at = time.perf_counter()
     with naming(features=source.path, selected=options.selected or Path("--selected")):
@@ -186,6 +169,23 @@ def run(
     return summary
 
 
+def _opened(
+    options: Options, ranks: ProcessGroup | None
+) -> tuple[inputs.Input, Any, NDArray[Any] | None]:
+    """(the pool, its rows or this process's part of them, what --selected names)"""
+    before = None
+    if options.selected is not None:
+        with shared_errors(ranks), reading(options.selected, "--selected"):
+            before = inputs.read_selected(options.selected)
+    named = options.key, options.column, options.id_column
+    with shared_errors(ranks), reading(options.pool):
+        if options.memory_limit is None and ranks is None:
+            source = inputs.read(options.pool, *named)
+            return source, source.rows, before
+        source = inputs.outside(options.pool, *named)
+        return source, torchrun.own_part(source.source, ranks), before
+
+
 def _measure(
     options: Options,
     source: inputs.Input,
@@ -195,8 +195,8 @@ def _measure(
     folder: Folder,
     summary: dict[str, Any],
 ) -> tuple[Cover | None, dict[str, Spread]]:
-    """What is said about a selection that is written: selection.parquet, and measures, which
-    report.json gets as they come."""
+    """Writes selection.parquet, measures the selection and puts each measure into report.json as
+    soon as it is there. Returns what the page shows."""
     ids = source.source.ids(picked.indices)
     tabled = ids is not None or options.parquet
     measures = rows is source.rows if options.entropy is None else options.entropy
@@ -222,8 +222,8 @@ def _measure(
 
 
 def _spread(options: Options, name: str, rows: Any) -> Spread:
-    """How far apart the rows are: all of them if asked for, otherwise a sample where there are
-    more than can be compared at once."""
+    """How far apart the rows are: all rows with --entropy, otherwise at most SAMPLE of them, drawn
+    at random."""
     n = len(rows)
     common: dict[str, Any] = {"metric": options.metric, "backend": options.backend}
     if not options.entropy:
@@ -254,7 +254,7 @@ def _pick(
     group: bool,
     folder: Folder | None,
 ) -> PickedRows:
-    """As `pick`; an interruption says that the state is saved."""
+    """As `pick`; the message of an interruption names the checkpoint."""
     try:
         return pick(options, rows, k, before, group)
     except KeyboardInterrupt as error:
@@ -270,7 +270,7 @@ def _pick(
 def pick(
     options: Options, rows: Any, k: int, before: NDArray[Any] | None, group: bool = False
 ) -> PickedRows:
-    """The rows the options ask for; `group`: `rows` are this process's part of them."""
+    """Selects as the options say. `group`: `rows` are this process's part of the pool."""
     where: dict[str, Any] = {
         "memory_limit": options.memory_limit,
         "group": group or None,
@@ -329,22 +329,22 @@ def _needs_cover(options: Options) -> bool:
 def _covered(
     options: Options, rows: NDArray[Any], kept: NDArray[Any], before: NDArray[Any] | None
 ) -> Cover:
-    """Distances of the pool to everything chosen; what was chosen before comes first."""
-    chosen = kept
+    """The cover of the pool by all picks; those of --selected come first."""
+    picks = kept
     if before is not None and len(before):
-        chosen = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
-    first = len(chosen) - len(kept) + 1
-    # Greedy distances tell the radius at every rank already.
+        picks = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
+    first = len(picks) - len(kept) + 1
+    # Greedy's own distances are the radius at every rank.
     curve = options.report and options.method != "greedy" and len(kept) > 0
-    ranks = rising_ranks(first, len(chosen)) if curve else [len(chosen)]
-    say(f"measuring the cover of {len(rows):,} rows by {len(chosen):,}")
-    return cover(rows, chosen, ranks, options.metric, options.backend, progress=len(ranks) == 1)
+    ranks = rising_ranks(first, len(picks)) if curve else [len(picks)]
+    say(f"measuring the cover of {len(rows):,} rows by {len(picks):,}")
+    return cover(rows, picks, ranks, options.metric, options.backend, progress=len(ranks) == 1)
 
 
 def _summary(
     options: Options, source: inputs.Input, picked: PickedRows, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """What report.json says of a selection of which nothing is measured yet."""
+    """What report.json says before anything is measured."""
     given = asdict(options)
     given["pool"] = str(options.pool)
     given["selected"] = None if options.selected is None else str(options.selected)

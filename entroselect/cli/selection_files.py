@@ -1,4 +1,4 @@
-"""The files of a selection."""
+"""What a selection is written to: indices.npy, selection.csv and selection.parquet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PickedRows:
     Attributes:
         indices: int64 (k,), in pick order; none where --min-distance leaves none.
         distances, thresholds: float64 (k,), None where the method has none.
-        radius: the largest distance of any pool row to everything chosen; None if not known yet.
+        radius: the largest distance of any pool row to its nearest pick; None if not known yet.
         backend: what computed it.
         profile: where the time went; empty for a random draw.
     """
@@ -66,8 +66,9 @@ def table(
     metric: Metric,
     backend: str,
 ) -> dict[str, Any]:
-    """Columns of selection.parquet. A masked value is null: an id where rows have none, a distance
-    where nothing was chosen before, the nearest also where it is a vector that is no pool row."""
+    """Columns of selection.parquet. A masked value is written as null: the id of a row without one,
+    the distance of a pick that has none before it, and the nearest pick if it is a vector of
+    --selected that is not a row of the pool."""
     k = len(picked.indices)
     columns: dict[str, Any] = {
         "rank": np.arange(1, k + 1),
@@ -81,7 +82,7 @@ def table(
     if vectors is not None and not len(vectors):
         vectors = None
     positions, _ = nearest_before(kept, vectors, metric, backend)
-    # Positions count through what was chosen before and then the picks; -1 is none of them.
+    # Positions count the rows of --selected, then the picks; -1 is none.
     rows = np.full(0 if vectors is None else len(vectors), -1)
     if given and before is not None:
         rows = before
@@ -113,7 +114,7 @@ def write_parquet(columns: dict[str, Any], folder: Folder) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Of what the figures in a report depend on."""
+    """Versions of the software that the figures in a report depend on."""
     return {
         "entroselect": version("entroselect"),
         "numpy": np.__version__,

@@ -1,4 +1,4 @@
-"""Signals end a command, at whatever moment they come."""
+"""Signals end a command whenever they come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 
 import typer
 
-# What is thrown away in a destructor is raised again so many seconds later.
+from entroselect.cli.torchrun import started
+
+# Seconds until a signal that Python dropped in a destructor is sent again.
 _AGAIN = 0.01
 
 _came: list[int] = []  # signals in this command
@@ -28,13 +30,14 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless somebody asked for something else.
-    They end a process of several at once: it may be waiting for another where Python cannot act.
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, unless they already have a handler. In one
+    of several processes they keep their default and end it at once: it may be waiting for another
+    process where Python cannot act.
 
-    A block never ends well after a signal. Python throws away what is raised in a destructor or in
-    a callback of a weak reference, of which the import of a library runs hundreds: the signal is
-    sent again then. What others swallow, or make another error of (Python 3.11 does, of all that
-    is raised in `__set_name__`), is raised at the end of the block.
+    A block never ends well after a signal. Python drops an exception that is raised in a destructor
+    or in a callback of a weak reference, and importing a library runs hundreds of those: then the
+    signal is sent again. An exception that other code swallows or replaces (Python 3.11 replaces
+    those raised in `__set_name__`) is raised at the end of the block.
     """
     waiting: list[threading.Timer] = []
 
@@ -68,8 +71,8 @@ def ending() -> Iterator[None]:
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """A signal that somebody in the block swallowed, or made another error of, is raised at its
-    end."""
+    """Raises at the end of the block a signal that was swallowed in it, or turned into another
+    error."""
     try:
         yield
     except (typer.Exit, typer.Abort):  # RuntimeErrors: the command chose how it ends
@@ -87,9 +90,9 @@ def _interruption(number: int) -> KeyboardInterrupt:
 
 
 def _take(end: Any) -> dict[int, Any]:
-    """Makes `end` the handler of the signals that nobody handles otherwise; returns theirs."""
+    """Makes `end` the handler of those signals that have none; returns the earlier handlers."""
     defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
-    if "RANK" not in os.environ:
+    if not started():
         defaults |= {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     taken = {}
     for number, handler in defaults.items():

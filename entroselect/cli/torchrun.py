@@ -17,25 +17,31 @@ from entroselect.cli.result_folder import Folder, new_folder
 from entroselect.io import Source
 from entroselect.scale.process_group import ProcessGroup, digest, shared_errors
 
-# Until all processes have found each other; torch may take twice as long. One that ends before
-# that, for bad use say, ends the others so.
+# The time in which all processes must find each other; torch may take twice as long. If one of
+# them ends before that, because of bad use for example, the others end after this time.
 SECONDS_TO_START = 25.0
 
-# What a process waits for another that is at work; one that dies is noticed at once.
+# The longest wait for another process that is computing; the end of a process is noticed at once.
 _WORK = timedelta(days=30)
 
-# Rows of a pool by which processes find out that theirs are different ones.
+# Rows of a pool that processes compare, to find out whether they were given different pools.
 _SAMPLE = 64
+
+
+def started() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
 
 
 @contextmanager
 def joined(backend: str) -> Iterator[ProcessGroup | None]:
-    """The processes that torchrun started, joined into a group; None for a command of its own.
+    """The processes that torchrun started, joined into a group; None without
+    torchrun.
 
     Raises:
-        RuntimeError: they did not all start.
+        RuntimeError: not all of them started.
     """
-    if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
+    if not started() or "MASTER_ADDR" not in os.environ:
         yield None
         return
     ranks = _joined(backend)
@@ -50,8 +56,8 @@ def joined(backend: str) -> Iterator[ProcessGroup | None]:
 
 
 def _clear(error: BaseException) -> None:
-    """Empties the frames that an error holds, and those that it came of or came up in: they have
-    ended, and may still hold the group."""
+    """Empties the frames that an error, its causes and its contexts hold: they have ended, and may
+    still hold the group."""
     left, seen = [error], set()
     while left:
         error = left.pop()
@@ -88,8 +94,8 @@ def _joined(backend: str) -> ProcessGroup:
 
 
 def _leave(ranks: ProcessGroup) -> None:
-    """Ends the group. Nothing may hold it then: its threads would outlive it, and end the process
-    with an abort."""
+    """Ends the group. No reference to it may be left: its threads would outlive it and abort the
+    process."""
     import torch.distributed as distributed
 
     ranks.close()
@@ -98,13 +104,13 @@ def _leave(ranks: ProcessGroup) -> None:
 
 
 def is_main_process(ranks: ProcessGroup | None) -> bool:
-    """Whether this process reads, writes and says what only one has to."""
+    """Whether this process does what only one process must do: write results and report them."""
     return ranks is None or ranks.rank == 0
 
 
 @contextmanager
 def results(out: Path, force: bool, ranks: ProcessGroup | None) -> Iterator[Folder | None]:
-    """The folder to fill, on the process that leads; see `new_folder`."""
+    """The folder to fill on the main process, None on the others; see `new_folder`."""
     folder = new_folder(out, force) if is_main_process(ranks) else nullcontext(None)
     with shared_errors(ranks):
         path = folder.__enter__()

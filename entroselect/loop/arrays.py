@@ -23,7 +23,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """The array, whole and nothing behind it."""
+    """The array; the file must hold all of it and nothing else."""
     name = Path(path.name)
     with path.open("rb") as file:
         header = read_header(file, name)
@@ -98,7 +98,7 @@ def _entry_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:
     check_entry(entry)
     try:
         file = archive.open(entry)
-    except Exception as error:  # zipfile raises whatever struct runs into
+    except Exception as error:  # zipfile and struct raise many types
         raise damaged_entry(entry, error) from None
     with file:
         header = any_header(file, entry.filename)
@@ -119,12 +119,12 @@ def _entry_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, header: Heade
         with archive.open(entry) as file:
             file.seek(header.offset)
             return filled(header, file, Path(entry.filename))  # to its end, with its checksum
-    except Exception as error:  # zipfile raises whatever zlib and struct run into
+    except Exception as error:  # zipfile, zlib and struct raise many types
         raise damaged_entry(entry, error) from None
 
 
 def _check_images(name: str, header: Header) -> None:
-    """Before anything is read."""
+    """Checks type, shape and size before anything is read."""
     if header.dtype.hasobject:
         raise pickled(name)
     if header.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""The next training set: rows of the pool, chosen by the engine's public functions."""
+"""The next training set: rows of the pool, picked by the engine's public functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def choose(
     real: Any = None,
     key: tuple[int | str, ...] = (0,),
 ) -> NDArray[np.int64]:
-    """k rows of the pool, in the order of choice.
+    """k rows of the pool, in pick order.
 
     Args:
         features: (n, d) of the pool, an array or a tensor on a CUDA device.

@@ -1,4 +1,4 @@
-"""Runs of the loop as they were measured: read, grouped, and said in words."""
+"""Runs of the loop as they were measured: read, grouped, and described in sentences."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Arm:
     runs: list[Run]
 
     def mean(self, space: str, measure: str, iteration: int) -> float:
-        """Of its runs, where that was measured; NaN if nowhere."""
+        """The mean over its runs that have the measure; NaN if none has."""
         values = [run.series(space, *MEASURES[measure])[iteration - 1] for run in self.runs]
         values = [value for value in values if not math.isnan(value)]
         return sum(values) / len(values) if values else math.nan
@@ -101,7 +101,7 @@ def read(folder: Path) -> Run:
 
 
 def _measured(file: Path) -> dict[str, Any]:
-    """What run.py wrote there, checked as far as the report reads it."""
+    """What run.py wrote, with checks of all that the report reads."""
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if found["iteration"] != int(file.parent.name.removeprefix("iteration-")):
@@ -161,12 +161,12 @@ def _label(config: Config, differing: list[str]) -> str:
 
 
 def last_iteration(compared: Sequence[Arm]) -> int:
-    """The last that every run has."""
+    """The last iteration that every run has."""
     return min(len(run.measured) for arm in compared for run in arm.runs)
 
 
 def findings(compared: Sequence[Arm], space: str) -> list[str]:
-    """What the figures of that space say about these runs, in sentences."""
+    """What the measures in that space say about these runs, in sentences."""
     last = last_iteration(compared)
     plain = [arm for arm in compared if arm.runs[0].config.select.method == "none"]
     told = []

@@ -1,11 +1,10 @@
-"""Every option of the loop, the presets, and how a command line becomes one configuration."""
+"""Every option of the loop, and how a command line becomes one configuration."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,16 +12,15 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from entroselect.loop.nested import flat, merged, nested, read_toml, toml_value
+from entroselect.loop.presets import PRESETS
 
 Paradigm = Literal["replace", "accumulate", "accumulate-subsample", "fresh-data", "multi-model"]
 Method = Literal["none", "random", "greedy", "threshold", "variance"]
 SpaceName = Literal["pixels", "encoder", "dinov2", "inception"]
 Kind = Literal["ddpm", "edm"]
 Split = Literal["train", "val", "test"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
@@ -45,7 +43,7 @@ class Data(_Strict):
     images: Annotated[Count | None, NONE] = (
         None  # N, the size of the first training set; None: all but held_out
     )
-    held_out: CountOrNone = 0  # real images nobody trains on, for the FLD
+    held_out: CountOrNone = 0  # real images that no model is trained on, for the FLD
     split: Annotated[Split | None, NONE] = None  # of a source with several; see data.load
     # Columns of .parquet or arrays of .npz, where their names do not tell:
     image_column: Annotated[str | None, NONE] = None
@@ -90,7 +88,7 @@ class Train(_Strict):
     betas: tuple[Share, Share] = (0.95, 0.999)
     weight_decay: PositiveOrNone = 1e-6
     clip: Positive = 1.0  # largest norm of the gradient
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"  # autocast
+    precision: Precision = "fp32"  # autocast
     # Decay of the averaged weights that are sampled from; 0: none. It rises with the step t to
     # this value, min(ema, t / (t + 9)), so that untrained weights count nothing and the average of
     # a short training is one of its last tenth.
@@ -154,55 +152,6 @@ class Config(_Strict):
     measure: Measure = field(default_factory=Measure)
 
 
-# The paper's network and training (section 3 and appendix; its code on diffusers).
-_PAPER: dict[str, Any] = {
-    "iterations": 8,
-    "model": {
-        "channels": (48, 48, 96, 96, 192, 192),
-        "layers": 2,
-        "attention": (4,),
-        "groups": 16,
-    },
-    "diffusion": {"prediction": "epsilon", "schedule": "linear"},
-    "train": {
-        "steps": 128_000,
-        "batch": 128,
-        "learning_rate": 1e-4,
-        "precision": "fp16",
-    },
-    "sample": {"sampler": "ddpm", "steps": 1000, "batch": 1024},
-    "select": {"space": "dinov2"},
-    "measure": {"spaces": ("pixels", "dinov2")},
-}
-
-_MNIST: dict[str, Any] = {
-    "data": {"source": "mnist.npz", "images": 4096, "held_out": 1024},
-    "model": {"channels": (16, 32, 64), "layers": 1},
-    "train": {"steps": 4000, "learning_rate": 2e-3},
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "digits": {"data": {"source": "digits", "images": 898, "held_out": 400}},
-    "mnist": _MNIST,
-    "mnist-cfg": {
-        **_MNIST,
-        "paradigm": "accumulate",
-        "iterations": 8,
-        "data": {"source": "mnist.npz", "images": 12_000, "held_out": 2000},
-        "model": {"channels": (32, 64, 128), "layers": 1, "conditional": True},
-        "train": {"steps": 20_000, "batch": 128, "learning_rate": 1e-3},
-        "sample": {"guidance": 2.0, "steps": 50},
-    },
-    "cifar-small": {
-        "data": {"source": "cifar10.zip", "images": 8192, "held_out": 2000},
-        "model": {"channels": (32, 64, 128), "layers": 2, "attention": (2,)},
-        "train": {"steps": 40_000, "batch": 128, "learning_rate": 5e-4},
-        "sample": {"steps": 50},
-    },
-    "paper-cifar": {**_PAPER, "data": {"source": "cifar10", "images": 32_768}},
-    "paper-ffhq": {**_PAPER, "data": {"source": "ffhq32", "images": 8192}},
-}
-
 _ADAPTER = TypeAdapter(Config)
 
 
@@ -219,7 +168,7 @@ def resolve(
         file: TOML with the fields of Config; a table for each group.
         settings: "group.field=value", values as in TOML; bare words are strings; of two for one
             option the later counts.
-        options: fields of Config by dotted name with "__" for the dot; None is passed over.
+        options: fields of Config by dotted name with "__" for the dot; None is ignored.
 
     Raises:
         ValueError: an unknown name (with the nearest known one) or a value that does not fit.
@@ -231,17 +180,17 @@ def resolve(
     """
     if preset not in PRESETS:
         raise ValueError(f"preset: {preset!r} is unknown{nearest(preset, PRESETS)}")
-    given = _merged({}, PRESETS[preset])
+    given = merged({}, PRESETS[preset])
     if file is not None:
-        given = _merged(given, _read(file))
+        given = merged(given, read_toml(file))
     for name, value in options.items():
         if value is not None:
-            given = _merged(given, _nested(name.replace("__", "."), value))
+            given = merged(given, nested(name.replace("__", "."), value))
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not all(part.strip() for part in name.split(".")):
             raise ValueError(f"--set: expected group.field=value, got {setting!r}")
-        given = _merged(given, _nested(name.strip(), _value(text.strip())))
+        given = merged(given, nested(name.strip(), toml_value(text.strip())))
     return complete(from_dict(given))
 
 
@@ -285,7 +234,7 @@ def to_json(config: Config) -> str:
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted names of the options in which two configurations differ, with both values."""
-    a, b = _flat(asdict(one)), _flat(asdict(other))
+    a, b = flat(asdict(one)), flat(asdict(other))
     return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
@@ -300,7 +249,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def names() -> list[str]:
     """Dotted names of all options."""
-    return list(_flat(asdict(Config())))
+    return list(flat(asdict(Config())))
 
 
 def _check(config: Config) -> None:
@@ -390,52 +339,6 @@ def _literals(name: str) -> tuple[Any, ...]:
         "diffusion.kind": get_args(Kind),
         "diffusion.prediction": ("epsilon", "v"),
         "diffusion.schedule": ("linear", "cosine"),
-        "train.precision": ("fp32", "fp16", "bf16"),
+        "train.precision": get_args(Precision),
         "sample.sampler": ("ddpm", "ddim", "dpmpp"),
     }.get(name, get_args(SpaceName))
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # editors write a BOM
-    except RecursionError:
-        raise ValueError(f"{file}: not TOML of options: nested too deeply") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not TOML: not UTF-8, {error.reason} at {error.start}") from None
-    except ValueError as error:  # TOMLDecodeError, and dates or numbers that Python has not
-        raise ValueError(f"{file}: not TOML: {error}") from None
-
-
-def _value(text: str) -> Any:
-    try:
-        found = tomllib.loads(f"value = {text}")
-    except RecursionError:
-        raise ValueError(f"--set: {text[:40]}...: nested too deeply") from None
-    except ValueError:
-        return text
-    return found["value"] if list(found) == ["value"] else text
-
-
-def _nested(name: str, value: Any) -> dict[str, Any]:
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    return dict(value)
-
-
-def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in change.items():
-        old = merged.get(name)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[name] = _merged(old, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _flat(given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat

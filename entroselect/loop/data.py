@@ -26,7 +26,7 @@ ORIGINS = {REAL: "real", SYNTHETIC: "synthetic", FRESH: "fresh"}
 
 @dataclass(frozen=True)
 class Images:
-    """n images that know where they come from.
+    """n images and where they come from.
 
     pixels: (n, h, w, channels) uint8, channels 1 or 3.
     labels: (n,) int64 from 0, or None.
@@ -57,7 +57,7 @@ class Images:
 
 
 def stack(parts: Sequence[Images]) -> Images:
-    """One after the other; labels are kept if all have them."""
+    """Concatenates them; labels are kept if all have them."""
     labelled = [part.labels for part in parts if part.labels is not None]
     return Images(
         np.concatenate([part.pixels for part in parts]),
@@ -122,7 +122,7 @@ def load(
         a folder or .zip of images of one size. Folders beside each other are classes, folders above
             everything are not. Where they stand for splits (train, val, test), `split` says which.
             Links in folders are followed. Hidden files and folders (a leading dot, __MACOSX) and
-            files without an image's ending are passed over;
+            files without an image's ending are skipped;
         .parquet with a column of encoded images (binary, or a struct with `bytes`);
         .npy of (n, h, w) or (n, h, w, channels) uint8 images;
         .npz: its only array of images, or the one called x, images, image or data, alone or with
@@ -147,7 +147,7 @@ def load(
         split: "train", "val" or "test".
         image_column: the column of a .parquet, or the array of an .npz, that holds the images.
         label_column: the same of the labels.
-        say: is given a line for each kind of thing that was passed over or is not as expected,
+        say: is given a line for each kind of thing that was skipped or is not as expected,
             with its number; by default they are printed on stderr.
 
     Raises:

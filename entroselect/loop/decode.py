@@ -1,7 +1,8 @@
 """One encoded image to the picture that a viewer shows, and many of one size to an array.
 
-The only place that calls Pillow on bytes from outside. Formats come from a list, since Pillow would
-otherwise try all it has on the content, whatever the file is called, and start Ghostscript on EPS.
+The only place that calls Pillow on bytes from outside. Formats come from a list. Without one,
+Pillow tries all its formats on the content, whatever the file is called, and starts Ghostscript
+on EPS.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ _SIGNED, _WHITE_IS_ZERO = 2, 0
 
 
 class Refused(ValueError):
-    """What is wrong with an image, for people; the caller names the file."""
+    """What is wrong with an image; the caller names the file."""
 
 
 class Notes:
-    """What is not as one would expect, counted, with the first of each kind."""
+    """Counts unexpected things by kind, and keeps the first of each."""
 
     def __init__(self) -> None:
         self.found: dict[str, tuple[int, str]] = {}
@@ -79,7 +80,7 @@ def decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
     """The picture: (h, w) for grey modes and for palettes that show only grey, else (h, w, 3).
 
     Raises:
-        ValueError: `name` first, whatever Pillow stumbled over.
+        ValueError: for every error of Pillow; its message begins with `name`.
     """
     truncated = ImageFile.LOAD_TRUNCATED_IMAGES  # others set it; it would fill up with grey
     with warnings.catch_warnings(record=True) as caught:
@@ -96,7 +97,7 @@ def decode(name: str, content: bytes, notes: Notes) -> NDArray[np.uint8]:
             ) from None
         except MemoryError:
             raise ValueError(f"{name}: not an image that can be read (out of memory)") from None
-        except Exception as error:  # Pillow raises whatever its parsers run into
+        except Exception as error:  # Pillow's parsers raise many types
             why = shown(str(error)) or type(error).__name__
             raise ValueError(f"{name}: not an image that can be read ({why})") from None
         finally:
@@ -176,7 +177,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _on_screen(picture: NDArray[np.uint8], box: Any) -> NDArray[np.uint8]:
-    """What a GIF's picture leaves of its screen is transparent; Pillow fills it with a colour."""
+    """Makes the part of a GIF's screen outside its picture transparent; Pillow fills it."""
     left, top, right, bottom = box
     seen = np.full_like(picture, 255)
     seen[top:bottom, left:right] = picture[top:bottom, left:right]
@@ -185,7 +186,7 @@ def _on_screen(picture: NDArray[np.uint8], box: Any) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _libtiff_heard(content: bytes) -> Iterator[None]:
-    """What libtiff finds wrong is raised: it prints it to descriptor 2 and fills up the picture."""
+    """Raises what libtiff only prints to descriptor 2 before it fills up the picture."""
     try:
         stderr = os.dup(2) if content[:2] in (b"II", b"MM") else -1
     except OSError:  # closed: nothing can be heard
@@ -221,7 +222,7 @@ def _orientation(name: str, image: Image.Image, notes: Notes) -> int:
 
 
 def _check_end(content: bytes) -> None:
-    """Refuses a JPEG whose scans do not come to an end: libjpeg fills up what is missing.
+    """Refuses a JPEG whose scans are cut short; libjpeg would fill up the picture.
 
     Thumbnails have ends of their own, so only what follows the header counts.
     """

@@ -1,4 +1,4 @@
-"""The network, its noise, and how both are stored, all of diffusers' making."""
+"""The network, its noise schedule, and how both are stored; all are parts of diffusers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from diffusers import (
     UNet2DModel,
 )
 
+from entroselect import _files
 from entroselect.loop import files
 from entroselect.loop.config import Diffusion, Model
 
@@ -63,7 +64,7 @@ def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> 
 
 
 def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) -> Any:
-    """The diffusers scheduler that trains ("ddpm"), or samples that diffusion in so many steps."""
+    """The diffusers scheduler that trains ("ddpm"), or samples in the given number of steps."""
     if diffusion.kind == "edm":
         kind = EDMDPMSolverMultistepScheduler if sampler == "dpmpp" else EDMEulerScheduler
         return kind(sigma_data=diffusion.sigma_data)
@@ -82,8 +83,8 @@ def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) 
 
 def save(net: UNet2DModel, schedule: Any, folder: Path) -> None:
     """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`."""
-    files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
-    files.write_json(folder / "unet" / "config.json", _plain(net.config))
+    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
+    _files.write_json(folder / "unet" / "config.json", _plain(net.config))
     files.write_tensors(
         folder / "unet" / "diffusion_pytorch_model.safetensors", net.state_dict(), format="pt"
     )
@@ -95,7 +96,7 @@ def load(folder: Path) -> UNet2DModel:
     held = files.read_json(path)
     try:
         net: UNet2DModel = UNet2DModel.from_config(held)
-    except Exception as error:  # whatever its layers raise of strange sizes
+    except Exception as error:  # its layers raise many types for strange sizes
         raise files.Damaged(path, f"not of a network: {error}") from None
     load_weights(net, folder / "unet" / "diffusion_pytorch_model.safetensors")
     return net

@@ -41,8 +41,7 @@ def training_step(
     def taking(batch: int) -> Callable[[], object]:
         net = diffusion.network(config.model, shape, classes, seeds.noise(0))
         noise = replace(config.diffusion, kind=paradigms.kinds(config)[0])
-        options = asdict(config.train) | {"batch": batch}
-        return Steps(real, net, noise, **options, device=device).take
+        return Steps(real, net, noise, replace(config.train, batch=batch), device=device).take
 
     return _measured(taking, config.train.batch, longest)
 

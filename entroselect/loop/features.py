@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from entroselect import _settings
 from entroselect._dispatch import why_not_cuda
 from entroselect.loop import files, seeds
 from entroselect.loop.config import SpaceName
@@ -52,7 +52,7 @@ def spaces(
 
     Raises:
         ValueError: weights that are missing or do not fit, a missing package.
-        Stopped: at the deadline, time.monotonic(); the encoder's training goes on from there.
+        Stopped: at the deadline, time.monotonic(); the encoder's training resumes there.
     """
     made: dict[SpaceName, Extract] = {}
     for name in wanted:
@@ -74,9 +74,9 @@ def pixels(images: Images) -> NDArray[np.float32]:
 
 
 def for_selection(extract: Extract, images: Images) -> Any:
-    """Features where selection is fastest: a network's stay on its GPU if backend "cuda" runs and
-    no other was asked for."""
-    asked = os.environ.get("ENTROSELECT_BACKEND") or "auto"
+    """Features where selection is fastest: those of a network stay on its GPU if backend "cuda"
+    can run and is not excluded."""
+    asked = _settings.backend()
     stays = isinstance(extract, _Batches) and extract.device != "cpu" and asked in ("auto", "cuda")
     if stays and not why_not_cuda():
         return extract.tensor(images)  # type: ignore[attr-defined]
@@ -195,7 +195,7 @@ def _teach(
 
 
 def _resumed(net: Encoder, optimiser: torch.optim.Optimizer, state: Path) -> int:
-    """Steps done by a training that was stopped; 0 where there was none, or it is damaged."""
+    """Steps that a stopped training has done; 0 if there is none, or its state is damaged."""
     if not state.exists():
         return 0
     try:

@@ -1,14 +1,12 @@
-"""Files that are either complete or not there, whenever the process dies, and how they are read."""
+"""The arrays and tensors of a run folder: written whole or not at all, and checked when read."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-import os
 import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,10 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
+from entroselect import _files
 from entroselect.io.errors import shown
 from entroselect.io.header import read_header
 from entroselect.io.npy import filled
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: folders are not locked there
-    fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
-_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
 class Damaged(ValueError):
@@ -41,55 +32,21 @@ class Damaged(ValueError):
         self.path, self.why = path, why
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Writes beside `path`, then renames; a failure leaves what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(path.name + ".partial")
-    try:
-        work.unlink(missing_ok=True)  # of a killed process, or a link that others put there
-        opened = os.open(work, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINKS, 0o666)
-        with os.fdopen(opened, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        work.replace(path)
-    except BaseException as error:
-        if not work.is_dir():
-            work.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise OSError(
-            error.errno,
-            f"{path}: could not be written ({error.strerror}); what was finished is kept, make "
-            "room and run the same command again",
-        ) from error
-
-
-def write_text(path: Path, content: str) -> None:
-    """UTF-8."""
-    write_bytes(path, content.encode())
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Strict JSON: NaN and infinity are an error here, not in whoever reads the file."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """.npy"""
+    """A .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    write_bytes(path, buffer.getbuffer())
+    _files.write_bytes(path, buffer.getbuffer())
 
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
-    """.safetensors with `notes` as its metadata; of more than one the order is any."""
+    """A .safetensors file with `notes` as its metadata, in no particular order."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, safetensors_bytes(contiguous, metadata=notes))
+    _files.write_bytes(path, safetensors_bytes(contiguous, metadata=notes))
 
 
 def write_state(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
-    """The same with a checksum, for what only a continuation reads."""
+    """The same with a checksum, for a state that only a resumed run reads."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_tensors(path, contiguous, **notes, crc32=_checksum(contiguous))
 
@@ -154,34 +111,3 @@ def digest(paths: Iterable[Path]) -> str:
             while block := file.read(1 << 20):
                 found.update(block)
     return found.hexdigest()
-
-
-def sweep(folder: Path) -> None:
-    """Removes what processes that were killed had begun to write; links go, not their targets."""
-    for pattern in ("*.partial", "*.partial.png"):
-        for path in folder.rglob(pattern):
-            if path.is_symlink() or path.is_file():
-                path.unlink(missing_ok=True)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock; it goes with the process, so that a dead one blocks nobody.
-
-    Raises:
-        ValueError: another process holds it.
-    """
-    if fcntl is None:
-        yield
-        return
-    with os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | _NO_LINKS, 0o666), "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{folder}: another process is writing this run; wait for it, or choose another "
-                "--out"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        yield

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what it was made from, and what in it can be believed."""
+"""The folder of a run: is it a run's, what was the run made from, which files are good."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from entroselect import _files
 from entroselect.loop import config as options
 from entroselect.loop import data, files
 from entroselect.loop.config import Config
@@ -25,14 +26,14 @@ _TOLD = {
 
 
 def check_ours(folder: Path) -> None:
-    """ValueError if the folder holds something else than a run."""
+    """Raises ValueError if the folder holds anything that is not a run's."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ValueError(f"{folder}: is a file; choose another --out")
     if (folder / "config.json").exists():
         return
-    ours = (files.LOCK, FINGERPRINTS)
+    ours = (_files.LOCK, FINGERPRINTS)
     strange = [p.name for p in folder.iterdir() if p.name not in ours and p.suffix != ".partial"]
     if strange:
         raise ValueError(
@@ -58,7 +59,7 @@ def check_configuration(config: Config, folder: Path) -> None:
         if not grown:
             return
         (folder / "DONE").unlink(missing_ok=True)
-    files.write_text(path, options.to_json(config))
+    _files.write_text(path, options.to_json(config))
 
 
 def fingerprint(parts: list[Images]) -> str:
@@ -81,7 +82,7 @@ def of_weights(weights: str) -> str:
 
 
 def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str], None]) -> None:
-    """Keeps what a run is made from; ValueError if it was made from something else so far."""
+    """Writes what a run is made from; ValueError if it began with something else."""
     path = folder / FINGERPRINTS
     before = files.read_json(path) if path.exists() else {}
     changed = [_TOLD[name] for name in found if before.get(name, found[name]) != found[name]]
@@ -97,14 +98,14 @@ def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str]
             "whether they changed is not known"
         )
     if new:
-        files.write_json(path, before | new)
+        _files.write_json(path, before | new)
 
 
 def keep_classes(folder: Path, real: Images) -> None:
     """classes.json: what the labels 0, 1, ... of training and generated images are called."""
     path = folder / "classes.json"
     if real.labels is not None and real.names and not path.exists():
-        files.write_json(path, list(real.names))
+        _files.write_json(path, list(real.names))
 
 
 def has_images(here: Path, name: str) -> bool:
@@ -120,7 +121,7 @@ def read_images(
     Args:
         here: folder of an iteration.
         name: "training" or "generated".
-        count, size: there must be so many images of (h, w, channels).
+        count, size: there must be `count` images of `size` (h, w, channels).
         classes: there must be labels, below this; 0: labels do not matter.
 
     Raises:
@@ -157,9 +158,9 @@ def forget_parts(here: Path, kind: str) -> None:
 
 
 def mark_done(folder: Path) -> None:
-    """DONE"""
+    """Writes DONE."""
     if not (folder / "DONE").exists():
-        files.write_text(folder / "DONE", "")
+        _files.write_text(folder / "DONE", "")
 
 
 def has_metrics(here: Path) -> bool:
@@ -172,7 +173,7 @@ def has_metrics(here: Path) -> bool:
 
 
 def cut_stats(stats: Path, iteration: int, kind: str, step: int) -> None:
-    """Drops the lines of steps that will be taken again, and whatever is no line of ours."""
+    """Drops the lines of steps that will be taken again, and lines that a run does not write."""
     if not stats.exists():
         return
     kept = []
@@ -185,4 +186,4 @@ def cut_stats(stats: Path, iteration: int, kind: str, step: int) -> None:
         again = place[:2] == (iteration, kind) and place[2] > step
         if not again and line.endswith("\n"):
             kept.append(line)
-    files.write_text(stats, "".join(kept))
+    _files.write_text(stats, "".join(kept))

@@ -79,7 +79,8 @@ def chosen(
     known: Iterable[str],
     every: Iterable[str] = (),
 ) -> str | None:
-    """The one that is meant: as asked, or by a known name; None if none has one.
+    """The column or array that is meant: the one asked for, or one of a known name; None if there
+    is none.
 
     Args:
         what: what it holds, as messages call it.

@@ -42,7 +42,7 @@ def measure(
         training: D_n, what the model was trained on.
         generated: G_n, what it made.
         real: the reference, D_1.
-        held_out: real images nobody trained on; without, there is no FLD.
+        held_out: real images that no model was trained on; without them there is no FLD.
         neighbours: k of precision, recall, density and coverage.
         memorised: a generated image counts as memorised when its nearest training image is closer
             than this share of the real images' median nearest distance, not when it is at exactly

@@ -1,4 +1,4 @@
-"""Folders and zips of encoded images: what is read, what is passed over, and the classes."""
+"""Folders and zips of encoded images: what is read, what is skipped, and the classes."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def read_zip(path: Path, split: str | None, notes: Notes) -> Read:
 
 
 def check_entry(entry: zipfile.ZipInfo, most: int | None = None) -> None:
-    """Refuses what cannot be read, or not without inflating more than is declared."""
+    """Refuses an entry that cannot be read, or only by inflating more than is declared."""
     name = shown(entry.filename)
     if entry.flag_bits & 1:
         raise ValueError(f"{name}: is encrypted; write the zip again without a password")
-    # Other decompressors give back all they make of a block at once, whatever they are asked for.
+    # Other decompressors return a whole block at once, however few bytes are asked for.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(
             f"{name}: is compressed by method {entry.compress_type}; write the zip again with "
@@ -76,18 +76,18 @@ def check_entry(entry: zipfile.ZipInfo, most: int | None = None) -> None:
 
 
 def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """All of an entry, as long as it is declared."""
+    """The bytes of an entry, no more than it declares."""
     check_entry(entry, MOST_BYTES)
     try:
         with archive.open(entry) as file:
             # Not read(): it inflates as much as there is and cuts it afterwards.
             return file.read(entry.file_size + 1)
-    except Exception as error:  # zipfile raises whatever zlib and struct run into
+    except Exception as error:  # zipfile, zlib and struct raise many types
         raise damaged_entry(entry, error) from None
 
 
 def damaged_entry(entry: zipfile.ZipInfo, error: Exception) -> ValueError:
-    """What is said of an entry that cannot be read."""
+    """The error about an entry that cannot be read."""
     why = shown(str(error)) or type(error).__name__
     return ValueError(f"{shown(entry.filename)}: cannot be read, the zip may be damaged ({why})")
 

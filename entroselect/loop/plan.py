@@ -14,7 +14,7 @@ from entroselect.loop.device import device_of
 
 
 def split(config: Config) -> tuple[Images, Images | None, Images]:
-    """The first training set, images nobody trains on, and the rest: the stream of fresh ones."""
+    """(the first training set, images no model is trained on, the rest: a stream of fresh ones)"""
     given = config.data
     every = data.load(
         given.source,
@@ -55,7 +55,7 @@ def classes_of(config: Config, real: Images, stream: Images) -> int:
 
 
 def check(config: Config, real: Images, stream: Images) -> None:
-    """What can be known from numbers alone; `try_out` finds the rest."""
+    """Checks what numbers alone can tell; `try_out` finds the rest."""
     size, made = len(real), paradigms.to_generate(config, len(real))
     if config.model.conditional and real.labels is None:
         raise ValueError(

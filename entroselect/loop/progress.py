@@ -1,4 +1,7 @@
-"""Progress of a run: bars on a terminal, plain lines now and then elsewhere."""
+"""Progress of a run: bars on a terminal, a plain line every 15 seconds elsewhere.
+
+Apart from entroselect/_progress.py, which the functions use and which works without rich.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
-    """One phase at a time, on stderr. Used as a context manager; Progress(False) is silent."""
+    """Shows one phase at a time, on stderr. A context manager; Progress(False) shows nothing."""
 
     def __init__(self, shown: bool = True) -> None:
         self.shown = shown
@@ -59,7 +62,8 @@ class Progress:
             self._line(what + ("" if total is None else f", {total} {unit}"))
 
     def update(self, done: int, note: str = "", rate: tuple[int, str] | None = None) -> None:
-        """`done` units are done; `rate` is what one of them counts for, and as what."""
+        """`done` units are done. `rate`: (n, what), if one unit is n of something else to show the
+        speed in, such as (64, "images/s")."""
         now = time.monotonic()
         if self.begun_at is None:
             self.begun_at = done
@@ -77,7 +81,7 @@ class Progress:
             self._line(f"{self.what}: {done} of {self.total} {self.unit} ({note})")
 
     def note(self, text: str) -> None:
-        """Something to be known, beside the phases."""
+        """Prints a note."""
         if self.terminal:
             self.bars.console.print(f"note: {text}", markup=False, highlight=False)
         elif self.shown:

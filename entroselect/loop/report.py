@@ -177,7 +177,7 @@ def _samples(arm: Arm) -> Section:
 
 
 def spread_out(images: Images, count: int) -> Any:
-    """That many rows, evenly from all of them, class after class: files are often sorted."""
+    """`count` rows, evenly spaced, class after class: files are often sorted."""
     order = np.arange(len(images))
     if images.labels is not None:
         order = np.argsort(images.labels, kind="stable")

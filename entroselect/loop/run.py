@@ -10,7 +10,7 @@
         training.npy             D_1: images (n, h, w, channels) uint8
         training_labels.npy      where images have labels
         training_origins.npy     (n, 4): kind, iteration, model, row; see data.Images
-        indices.npy              rows of the pool that D_n took, in the order of choice (n >= 2)
+        indices.npy              rows of the pool that D_n took, in pick order (n >= 2)
         ddpm/unet, ddpm/scheduler   the model, as diffusers stores it
         generated.npy ...        G_1, with labels and origins
         metrics.json             measured in every space
@@ -19,8 +19,8 @@
     RUN/DONE
     RUN/.lock                    held while a process writes here
 
-Every file is complete or not there, every random number depends only on what it is for: a run that
-was killed goes on where it was and ends with the same bytes.
+Every file is complete or absent, and every random number depends only on what it is for: a run that
+was killed resumes where it was and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from entroselect import _files
 from entroselect.loop import config as options
 from entroselect.loop import data, diffusion, features, files, metrics, paradigms, seeds
 from entroselect.loop import folder as folders
@@ -61,14 +62,14 @@ def run(
     progress: Progress | None = None,
     threads: int | None = None,
 ) -> bool:
-    """Runs the loop in `folder`, or goes on with it.
+    """Runs the loop in `folder`, or resumes it.
 
     Args:
         config: the options; those of an existing folder must be the same, but for a larger number
             of iterations.
         folder: made if needed; no other process may write there.
-        max_seconds: after this long the state is saved and the run stops. Loading, selecting and
-            measuring save nothing on the way; they are broken off and start again next time.
+        max_seconds: after this time the state is saved and the run stops. Loading, selecting and
+            measuring save no state; they are broken off and start again next time.
         progress: where to report to.
         threads: of torch. None: as many as at the first start, which takes OMP_NUM_THREADS or
             else measures what is fastest. Another number changes the last bits of what follows.
@@ -78,7 +79,7 @@ def run(
 
     Raises:
         ValueError: before any work, when options, data or the folder do not fit, or the data,
-            the encoder or measure.weights are not those that the run was begun with.
+            the encoder or measure.weights are not those that the run began with.
         files.Damaged: a ValueError too; a file of the folder is not what a run left there.
         FloatingPointError: loss, weights or images are not finite.
     """
@@ -99,7 +100,7 @@ def _run(
     folders.check_ours(folder)
     with ExitStack() as held:
         if folder.exists():
-            held.enter_context(files.locked(folder))
+            held.enter_context(_files.locked(folder))
         with until(deadline):
             progress.start("loading images", None)
             real, held_out, stream = split(config)
@@ -109,9 +110,9 @@ def _run(
             try_out(config, real, classes, held_out, device)
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(files.locked(folder))
+            held.enter_context(_files.locked(folder))
         folders.check_configuration(config, folder)
-        files.sweep(folder)
+        _files.sweep(folder)
         marks = {"data": folders.fingerprint([i for i in (real, held_out, stream) if i])}
         with until(deadline):
             if config.measure.weights and {"dinov2", "inception"} & {*_spaces(config)}:
@@ -147,7 +148,7 @@ def _set_threads(
         progress.note(f"torch takes {threads} of its threads; --threads N sets another number")
     now = environment(device)
     if not begun:
-        files.write_json(path, now)
+        _files.write_json(path, now)
     elif (threads, told) != (now["threads"], now["device"]):
         progress.note(
             f"begun on {threads} threads of {told}, goes on with {now['threads']} of "
@@ -319,7 +320,7 @@ class _Loop:
                 step, note=f"loss {loss:.4f}", rate=(config.train.batch, "images/s")
             )
 
-        def going_on() -> Any:
+        def resumed() -> Any:
             folders.cut_stats(stats, iteration, noise.kind, saved_step(state))
             self.progress.update(saved_step(state))
             fresh = seeds.noise(*key, "weights")
@@ -337,11 +338,11 @@ class _Loop:
 
         try:
             try:
-                return going_on()
-            except files.Damaged as error:  # a state only saves time: the same steps can be taken
+                return resumed()
+            except files.Damaged as error:  # without a state the same steps are taken again
                 self.progress.note(f"{error.path}: damaged ({error.why}); training begins again")
                 state.unlink(missing_ok=True)
-                return going_on()
+                return resumed()
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"iteration {iteration}, {noise.kind}: {error}; step {saved_step(state)} is kept"
@@ -358,7 +359,7 @@ class _Loop:
             "origins": {name: float(np.mean(kinds == kind)) for kind, name in data.ORIGINS.items()},
             "spaces": {},
         }
-        # As many as there were real ones, whatever was generated: entropy compares at one size.
+        # At most as many as there were real ones: entropies compare only at equal sizes.
         judged = generated.take(evenly(len(generated), len(self.real)))
         for name in config.measure.spaces:
             extract = self.spaces[name]
@@ -371,7 +372,7 @@ class _Loop:
                 memorised=config.measure.memorised,
             )
         data.save_grid(here / "grid.png", generated)
-        files.write_json(here / "metrics.json", measured)
+        _files.write_json(here / "metrics.json", measured)
 
 
 def _looks(config: Config) -> bool:

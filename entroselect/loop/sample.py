@@ -48,7 +48,7 @@ def generate(
         parts: a folder where finished batches are kept and found again.
         report: called with the number of images done.
         deadline: time.monotonic() at which to stop.
-        first_steps: only so many of the steps; for trials.
+        first_steps: stop after this many steps; for trials.
 
     Raises:
         ValueError: more steps than diffusion.steps of noise.
@@ -98,7 +98,7 @@ def generate(
 
 
 def _kept(part: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """A finished batch; None if there is none, or one that is damaged and so made again."""
+    """A finished batch; None if there is none or it is damaged."""
     if not part.exists():
         return None
     try:
@@ -144,7 +144,7 @@ class _Begun:
         return made
 
     def save(self, path: Path) -> None:
-        """What the remaining steps depend on; solvers of several steps look back."""
+        """Saves what the remaining steps depend on; solvers of several steps need earlier ones."""
         outputs = enumerate(getattr(self.schedule, "model_outputs", []))
         files.write_state(
             path,
@@ -158,7 +158,7 @@ class _Begun:
         )
 
     def load(self, path: Path) -> None:
-        """What `save` wrote; of a damaged file nothing, the batch begins anew."""
+        """Reads what `save` wrote; if the file is damaged, the batch begins again."""
         try:
             held, notes = files.read_tensors(path)
             images, draw, step = held["images"], held["draw"], int(notes["step"])

@@ -1,6 +1,6 @@
 """Random numbers that depend on what they are for, not on what was drawn before.
 
-Nothing that a killed run had drawn has to be remembered: every step, batch and choice seeds itself.
+A resumed run needs no state of a generator: every step, batch and pick has a seed of its own.
 """
 
 from __future__ import annotations

@@ -12,12 +12,12 @@ from typing import NoReturn
 
 
 class Stopped(BaseException):
-    """The time given is over; what was finished is saved. No error: nothing may swallow it."""
+    """The time is over, and what was finished is saved. Handlers of Exception do not catch it."""
 
 
 @contextmanager
 def until(deadline: float) -> Iterator[None]:
-    """Breaks off at the deadline, as Ctrl-C would, what saves nothing on the way: raises Stopped.
+    """Raises Stopped at the deadline, as Ctrl-C would, in a block that saves no state.
 
     Only in the main thread, where signals arrive; elsewhere the end is noticed afterwards.
     """

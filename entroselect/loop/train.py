@@ -18,11 +18,11 @@ from torch.nn.functional import mse_loss
 
 from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import files, seeds
-from entroselect.loop.config import Diffusion, warmup_of
+from entroselect.loop.config import Diffusion, Precision, Train, warmup_of
 from entroselect.loop.data import Images
 from entroselect.loop.stop import Stopped
 
-EVERY = 50  # steps between reports, and between states that are saved by the way
+EVERY = 50  # steps between reports; states are saved at reports
 SECONDS_BETWEEN_SAVES = 30.0
 
 Report = Callable[[int, float, float], None]  # step, mean loss since the last, learning rate
@@ -40,7 +40,7 @@ def train(
     betas: tuple[float, float],
     weight_decay: float,
     clip: float,
-    precision: str,
+    precision: Precision,
     ema: float,
     label_dropout: float,
     key: tuple[int | str, ...] = (0,),
@@ -52,8 +52,8 @@ def train(
     """Trains `net` on the images and returns what to sample from (the average, with `ema`).
 
     Every step draws its batch, noise levels and noise from a generator of its own, made of `key`
-    and the step, so a run that was killed and resumed from `state` ends with the same bits (on as
-    many threads: sums are split among them).
+    and the step, so a run that was killed and resumed from `state` ends with the same bits, with
+    the same number of threads (sums are split among them).
 
     Args:
         images: what to learn.
@@ -63,7 +63,7 @@ def train(
             label_dropout: see config.Train.
         key: what the random numbers depend on.
         device: "cpu", "cuda", ...
-        state: a file to save to now and then, and to resume from if it is there.
+        state: a file to save to every 30 seconds, and to resume from if it exists.
         report: called every EVERY steps.
         deadline: time.monotonic() at which to save and stop.
 
@@ -73,11 +73,12 @@ def train(
         files.Damaged: `state` is not a state of this training.
         Stopped: at the deadline.
     """
-    taking = Steps(
-        images, net, diffusion, steps=steps, batch=batch, learning_rate=learning_rate,
-        warmup=warmup, betas=betas, weight_decay=weight_decay, clip=clip, precision=precision,
-        ema=ema, label_dropout=label_dropout, key=key, device=device,
+    options = Train(
+        steps=steps, batch=batch, learning_rate=learning_rate, warmup=warmup, betas=betas,
+        weight_decay=weight_decay, clip=clip, precision=precision, ema=ema,
+        label_dropout=label_dropout,
     )  # fmt: skip
+    taking = Steps(images, net, diffusion, options, key=key, device=device)
     if state and state.exists():
         taking.load(state)
     saved = time.monotonic()
@@ -104,75 +105,70 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Steps:
-    """A training that is taken step by step; the arguments are those of `train`."""
+    """A training that is taken step by step; see `train`."""
 
     def __init__(
         self,
         images: Images,
         net: UNet2DModel,
         diffusion: Diffusion,
+        options: Train,
         *,
-        steps: int,
-        batch: int,
-        learning_rate: float,
-        warmup: int | None,
-        betas: tuple[float, float],
-        weight_decay: float,
-        clip: float,
-        precision: str,
-        ema: float,
-        label_dropout: float,
         key: tuple[int | str, ...] = (0,),
         device: str = "cpu",
     ) -> None:
         self.images, self.net, self.key, self.device = images, net.to(device).train(), key, device
-        self.steps, self.batch, self.rate, self.clip = steps, batch, learning_rate, clip
-        self.warmup = warmup_of(steps) if warmup is None else warmup
-        self.precision, self.ema, self.label_dropout = precision, ema, label_dropout
-        self.noise = _Noise(diffusion, device)
-        self.average = {n: p.detach().clone() for n, p in net.named_parameters()} if ema else {}
+        self.options, self.noise = options, _Noise(diffusion, device)
+        self.warmup = warmup_of(options.steps) if options.warmup is None else options.warmup
+        averaged = net.named_parameters() if options.ema else ()
+        self.average = {name: parameter.detach().clone() for name, parameter in averaged}
         self.optimiser = torch.optim.AdamW(
-            net.parameters(), learning_rate, betas, weight_decay=weight_decay, foreach=False
+            net.parameters(),
+            options.learning_rate,
+            options.betas,
+            weight_decay=options.weight_decay,
+            foreach=False,
         )
-        self.scaler = torch.amp.GradScaler(device, enabled=precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device, enabled=options.precision == "fp16")
         self.done = 0
         self.total = torch.zeros((), device=device)  # of the losses since the last report
 
     def take(self) -> float:
-        """The next step; returns its learning rate."""
-        step, net = self.done, self.net
-        rate = self.rate * _share(step, self.steps, self.warmup)
+        """Takes the next step; returns its learning rate."""
+        step, net, options = self.done, self.net, self.options
+        rate = options.learning_rate * _share(step, options.steps, self.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         loss = self.loss(step, seeds.noise(*self.key, "step", step))
         self.optimiser.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), self.clip)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), options.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        decay = min(self.ema, step / (step + 9))  # 0 at first: fresh weights count nothing
+        decay = min(options.ema, step / (step + 9))  # 0 at first: fresh weights count nothing
         with torch.no_grad():
-            for name, parameter in net.named_parameters() if self.ema else ():
+            for name, parameter in net.named_parameters() if options.ema else ():
                 self.average[name].lerp_(parameter, 1 - decay)
             self.total += loss.detach()
         self.done = step + 1
         return rate
 
     def loss(self, step: int, draw: torch.Generator) -> torch.Tensor:
-        """That of the step's batch, noised by `draw`."""
-        rows = _rows(self.key, len(self.images), step * self.batch, self.batch)
+        """The loss of the step's batch, with noise from `draw`."""
+        batch, dropout = self.options.batch, self.options.label_dropout
+        rows = _rows(self.key, len(self.images), step * batch, batch)
         clean = scaled(self.images, rows).to(self.device)
-        labels = _labels(self.net, self.images, rows, self.label_dropout, draw, self.device)
-        # Dropout draws from the global generator, which therefore is seeded and put back.
+        labels = _labels(self.net, self.images, rows, dropout, draw, self.device)
+        # Dropout draws from the global generator, which is seeded here and restored after.
         drops = self.net.training and bool(self.net.config.get("dropout"))
         cards = [self.device] if self.device != "cpu" else []
         with (
             torch.random.fork_rng(cards, enabled=drops),
             torch.autocast(
                 torch.device(self.device).type,
-                _DTYPES[self.precision],
-                enabled=self.precision != "fp32",
+                _DTYPES[self.options.precision],
+                enabled=self.options.precision != "fp32",
             ),
         ):
             if drops:
@@ -180,14 +176,15 @@ class Steps:
             return self.noise.loss(self.net, clean, labels, draw)
 
     def check(self) -> None:
-        """FloatingPointError unless losses and weights are finite, and the loss with them."""
+        """Raises FloatingPointError unless losses and weights are finite, and the loss that these
+        weights give."""
         found = float(self.total)
         if math.isfinite(found):
             held = (*self.net.state_dict().values(), *self.average.values())
             found = self.judged() if diffusers_parts.finite(held) else math.nan
         if not math.isfinite(found):
             raise FloatingPointError(
-                f"the loss is {found} by step {self.done} of {self.steps}; try a smaller "
+                f"the loss is {found} by step {self.done} of {self.options.steps}; try a smaller "
                 "train.learning_rate, more train.warmup or train.precision=fp32"
             )
 
@@ -203,13 +200,13 @@ class Steps:
     def finish(self) -> UNet2DModel:
         """The network to sample from."""
         with torch.no_grad():
-            for name, parameter in self.net.named_parameters() if self.ema else ():
+            for name, parameter in self.net.named_parameters() if self.options.ema else ():
                 parameter.copy_(self.average[name])
         self.check()
         return self.net.eval()
 
     def save(self, path: Path) -> None:
-        """All that the remaining steps depend on."""
+        """Writes all that the remaining steps depend on."""
         tensors = {f"net.{name}": tensor for name, tensor in self.net.state_dict().items()}
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.items()}
         tensors["total"] = self.total
@@ -224,7 +221,7 @@ class Steps:
         )
 
     def load(self, path: Path) -> None:
-        """What `save` wrote; files.Damaged if it is not of this training."""
+        """Reads what `save` wrote; files.Damaged if it is not of this training."""
         held, notes = files.read_tensors(path)
         try:
             with torch.no_grad():
@@ -240,8 +237,8 @@ class Steps:
             self.done = int(notes["step"])
         except (KeyError, ValueError) as error:
             raise files.Damaged(path, f"not a state of this training: {error}") from None
-        if not 0 <= self.done <= self.steps:
-            raise files.Damaged(path, f"step {self.done} of {self.steps}")
+        if not 0 <= self.done <= self.options.steps:
+            raise files.Damaged(path, f"step {self.done} of {self.options.steps}")
 
 
 _PARTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW's state
@@ -259,7 +256,7 @@ def optimiser_tensors(net: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
 def set_optimiser(
     net: nn.Module, optimiser: torch.optim.Optimizer, held: dict[str, torch.Tensor]
 ) -> None:
-    """What `optimiser_tensors` gave; parameters that had no step yet are not in it."""
+    """Sets the state that `optimiser_tensors` returned; it has no parameters without a step."""
     for name, parameter in net.named_parameters():
         found = {part: held.get(f"optimiser.{part}.{name}") for part in _PARTS}
         optimiser.state[parameter] = {
@@ -333,7 +330,7 @@ def scaled(images: Images, rows: Any) -> torch.Tensor:
 
 
 def _rows(key: tuple[int | str, ...], count: int, first: int, batch: int) -> Any:
-    """The batch that starts at that place in an endless row of shuffled epochs."""
+    """The batch that begins at place `first` of an endless sequence of shuffled epochs."""
     places = torch.arange(first, first + batch)
     epochs = torch.div(places, count, rounding_mode="floor")
     rows = torch.empty(batch, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""The options tried in small before a run begins: whatever they can get wrong is found there."""
+"""The options tried on two images before a run begins, so that wrong ones fail at once."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def try_out(
     held_out: Images | None,
     device: str,
 ) -> None:
-    """One step of training and two of sampling on two images; all steps of a stand-in; and
-    measuring and selecting on random rows.
+    """Takes one step of training and two of sampling on two images, all steps of sampling with a
+    stand-in for the network, and measures and selects random rows.
 
     Raises:
         ValueError: something cannot work with these options.
@@ -50,7 +50,7 @@ def _try_model(config: Config, real: Images, classes: int, noise: Diffusion, dev
     with _saying("one step of training on two images", "model, diffusion and train"):
         net = diffusion.network(config.model, real.pixels.shape[1:], classes, seeds.noise(0))
         two = real.take(np.arange(len(real))[:2])
-        taking = Steps(two, net, noise, **asdict(config.train) | {"batch": 2}, device=device)
+        taking = Steps(two, net, noise, replace(config.train, batch=2), device=device)
         taking.take()
         taking.check()
     sampling = asdict(config.sample) | {"batch": 2, "device": device}
@@ -62,7 +62,7 @@ def _try_model(config: Config, real: Images, classes: int, noise: Diffusion, dev
 
 
 class _Still(torch.nn.Module):
-    """In the place of a network: as quick as can be, so that all steps can be taken."""
+    """Stands in for a network and costs nothing, so that all steps of sampling can be taken."""
 
     config = {"sample_size": (1, 1), "in_channels": 1, "num_class_embeds": None}  # noqa: RUF012
 
@@ -112,14 +112,14 @@ def _rows(count: int) -> np.ndarray:
 
 @contextmanager
 def _saying(what: str, groups: str) -> Iterator[None]:
-    """Says what was tried when another library refuses."""
+    """Adds what was tried to an error of another library."""
     try:
         yield
     except FloatingPointError as error:
         raise FloatingPointError(f"{what}, tried before the run: {error}") from None
     except MemoryError:
         raise ValueError(f"{what}, tried before the run, is more than memory holds") from None
-    except Exception as error:  # whatever torch, diffusers and the engine raise
+    except Exception as error:  # torch, diffusers and the engine raise many types
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{what}, tried before the run, does not work with the options of {groups}: {first}"

@@ -81,7 +81,7 @@ def _channels_first(shape: tuple[int, ...]) -> bool:
 
 
 def sample(rows: NDArray[Any], size: int) -> Float64:
-    """At most `size` rows, drawn once and for all, as float64."""
+    """At most `size` rows as float64, drawn with a fixed seed."""
     if len(rows) > size:
         rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), size, replace=False))]
     return np.asarray(rows, dtype=np.float64)
@@ -127,7 +127,7 @@ def image_pairs(upper: Float64, lower: Float64, distances: Float64) -> str:
 
 
 def radius_curves(curves: Mapping[str, tuple[Any, Float64]]) -> str:
-    """Covering radius against the number of rows chosen, one line for each name."""
+    """Covering radius against the number of picks, one line per name."""
     figure, axes = _axes(3.6)
     for name, (ranks, radii) in curves.items():
         marker = {"marker": "o", "markersize": 3.5} if len(radii) <= 40 else {}
@@ -147,7 +147,7 @@ def radius_curves(curves: Mapping[str, tuple[Any, Float64]]) -> str:
 
 
 def distance_histograms(distances: Mapping[str, Float64]) -> str:
-    """Shares of rows by distance to their nearest other row, one outline for each name."""
+    """Shares of rows by distance to their nearest other row, one outline per name."""
     figure, axes = _axes(3.4)
     every = np.concatenate(list(distances.values()))
     edges = np.linspace(every.min(), every.max() or 1.0, 61).tolist()
@@ -172,9 +172,9 @@ def distance_histograms(distances: Mapping[str, Float64]) -> str:
 
 def scatter(rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str) -> str:
     """Picked rows over the pool, both projected on the pool's first two principal components."""
-    pool, chosen = sample(rows, 3000), sample(picked, 3000)
+    pool, picks = sample(rows, 3000), sample(picked, 3000)
     if metric == "cosine":
-        pool, chosen = (unit_rows(x) for x in (pool, chosen))
+        pool, picks = (unit_rows(x) for x in (pool, picks))
     mean = pool.mean(axis=0)
     axes_found = np.linalg.svd(pool - mean, full_matrices=False)[2][:2]
     directions = np.zeros((2, rows.shape[1]))
@@ -182,7 +182,7 @@ def scatter(rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str) ->
     figure, axes = _axes(5.6)
     for values, colour, size, label in (
         (pool, COLOURS["whole pool"], 7, f"pool ({len(pool):,} of {len(rows):,} shown)"),
-        (chosen, COLOURS[name], 9, f"picked ({len(chosen):,} of {len(picked):,} shown)"),
+        (picks, COLOURS[name], 9, f"picked ({len(picks):,} of {len(picked):,} shown)"),
     ):
         x, y = directions @ (values - mean).T
         axes.scatter(x, y, s=size, color=colour, alpha=0.7, linewidths=0, label=label)

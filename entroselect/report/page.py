@@ -45,7 +45,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they shall read."""
+    """The text of every cell."""
 
     head: list[str]
     body: list[list[str]]
@@ -78,7 +78,7 @@ def render(title: str, lead: list[str], table: Table, sections: list[Section], f
 
 
 def words(text: str) -> dict[str, str]:
-    """What to explain beside that text."""
+    """The explanations of the words that the text uses."""
 
     def said(word: str) -> bool:
         return re.search(rf"\b{word}s?\b", text, re.IGNORECASE) is not None

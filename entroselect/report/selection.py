@@ -27,10 +27,10 @@ def selection_page(
     spreads: dict[str, Spread],
     summary: dict[str, Any],
 ) -> str:
-    """Self-contained HTML about one selection from the pool `rows`, whose cover is measured.
+    """Self-contained HTML about one selection from the pool `rows`. Its cover must be measured.
 
-    `distances`: of the picks, None where the method measures none. `summary`: what report.json
-    says.
+    `distances`: of the picks, None where the method measures none. `summary`: the contents of
+    report.json.
     """
     assert covered is not None
     method, metric = summary["options"]["method"], summary["options"]["metric"]
@@ -123,8 +123,8 @@ def left_out_farthest(
 def left_out(indices: Int64, covered: Cover) -> Int64:
     """Pool rows not in `indices`, nearest to the selection first.
 
-    `covered` is a cover by rows of which the last are those of `indices`; pool rows whose nearest
-    chosen row is none of these are passed over.
+    `covered`: a cover by picks of which the last are those of `indices`. Pool rows whose nearest
+    pick is an earlier one are left out of the list.
     """
     before = covered.ranks[-1] - len(indices)
     rest = np.ones(len(covered.distances), dtype=bool)

@@ -1,4 +1,4 @@
-"""What the command line measures about a pool and a selection from it."""
+"""How far apart rows are, and how well picks cover a pool."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entroselect.entropy import from_neighbours
 from entroselect.results import Float64, Int64, Metric
 from entroselect.scale.batches import Batches
 
-# Comparing all pairs of more rows than this is done only where it is asked for.
+# All pairs of more rows than this are compared only with --entropy.
 SAMPLE = 20_000
 
 
@@ -26,7 +26,7 @@ class Spread:
         rows: how many were measured.
         entropy: Kozachenko-Leonenko, k = 1, over the distinct rows and always Euclidean; None
             for fewer than two distinct rows.
-        distances: float64 (rows,), from each row to its nearest other row in the metric chosen;
+        distances: float64 (rows,), from each row to its nearest other row in the given metric;
             empty for a single row.
         of: how many there are; more than `rows` if those are a sample, whose distances are
             larger than those of all.
@@ -88,7 +88,7 @@ def spread(
     distances = found.distances[:, 0]
     if metric != "euclidean":
         found = nearest_distances(checked, **where)
-    if not found.distances.any():  # of which the other metric says nothing
+    if not found.distances.any():  # all rows are equal: there is no entropy
         return Spread(len(rows), None, distances, of)
     pieces = Batches("features", checked)
     entropy = from_neighbours(pieces, found, duplicates="drop", limit=limit)
@@ -97,13 +97,14 @@ def spread(
 
 @dataclass(frozen=True)
 class Cover:
-    """How well chosen rows cover a pool.
+    """How well picks cover a pool.
 
     Attributes:
-        ranks: int64; numbers of chosen rows, ascending.
-        radii: float64; the largest distance of any pool row to the first ranks[i] chosen ones.
-        distances: float64 (n,); from each pool row to the nearest of all chosen rows.
-        nearest: int64 (n,); which of the chosen rows that is.
+        ranks: int64; numbers of picks, ascending.
+        radii: float64; the largest distance of any pool row to the nearest of the first ranks[i]
+            picks.
+        distances: float64 (n,); from each pool row to the nearest of all picks.
+        nearest: int64 (n,); which pick that is.
         backend: what computed them.
     """
 
@@ -116,22 +117,22 @@ class Cover:
 
 def cover(
     rows: NDArray[Any],
-    chosen: NDArray[Any],
+    picks: NDArray[Any],
     ranks: Sequence[int],
     metric: Metric,
     backend: str,
     progress: Any = None,
 ) -> Cover:
-    """Covers of `rows` by the first ranks[0], ranks[1], ... of `chosen`, the last being all.
+    """Covers of `rows` by the first ranks[0], ranks[1], ... of `picks`; the last rank is all.
 
-    Each chosen row is compared with the pool once, so this costs n len(chosen) d in all.
+    Each pick is compared with the pool once, so this costs n len(picks) d in all.
     """
     distances = np.full(len(rows), np.inf)
     nearest = np.zeros(len(rows), dtype=np.int64)
     radii = []
     for begin, end in zip([0, *ranks[:-1]], ranks, strict=True):
         part = nearest_distances(
-            rows, chosen[begin:end], metric=metric, backend=backend, progress=progress
+            rows, picks[begin:end], metric=metric, backend=backend, progress=progress
         )
         closer = part.distances[:, 0] < distances
         distances[closer] = part.distances[closer, 0]

@@ -1,4 +1,4 @@
-"""What the commands print as tables."""
+"""Tables for the terminal, and how numbers are written in them and on pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def measures(metric: str) -> dict[str, str]:
-    """What report.json calls a measure of spread, and its name for people."""
+    """The measures of spread: their names in report.json, and those in tables."""
     return {
         "rows": "rows",
         "measured_rows": "measured rows",

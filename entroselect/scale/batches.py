@@ -1,11 +1,12 @@
 """The rows of an argument, in memory or not, handed out in pieces that have been checked: their
-values when they are seen first, and that they are the same whenever they are read again."""
+values when they are read first, and that they are the same when they are read again. And the one
+way of reading ahead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,14 +19,34 @@ from entroselect.results import Int64
 from entroselect.scale.marks import Seen
 from entroselect.scale.process_group import ProcessGroup, shared_errors
 
-# Source.take() reads so much at once, or as much as the rows that it takes.
+# Source.take() reads this many bytes at once, or as many as the rows that it takes.
 LEAST_PIECE = 1 << 20
+
+Place = TypeVar("Place")
+Values = TypeVar("Values")
+
+
+def read_ahead(
+    read: Callable[[Place], Values], places: Sequence[Place]
+) -> Iterator[tuple[Place, Values]]:
+    """(place, read(place)) of all places, in order; a thread reads the next one while the caller
+    works on this one. Up to 3 results are in memory: the one that the caller has had, the one it
+    gets, and the one being read."""
+    if not places:
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="entroselect-read") as reader:
+        coming = reader.submit(read, places[0])
+        for number, place in enumerate(places):
+            values = coming.result()
+            if number + 1 < len(places):
+                coming = reader.submit(read, places[number + 1])
+            yield place, values
 
 
 class Batches:
     """(n, d) rows. Arrays are checked at once and handed out as views; rows of a Source are read,
     and checked when they are read for the first time. With `ranks` they are the rows of this
-    process, and messages number them as rows of all processes.
+    process, and messages number them among the rows of all processes.
 
     Attributes:
         name, metric: the argument, for messages, and what its rows must be good for.
@@ -33,8 +54,8 @@ class Batches:
         n, d, dtype: as in `Rows`.
         rows: all of them where they are views of an array, otherwise None.
         source: what they are read from, None for arrays.
-        row_bytes: memory of a row handed out, 0 for views.
-        spare_bytes, spare: memory that reading takes beside that, for each row and once.
+        row_bytes: memory per row handed out, 0 for views.
+        spare_bytes, spare: memory that reading takes beside that, per row and once.
     """
 
     def __init__(
@@ -122,19 +143,16 @@ class Batches:
         return Rows(values, self.dtype)
 
     def pieces(self, start: int, stop: int, size: int) -> Iterator[tuple[int, Rows]]:
-        """Rows start to stop - 1, `size` at a time, each with the number of its first row. The
-        next piece is read meanwhile, so that up to 3 are in memory: the one that the caller has
-        had, the one it gets, and the one being read."""
-        places = [(at, min(at + size, stop)) for at in range(start, stop, size)]
+        """Rows start to stop - 1, `size` at a time, each with the number of its first row; those
+        that have to be read are read ahead."""
+
+        def read(at: int) -> Rows:
+            return self._read(at, min(at + size, stop))
+
+        starts = range(start, stop, size)
         if self.rows is not None:
-            yield from ((at, self._read(at, end)) for at, end in places)
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="entroselect-read") as thread:
-            ahead = [thread.submit(self._read, *place) for place in places[:1]]
-            for number, (at, _) in enumerate(places):
-                rows = ahead.pop().result()
-                ahead += [thread.submit(self._read, *p) for p in places[number + 1 : number + 2]]
-                yield at, rows
+            return ((at, read(at)) for at in starts)
+        return read_ahead(read, starts)
 
     def _read(self, start: int, stop: int) -> Rows:
         if self._array is not None:

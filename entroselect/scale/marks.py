@@ -1,8 +1,8 @@
-"""Marks of rows: four bytes each that tell whether a row is what it was when it was read before.
+"""Marks of rows: four bytes per row that tell whether it is what it was when it was read before.
 
 Multilinear hashing (Lemire and Kaser 2014): the halves of a row's 8-byte words, each times a random
-64-bit number, summed modulo 2**64, of which the upper half is kept. Whatever changes in a row, its
-mark stays the same with a chance of about 2**-32.
+64-bit number, summed modulo 2**64, of which the upper half is kept. A row that changes in any way
+keeps its mark with a chance of about 2**-32.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Marks = NDArray[np.uint32]
 
-# Bytes that are gone through at a time, so that they stay in cache.
+# Bytes that are hashed at a time, so that they stay in cache.
 _AT_ONCE = 1 << 18
 
 _HALF = np.uint64(32)

@@ -1,4 +1,4 @@
-"""The vectors that have been chosen, in order: in memory as far as they may, else in a file."""
+"""The vectors that have been picked, in order: in memory up to a number of them, else in a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class PickStore:
-    """Chosen vectors (count, d), read back in tiles, the newest first.
+    """Picked vectors (count, d), read back in tiles, the newest first.
 
     Full tiles beyond `in_memory` of them go to a temporary file, the oldest first, which is gone
     with this object; TMPDIR says where.
@@ -26,7 +26,7 @@ class PickStore:
         self._file: Any = None
 
     def append(self, vectors: NDArray[Any]) -> None:
-        """More chosen vectors (m, d)."""
+        """More picked vectors (m, d)."""
         at = 0
         while at < len(vectors):
             place = self.count % self.tile

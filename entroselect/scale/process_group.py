@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 # What an error of another process is raised as here; anything else becomes a RuntimeError.
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
 
-
 _BOUND = np.dtype([("value", np.float64), ("index", np.int64)])
 
 
@@ -232,20 +231,3 @@ def shared_errors(ranks: ProcessGroup | None) -> AbstractContextManager[None]:
 def digest(array: NDArray[Any]) -> str:
     """A short text that differs where the arrays do."""
     return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=8).hexdigest()
-
-
-def too_few(limit: int | None, least: int, what: str, ranks: ProcessGroup | None) -> None:
-    """Raises ValueError, on all processes, if the limit of one is below what it needs at least; the
-    error names a limit that is enough for all of them. `what` is what takes so much."""
-    limits = [least if limit is None else limit]
-    every = [least]
-    if ranks is not None:
-        found = np.concatenate(ranks.all_gather(np.array([(limits[0], least)], dtype=np.int64)))
-        limits, every = found[:, 0].tolist(), found[:, 1].tolist()
-    short = [limit for limit, least in zip(limits, every, strict=True) if limit < least]
-    if short:
-        limit, least = short[0], max(every)
-        raise ValueError(
-            f"memory_limit: {limit} bytes are too few for {what}; the smallest that works is "
-            f"{least}"
-        )

@@ -1,8 +1,8 @@
 """A pool whose rows lie with several processes; the rows of rank r come after those of ranks < r.
 
-Every process keeps the bounds of its own rows and all choices. A round exchanges what is left out
-of the frontiers, then the rows that may come next go to rank 0, which settles picks among them, and
-the picks go to everyone. The pool itself never travels.
+Every process keeps the bounds of its own rows and all picks. A round exchanges the best row left
+out of each frontier, then the rows that may come next go to rank 0, which settles picks among them,
+and the picks go to every process. The pool itself never travels.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import engine
+from entroselect.backends.base import Backend
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.process_group import ProcessGroup
-from entroselect.scale.streamed_pool import Opens
 
 
 class ShardedPool:
-    """engine.Pool over the blocks of several processes. Rows that primitives hand on to each other
-    are numbers of this process's own rows; picks are numbers in the whole pool."""
+    """engine.Pool over the pools of several processes. Rows that one primitive returns and another
+    takes are numbers of this process's own rows; picks are numbers in the whole pool."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class ShardedPool:
         values: Callable[[Int64], NDArray[Any]],
         dtype: str,
         metric: str,
-        backend: Opens,
+        backend: Backend,
         ranks: ProcessGroup,
     ) -> None:
         """`values` gives rows of the local pool in host memory."""
@@ -50,7 +50,7 @@ class ShardedPool:
         self.rounds = 0
 
     def add_picks(self, rows: Int64) -> None:
-        """Chooses rows of the whole pool."""
+        """Picks rows of the whole pool."""
         own = (rows >= self.first) & (rows < self.first + self.local.n)
         with self.ranks.shared_errors():
             vectors = self._values(rows[own] - self.first)
@@ -58,10 +58,10 @@ class ShardedPool:
         gathered = np.concatenate(self.ranks.all_gather(vectors))
         ordered = np.empty_like(gathered)
         ordered[places] = gathered
-        self._choose(rows, ordered)
+        self._add(rows, ordered)
 
     def add_vectors(self, values: Any, dtype: str) -> None:
-        """Chooses vectors that are not in the pool, the same on every process."""
+        """Adds vectors that are not in the pool to the picks, the same on every process."""
         with self.ranks.shared_errors():
             self.local.add_vectors(values, dtype)
         self.count += len(values)
@@ -91,8 +91,8 @@ class ShardedPool:
         return self._settle(rows, rows + self.first, settle)
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
-        """Own rows among the next up to `size` unchosen ones, in order from a position, with
-        bounds of at least `floor`; and the position after them."""
+        """Own rows among the next up to `size` of all that are not picked and have bounds of at
+        least `floor`, in order from a position; and the position after them."""
         if self._order[0] is not order:
             own = (order >= self.first) & (order < self.first + self.local.n)
             places = np.flatnonzero(own)
@@ -110,8 +110,8 @@ class ShardedPool:
         return found[inside], last + 1
 
     def settle_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
-        """Picks up to `limit` of all processes' rows that `ahead` found, in order, each if still at
-        `floor`."""
+        """Picks up to `limit` of all processes' rows that `next_in_order` found, in order, each if
+        still at `floor`."""
         live = self.local.bounds(rows) >= floor
 
         def settle(block: engine.SubPool, numbers: Int64) -> tuple[Int64, Float64, float]:
@@ -120,7 +120,7 @@ class ShardedPool:
         return self._settle(rows[live], self._positions[live], settle)[:2]
 
     def widest(self) -> float:
-        """The largest bound of any unchosen row, 0 when there is none."""
+        """The largest bound of any row that is not picked, 0 when there is none."""
         return self.ranks.max_with_index(self.local.widest(), self.ranks.rank)[0]
 
     def profile(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class ShardedPool:
         next_squared = float(ranks.broadcast(np.array([next_squared]), 0)[0])
         picked = ranks.broadcast(picked, 0)
         rows = picked["row"].copy()
-        self._choose(rows, np.ascontiguousarray(picked["vector"]))
+        self._add(rows, np.ascontiguousarray(picked["vector"]))
         return rows, picked["squared"].copy(), next_squared
 
     def _records(self, rows: Int64, squared: Float64, vectors: NDArray[Any]) -> NDArray[Any]:
@@ -179,8 +179,8 @@ class ShardedPool:
         records["row"], records["squared"], records["vector"] = rows, squared, vectors
         return records
 
-    def _choose(self, rows: Int64, vectors: NDArray[Any]) -> None:
-        """Rows of the whole pool, with their vectors, count as chosen."""
+    def _add(self, rows: Int64, vectors: NDArray[Any]) -> None:
+        """Adds rows of the whole pool, with their vectors, to the picks."""
         with self.ranks.shared_errors():
             own = rows[(rows >= self.first) & (rows < self.first + self.local.n)]
             self.local.exclude(own - self.first)

@@ -1,112 +1,48 @@
-"""A pool whose rows stay where they are, on disk for example, and are read when they matter.
+"""A pool whose rows stay where they are, on disk for example, and are read in the rounds that need
+them.
 
-In memory are a bound, a count of choices met and a mark for every row, 16 bytes, and within a
-limit: a tile of rows being read and one being compared, the rows of the block in which picks are
-settled, and picks. Rows are read in ascending order, in large pieces, while those before them are
-compared; a row that is read again must have the mark that it had the first time. What a round asks
-of the rows it does through `Block`s, small pools in memory.
+In memory are 16 bytes per row, its bound, how many picks it has been compared with and its mark,
+and within the limit (scale/budget.py): a tile of rows being read and one being compared, the rows
+of the block in which picks are settled, and picks. Rows are read in ascending order, in large
+pieces, while those before them are compared; a row that is read again must have the mark that it
+had the first time. Rows are compared and picks settled in small pools in memory (engine.SubPool),
+which start from the stored bounds.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, _core, engine
 from entroselect._settings import threads
+from entroselect.backends.base import Backend
 from entroselect.backends.cpu import add_rows, distances_to
 from entroselect.io.rows import Rows
 from entroselect.io.source import Source
 from entroselect.results import Float64, Int64
+from entroselect.scale.batches import read_ahead
+from entroselect.scale.budget import Budget
 from entroselect.scale.marks import Marks, Seen
 from entroselect.scale.pick_store import PickStore
 
 
-class Opens(Protocol):
-    """What is needed of a backend."""
-
-    name: str
-
-    def new_pool(
-        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
-    ) -> engine.SubPool:
-        """A pool in memory; `limit` is for what a GPU keeps beside the rows."""
-
-
-def bytes_beside(d: int) -> int:
-    """What a row takes in a pool in memory beside its values: codes of 2 bytes a column at most."""
-    return 2 * d + 80
-
-
-# For every row of the pool: bound, count of choices met and mark, 16 bytes; its place in a
-# traversal and among the rows of a pass; a copy for a checkpoint.
-BYTES_A_ROW = 36
-
-# Rows of a tile and of a block below which work comes to a standstill.
-_LEAST = 64
-
-# Tiles beyond this are no faster.
-_MOST_BYTES = 1 << 28
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How the memory limit is spent.
+class StreamedPool:
+    """engine.SubPool over rows that are read piece by piece.
 
     Attributes:
-        tile: rows read at a time.
-        block: rows among which a round settles picks.
-        picks: picks that rows meet at a time.
-        kept: so many times as many picks stay in memory.
+        first: number of the first row in a pool of several processes.
     """
 
-    tile: int
-    block: int
-    picks: int
-    kept: int
-
-    @staticmethod
-    def least(fixed: int, row_bytes: int, d: int) -> int:
-        """The smallest limit that leaves room for something beside so many fixed bytes."""
-        return fixed + 3 * _LEAST * (3 * row_bytes + bytes_beside(d))
-
-    @classmethod
-    def of(cls, limit: int, n: int, row_bytes: int, d: int, overhead: int) -> Budget:
-        """The parts of a limit in bytes; `overhead` is what reading keeps for itself.
-
-        Raises:
-            ValueError: naming memory_limit and the smallest that works.
-        """
-        fixed = BYTES_A_ROW * n + overhead
-        least = cls.least(fixed, row_bytes, d)
-        if limit < least:
-            raise ValueError(
-                f"memory_limit: {limit} bytes are too few for {n} rows of {row_bytes} bytes; the "
-                f"smallest that works is {least}"
-            )
-        held = row_bytes + bytes_beside(d)
-        read = held + 2 * row_bytes  # in a block, being read, and what reading needs beside it
-        parts = (limit - fixed) // 3
-        tile = min(parts, _MOST_BYTES) // read
-        picks = min(parts // 2, _MOST_BYTES) // held
-        # Frontiers may be twice as large as asked for, and their rows are copied once.
-        block = parts // (held + row_bytes) // 2
-        return cls(tile, block, picks, max(1, parts // held // picks - 1))
-
-
-class StreamedPool:
-    """engine.SubPool over rows that are read piece by piece."""
-
-    def __init__(self, source: Source, metric: str, backend: Opens, limit: int) -> None:
+    def __init__(
+        self, source: Source, metric: str, backend: Backend, limit: int, first: int = 0
+    ) -> None:
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
-        self.n, self.d = source.n, source.d
-        self.first = 0  # number of its first row in a pool of several processes
+        self.n, self.d, self.first = source.n, source.d, first
         nothing = source.read(0, 0)
         self._keep(source.dtype, nothing.dtype)
         self.count, self.available = 0, self.n
@@ -120,17 +56,22 @@ class StreamedPool:
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
         self._rows_read = 0
 
+    @property
+    def primitives(self) -> engine.SubPool:
+        """What the engine calls: this object."""
+        return self
+
     def add_picks(self, rows: Int64) -> None:
-        """Chooses pool rows."""
+        """Picks pool rows."""
         for at in range(0, len(rows), self.budget.picks):
             part = rows[at : at + self.budget.picks]
             self._append(self.take(part), self.source.dtype)
             self.exclude(part)
 
     def add_vectors(self, values: Any, dtype: str) -> None:
-        """Chooses vectors that are not in the pool."""
+        """Adds vectors that are not in the pool to the picks."""
         if dtype != self._kept_as and self.count == 0:
-            # Choices of two dtypes are kept as float64, which holds all of them exactly.
+            # Picks of two dtypes are kept as float64, which holds all of them exactly.
             self._keep("float64", np.dtype(np.float64))
         self._append(values, dtype)
 
@@ -148,29 +89,29 @@ class StreamedPool:
         return self._bounds, np.minimum(self._met, self.count).astype(np.int64)
 
     def restart(self, bounds: Float64, met: Int64) -> None:
-        """Forgets all choices and takes over what is known of the rows."""
+        """Resets the pool to no picks, with these bounds and counts of picks met."""
         self._bounds[:] = bounds
         self._met[:] = met
         self.count, self.available = 0, int(np.count_nonzero(self._bounds >= 0))
         self._keep(self._kept_as, self._picked.dtype)
 
     def marks(self) -> Marks:
-        """Of all rows, as far as they were read: 0 stands for those that were not."""
+        """Of all rows that were read; 0 for the others."""
         return self._seen.marks
 
-    def verify(self, marks: Marks, since: str) -> None:
-        """Reads all rows, which must have these marks.
+    def verify(self, marks: Marks) -> None:
+        """Reads all rows, which must have these marks, those of a checkpoint.
 
         Raises:
-            ValueError: one has another; `since` says when they had these.
+            ValueError: naming the first that has another.
         """
-        self._seen.expect(marks, since)
+        self._seen.expect(marks, "the checkpoint was saved")
         for _ in self._tiles(np.arange(self.n)):
             pass
         self._checked = True
 
     def take(self, rows: Int64) -> NDArray[Any]:
-        """The given rows, in that order; those that the last refresh has left are at hand."""
+        """The given rows, in that order; those that the last refresh kept are not read again."""
         held, values = self._held
         found = np.empty((len(rows), self.d), values.dtype)
         places = np.searchsorted(held, rows)
@@ -185,8 +126,8 @@ class StreamedPool:
         return found
 
     def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
-        """Brings the bounds of the given rows (None: of all) up to date with every choice, or to
-        any upper bound below `enough`. Keeps the values of given rows that are not below it."""
+        """Brings the bounds of the given rows (None: of all) up to date with every pick, or to any
+        upper bound below `enough`. Keeps the values of given rows that are not below it."""
         began = time.perf_counter()
         whole = rows is None
         if rows is None:
@@ -197,7 +138,7 @@ class StreamedPool:
         self._let_go()
         kept_rows, kept_values = [], []
         for part, values in self._tiles(rows):
-            left = self._meet(part, values, enough)
+            left = self._compare(part, values, enough)
             if not whole:
                 kept_rows.append(part[left])
                 kept_values.append(values[left])
@@ -235,8 +176,8 @@ class StreamedPool:
         return rows[found], squared, next_squared
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
-        """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
-        and the position after them."""
+        """Up to `size` rows that are not picked, with bounds of at least `floor`, in order from a
+        position; and the position after them."""
         parts, found = [order[:0]], 0
         while start < len(order) and found < size:
             window = order[start : start + max(size, 65536)]
@@ -264,7 +205,7 @@ class StreamedPool:
         return rows[found], squared
 
     def widest(self) -> float:
-        """The largest bound of any unchosen row, 0 when there is none."""
+        """The largest bound of any row that is not picked, 0 when there is none."""
         return max(0.0, float(self._bounds.max(initial=0.0)))
 
     def beating(self, rows: Int64, rival: float, rival_index: int) -> Int64:
@@ -278,6 +219,10 @@ class StreamedPool:
         total = np.zeros(self.d)
         self.add_rows(total)
         return self.nearest_to(total / self.n)[1]
+
+    def like(self, found: Any) -> Any:
+        """Results where the rows are: as they are, in host memory."""
+        return found
 
     def add_rows(self, total: Float64) -> None:
         """Adds all rows to a sum (d,), in order."""
@@ -304,9 +249,9 @@ class StreamedPool:
             "threads": threads(),
         }
 
-    def _meet(self, rows: Int64, values: NDArray[Any], enough: float) -> Int64:
-        """Rows with their values meet the choices they have not met, the newest first, until they
-        are below `enough`. Returns the places of those that are not."""
+    def _compare(self, rows: Int64, values: NDArray[Any], enough: float) -> Int64:
+        """Compares rows with their unmet picks, the newest first, until they are below `enough`.
+        Returns the places of those that are not."""
         left = np.arange(len(rows))
         if self.count == int(self._met[rows].min(initial=self.count)):
             return left
@@ -316,9 +261,9 @@ class StreamedPool:
             block.restart(bounds, np.clip(met - start, 0, len(picks)))
             block.add_vectors(picks, self._kept_as)
             block.refresh(left, enough)
-            bounds, seen = block.state()
-            # What has been met without a gap before it.
-            met = np.where(met >= start, np.maximum(met, start + seen), met)
+            bounds, more = block.state()
+            # A count advances only over picks that were compared without a gap.
+            met = np.where(met >= start, np.maximum(met, start + more), met)
             left = left[bounds[left] >= enough]
             if len(left) == 0:
                 break
@@ -328,19 +273,19 @@ class StreamedPool:
         return left
 
     def _take_over(self, block: engine.SubPool, rows: Int64) -> None:
-        """What a block has found out about its rows, which had met every choice before."""
+        """Bounds and counts of a block's rows, which had been compared with every pick before."""
         bounds, met = block.state()
         self._bounds[rows] = bounds
         self._met[rows] = self.count + met
         self._count(block)
 
     def _keep(self, dtype: str, stored: np.dtype[Any]) -> None:
-        """Begins an empty store of choices."""
+        """Begins an empty store of picks."""
         self._kept_as = dtype
         self.budget = Budget.of(
             self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
         )
-        # Rounds are as large as memory allows, since each of them reads rows.
+        # Blocks are as large as memory allows, since every round reads rows.
         self.block_rows = min(self.budget.block, max(256, self.n // 8))
         self._picked = PickStore(self.d, stored, self.budget.picks, self.budget.kept)
 
@@ -362,7 +307,7 @@ class StreamedPool:
             self._counted[name] += counted[name]
 
     def _stale(self, rows: Any, enough: float) -> Int64:
-        """Places, among the given rows, of those that have choices to meet."""
+        """Places, among the given rows, of those that have unmet picks."""
         bounds = self._bounds[rows]
         stale: Int64 = np.flatnonzero(
             (bounds >= enough) & (bounds > 0) & (self._met[rows] < self.count)
@@ -370,7 +315,7 @@ class StreamedPool:
         return stale
 
     def _let_go(self) -> None:
-        """Of the rows that the last refresh has left."""
+        """Of the rows that the last refresh kept."""
         self._held = (_NO_ROWS, self._nothing)
 
     def _read(self, rows: Int64) -> NDArray[Any]:
@@ -388,17 +333,9 @@ class StreamedPool:
         return values
 
     def _tiles(self, rows: Int64) -> Iterator[tuple[Int64, NDArray[Any]]]:
-        """(rows, values) of all the rows, given ascending; the next tile is read meanwhile."""
-        parts = [rows[at : at + self.budget.tile] for at in range(0, len(rows), self.budget.tile)]
-        if not parts:
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="entroselect-read") as reader:
-            coming = reader.submit(self._read, parts[0])
-            for number, part in enumerate(parts):
-                values = coming.result()
-                if number + 1 < len(parts):
-                    coming = reader.submit(self._read, parts[number + 1])
-                yield part, values
+        """(rows, values) of all the rows, given ascending; the next tile is read ahead."""
+        size = self.budget.tile
+        return read_ahead(self._read, [rows[at : at + size] for at in range(0, len(rows), size)])
 
 
 _NO_ROWS = np.empty(0, dtype=np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, kl_entropy, nearest_distances, reference, threshold_select
-from entroselect.scale import tiled_nearest
+from entroselect.scale import budget
 from tests.conftest import NO_GPU, normal
 from tests.support.cuda_backend import cut, same
 from tests.support.pools import POOLS
@@ -77,8 +77,8 @@ def test_neighbours_among_several_blocks_of_points(gpu: Any) -> None:
 def test_neighbours_in_tiles(k: int, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies lie in several tiles, whose lists are merged by (distance, index)."""
     pool = np.repeat(cut("images", rows=20), 3, axis=0)
-    plan = tiled_nearest.TilePlan(23, 17)
-    monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: plan)
+    plan = budget.TilePlan(23, 17)
+    monkeypatch.setattr(budget, "plan_alone", lambda *_: plan)
     for against in (None, pool[::-1].copy()):
         there = None if against is None else gpu(against)
         found = nearest_distances(gpu(pool), there, k, memory_limit="1GiB")
@@ -157,7 +157,7 @@ def test_a_pool_whose_codes_do_not_fit(gpu: Any, monkeypatch: pytest.MonkeyPatch
 def test_out_of_memory_takes_smaller_tiles_then_says_what_it_needs(
     gpu: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.backends.cuda.filter import Frame
+    from entroselect.backends.cuda.frame import Frame
 
     if not NO_GPU:
         pytest.skip("needs tiles smaller than a GPU's")

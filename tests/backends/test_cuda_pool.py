@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, open_pool, reference, threshold_select
-from entroselect.scale import streamed_pool
+from entroselect.scale import budget, streamed_pool
 from tests.conftest import NO_GPU, normal
 from tests.support.cuda_backend import Model, check_block, cut, new_block, same
 
@@ -131,14 +131,14 @@ def test_streamed_pools_of_blocks(
     np.save(tmp_path / "pool.npy", pool)
     gpu(pool)  # for the backend alone: the rows come from the file
     monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
-    monkeypatch.setattr(streamed_pool, "_LEAST", 8)
-    limit = streamed_pool.Budget.least(streamed_pool.BYTES_A_ROW * 100, pool[0].nbytes, 64)
+    monkeypatch.setattr(budget, "LEAST_ROWS", 8)
+    limit = budget.Budget.least(budget.BYTES_PER_ROW * 100, pool[0].nbytes, 64)
     given, opened = open_pool(tmp_path / "pool.npy"), []
-    meet = streamed_pool.StreamedPool._meet
+    compare = streamed_pool.StreamedPool._compare
     monkeypatch.setattr(
         streamed_pool.StreamedPool,
-        "_meet",
-        lambda self, *rest: (opened.append(self), meet(self, *rest))[1],
+        "_compare",
+        lambda self, *rest: (opened.append(self), compare(self, *rest))[1],
     )
     options: dict[str, Any] = {"metric": metric}
     found = greedy_select(given, 70, memory_limit=limit, **options)

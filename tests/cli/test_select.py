@@ -215,7 +215,7 @@ def test_as_a_module(folder):
 
 
 def test_selection_within_a_memory_limit_and_gone_on_with(folder, monkeypatch):
-    monkeypatch.setattr("entroselect.scale.streamed_pool._LEAST", 2)
+    monkeypatch.setattr("entroselect.scale.budget.LEAST_ROWS", 2)
     pool = np.load("pool.npy")
     ok("select", "pool.npy", "-k", 20, "-o", "a", "--memory-limit", 5000, "--checkpoint", "c")
     report = json.loads(Path("a/report.json").read_text())

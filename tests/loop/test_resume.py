@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("sklearn")
 
+from entroselect import _files  # noqa: E402
 from entroselect.loop import (  # noqa: E402
     config,
     data,
@@ -114,13 +115,13 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
         "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
         "print('held', flush=True); time.sleep(600)"
     )
-    with processes.started("-c", code, tmp_path / files.LOCK) as held:
+    with processes.started("-c", code, tmp_path / _files.LOCK) as held:
         assert held.stdout is not None
         held.stdout.readline()
         with pytest.raises(ValueError, match="another process is writing this run"):
             run.run(SHORT, tmp_path)
     # Left by a dead process it blocks nobody, and then it is ours.
-    with files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
+    with _files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
         run.run(SHORT, tmp_path)
 
 
@@ -130,10 +131,10 @@ def test_partial_files_never_follow_links_and_are_swept_up(copy: Path, tmp_path:
     (copy / "stats.jsonl.partial").symlink_to(precious)
     (copy / "iteration-01" / "old.npy.partial").write_bytes(b"half")
     (copy / "iteration-01" / "link.partial").symlink_to(precious)
-    files.write_text(copy / "stats.jsonl", "")
+    _files.write_text(copy / "stats.jsonl", "")
     assert precious.read_text() == "years of work"
     assert not (copy / "stats.jsonl").is_symlink()
-    files.sweep(copy)
+    _files.sweep(copy)
     assert not list(copy.rglob("*.partial"))
     assert precious.read_text() == "years of work"
 

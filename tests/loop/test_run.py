@@ -19,7 +19,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from entroselect import nearest_distances
+from entroselect import _files, nearest_distances
 from entroselect.cli import demo_loop as demo
 from entroselect.loop import compared, config, data, features, files, report, run, train
 from tests.support import processes
@@ -76,7 +76,7 @@ def test_killed_at_every_write_it_ends_with_the_same_bytes(
     whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each attempt dies at its fifth write or soon after, half a file beside the real one."""
-    write = files.write_bytes
+    write = _files.write_bytes
     left = 0
 
     def dying(path: Path, content: bytes) -> None:
@@ -88,7 +88,7 @@ def test_killed_at_every_write_it_ends_with_the_same_bytes(
             raise Killed
         write(path, content)
 
-    monkeypatch.setattr(files, "write_bytes", dying)
+    monkeypatch.setattr(_files, "write_bytes", dying)
     attempts = 0
     while True:
         attempts += 1

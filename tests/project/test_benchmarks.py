@@ -15,7 +15,11 @@ import pytest
 
 pytest.importorskip("threadpoolctl", reason="the extra [bench] is not installed")
 
-from benchmarks import harness, peers, pools, products, record, scale, table
+from benchmarks.gpu import check
+from benchmarks.scale import runs as scale
+from benchmarks.scale import tables as scale_tables
+from benchmarks.support import harness, peers, pools, products, record
+from benchmarks.support import tables as table
 from entroselect import greedy_select, nearest_distances, reference
 
 ROOT = Path(__file__).parents[2]
@@ -285,7 +289,7 @@ def test_readme_is_up_to_date() -> None:
 
 def test_picture_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks.plot import draw
+    from benchmarks.support.plot import draw
 
     rows = [
         row(f"normal {n} x 3, k={k}", name, kind, n * k / 1e6, n=n, k=k)
@@ -333,5 +337,11 @@ def test_runs_at_scale_are_watched_and_compared(tmp_path: Path) -> None:
 
 
 def test_the_page_of_scale_is_up_to_date() -> None:
-    page = scale.PAGE.read_text(encoding="utf-8")
-    assert table.replaced(page, scale.render(record.RESULTS / "scale.csv")) == page
+    page = scale_tables.PAGE.read_text(encoding="utf-8")
+    assert table.replaced(page, scale_tables.render(record.RESULTS / "scale.csv")) == page
+
+
+def test_gpu_check_runs_tests_that_exist() -> None:
+    found = check.tests_to_run()
+    assert [path for path in found if not path.is_file()] == []
+    assert {path.stem for path in found} > {"test_cuda_certificate", "test_reference"}

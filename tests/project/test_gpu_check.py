@@ -23,8 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:i
 def test_the_measurements_of_gpu_check_run(
     gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks import gpu as measurements
-    from benchmarks import record
+    from benchmarks.gpu import measure as measurements
+    from benchmarks.support import record
 
     first = {name: (name, *rest) for name, *rest in reversed(measurements.CASES)}
     monkeypatch.setattr(measurements, "CASES", list(reversed(first.values())))
@@ -38,7 +38,7 @@ def test_the_measurements_of_gpu_check_run(
     assert [row["agreement"] for row in chunks] == ["wrong neighbour for 0 of 150 (0)"]
     assert len(record.read(tmp_path / "gpu-greedy.csv")) >= 3
     assert len(record.read(tmp_path / "gpu-nearest.csv")) >= 3
-    (settled,) = record.read(tmp_path / "gpu-resolve.csv")
+    (settled,) = record.read(tmp_path / "gpu-settle.csv")
     assert settled["note"].endswith(" ns a pick")
     passes = record.read(tmp_path / "gpu-filter.csv")
     assert passes[0]["note"].endswith(" % of the product's rate")
@@ -49,12 +49,14 @@ def test_the_measurements_of_gpu_check_run(
     none = measurements.run(device, -1.0, tmp_path, quick=True)
     assert none == []
     assert "skipped, no time left: greedy (10000, 64, 1000)" in capsys.readouterr().out
-    (error,) = measurements.certificate(_dispatch.choose("cuda"), seeds=1, widths=(16,))
+    (error,) = measurements.certificate(
+        _dispatch.choose("cuda", "selection"), seeds=1, widths=(16,)
+    )
     assert "of the bound" in error["note"]
 
 
 def test_peers_that_fail_or_err_cost_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmarks import gpu as measurements
+    from benchmarks.gpu import measure as measurements
 
     exact = torch.tensor([[1], [0], [3], [2]])
 
@@ -87,7 +89,7 @@ def test_peers_that_fail_or_err_cost_a_line(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_shapes_chosen_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks import gpu as measurements
+    from benchmarks.gpu import measure as measurements
     from entroselect.backends.cuda import autotune
 
     monkeypatch.setattr(autotune, "CHOICES", {})
@@ -104,7 +106,7 @@ def test_the_shapes_chosen_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_gpu_check_keeps_to_its_time(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks import gpu_check
+    from benchmarks.gpu import check as gpu_check
 
     now, given = 0.0, []
 
@@ -133,7 +135,9 @@ def test_gpu_check_says_what_is_missing() -> None:
     if not NO_GPU:
         pytest.skip("there is a GPU")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "gpu_check.py")], capture_output=True, text=True
+        [sys.executable, str(ROOT / "benchmarks" / "gpu" / "check.py")],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1
     assert done.stdout.startswith("gpu-check: cannot run here: ")

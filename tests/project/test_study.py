@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from benchmarks import study, study_claims, study_plot, study_table
-from benchmarks.record import RESULTS, Row, read
+from benchmarks.study import __main__ as command
+from benchmarks.study import claims, figures, runs, tables
+from benchmarks.support.record import RESULTS, Row, read
 from entroselect.loop import config as options
 from entroselect.loop import run as loop
 from tests.support.loop_runs import contents, differing
@@ -36,13 +37,13 @@ def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "PLAN", PARTS)
+    monkeypatch.setattr(runs, "PLAN", PARTS)
 
 
-@pytest.mark.parametrize("scale", study.SCALES)
+@pytest.mark.parametrize("scale", runs.SCALES)
 def test_every_arm_resolves_and_is_unlike_the_others(scale: str) -> None:
-    todo = study.tasks(scale, ["digits", "mnist"], [0, 1])
-    assert {task.arm for task in todo} == set(study.ARMS)
+    todo = runs.tasks(scale, ["digits", "mnist"], [0, 1])
+    assert {task.arm for task in todo} == set(runs.ARMS)
     resolved = [options.resolve(task.data, settings=task.settings) for task in todo]
     assert len({options.to_json(config) for config in resolved}) == len(todo)
     assert len({task.name for task in todo}) == len(todo)
@@ -55,14 +56,14 @@ def test_every_arm_resolves_and_is_unlike_the_others(scale: str) -> None:
 
 def test_fresh_arms_have_the_papers_proportions() -> None:
     config = options.resolve("mnist", settings=["data.images=32768"])
-    settings = study.sized("fresh greedy", config)
+    settings = runs.sized("fresh greedy", config)
     assert settings == ["fresh=10000", "generate=10000", "keep=0.7580"]
 
 
 def test_a_tiny_study_goes_on_and_ends(
     tmp_path: Path, mnist: Path, small_plan: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "PLAN", [*PARTS, ("mnist", ["none"], 2)])
+    monkeypatch.setattr(runs, "PLAN", [*PARTS, ("mnist", ["none"], 2)])
     results = tmp_path / "study.csv"
     given = ["--out", str(tmp_path / "runs"), "--results", str(results), "--mnist", str(mnist)]
     given += ["--seeds", "3", *(part for one in TINY for part in ("--set", one))]
@@ -71,11 +72,11 @@ def test_a_tiny_study_goes_on_and_ends(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(study, "add", dying)
+        patch.setattr(runs, "add", dying)
         with pytest.raises(SystemExit):
-            study.main(given)
+            command.main(given)
     assert not results.exists()
-    study.main(given)
+    command.main(given)
     found = read(results)
     assert [(row["data"], row["arm"], row["iteration"]) for row in found] == [
         ("digits", "none", "1"), ("digits", "none", "2"), ("digits", "none", "0"),
@@ -93,27 +94,27 @@ def test_a_tiny_study_goes_on_and_ends(
     # Done is done: nothing is run or written again.
     monkeypatch.setattr(loop, "run", dying)
     before = results.read_bytes()
-    study.main(given)
+    command.main(given)
     assert results.read_bytes() == before
 
 
 def test_without_mnist_it_says_so_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(study, "PLAN", [("mnist", ["none"], 2)])
-    study.main(["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "study.csv")])
+    monkeypatch.setattr(runs, "PLAN", [("mnist", ["none"], 2)])
+    command.main(["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "study.csv")])
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "digits only: no MNIST was named (--mnist FILE, or make study MNIST=FILE)"
 
 
 def test_a_shared_first_training_changes_no_byte(tmp_path: Path) -> None:
     extra = [*TINY, "measure.spaces=['encoder']"]
-    todo = {task.arm: task for task in study.tasks("small", ["digits", "mnist"], [0], extra)}
+    todo = {task.arm: task for task in runs.tasks("small", ["digits", "mnist"], [0], extra)}
     shared, alone = tmp_path / "shared", tmp_path / "alone"
     # "none" and "guided none" begin something new; the others find one of them to begin with.
     for arm in ("none", "guided none", "greedy", "accumulate none", "guided greedy"):
         config = options.resolve("digits", settings=todo[arm].settings, data__source="digits")
-        study.start_from(shared / arm, config, shared)
+        runs.start_from(shared / arm, config, shared)
         begun = shared / arm / "iteration-01"
         assert (begun / "ddpm").exists() == (arm not in ("none", "guided none"))
         # As many images are made as in "none" only where nothing selects.
@@ -130,7 +131,7 @@ def test_mnist_is_shrunk_by_means(tmp_path: Path) -> None:
     images[0, 4, 7] = 85
     images[1, :2] = images[1, 26:] = 255  # the edge is left out
     np.savez(tmp_path / "x.npz", x=images, y=np.array([7, 1]))
-    made = np.load(study.shrunk(tmp_path / "x.npz", tmp_path / "small.npz"))
+    made = np.load(runs.shrunk(tmp_path / "x.npz", tmp_path / "small.npz"))
     expected = np.zeros((2, 8, 8), np.uint8)
     expected[0, 0, 1] = 89
     np.testing.assert_array_equal(made["x"], expected)
@@ -139,16 +140,16 @@ def test_mnist_is_shrunk_by_means(tmp_path: Path) -> None:
 
 def rows_of(arm: str, seed: int, iteration: int, **measures: float) -> list[Row]:
     """Lines of the results in both spaces, with something for what is not given."""
-    made: Row = dict.fromkeys(study.COLUMNS, str(1 + 0.1 * iteration + 0.01 * seed))
+    made: Row = dict.fromkeys(runs.COLUMNS, str(1 + 0.1 * iteration + 0.01 * seed))
     made |= {"data": "digits", "arm": arm, "seed": str(seed), "iteration": str(iteration)}
     made |= {"variance": str(iteration * iteration)}
     made |= {name: str(value) for name, value in measures.items()}
     return [made | {"space": space} for space in ("encoder", "pixels")]
 
 
-def answers(rows: list[Row]) -> dict[str, study_claims.Answer]:
-    found = study_claims.Found(rows, "digits")
-    checked = {claimed: check(found) for _, claimed, check in study_claims.claims()}
+def answers(rows: list[Row]) -> dict[str, claims.Answer]:
+    found = claims.Found(rows, "digits")
+    checked = {claimed: check(found) for _, claimed, check in claims.claims()}
     return {claimed: answer for claimed, answer in checked.items() if answer is not None}
 
 
@@ -169,7 +170,7 @@ def test_the_table_says_what_the_results_say() -> None:
     assert found["replace: greedy has higher entropy (encoder)"].agrees == "yes"
     assert found["replace: greedy has higher GS (encoder)"].agrees == "**no**"
     assert not any(claimed.startswith("accumulate") for claimed in found)
-    text = study_table.render(rows)
+    text = tables.render(rows)
     assert "| 3 | replace: greedy has lower fd (encoder) | digits | 5.00 ± 0.20 against" in text
     line = next(line for line in text.splitlines() if line.startswith("| greedy | 3 | 33 | 33 |"))
     assert line.endswith("| 5, 1 of 3 |")
@@ -178,7 +179,7 @@ def test_the_table_says_what_the_results_say() -> None:
 def test_claims_about_sizes_and_shares() -> None:
     rows = []
     for seed, best in enumerate(["keep 0.8", "none"]):
-        for arm in study_claims.KEPT:
+        for arm in claims.KEPT:
             rows += rows_of(arm, seed, 1, gs=1)
             rows += rows_of(arm, seed, 2, fd=1 if arm == best else 2, gs=0.9)
         for n, (arm, gs) in enumerate({"quarter": 0.5, "half": 0.7 + seed / 2}.items()):
@@ -203,13 +204,13 @@ def test_entropy_explains_gs_or_variance_does() -> None:
 
 
 def test_committed_page_is_what_the_committed_results_give() -> None:
-    assert study_table.main(["--check"]) == 0
-    assert study_table.main(["--check", "--results", "nowhere.csv"]) == 1
+    assert tables.main(["--check"]) == 0
+    assert tables.main(["--check", "--results", "nowhere.csv"]) == 1
 
 
 def test_figures_are_drawn(tmp_path: Path) -> None:
     rows = read(RESULTS / "study_small.csv")
-    study_plot.draw(study_table.data_sets(rows), tmp_path)
+    figures.draw(tables.data_sets(rows), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "study_replace.png", "study_accumulate.png", "study_small.png", "study_entropy_gs.png",
         "study_kept.png",

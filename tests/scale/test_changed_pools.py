@@ -20,7 +20,7 @@ from entroselect import (
     open_pool,
     threshold_select,
 )
-from entroselect.scale import streamed_pool, tiled_nearest
+from entroselect.scale import budget
 from entroselect.scale.marks import row_marks
 from tests.conftest import normal
 
@@ -30,7 +30,7 @@ LIMIT = 12_000  # for 200 rows of 4 float32
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small rounds, tiles and blocks."""
-    monkeypatch.setattr(streamed_pool, "_LEAST", 3)
+    monkeypatch.setattr(budget, "LEAST_ROWS", 3)
     monkeypatch.setenv("ENTROSELECT_BLOCK", "8")
 
 
@@ -254,9 +254,7 @@ def test_a_file_cut_short_before_it_is_held(tmp_path: Path) -> None:
 
 @pytest.fixture
 def in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        tiled_nearest, "plan_alone", lambda *_: tiled_nearest.TilePlan(block=40, tile=20)
-    )
+    monkeypatch.setattr(budget, "plan_alone", lambda *_: budget.TilePlan(block=40, tile=20))
 
 
 class Turning(Rows):

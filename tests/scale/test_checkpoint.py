@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, open_pool, reference, threshold_select
-from entroselect.scale import streamed_pool
+from entroselect.scale import budget
 from tests.conftest import normal, same_selection
 from tests.fuzz import fuzz_checkpoint
 
@@ -55,7 +55,7 @@ def test_numbers_of_numpy_are_the_same_arguments(tmp_path: Path) -> None:
 def test_one_changed_row_is_found(
     select: Callable[..., Any], limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streamed_pool, "_LEAST", 3)
+    monkeypatch.setattr(budget, "LEAST_ROWS", 3)
     pool = np.random.default_rng(0).standard_normal((1000, 8))
     select(pool, 20, checkpoint=tmp_path / "c")
     pool[501] = 1000.0
@@ -83,7 +83,7 @@ def test_rows_are_the_same_wherever_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In memory, in a file, of integers and in the other byte order."""
-    monkeypatch.setattr(streamed_pool, "_LEAST", 3)
+    monkeypatch.setattr(budget, "LEAST_ROWS", 3)
     pool = np.random.default_rng(0).integers(-99, 99, (300, 5)).astype(np.int32)
     oracle = reference.greedy_select(pool, 60)
     greedy_select(pool, 20, checkpoint=tmp_path / "c")

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import textwrap
-import time
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -19,41 +15,9 @@ import pytest
 from entroselect import greedy_select, kl_entropy, reference, threshold_select
 from tests.conftest import ROOT
 from tests.support.pools import POOLS
+from tests.support.ranks import run, same
 
 pytest.importorskip("torch.distributed")
-
-
-def run(size: int, folder: Path, *cases: str, **environment: str) -> list[list[Any]]:
-    """For every case what each process found: a dict, or the text of its error."""
-    folder.mkdir(exist_ok=True)
-    subprocess.run(
-        [sys.executable, "-m", "tests.support.ranks_run", str(size), str(folder), *cases],
-        cwd=ROOT,
-        check=True,
-        timeout=300,
-        env={**os.environ, "ENTROSELECT_THREADS": "1", "OMP_NUM_THREADS": "1", **environment},
-    )
-    found: list[list[Any]] = []
-    for case in cases:
-        found.append([])
-        for rank in range(size):
-            out = folder / f"{case.replace('/', '_')}.{rank}"
-            if Path(f"{out}.npz").exists():
-                with np.load(f"{out}.npz") as arrays:
-                    found[-1].append(dict(arrays))
-            else:
-                text = Path(f"{out}.txt")
-                found[-1].append(text.read_text() if text.exists() else None)
-    return found
-
-
-def same(found: Any, oracle: reference.Selection, prefix: str = "") -> None:
-    assert isinstance(found, dict), found
-    assert found[f"{prefix}indices"].tolist() == oracle.indices.tolist()
-    assert found[f"{prefix}distances"].tolist() == oracle.distances.tolist()
-    assert float(found[f"{prefix}radius"]) == oracle.radius
-    if oracle.thresholds is not None:
-        assert found[f"{prefix}thresholds"].tolist() == oracle.thresholds.tolist()
 
 
 SPLITS = ("even", "first", "uneven")
@@ -124,30 +88,6 @@ def test_processes_that_flush_to_zero(tmp_path: Path) -> None:
                 same(found, reference.threshold_select(pool, len(pool) // 2, decay=0.7))
 
 
-def test_exchanges(tmp_path: Path) -> None:
-    for rank, found in enumerate(run(3, tmp_path / "out", "exchanges")[0]):
-        assert found["largest"].tolist() == [1.0, 8]  # the lowest index of two that are equal
-        assert found["gathered"].tolist() == [[1, 1], [2, 2], [2, 2]]
-        assert found["at_one"].tolist() == (found["gathered"].tolist() if rank == 1 else [])
-        assert found["broadcast"].tolist() == [[2, 2], [2, 2]]
-        assert found["nothing"].shape == (0, 2)
-
-
-def test_what_processes_must_agree_on(tmp_path: Path) -> None:
-    expected = {
-        "k": "ValueError: group: the processes disagree: k=5 on rank 0, k=6 on rank 1",
-        "metric": "ValueError: group: the processes disagree: metric=euclidean on rank 0",
-        "columns": "ValueError: group: the processes disagree: columns=20 on rank 0, columns=19",
-        "dtype": "ValueError: group: the processes disagree: dtype=float32 on rank 0",
-        "nan": "ValueError: features: values must be finite; row 203",
-        "limit": "ValueError: memory_limit: 100 bytes are too few",
-    }
-    found = run(2, tmp_path / "out", *(f"disagree,{what}" for what in expected))
-    for message, ranks in zip(expected.values(), found, strict=True):
-        for said in ranks:
-            assert said.startswith(message), said
-
-
 @pytest.mark.parametrize("method", ["greedy", "threshold"])
 def test_killed_and_gone_on_with_another_number(method: str, tmp_path: Path) -> None:
     file = tmp_path / "saved"
@@ -201,109 +141,6 @@ def test_files_that_are_others(tmp_path: Path) -> None:
                 assert f"ValueError: group: the processes disagree: {what}=" in found, found
     for found in every[-1]:
         assert "pool.npy: changed since it was opened (another file took its place" in found, found
-
-
-def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    processes = pytest.importorskip("entroselect.cli.torchrun")
-    monkeypatch.setattr(processes, "SECONDS_TO_START", 2.0)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    given = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    began = time.monotonic()
-    with (
-        pytest.raises(RuntimeError, match="did not find each other within 2 s"),
-        processes.joined("cpu"),
-    ):
-        pytest.fail("there is nobody else")
-    assert time.monotonic() - began < 30
-
-
-@pytest.mark.parametrize("chain", ["none", "cause", "context", "both"])
-def test_an_error_holds_no_group(chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor do the errors that it came of: threads of a group that is held outlive it."""
-    processes = pytest.importorskip("entroselect.cli.torchrun")
-
-    class Group:
-        def wait(self) -> None:
-            pytest.fail("an error leaves without waiting")
-
-    def use() -> None:
-        group = Group()
-        held.append(weakref.ref(group))
-        raise ValueError("features: the innermost")
-
-    def raise_of(error: Exception) -> None:
-        again = Group()
-        held.append(weakref.ref(again))
-        if chain == "context":
-            raise RuntimeError("while that was handled")
-        raise RuntimeError("because of that") from error
-
-    def fail() -> None:
-        try:
-            use()
-        except ValueError as error:
-            if chain == "none":
-                raise
-            try:
-                raise_of(error)
-            except RuntimeError as outer:
-                if chain != "both":
-                    raise
-                raise TypeError("the outermost") from outer
-
-    held: list[Any] = []
-    alive: list[bool] = []
-
-    def leave(_: Any) -> None:
-        alive.extend(group() is not None for group in held)
-
-    monkeypatch.setattr(processes, "_joined", lambda _: Group())
-    monkeypatch.setattr(processes, "_leave", leave)
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.raises(Exception), processes.joined("cpu"):  # noqa: B017, PT011
-        fail()
-    assert alive == [False] * (1 if chain == "none" else 2)
-
-
-def test_a_command_that_succeeds_holds_no_group() -> None:
-    """Else its threads end the process with an abort, after the results are written."""
-    pytest.importorskip("typer")
-    code = """
-        import os, socket, weakref
-        import numpy as np
-        import torch.distributed as distributed
-        from entroselect import greedy_select
-        from entroselect.cli import torchrun as processes
-
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-        made, new, destroy = [], distributed.new_group, distributed.destroy_process_group
-
-        def new_group(*given, **options):
-            group = new(*given, **options)
-            made.append(weakref.ref(group))
-            return group
-
-        def destroyed():
-            destroy()
-            print([group() is None for group in made])
-
-        distributed.new_group, distributed.destroy_process_group = new_group, destroyed
-        with processes.joined("cpu") as ranks:
-            found = greedy_select(np.eye(9), 4, group=ranks)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "[True]\n"), done.stderr
 
 
 def command(folder: Path, size: int, *arguments: Any) -> subprocess.CompletedProcess[str]:

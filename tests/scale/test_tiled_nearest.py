@@ -25,7 +25,7 @@ from entroselect import (
     reference,
 )
 from entroselect.io.source import ArraySource, Source
-from entroselect.scale import tiled_nearest
+from entroselect.scale import budget, tiled_nearest
 from tests.conftest import ROOT, normal, same_neighbours
 from tests.support.pools import POOLS
 
@@ -50,8 +50,8 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """Makes blocks and tiles of so many rows."""
 
     def use(block: int, tile: int) -> None:
-        made_up = tiled_nearest.TilePlan(block, tile)
-        monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: made_up)
+        made_up = budget.TilePlan(block, tile)
+        monkeypatch.setattr(budget, "plan_alone", lambda *_: made_up)
 
     return use
 
@@ -124,7 +124,7 @@ def test_any_tiles(n, d, levels, fraction, sizes, queries, dtypes, seed) -> None
     pool = rng.integers(0, min(levels, 127), (n, d)).astype(dtypes[0])
     against = rng.integers(0, levels, (queries, d)).astype(dtypes[1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiled_nearest, "plan_alone", lambda *_: tiled_nearest.TilePlan(*sizes))
+        patch.setattr(budget, "plan_alone", lambda *_: budget.TilePlan(*sizes))
         if queries:
             k = max(1, int(fraction * n))
             found = nearest_distances(against, pool, k, memory_limit=LIMIT)
@@ -153,7 +153,7 @@ def test_any_order_of_points(tiles: str, k: int, backend: str) -> None:
     for q, p in pairs:
         part = slice(q, q + 40)
         queries, points = as_rows("", pool[part]), as_rows("", pool[p : p + 40])
-        choose(backend).update_neighbours(
+        choose(backend, "nearest").update_neighbours(
             queries, None if p == q else points, p, squared[part], indices[part], "euclidean", None
         )
     oracle = reference.nearest_distances(pool, k=k)
@@ -182,54 +182,6 @@ def test_bytes_read_are_counted(file: Any, plan: Any) -> None:
     found = nearest_distances(file(pool), file(pool[:50]), memory_limit=LIMIT)
     assert found.profile["bytes_read"] == (100 + 4 * 50) * 64
     assert nearest_distances(pool, memory_limit=LIMIT).profile["bytes_read"] == 0
-
-
-@pytest.mark.parametrize("k", [1, 2])
-def test_the_smallest_limit_works(k: int, file: Any) -> None:
-    source = file(normal(7000, 128))
-    with pytest.raises(ValueError, match=r"memory_limit: 4096 bytes .* smallest that works") as e:
-        nearest_distances(source, k=k, memory_limit=4096)
-    least = int(str(e.value).rsplit(" ", 1)[1])
-    with pytest.raises(ValueError, match=f"memory_limit: {least - 1} bytes are too few"):
-        nearest_distances(source, k=k, memory_limit=least - 1)
-    found = nearest_distances(source, k=k, memory_limit=least)
-    assert 50 < found.profile["tiles"] < 2000
-    same_neighbours(found, nearest_distances(normal(7000, 128), k=k))
-    # Of an array, rows are not counted.
-    assert nearest_distances(normal(7000, 128), k=k, memory_limit=least).profile["tiles"] > 2
-
-
-def test_the_smallest_limit_of_a_small_pool_is_what_it_needs() -> None:
-    pool = normal(3, 5)
-    with pytest.raises(ValueError, match="memory_limit: 1 bytes are too few") as e:
-        nearest_distances(pool, memory_limit=1)
-    least = int(str(e.value).rsplit(" ", 1)[1])
-    assert nearest_distances(pool, memory_limit=least).profile["tiles"] == 1
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts its pages")
-def test_peak_memory_stays_near_the_limit(tmp_path: Path) -> None:
-    """96 MB of points pass by within 16 MB."""
-    np.save(tmp_path / "points.npy", np.random.default_rng(0).random((48000, 500), np.float32))
-    code = f"""if True:
-        import numpy as np
-        from entroselect import nearest_distances, open_pool
-        def peak():
-            status = open("/proc/self/status").read()
-            return 1024 * int(status.split("VmHWM:")[1].split()[0])
-        points = open_pool({str(tmp_path / "points.npy")!r})
-        nearest_distances(np.ones((4, 500), np.float32))
-        open("/proc/self/clear_refs", "w").write("5")
-        before = peak()
-        found = nearest_distances(np.ones((100, 500), np.float32), points, memory_limit="16MB")
-        assert found.profile["bytes_read"] == 96_000_000, found.profile
-        print(peak() - before)
-    """
-    environment = {**os.environ, "ENTROSELECT_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-    )
-    assert int(run.stdout) < 20e6
 
 
 @pytest.mark.parametrize(
@@ -363,21 +315,6 @@ def test_metrics(file: Any, plan: Any) -> None:
         kl_entropy(file(bad), memory_limit=LIMIT)
 
 
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("duplicates", ["floor", "drop"])
-def test_the_smallest_limit_works_for_the_entropy(k: int, duplicates: str, file: Any) -> None:
-    """Also for the second search, of rows that had copies."""
-    pool = np.concatenate([normal(900, 64), normal(500, 64)])
-    for rows in (pool, file(pool)):
-        with pytest.raises(ValueError, match=r"memory_limit: .* smallest that works is") as e:
-            kl_entropy(rows, k, duplicates=duplicates, memory_limit=4096)
-        least = int(str(e.value).rsplit(" ", 1)[1])
-        with pytest.raises(ValueError, match=f"smallest that works is {least}"):
-            kl_entropy(rows, k, duplicates=duplicates, memory_limit=least - 1)
-        found = kl_entropy(rows, k, duplicates=duplicates, memory_limit=least)
-        assert found == kl_entropy(pool, k, duplicates=duplicates)
-
-
 # Several processes
 
 
@@ -411,8 +348,3 @@ def test_processes(size: int, tmp_path: Path) -> None:
         for process in running:
             process.kill()
             process.communicate()
-
-
-def test_group_needs_a_process_group() -> None:
-    with pytest.raises((ValueError, TypeError), match="group: "):
-        nearest_distances(normal(5, 2), group=True)

@@ -1,4 +1,4 @@
-"""One of several processes that look for neighbours together, for test_streamed_nearest.py.
+"""One of several processes that find neighbours together, for tests/scale/test_tiled_nearest.py.
 
     python -m tests.support.nearest_ranks RANK SIZE FOLDER
 
@@ -27,7 +27,7 @@ from entroselect import (
     open_pool,
     reference,
 )
-from entroselect.scale import tiled_nearest
+from entroselect.scale import budget
 from tests.support.pools import POOLS
 
 NAMES = ("binary_vectors", "integer_grid", "duplicates", "unequal_clusters", "images", "one_column")
@@ -44,7 +44,7 @@ def shards(n: int, size: int) -> Iterator[list[int]]:
 
 def cases(rank: int, size: int, folder: Path) -> None:
     """Runs them all."""
-    small = patch.object(tiled_nearest, "plan_ranks", lambda *_: tiled_nearest.TilePlan(90, 50))
+    small = patch.object(budget, "plan_ranks", lambda *_: budget.TilePlan(90, 50))
     for number, name in list(enumerate(NAMES))[:: size - 1]:  # each kind of shards comes up
         pool = POOLS[name]()[:260]
         oracles = {k: reference.nearest_distances(pool, k=k) for k in (1, 4)}

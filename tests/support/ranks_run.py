@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from entroselect import greedy_select, open_pool, threshold_select
 from entroselect.cli import torchrun
-from entroselect.scale import checkpoint, sharded_pool, streamed_pool
+from entroselect.scale import budget, checkpoint, sharded_pool
 from entroselect.scale.process_group import ProcessGroup
 from tests.support.pools import POOLS
 
@@ -208,7 +208,7 @@ def run(rank: int, size: int, folder: Path, cases: list[str]) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=size
     )
-    streamed_pool._LEAST = 3
+    budget.LEAST_ROWS = 3
     if os.environ.get("FLUSH_TO_ZERO"):
         assert torch.set_flush_denormal(True)
     for case in cases:

@@ -2,7 +2,7 @@
 the settling of picks, then whole calls against the fp16 product of the same shapes and against what
 else is installed, all in the same run. `make gpu-check` runs it after the tests.
 
-    python -m benchmarks.gpu [--seconds 300] [--results benchmarks/results] [--quick]
+    python -m benchmarks.gpu.measure [--seconds 300] [--results benchmarks/results] [--quick]
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import record
+from benchmarks.gpu.peers import (
+    NEIGHBOURS,
+    SELECTIONS,
+    Peer,
+    product,
+    textbook_step,
+    wrong_neighbours,
+)
+from benchmarks.support import record
 from entroselect import _dispatch, greedy_select, nearest_distances
 from entroselect.backends.cuda import autotune
 from entroselect.backends.cuda.filter import Filter, Task
@@ -33,7 +41,8 @@ SECONDS, SHARE = 240.0, 1 / 60
 
 
 def timed(run: Callable[[], Any], seconds: float, warm: bool = False) -> tuple[float, int]:
-    """(median seconds, runs): warmed up once, unless it is, then for that long, at most 9 times."""
+    """(median seconds, runs): one run to warm up, unless `warm`, then runs for that
+    long, at most 9."""
     if not warm:
         run()
     taken: list[float] = []
@@ -55,33 +64,6 @@ def _wait() -> None:
 def normal(n: int, d: int, device: str) -> torch.Tensor:
     """A float32 pool."""
     return torch.randn((n, d), generator=torch.Generator(device).manual_seed(0), device=device)
-
-
-def product(pool: torch.Tensor, k: int) -> Callable[[], None]:
-    """(n, d) by (d, k) in fp16, in chunks of columns that reuse one output."""
-    halves = pool.half() if pool.is_cuda else pool  # a CPU's fp16 product says nothing
-    step = min(k, 4096)
-    out = torch.empty((len(pool), step), dtype=halves.dtype, device=pool.device)
-
-    def run() -> None:
-        for start in range(0, k, step):
-            part = halves[start % len(halves) :][: min(step, k - start)]
-            torch.mm(halves, part.T, out=out[:, : len(part)])
-
-    return run
-
-
-def textbook_step(pool: torch.Tensor) -> Callable[[], None]:
-    """Ten picks of the float32 loop."""
-    nearest = torch.full((len(pool),), float("inf"), device=pool.device)
-
-    def run() -> None:
-        row = torch.zeros((), dtype=torch.int64, device=pool.device)
-        for _ in range(10):
-            torch.minimum(nearest, ((pool - pool[row]) ** 2).sum(dim=1), out=nearest)
-            row = nearest.argmax()
-
-    return run
 
 
 @functools.cache
@@ -147,8 +129,8 @@ def filter_pass(n: int, d: int, rows: int, device: str, seconds: float) -> list[
     return made
 
 
-def resolve(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
-    """The settling of k picks among n rows whose bounds are up to date."""
+def settle(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
+    """Settles k picks among n rows whose bounds are up to date."""
     block = _backend().new_pool(as_rows("pool", normal(n, d, device)), "euclidean")
     taken: list[float] = []
     began = time.perf_counter()
@@ -165,81 +147,25 @@ def resolve(n: int, d: int, k: int, device: str, seconds: float) -> list[record.
     median = statistics.median(taken[1:])
     note = f"{1e9 * median / len(found):.0f} ns a pick"
     return [
-        _row(f"resolve {n} x {d}, k={k}", (n, d, k), "entroselect", "ours",
+        _row(f"settle {n} x {d}, k={k}", (n, d, k), "entroselect", "ours",
              rounds=len(taken) - 1, p50_s=f"{median:.5g}", note=note)
     ]  # fmt: skip
 
 
 def _backend() -> Any:
-    return _dispatch.choose("cuda")
+    return _dispatch.choose("cuda", "selection")
 
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def flashlib_knn(pool: torch.Tensor) -> Callable[[], Any]:
-    """flashlib's fused search: two neighbours, one of them as a rule the row itself."""
-    from flashlib import flash_knn
-
-    return lambda: flash_knn(pool, pool, 2)[1]
-
-
-def faiss_flat(pool: torch.Tensor) -> Callable[[], Any]:
-    """faiss' flat index, on the GPU where it was built for one. Host arrays either way."""
-    import faiss
-
-    values = np.ascontiguousarray(on_host(pool))
-
-    def run() -> Any:
-        index = faiss.IndexFlatL2(values.shape[1])
-        if getattr(faiss, "get_num_gpus", int)():
-            index = faiss.index_cpu_to_all_gpus(index)
-        index.add(values)
-        return index.search(values, 2)[1]
-
-    return run
-
-
-def torch_chunks(pool: torch.Tensor) -> Callable[[], Any]:
-    """float32 scores a chunk of rows at a time, and their minimum."""
-
-    def run() -> Any:
-        norms, parts = (pool * pool).sum(dim=1), []
-        for start in range(0, len(pool), 2048):
-            part = pool[start : start + 2048]
-            scores = torch.addmm(norms, part, pool.T, alpha=-2)
-            scores.diagonal(start).fill_(torch.inf)
-            parts.append(scores.argmin(dim=1))
-        return torch.cat(parts)[:, None]
-
-    return run
-
-
-def fpsample_buckets(pool: torch.Tensor, k: int) -> Callable[[], Any]:
-    """fpsample's buckets, on the CPU."""
-    from benchmarks import peers
-
-    return peers.fpsample_bucket(7, np.ascontiguousarray(on_host(pool)), k)
-
-
-# Name, distribution, what makes it, and the most pairs (picks) times columns it is asked for.
-NEIGHBOURS: list[tuple[str, str, Callable[..., Callable[[], Any]], float]] = [
-    ("flashlib flash_knn", "flashlib", flashlib_knn, 1e15),
-    ("torch addmm and argmin, fp32", "torch", torch_chunks, 3e14),
-    ("faiss IndexFlatL2", "faiss", faiss_flat, 2e12),
-]
-SELECTIONS: list[tuple[str, str, Callable[..., Callable[[], Any]], float]] = [
-    ("fpsample buckets, CPU", "fpsample", fpsample_buckets, 1e11),
-]
-
-
 def against(
-    peers: list[tuple[str, str, Callable[..., Callable[[], Any]], float]],
+    peers: list[Peer],
     case: str, shape: tuple[int, int, int], work: float, ours: float, seconds: float,
     given: tuple[Any, ...], wrong: Callable[[Any], str],
 ) -> list[record.Row]:  # fmt: skip
-    """A row for every peer that is there, can do this and does not fail; a line for the others."""
+    """A row for every peer that is installed and quick enough and does not fail; else a line."""
     made = []
     for name, package, peer, most in peers:
         if work > most:
@@ -261,16 +187,6 @@ def against(
             | {"version": record.version_of(package)}
         )  # fmt: skip
     return made
-
-
-def wrong_neighbours(exact: torch.Tensor, answer: Any) -> str:
-    """How many rows have another neighbour than the exact one. Of two, the row itself is none."""
-    found = torch.as_tensor(answer, device=exact.device).long()
-    if found.shape[1] > 1:
-        own = torch.arange(len(found), device=exact.device)
-        found = torch.where(found[:, :1] == own[:, None], found[:, 1:2], found[:, :1])
-    wrong = int((found[:, 0] != exact[:, 0]).sum())
-    return f"wrong neighbour for {wrong} of {len(exact)} ({wrong / len(exact):.2g})"
 
 
 def greedy(n: int, d: int, k: int, device: str, seconds: float) -> list[record.Row]:
@@ -357,7 +273,7 @@ def certificate(
 CASES: list[tuple[str, Callable[..., list[record.Row]], tuple[int, ...]]] = [
     ("greedy", greedy, (10_000, 64, 1_000)),
     *(("filter", filter_pass, (131_072, d, 8192)) for d in (64, 128, 384, 768, 1536)),
-    *(("resolve", resolve, (8192, d, 1024)) for d in (64, 768)),
+    *(("settle", settle, (8192, d, 1024)) for d in (64, 768)),
     ("greedy", greedy, (100_000, 3, 10_000)),
     ("nearest", nearest, (100_000, 128)),
     ("greedy", greedy, (1_000_000, 768, 100_000)),
@@ -368,7 +284,7 @@ CASES: list[tuple[str, Callable[..., list[record.Row]], tuple[int, ...]]] = [
 
 
 def run(device: str, seconds: float, results: Path, quick: bool) -> list[record.Row]:
-    """Every case that still fits into the time; writes what was measured after each."""
+    """Runs the cases until the time is over; writes the results after each."""
     began = time.perf_counter()
     rows: dict[str, list[record.Row]] = {}
     for name, measure, shape in CASES:
@@ -384,12 +300,12 @@ def run(device: str, seconds: float, results: Path, quick: bool) -> list[record.
             continue
         rows.setdefault(name, []).extend(made)
         record.write(results / f"gpu-{name}.csv", rows[name])
-        print(table(made), flush=True)  # whatever becomes of the cases after it
+        print(table(made), flush=True)  # before a later case can fail
     return [row for part in rows.values() for row in part]
 
 
 def table(rows: list[record.Row]) -> str:
-    """What a reader wants first."""
+    """The rows as a table for the terminal."""
     lines = [f"{'case':38} {'who':38} {'seconds':>10} {'/ product':>10}  remark"]
     for row in rows:
         remark = "; ".join(str(row[name]) for name in ("agreement", "note") if row.get(name))
@@ -417,7 +333,7 @@ def main() -> None:
 
 
 def shapes_chosen() -> str:
-    """What was timed, and taken, for each class of widths."""
+    """The tile shape for each class of widths, and the times of all that were tried."""
     lines = []
     for (device, width), choice in autotune.CHOICES.items():
         lines.append(f"tiles for widths to {width} on {device}: {choice.tile}")

@@ -6,16 +6,17 @@ import csv
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 
-# Changes of these do not make the measured code any other.
-NOT_CODE = (":!benchmarks/results", ":!README.md", ":!CHANGELOG.md", ":!docs", ":!tests")
+# Changes of these do not change the measured code.
+NOT_CODE = (":!benchmarks/results", ":!*.md", ":!docs", ":!tests")
 
 MEASURED = (
     "case",
@@ -79,8 +80,8 @@ def read(path: Path) -> list[Row]:
 def write(path: Path, rows: list[Row]) -> None:
     """Replaces the rows of the cases in `rows`, keeps the others and their order; atomic.
 
-    A row of the same code on the same machine that is replaced leaves its figures behind in the
-    columns before_*: the spread between two runs.
+    The columns before_* take the figures of a replaced row of the same code on the same machine:
+    the spread between two runs.
     """
     cases: dict[str, list[Row]] = {}
     older: dict[tuple[str, ...], Row] = {}
@@ -95,14 +96,23 @@ def write(path: Path, rows: list[Row]) -> None:
         cases[name] = []
     for row in rows:
         cases[row["case"]].append(row)
+    write_csv(path, COLUMNS, [row for case in cases.values() for row in case])
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Replaces a results file; atomic."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".csv.tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        for case in cases.values():
-            writer.writerows(case)
+        writer.writerows(rows)
     temporary.replace(path)
+
+
+def rounded(row: Row, digits: int) -> Row:
+    """The row with its floats as text of that many significant digits."""
+    return {k: f"{v:.{digits}g}" if isinstance(v, float) else v for k, v in row.items()}
 
 
 def _identity(row: Row) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.record import Row
+from benchmarks.support.record import Row
 
 KEPT = {"keep 0.2": 0.2, "keep 0.4": 0.4, "greedy": 0.5, "keep 0.6": 0.6, "keep 0.8": 0.8}
 KEPT |= {"none": 1.0}  # all that was made

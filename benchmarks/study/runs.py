@@ -1,18 +1,7 @@
-"""The study of the paper's claims: which runs it takes, and what was measured in them.
-
-python -m benchmarks.study --out study-runs                      digits only
-python -m benchmarks.study --out study-runs --mnist mnist.npz    and MNIST
-python -m benchmarks.study --scale full ...                      larger, for a GPU or a long night
-
-Every run is a folder of the loop, so the command goes on where it was stopped. After each run its
-measures are in benchmarks/results/study_SCALE.csv; `python -m benchmarks.study_table` makes
-docs/reproduction.md and its figures from that.
-"""
+"""Which runs the study takes, and what is measured in them."""
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import shutil
 from collections.abc import Sequence
@@ -22,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import PROVENANCE, RESULTS, Row, provenance, read
-from entroselect.cli.errors import plain_failures, say
+from benchmarks.support.record import PROVENANCE, Row, provenance, read, rounded, write_csv
+from entroselect import _files
+from entroselect.cli.errors import say
 from entroselect.loop import config as options
 from entroselect.loop import data, features, files, metrics, paradigms
 from entroselect.loop import run as loop
@@ -144,7 +134,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """The name of its folder."""
         return f"{self.data}-{self.arm}-{self.seed}".replace(" ", "-")
 
 
@@ -222,8 +212,8 @@ def start_from(folder: Path, config: Config, out: Path) -> None:
     """Copies the first training from a run in `out` that began with the same one, if there is any.
 
     Arms of a seed differ in what follows the first training: its data, network and random numbers
-    are the same, and so would the weights be. What was generated and measured comes along where
-    that is the same too.
+    are the same, and so are the weights. What was generated and measured is copied too, where it
+    is the same.
     """
     if folder.exists():
         return
@@ -244,8 +234,8 @@ def start_from(folder: Path, config: Config, out: Path) -> None:
         shutil.copy(path, work)
     lines = (other / "stats.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     first = [line for line in lines if json.loads(line)["iteration"] == 1]
-    files.write_text(work / "stats.jsonl", "".join(first))
-    files.write_text(work / "config.json", options.to_json(config))
+    _files.write_text(work / "stats.jsonl", "".join(first))
+    _files.write_text(work / "config.json", options.to_json(config))
     work.rename(folder)
 
 
@@ -258,12 +248,12 @@ def first_training(config: Config) -> tuple[Any, ...]:
 
 
 def first_images(config: Config) -> tuple[Any, ...]:
-    """All that is generated and measured of it depends on, besides."""
+    """What its generated images and their measures depend on besides."""
     return config.sample, paradigms.to_generate(config, config.data.images or 0), config.measure
 
 
 def measured(folder: Path, task: Task, config: Config) -> list[Row]:
-    """Rows of a run, one for each iteration and space."""
+    """The rows of a run, one per iteration and space."""
     rows = []
     for path in sorted(folder.glob("iteration-*/metrics.json")):
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -280,7 +270,7 @@ def measured(folder: Path, task: Task, config: Config) -> list[Row]:
 
 
 def other_real(folder: Path, config: Config) -> list[Row]:
-    """Iteration 0: what N real images that nobody trained on measure in the place of G_1."""
+    """Iteration 0: N other real images, which no model was trained on, in the place of G_1."""
     real, _, rest = loop.split(config)
     if len(rest) < len(real):
         return []
@@ -322,16 +312,7 @@ def add(results: Path, rows: list[Row]) -> None:
     """Puts the rows of a run in the place of its older ones, or at the end; atomic."""
     run = {(row["data"], row["arm"], str(row["seed"])) for row in rows}
     kept = [row for row in read(results) if (row["data"], row["arm"], row["seed"]) not in run]
-    plain = [
-        {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows
-    ]
-    results.parent.mkdir(parents=True, exist_ok=True)
-    temporary = results.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, *plain])
-    temporary.replace(results)
+    write_csv(results, COLUMNS, [*kept, *(rounded(row, 6) for row in rows)])
 
 
 def shrunk(source: Path, target: Path) -> str:
@@ -347,30 +328,3 @@ def shrunk(source: Path, target: Path) -> str:
         np.savez(work, x=small, y=images.labels)
         work.replace(target)
     return str(target)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--out", type=Path, default=Path("study-runs"), help="for run folders")
-    parser.add_argument("--mnist", default="", help="an mnist.npz; without, digits only")
-    parser.add_argument("--scale", choices=SCALES, default="small")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--results", type=Path, help="the CSV, instead of the committed one")
-    parser.add_argument("--set", action="append", default=[], help="further options of every run")
-    given = parser.parse_args(arguments)
-    results = given.results or RESULTS / f"study_{given.scale}.csv"
-    with plain_failures():
-        sources = {"digits": "digits"}
-        if not given.mnist:
-            say("digits only: no MNIST was named (--mnist FILE, or make study MNIST=FILE)")
-        elif given.scale in SHRUNK:
-            sources["mnist"] = shrunk(Path(given.mnist), given.out / "mnist-8x8.npz")
-        else:
-            sources["mnist"] = given.mnist
-        study(given.out, results, given.scale, sources, given.seeds, given.set)
-
-
-if __name__ == "__main__":
-    main()

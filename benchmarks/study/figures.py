@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from benchmarks.study_claims import KEPT, REPLACE, SIZES, Found, pearson, points
+from benchmarks.study.claims import KEPT, REPLACE, SIZES, Found, pearson, points
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

@@ -1,4 +1,4 @@
-"""The plain float32 matrix product, as fast as this machine does it: what selection is held to."""
+"""The plain float32 matrix product, which the time of selection is compared with."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Peak memory of one call beyond the pool itself: python -m benchmarks.memory OPERATION POOL N D K
+"""Peak memory of one call beyond the pool itself.
+
+    python -m benchmarks.support.memory OPERATION POOL N D K
 
 Runs in a process of its own, because the peak of a process cannot be lowered by freeing. Prints
-MiB, or nothing where the system does not tell (Linux does).
+MiB, or nothing on systems that do not report it (Linux does).
 """
 
 from __future__ import annotations
@@ -10,16 +12,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.harness import Case
-from benchmarks.record import ROOT
+from benchmarks.support.harness import Case
+from benchmarks.support.record import ROOT
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")  # "5" sets the peak to what is resident now
 
 
 def peak_extra_mib(operation: str, case: Case) -> str:
-    """What "greedy" or "entropy" adds to the resident memory at its peak; "" if unknown."""
-    command = [sys.executable, "-m", "benchmarks.memory", operation, case.pool]
+    """MiB that "greedy" or "entropy" adds to the resident memory at its peak; "" if unknown."""
+    command = [sys.executable, "-m", "benchmarks.support.memory", operation, case.pool]
     command += [str(size) for size in (case.n, case.d, case.k)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
@@ -34,14 +36,14 @@ def _resident(field: str) -> int:
 
 def main(operation: str, pool: str, n: int, d: int, k: int) -> None:
     """Measures in this process."""
-    from benchmarks.pools import POOLS
+    from benchmarks.support.pools import POOLS
     from entroselect import greedy_select, kl_entropy
 
     if not STATUS.exists():
         return
     rows = POOLS[pool](n, d)
     call = {"greedy": lambda x: greedy_select(x, min(k, len(x))), "entropy": kl_entropy}[operation]
-    call(rows[:100])  # threads and libraries are not the pool's
+    call(rows[:100])  # so that threads and libraries are not measured
     try:
         RESET.write_text("5")
     except OSError:

@@ -1,7 +1,7 @@
 """What the study found, in docs/reproduction.md and its figures, from the committed results.
 
-python -m benchmarks.study_table            rewrites the page between its markers, draws the figures
-python -m benchmarks.study_table --check    exits 1 if the page is out of date
+python -m benchmarks.study.tables            rewrites the page's tables and draws the figures
+python -m benchmarks.study.tables --check    exits 1 if the page is out of date
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.record import RESULTS, ROOT, Row, read
-from benchmarks.study_claims import Found, claims, spread
-from benchmarks.table import replaced, table, unique
+from benchmarks.study.claims import Found, claims, spread
+from benchmarks.support.record import RESULTS, ROOT, Row, read
+from benchmarks.support.tables import rewrite, table, unique
 
 PAGE = ROOT / "docs" / "reproduction.md"
 IMAGES = ROOT / "docs" / "images"
@@ -68,7 +68,7 @@ def data_sets(rows: Sequence[Row]) -> list[Found]:
 
 
 def render(rows: Sequence[Row], pools: Sequence[Row] = ()) -> str:
-    """What stands between the markers of docs/reproduction.md."""
+    """The text between the markers of docs/reproduction.md."""
     if not rows:
         return "No results yet."
     sets = data_sets(rows)
@@ -84,7 +84,7 @@ def render(rows: Sequence[Row], pools: Sequence[Row] = ()) -> str:
 
 
 def claimed(sets: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
-    """A line for each claim and each data set that has the runs for it."""
+    """A line per claim and data set that has the runs for it."""
     lines = []
     for number, text, check in claims():
         for found in sets:
@@ -120,7 +120,7 @@ def compared(found: Found, arms: Sequence[str]) -> list[list[str]]:
 
 
 def real_images(found: Found, arm: str) -> list[list[str]]:
-    """What as many other real images measure in the place of the first generated ones."""
+    """The measures of as many other real images in the place of the first generated ones."""
     rows = [row for row in found.rows if row["iteration"] == "0" and row["arm"] == arm]
     if not rows:
         return []
@@ -132,7 +132,7 @@ def real_images(found: Found, arm: str) -> list[list[str]]:
 
 
 def chosen(pools: Sequence[Row]) -> list[str]:
-    """The sets that study_pools chose: mean and deviation over seeds, a line for each way."""
+    """The picks of study/pools.py: mean and deviation over seeds, a line per way."""
     names = ("entropy", "fd", "fd_pixels", "precision", "recall")
     ways: dict[tuple[str, ...], list[Row]] = {}
     for row in pools:
@@ -167,7 +167,7 @@ def footnote(sets: Sequence[Found]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks.study_table", description=(__doc__ or "").split("\n")[0]
+        prog="benchmarks.study.tables", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     parser.add_argument("--results", type=Path, default=RESULTS / "study_small.csv")
@@ -176,16 +176,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, default=IMAGES)
     options = parser.parse_args(arguments)
     rows = read(options.results)
-    text = options.page.read_text(encoding="utf-8")
-    wanted = replaced(text, render(rows, read(options.pools)))
+    stale = rewrite(options.page, render(rows, read(options.pools)), check=options.check)
     if options.check:
-        if wanted != text:
-            print(f"{options.page}: out of date, run python -m benchmarks.study_table")
-        return int(wanted != text)
-    temporary = options.page.with_suffix(".tmp")
-    temporary.write_text(wanted, encoding="utf-8")
-    temporary.replace(options.page)
-    from benchmarks.study_plot import draw
+        if stale:
+            print(f"{options.page}: out of date, run python -m benchmarks.study.tables")
+        return int(stale)
+    from benchmarks.study.figures import draw
 
     draw(data_sets(rows), options.images)
     return 0

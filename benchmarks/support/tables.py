@@ -1,8 +1,8 @@
 """The tables of README.md and docs/benchmarks.md and the picture, from the committed results.
 
-python -m benchmarks.table            rewrites both pages between their markers
-python -m benchmarks.table --check    exits 1 if one of them is out of date
-python -m benchmarks.table --plot     draws docs/images/selection_time.png
+python -m benchmarks.support.tables            rewrites both pages between their markers
+python -m benchmarks.support.tables --check    exits 1 if one of them is out of date
+python -m benchmarks.support.tables --plot     draws docs/images/selection_time.png
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import RESULTS, ROOT, Row, read
+from benchmarks.support.record import RESULTS, ROOT, Row, read
 
 BEGIN = "<!-- benchmarks:begin -->"
 END = "<!-- benchmarks:end -->"
@@ -135,13 +135,13 @@ def another_distance(case: list[Row]) -> bool:
 
 
 def picks(case: list[Row]) -> str:
-    """How far the fastest exact peer's list is that of float64."""
+    """How much of the fastest exact peer's list is equal to that of float64."""
     peers = measured(case, "exact")
     return peers[0]["agreement"] if peers else "-"
 
 
 def losses(function: str, case: list[Row]) -> list[str]:
-    """Every measured peer that is faster than ours: in words."""
+    """A line about every peer that is faster than ours."""
     return [
         f"- {row['contestant']} is {_figure(1 / float(row['ratio_to_ours']))} times as fast as "
         f"`{function}` on {pool_name(row)} {size(row)} (agrees: {row['agreement']})."
@@ -162,7 +162,7 @@ def line(operation: str, case: list[Row]) -> list[str]:
 
 
 def before(row: Row, column: str) -> str:
-    """What the run before found, "" if there was none."""
+    """The figure of the run before, "" if there was none."""
     return str(row.get(f"before_{column}") or "")
 
 
@@ -177,7 +177,7 @@ def operations(results: Path) -> dict[str, dict[str, list[Row]]]:
 
 
 def render(results: Path, headline: bool = False) -> str:
-    """What stands between the markers: of README.md the headline, of docs/benchmarks.md all."""
+    """The text between the markers: `headline` for README.md, all cases for docs/benchmarks.md."""
     found = operations(results)
     lines = [
         line(operation, case)
@@ -249,7 +249,7 @@ def instruction_sets(rows: list[Row]) -> list[str]:
 
 
 def memory(rows: list[Row]) -> list[str]:
-    """Peaks beyond the pool, beside what a pool of float32 and 64 bytes a row would take."""
+    """Peaks beyond the pool, beside the size of 1.1 float32 pools and 64 bytes per row."""
     lines = []
     for row in rows:
         if row.get("peak_extra_mib"):
@@ -303,9 +303,23 @@ def replaced(text: str, rendered: str) -> str:
     return f"{before}{BEGIN}\n\n{rendered}\n\n{END}{after}"
 
 
+def rewrite(page: Path, rendered: str, check: bool = False) -> bool:
+    """Puts `rendered` between the page's markers, atomically, or with `check` leaves the page as
+    it is. Returns whether the page was out of date."""
+    text = page.read_text(encoding="utf-8")
+    wanted = replaced(text, rendered)
+    if wanted != text and not check:
+        temporary = page.with_suffix(".tmp")
+        temporary.write_text(wanted, encoding="utf-8")
+        temporary.replace(page)
+    return wanted != text
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="benchmarks.table", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.support.tables", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
     parser.add_argument("--plot", action="store_true", help="draw the picture instead")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -313,24 +327,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
     if options.plot:
-        from benchmarks.plot import draw
+        from benchmarks.support.plot import draw
 
         draw(read(options.results / "greedy_sweep.csv"), PICTURE)
         return 0
     stale = 0
     for path in (options.readme, options.page):
-        text = path.read_text(encoding="utf-8")
-        wanted = replaced(text, render(options.results, headline=path == options.readme))
-        if wanted == text:
-            continue
-        stale = 1
-        if options.check:
-            print(f"{path}: out of date, run python -m benchmarks.table")
-            continue
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(wanted, encoding="utf-8")
-        temporary.replace(path)
-    return stale if options.check else 0
+        rendered = render(options.results, headline=path == options.readme)
+        if rewrite(path, rendered, check=options.check) and options.check:
+            print(f"{path}: out of date, run python -m benchmarks.support.tables")
+            stale = 1
+    return stale
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ class Contest:
         self.others: list[Entry] = []
         self.turn = 0
         limit_threads()
-        # What exists by now is not looked at again, so that collecting before a call is cheap.
+        # Objects that exist by now are not examined again: collecting before a call is cheap.
         gc.unfreeze()
         gc.collect()
         gc.freeze()
@@ -156,14 +156,14 @@ class Contest:
         self.others.append(entry)
 
     def take_others_turn(self) -> None:
-        """Everybody but ours."""
+        """Runs all contestants but ours."""
         for entry in self.others:
             if self.turn < entry.rounds:
                 entry.seconds.append(timed(entry.contestant.run)[0])
         settle()
 
     def take_our_turn(self) -> None:
-        """Ours; ends the round."""
+        """Runs ours, which ends the turn."""
         begin = time.perf_counter()
         self.ours.contestant.run()
         seconds = time.perf_counter() - begin
@@ -230,7 +230,7 @@ class Contest:
 
 
 def settle() -> None:
-    """Leaves the next contestant a quiet machine."""
+    """Collects garbage and waits, so that the next contestant has a quiet machine."""
     gc.collect()
     time.sleep(0.0 if QUICK else SETTLE_S)
 
@@ -244,7 +244,7 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def limit_threads() -> None:
-    """THREADS for everybody; called when all libraries of a case are loaded."""
+    """Gives all libraries THREADS threads; called when those of a case are loaded."""
     os.environ["ENTROSELECT_THREADS"] = str(THREADS)
     threadpool_limits(THREADS)
     import torch
@@ -256,17 +256,19 @@ WIDE = ("cpu:avx2", "cpu:neon")  # what most machines without AVX-512 run
 
 
 def our_backends(others: tuple[str, ...] = (*WIDE, "cpu:portable")) -> list[str]:
-    """The automatic choice, then those of the forced instruction sets that run here."""
-    chosen = _dispatch.name_of("auto")
+    """The automatic backend, then those of `others` that can run here."""
+    automatic = _dispatch.name_of("auto")
     reasons = _dispatch.why_not()
-    return ["auto", *(name for name in others if name != chosen and reasons.get(name) == "")]
+    return ["auto", *(name for name in others if name != automatic and reasons.get(name) == "")]
 
 
 def verifying_backend() -> str | None:
-    """Another backend than the automatic one, the fastest there is."""
-    chosen = _dispatch.name_of("auto")
+    """The fastest CPU backend that is not the automatic one; None if there is none."""
+    automatic = _dispatch.name_of("auto")
     usable = [name for name, reason in _dispatch.why_not().items() if not reason]
-    return next((name for name in usable if name.split(":")[0] == "cpu" and name != chosen), None)
+    return next(
+        (name for name in usable if name.split(":")[0] == "cpu" and name != automatic), None
+    )
 
 
 def ours(name: str, backend: str, run: Callable[[], Any], **more: Any) -> Contestant:

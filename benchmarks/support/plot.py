@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import Row
+from benchmarks.support.record import Row
 
 OURS = "entroselect"
 

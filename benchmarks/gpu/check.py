@@ -1,5 +1,6 @@
 """`make gpu-check`: for a machine with a GPU and no network. Builds in place, runs the tests that
-concern the CUDA backend, compute-sanitizer on a small case, then benchmarks.gpu. Installs nothing.
+concern the CUDA backend, compute-sanitizer on a small case, then benchmarks.gpu.measure. Installs
+nothing.
 
 Needs torch, triton, pybind11, setuptools, pytest, numpy, nvcc and cmake. Takes under ten minutes.
 """
@@ -13,15 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-TESTS = (
-    "test_cuda.py",
-    "test_cuda_certificate.py",
-    "test_cuda_tiles.py",
-    "test_cuda_compiled.py",
-    "test_cuda_host.py",
-)
-MORE_TESTS = ("test_other_machines.py", "test_reference.py")
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+MORE_TESTS = (TESTS / "backends/test_instruction_sets.py", TESTS / "operations/test_reference.py")
 
 # Small enough for memcheck; touches every kernel that selection launches.
 SMALL = """
@@ -48,12 +43,17 @@ def why_not() -> str:
     return ""
 
 
-# The whole, and what is kept for the steps after one.
+def tests_to_run() -> list[Path]:
+    """The files whose tests concern the CUDA backend."""
+    return [*sorted((TESTS / "backends").glob("test_cuda*.py")), *MORE_TESTS]
+
+
+# Seconds for everything; of them, what a step must leave for the steps after it.
 SECONDS, FOR_MEASUREMENTS, FOR_THE_END = 600.0, 200.0, 15.0
 
 
 def step(what: str, command: list[str], seconds: float) -> bool:
-    """Runs a command with its output shown; prints how it ended. Without time for it, only that."""
+    """Runs a command with its output shown, prints how it ended; skips it without time left."""
     if seconds < 5:
         print(f"== {what}: skipped, no time left", flush=True)
         return True
@@ -88,7 +88,7 @@ def main() -> int:
     if not step("build", build, left(FOR_MEASUREMENTS)):
         return 1
     pytest = [python, "-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider"]
-    tests = [str(ROOT / "tests" / name) for name in (*TESTS, *MORE_TESTS)]
+    tests = [str(path) for path in tests_to_run()]
     good = step("tests", [*pytest, *tests], left(FOR_MEASUREMENTS))
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
@@ -97,7 +97,7 @@ def main() -> int:
         check = [sanitizer or "", "--tool", tool, "--error-exitcode", "1", python, "-c", SMALL]
         good &= step(tool, check, min(60, left(FOR_MEASUREMENTS)))
     # They look at the clock between cases, so the last one needs some of the time.
-    measure = [python, "-m", "benchmarks.gpu", "--seconds", f"{max(0.0, left(60)):.0f}"]
+    measure = [python, "-m", "benchmarks.gpu.measure", "--seconds", f"{max(0.0, left(60)):.0f}"]
     good &= step("measurements", measure, left(0))
     if not good:
         print("gpu-check: something failed, see above")

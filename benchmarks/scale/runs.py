@@ -1,27 +1,15 @@
-"""Pools larger than memory and several processes, measured in small: benchmarks/results/scale.csv.
-
-    python -m benchmarks.scale disk --out FOLDER      a pool of 20 GB on that disk, 2 GiB of memory
-    python -m benchmarks.scale processes              1 to 4 processes on one pool
-    python -m benchmarks.scale growth                 what a selection takes as the pool grows
-    python -m benchmarks.scale all --out FOLDER
-    python -m benchmarks.scale table                  the tables of docs/scale.md
-
-Every run is a process of its own (several for `processes`), which is watched for its peak of
-memory. Whole index lists are compared with those of the same selection in memory before a row is
-written, but for the 20 GB, which do not fit. What is in FOLDER is deleted at the end.
-"""
+"""Runs on pools larger than memory and in several processes. Every run is a process of its own
+(several for `processes`), whose peak of memory is watched."""
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import THREADS
-from benchmarks.pools import POOLS
-from benchmarks.record import PROVENANCE, RESULTS, ROOT, Row, provenance, read
-from benchmarks.table import replaced, table
+from benchmarks.support.harness import THREADS
+from benchmarks.support.pools import POOLS
+from benchmarks.support.record import ROOT, Row
 
 MIB = 1 << 20
 MEASURED = (
@@ -64,8 +51,6 @@ MEASURED = (
     "load",
 )
 
-PAGE = ROOT / "docs" / "scale.md"
-
 # Rows written at a time.
 PIECE = 65536
 
@@ -88,7 +73,7 @@ def write_pool(path: Path, n: int, d: int) -> None:
 
 
 def normal(start: int, rows: int, d: int) -> NDArray[np.float32]:
-    """The piece that begins at that row."""
+    """The piece that begins at row `start`."""
     return np.random.default_rng(start).standard_normal((rows, d), dtype=np.float32)
 
 
@@ -101,7 +86,7 @@ def select(path: str, n: int, k: int, limit: int, meeting: str, rank: int, size:
     if not limit:
         rows = rows.rows("pool").values
     given: Row = {"memory_limit": limit} if limit else {}
-    greedy_select(np.eye(300, 8), 5)  # libraries and threads are not the pool's
+    greedy_select(np.eye(300, 8), 5)  # so that libraries and threads are not measured
     if meeting:
         import torch.distributed as distributed
 
@@ -142,7 +127,7 @@ def status(field: str, process: str = "self") -> int:
 
 
 def io_bytes() -> int:
-    """What this process has got from disks, and not from the system's cache."""
+    """Bytes that this process read from disks, and not from the system's cache."""
     for line in Path("/proc/self/io").read_text().splitlines():
         if line.startswith("read_bytes"):
             return int(line.split()[1])
@@ -150,7 +135,7 @@ def io_bytes() -> int:
 
 
 def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int = THREADS) -> Row:
-    """The same in processes of its own, which are watched. size 0: one, without a group.
+    """`select` in processes of its own, whose memory is watched. size 0: one, without a group.
 
     Figures are rank 0's; memory is the largest of any.
     """
@@ -175,7 +160,7 @@ def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int 
         found = [json.loads(out.read_text()) for out in outs]
     for other in found[1:]:
         if other["indices"] != found[0]["indices"]:
-            raise AssertionError("processes disagree on what they have chosen")
+            raise AssertionError("processes disagree on their picks")
     measured: Row = found[0]
     for name in ("base_mib", "peak_mib", "reads_per_row"):
         values = [row[name] for row in found if row.get(name, "") != ""]
@@ -195,7 +180,7 @@ def run(path: Path, n: int, k: int, limit: int = 0, size: int = 0, threads: int 
 
 
 def compared(row: Row, whole: Row) -> Row:
-    """The row, once it has chosen what the run in memory has."""
+    """The row, if its picks are those of the run in memory; AssertionError otherwise."""
     if row["indices"] != whole["indices"]:
         raise AssertionError(f"another selection than in memory: {row['n']} rows, k={row['k']}")
     return {**row, "same_indices": "yes", "seconds_in_memory": whole["seconds"]}
@@ -226,7 +211,7 @@ def processes(folder: Path, n: int = 200_000, d: int = 128, k: int = 5000) -> It
 
 
 def growth(folder: Path, d: int = 32, most: int = 320_000) -> Iterator[Row]:
-    """Twice as many rows each time, with as large a share of them chosen and held in memory."""
+    """Twice as many rows each time; the shares picked and held in memory stay the same."""
     for name in ("normal", "clustered"):
         for share in (50, 10):
             n = 20_000
@@ -245,7 +230,7 @@ def growth(folder: Path, d: int = 32, most: int = 320_000) -> Iterator[Row]:
 
 @contextmanager
 def scratch(folder: Path, n: int, d: int) -> Iterator[Path]:
-    """A pool on disk that is gone afterwards."""
+    """A pool on disk, deleted when the block ends."""
     path = folder / f"entroselect-scale-{n}-{d}.npy"
     try:
         write_pool(path, n, d)
@@ -254,108 +239,4 @@ def scratch(folder: Path, n: int, d: int) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-COLUMNS = {
-    "n": "rows",
-    "d": "columns",
-    "k": "k",
-    "way": "",
-    "processes": "processes",
-    "limit_mib": "limit, MiB",
-    "peak_mib": "peak, MiB",
-    "seconds": "s",
-    "seconds_in_memory": "s in memory",
-    "rounds": "rounds",
-    "share_of_pairs": "share of pairs",
-    "reads_per_row": "reads a row",
-    "gb_read": "GB read",
-    "kb_sent_per_round": "kB sent a round",
-    "kb_received_per_round": "kB received a round",
-}
-TITLES = {
-    "disk": "A pool of 20 GB within 2 GiB, and a smaller one within a tenth of its size",
-    "processes": "Several processes; shares, bytes and reads of rank 0, memory the largest of any",
-    "growth": "Twice as many rows each time; piece by piece within 60 bytes a row",
-}
-
-
-def render(results: Path) -> str:
-    """The tables of docs/scale.md."""
-    lines = []
-    rows = read(results)
-    for part, title in TITLES.items():
-        for pool in unique_in_order(row["pool"] for row in rows if row["part"] == part):
-            case = [row for row in rows if row["part"] == part and row["pool"] == pool]
-            shown = [name for name in COLUMNS if any(row[name] for row in case)]
-            lines += [f"{title} ({pool} rows):", ""]
-            cells = [[number(row[name]) for name in shown] for row in case]
-            lines += [*table([COLUMNS[name] for name in shown], cells), ""]
-    commits = ", ".join(unique_in_order(row["commit"] for row in rows))
-    lines.append(f"{rows[0]['cpu']}; commit {commits}.")
-    return "\n".join(lines)
-
-
-def number(text: str) -> str:
-    """As people read it."""
-    if text.isdecimal():
-        return f"{int(text):,}"
-    try:
-        return f"{float(text):.3g}"
-    except ValueError:
-        return text
-
-
-def unique_in_order(values: Iterable[str]) -> list[str]:
-    """Without repeats."""
-    return list(dict.fromkeys(values))
-
-
 PARTS = {"disk": disk, "processes": processes, "growth": growth}
-
-
-def write(path: Path, part: str, rows: list[Row]) -> None:
-    """Replaces the rows of one part; atomic."""
-    kept = [row for row in read(path) if row["part"] != part]
-    order = list(PARTS)
-    every = sorted([*kept, *rows], key=lambda row: order.index(row["part"]))
-    temporary = path.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(
-            file, (*MEASURED, *PROVENANCE), lineterminator="\n", extrasaction="ignore"
-        )
-        writer.writeheader()
-        writer.writerows(every)
-    temporary.replace(path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.scale", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("what", choices=[*PARTS, "all", "table", "select"])
-    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()))
-    parser.add_argument("--results", type=Path, default=RESULTS / "scale.csv")
-    parser.add_argument("--given", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.what == "select":
-        *given, out = json.loads(options.given)
-        Path(out).write_text(json.dumps(select(*given)))
-        return 0
-    if options.what == "table":
-        PAGE.write_text(replaced(PAGE.read_text(encoding="utf-8"), render(options.results)))
-        return 0
-    for name in PARTS if options.what == "all" else [options.what]:
-        rows = []
-        for row in PARTS[name](options.out):
-            figures = {
-                key: f"{value:.4g}" if isinstance(value, float) else value
-                for key, value in {**row, **provenance()}.items()
-            }
-            rows.append(figures)
-            print({key: figures.get(key, "") for key in MEASURED}, flush=True)
-        write(options.results, name, rows)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

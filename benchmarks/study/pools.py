@@ -1,23 +1,22 @@
 """What a selection does to a training set, before anything is trained on it.
 
-python -m benchmarks.study_pools --out study-runs
+python -m benchmarks.study.pools --out study-runs
 
-For every pool that the greedy runs of the study first chose N of 2N images from: other ways to
-choose N of them, and how far what is chosen is from the real images. Takes seconds a pool.
+For every pool from which a greedy run of the study first picked N of 2N images: other ways to pick
+N of them, and how far the picks are from the real images. Takes seconds per pool.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.record import PROVENANCE, RESULTS, Row, provenance
-from benchmarks.study import Task, tasks
+from benchmarks.study.runs import Task, tasks
+from benchmarks.support.record import PROVENANCE, RESULTS, Row, provenance, rounded, write_csv
 from entroselect.cli.errors import plain_failures, say
 from entroselect.loop import config as options
 from entroselect.loop import data, features, metrics
@@ -40,7 +39,7 @@ COLUMNS += ("entropy_pixels", "fd", "fd_pixels", "precision", "recall", *PROVENA
 
 
 def chosen_sets(folder: Path, seed: int) -> Iterator[Row]:
-    """A row for each way to choose N images of what the first model of that run made."""
+    """A row per way to pick N of the images that the first model of that run made."""
     config = options.from_json(folder / "config.json")
     real, pool = (data.read(folder / "iteration-01", name) for name in ("training", "generated"))
     spaces = features.spaces(("encoder", "pixels"), real, folder=folder, key=(config.seed,))
@@ -63,7 +62,7 @@ def chosen_sets(folder: Path, seed: int) -> Iterator[Row]:
 
 
 def distances(seen: dict[Any, Any], picked: np.ndarray[Any, Any]) -> Row:
-    """Entropy of the chosen rows, and how far they are from the real ones."""
+    """Entropy of the picks, and how far they are from the real images."""
     real, pool = seen["encoder"]
     real_pixels, pool_pixels = seen["pixels"]
     return {
@@ -77,7 +76,7 @@ def distances(seen: dict[Any, Any], picked: np.ndarray[Any, Any]) -> Row:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.study_pools", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.study.pools", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--out", type=Path, default=Path("study-runs"), help="the run folders")
     parser.add_argument("--results", type=Path, default=RESULTS / "study_pools.csv")
@@ -91,23 +90,12 @@ def main(arguments: list[str] | None = None) -> None:
                 rows += [{**named(task), **row, **stamp} for row in chosen_sets(folder, task.seed)]
         if not rows:
             raise ValueError(f"--out: {given.out} holds no run of the study; make study first")
-        write(given.results, rows)
+        write_csv(given.results, COLUMNS, [rounded(row, 6) for row in rows])
 
 
 def named(task: Task) -> Row:
     """The columns that say which pool."""
     return {"data": task.data, "pool": task.arm, "seed": task.seed}
-
-
-def write(results: Path, rows: list[Row]) -> None:
-    """The CSV; atomic."""
-    temporary = results.with_suffix(".csv.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-    temporary.replace(results)
 
 
 if __name__ == "__main__":

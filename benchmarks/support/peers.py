@@ -21,7 +21,7 @@ Nearest = Callable[[], tuple[Array, Array]]
 
 
 def numpy_textbook(x: Array, k: int) -> Picks:
-    """One broadcast difference a pick."""
+    """One broadcast difference per pick."""
 
     def run() -> Array:
         nearest = np.full(len(x), np.inf, dtype=np.float32)
@@ -37,7 +37,7 @@ def numpy_textbook(x: Array, k: int) -> Picks:
 
 
 def numpy_matrix_vector(x: Array, k: int) -> Picks:
-    """||a||^2 + ||b||^2 - 2ab: one matrix-vector product a pick."""
+    """||a||^2 + ||b||^2 - 2ab: one matrix-vector product per pick."""
 
     def run() -> Array:
         squares = np.einsum("ij,ij->i", x, x)
@@ -59,7 +59,7 @@ def numpy_matrix_vector(x: Array, k: int) -> Picks:
 
 
 def torch_textbook(x: Array, k: int) -> Picks:
-    """One broadcast difference a pick, in torch."""
+    """One broadcast difference per pick, in torch."""
     import torch
 
     rows = torch.from_numpy(x)
@@ -150,7 +150,7 @@ def rdkit_bits(x: Array, k: int) -> Picks:
 
 
 def numpy_threshold(x: Array, k: int, decay: float) -> Picks:
-    """The threshold filter with one matrix-vector product an acceptance."""
+    """The threshold filter with one matrix-vector product per accepted row."""
 
     def run() -> Array:
         squares = np.einsum("ij,ij->i", x, x)

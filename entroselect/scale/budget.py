@@ -1,0 +1,273 @@
+"""How a memory limit is divided, and the bytes that a row takes: one model for both.
+
+The first part says what the compiled core keeps per row beside the row's values. Every term is the
+size of something in csrc/, taken at its largest: codes of bfloat16, cells in use, cosine, all rows
+refreshed at once. Docstrings and docs/scale.md state the sums.
+
+The second part divides a limit. A selection that reads rows (`Budget`) and a search for neighbours
+in tiles (`Demand`) keep different things, so each has its own division; both work from a smallest
+limit on, below which `check_least` raises the one error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from entroselect._settings import threads
+from entroselect.io.source import Source
+from entroselect.scale.batches import Batches, numpy_dtype
+from entroselect.scale.process_group import ProcessGroup
+
+# Rows of a block or of a tile below which reading costs more than what it brings.
+LEAST_ROWS = 64
+
+# Tiles of more bytes than this are no faster.
+MOST_TILE_BYTES = 1 << 28
+
+# Bytes per row of a pool in memory, beside its code (csrc/pool.h).
+CODED = 24  # two doubles and two words: norm, residual, step and sum of the code
+BOUND = 8
+UNMET = 12  # three numbers: the picks that the row has not been compared with
+PLACE = 8  # its cell, and how far it lies from the cell's centre
+LENGTH = 8  # for cosine
+ORDER = 16  # while all rows are refreshed: their numbers, and the same grouped
+JOBS = 2  # where that work is cut into jobs: at most one number for 60 rows, in a list that doubles
+
+# Bytes per point of a search, beside its code (csrc/packed.h): step, start, norm and residual, with
+# its share of the panel. The list of panels doubles, and while it moves the old one is there too.
+PANEL = 25
+PANELS_MOVING = 3
+SPARE = 19  # panels are allocated one by one, in steps of 64 bytes
+
+# Bytes per row of a pool that is read, whatever its width: bound, count of picks met and mark stay;
+# a round or a checkpoint needs as much again for a while.
+KEPT = 8 + 4 + 4
+ROUND = 8 + 8 + 4  # its place in a traversal, among the rows to be read, and flags
+BYTES_PER_ROW = KEPT + ROUND
+
+
+def code_bytes(d: int) -> int:
+    """Of a row's code: bfloat16, two columns to a word. Codes of bytes take d + 3 at most."""
+    return 2 * d + 2
+
+
+def pool_bytes(d: int) -> int:
+    """Per row of a pool in memory, beside its values. A pick takes less."""
+    return code_bytes(d) + CODED + BOUND + UNMET + PLACE + LENGTH + ORDER + JOBS
+
+
+def tree_bytes(d: int) -> int:
+    """Per row of a k-d tree while it is built, 0 where there is none (csrc/tree.cpp): the row twice
+    in float64, once to be sorted and once by columns, each with its number; a box of 2 d values for
+    each 16 rows; a node of 32 bytes for each 16 rows."""
+    return 2 * (8 * d + 8) + d + 2 if d <= 8 else 0
+
+
+def whole_pool_bytes(d: int) -> int:
+    """As `pool_bytes`, for a pool that may be a tree. What a tree keeps beside its rows, 17 bytes,
+    takes the place of what sorted them."""
+    return max(pool_bytes(d), tree_bytes(d) + LENGTH if d <= 8 else 0)
+
+
+def point_bytes(d: int) -> int:
+    """Per point that a search holds, beside its values. Trees have d + 46 bytes to spare."""
+    coded = code_bytes(d) + PANELS_MOVING * PANEL + SPARE
+    return max(coded, tree_bytes(d) + d + 46 if d <= 8 else 0)
+
+
+def suspect_bytes(d: int, k: int) -> int:
+    """Per row of a set that is searched for its nearest pairs (csrc/all_pairs.cpp): a reach, and
+    suspects of 16 bytes, one for every 10 values."""
+    return 8 + d * 16 // 10 if k == 1 else 0
+
+
+def length_bytes(metric: str) -> int:
+    """Per row of either side of a search."""
+    return LENGTH if metric == "cosine" else 0
+
+
+def search_bytes(d: int, k: int) -> int:
+    """Of a search, once: the sample behind the filter's frame, 128 rows of float64, and per thread
+    60 queries with codes, lists, and as many suspects as may come together."""
+    suspects = 2 * 16 * (max(1024, 4 * k) + 32) + 64 * k
+    return 65536 + 1024 * d + threads() * (60 * suspects + 1100 * d + 65536)
+
+
+def check_least(
+    limit: int | None, least: int, what: str, ranks: ProcessGroup | None = None
+) -> None:
+    """Raises ValueError, on all processes, if the limit of one is below what it needs at least; the
+    error names a limit that is enough for all of them. `what` is what takes the memory."""
+    limits = [least if limit is None else limit]
+    every = [least]
+    if ranks is not None:
+        found = np.concatenate(ranks.all_gather(np.array([(limits[0], least)], dtype=np.int64)))
+        limits, every = found[:, 0].tolist(), found[:, 1].tolist()
+    short = [limit for limit, least in zip(limits, every, strict=True) if limit < least]
+    if short:
+        raise ValueError(
+            f"memory_limit: {short[0]} bytes are too few for {what}; the smallest that works is "
+            f"{max(every)}"
+        )
+
+
+# Selection
+
+
+def pool_needs(source: Source, picks: int, mixed: bool) -> tuple[int, int]:
+    """(bytes with which the rows of a source are held as a pool in memory, the smallest limit with
+    which they are read instead). `mixed`: picks begin with vectors of another dtype."""
+    d, row_bytes = source.d, source.d * numpy_dtype(source.dtype).itemsize
+    # Rows of an array are there anyway, others would have to be held.
+    held = 0 if source.format == "array" else row_bytes
+    in_memory = source.n * (held + whole_pool_bytes(d)) + picks * (row_bytes + pool_bytes(d))
+    # Picks of two dtypes are kept as float64.
+    streamed = Budget.least(
+        BYTES_PER_ROW * source.n + source.overhead, 8 * d if mixed else row_bytes, d
+    )
+    return (streamed if source.n == 0 else in_memory), streamed
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a selection that reads its rows spends the memory limit: a third each for a tile being
+    read and one being compared, for the block, and for picks.
+
+    Attributes:
+        tile: rows read at a time.
+        block: rows among which a round settles picks.
+        picks: picks that rows are compared with at a time.
+        kept: this many times as many picks stay in memory.
+    """
+
+    tile: int
+    block: int
+    picks: int
+    kept: int
+
+    @staticmethod
+    def least(fixed: int, row_bytes: int, d: int) -> int:
+        """The smallest limit that leaves room for rows beside `fixed` bytes."""
+        return fixed + 3 * LEAST_ROWS * (3 * row_bytes + pool_bytes(d))
+
+    @classmethod
+    def of(cls, limit: int, n: int, row_bytes: int, d: int, overhead: int) -> Budget:
+        """The parts of a limit in bytes; `overhead` is what reading keeps for itself.
+
+        Raises:
+            ValueError: naming memory_limit and the smallest that works.
+        """
+        fixed = BYTES_PER_ROW * n + overhead
+        check_least(limit, cls.least(fixed, row_bytes, d), f"{n} rows of {row_bytes} bytes")
+        held = row_bytes + pool_bytes(d)
+        read = held + 2 * row_bytes  # being compared, being read, and what the caller has had
+        third = (limit - fixed) // 3
+        tile = min(third, MOST_TILE_BYTES) // read
+        picks = min(third // 2, MOST_TILE_BYTES) // held
+        # Frontiers may be twice as large as asked for, and their rows are copied once.
+        block = third // (held + row_bytes) // 2
+        return cls(tile, block, picks, max(1, third // held // picks - 1))
+
+
+# Nearest neighbours
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """How many rows are in a block and in a tile."""
+
+    block: int
+    tile: int
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a search takes: once; per row of a block and of a tile, with how many rows there are;
+    and `whole`, which is certainly enough for all at once."""
+
+    once: int
+    block: tuple[int, int]
+    tile: tuple[int, int]
+    whole: int
+
+    @property
+    def least(self) -> int:
+        """The smallest limit that works."""
+        return min(self.whole, self.once + 4 * LEAST_ROWS * max(self.block[0], self.tile[0]))
+
+    def plan(self, limit: int) -> TilePlan:
+        """Up to a quarter of what is left of a limit for tiles, the rest for the block."""
+        (block_bytes, block_rows), (tile_bytes, tile_rows) = self.block, self.tile
+        left = limit - self.once
+        tile_part = min(left // 4, max(MOST_TILE_BYTES, LEAST_ROWS * tile_bytes))
+        if block_bytes * block_rows <= left - left // 4:  # then tiles may be larger
+            tile_part = left - block_bytes * block_rows
+        tiles = max(1, min(tile_rows, tile_part // max(1, tile_bytes)))
+        blocks = (left - tiles * tile_bytes) // max(1, block_bytes)
+        return TilePlan(max(1, min(block_rows, blocks)), tiles)
+
+
+def demand_alone(queries: Batches, points: Batches | None, k: int) -> Demand:
+    """For one process."""
+    own = queries if points is None else points
+    once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
+    length = length_bytes(own.metric)
+    coded = point_bytes(own.d) + length
+    tile = coded + max(3 * rows.row_bytes + rows.spare_bytes for rows in (queries, own))
+    if points is None:
+        block = own.row_bytes + coded + suspect_bytes(own.d, k)
+        whole = once + own.n * (block + own.spare_bytes)
+    else:
+        block = queries.row_bytes + length
+        whole = once + queries.n * (block + queries.spare_bytes)
+        whole += own.n * (own.row_bytes + own.spare_bytes + coded)
+    return Demand(once, (block, queries.n), (tile, own.n), whole)
+
+
+def demand_ranks(queries: Batches, own: Batches, k: int, shards: list[tuple[int, str]]) -> Demand:
+    """For blocks of points that are exchanged; `own` are those of this process."""
+    once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
+    length = length_bytes(own.metric)
+    tile = length + max(3 * rows.row_bytes + rows.spare_bytes for rows in (queries, own))
+    # Read or received, and twice more in the hands of the transport.
+    itemsize = max(numpy_dtype(dtype).itemsize for _, dtype in shards)
+    block = 3 * own.d * itemsize + point_bytes(own.d) + length + suspect_bytes(own.d, k)
+    most = max(n for n, _ in shards)
+    whole = once + most * block + queries.n * tile
+    return Demand(once, (block, most), (tile, queries.n), whole)
+
+
+def plan_alone(queries: Batches, points: Batches | None, k: int, limit: int) -> TilePlan | None:
+    """For one process; None: all fits at once."""
+    demand = demand_alone(queries, points, k)
+    return None if limit >= demand.whole else demand.plan(limit)
+
+
+def plan_ranks(
+    queries: Batches, own: Batches, k: int, shards: list[tuple[int, str]], limit: int | None
+) -> TilePlan:
+    """For several processes."""
+    if limit is None:
+        return TilePlan(max(1, max(n for n, _ in shards)), max(1, queries.n))
+    return demand_ranks(queries, own, k, shards).plan(limit)
+
+
+def check_limit(
+    limit: int | None,
+    searches: list[tuple[Batches, Batches | None, int]],
+    shards: list[tuple[int, str]],
+    ranks: ProcessGroup | None,
+) -> None:
+    """Raises ValueError, on all processes, unless the limit is enough for each of some searches,
+    given as (queries, points, k)."""
+    least = 0
+    for queries, points, k in searches:
+        if ranks is None:
+            demand = demand_alone(queries, points, k)
+        else:
+            demand = demand_ranks(queries, queries if points is None else points, k, shards)
+        least = max(least, demand.least)
+    n, d = searches[0][0].n, searches[0][0].d
+    check_least(limit, least, f"{n} queries of {d} columns", ranks)
