@@ -65,6 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a build of the CUDA sources for the host is slow (see pyproject.toml)."""
+    for item in items:
+        if "host_build" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(params=FORMS, ids="-".join)
 def backend(
     request: pytest.FixtureRequest,

@@ -130,7 +130,7 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     def use(kind: str, name: str, metric: str) -> tuple[Any, Model]:
         values = rows_of(kind, name, metric)
         # Blocks inside blocks are settled in several rounds.
-        monkeypatch.setenv("ENTROSELECT_BLOCK", "7")
+        monkeypatch.setenv("ENTROSELECT_BLOCK", "3")
         if kind in ("bf16", "tree"):
             monkeypatch.setenv("ENTROSELECT_FILTER", kind)
         if kind == "cells":
