@@ -281,6 +281,7 @@ def test_progress_and_interruption() -> None:
         nearest_distances(normal(900, 4), backend="faiss", progress=stop)
 
 
+@pytest.mark.slow
 def test_beside_torch() -> None:
     """Both bring an OpenMP of their own; and torch brings bfloat16."""
     pytest.importorskip("torch")

@@ -278,6 +278,7 @@ def shell(line, **environment):
 SELECT = "$E select pool.npy -k 5 -o out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
