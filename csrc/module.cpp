@@ -355,6 +355,7 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init<>())
       .def("__enter__", &PyFloatEnvironment::enter)
       .def("__exit__", &PyFloatEnvironment::exit);
+  m.attr("TREE_WIDTH") = kTreeWidth;
   bind_pool(m);
   bind_functions(m);
 }

@@ -20,9 +20,8 @@ constexpr int64_t kTreeSelects = 4, kTreeSearches = 5;
 
 bool takes_tree(const std::string& filter, int64_t d, int64_t widest) {
   if (filter == "tree" && d > kTreeWidth)
-    throw std::invalid_argument("ENTROSELECT_FILTER: a tree takes rows of at most " +
-                                std::to_string(kTreeWidth) + " columns, these have " +
-                                std::to_string(d));
+    throw std::invalid_argument("a tree takes rows of at most " + std::to_string(kTreeWidth) +
+                                " columns, these have " + std::to_string(d));
   return filter == "tree" || (filter == "auto" && d <= widest);
 }
 

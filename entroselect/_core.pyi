@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from entroselect.results import Float64, Int64
 
+TREE_WIDTH: int  # columns of the widest rows that a k-d tree takes
+
 class FloatEnvironment:
     def __init__(self) -> None: ...
     def __enter__(self) -> None: ...
