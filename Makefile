@@ -6,7 +6,7 @@ SOURCES = $(shell find csrc kernels/cuda -type f) CMakeLists.txt setup.py pyproj
 
 CXX_SOURCES = $(shell find csrc kernels/cuda tests/native -type f)
 
-.PHONY: help demo test test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
+.PHONY: help demo test test-fast test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,8 +15,11 @@ demo: .venv/demo  ## selection and a small loop on digit images; writes demo-rep
 	.venv/bin/python -m entroselect.cli.demo --out demo-report
 	.venv/bin/python -m entroselect.cli.demo_loop --out demo-loop
 
-test: .venv/test  ## all tests (a few minutes)
-	.venv/bin/python -m pytest tests
+test-fast: .venv/test  ## all tests but those marked slow, which start processes or compilers (a minute)
+	.venv/bin/python -m pytest tests -m "not slow"
+
+test: .venv/test  ## all tests (a few minutes), then the slowest of them
+	.venv/bin/python -m pytest tests --durations=15
 
 test-ftz: .venv/test  ## all tests while subnormal numbers count as 0 in the calling thread
 	.venv/bin/python -m pytest tests --flush-to-zero

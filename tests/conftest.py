@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from entroselect import _dispatch
 from entroselect._float_environment import in_default_float_environment
 from entroselect.results import Neighbours, Selection
+from tests.support.processes import run
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,6 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a build of the CUDA sources for the host is slow (see pyproject.toml)."""
+    for item in items:
+        if "host_build" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
 @pytest.fixture(params=FORMS, ids="-".join)
 def backend(
     request: pytest.FixtureRequest,
@@ -88,9 +95,9 @@ def host_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
     ]
-    subprocess.run(["cmake", "-S", str(ROOT), "-B", str(build), *options], check=True)
+    run(["cmake", "-S", ROOT, "-B", build, *options])
     jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
-    subprocess.run(["cmake", "--build", str(build), "--parallel", jobs], check=True)
+    run(["cmake", "--build", build, "--parallel", jobs], seconds=900)
     return build
 
 

@@ -7,10 +7,11 @@ emulator are installed (Debian: g++-aarch64-linux-gnu, qemu-user-static), for aa
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.support import processes
 
 ROOT = Path(__file__).parents[2]
 CROSS, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
@@ -19,10 +20,9 @@ CROSS, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64-static"
 def _digests(build: Path, options: list[str], run: list[str]) -> dict[str, tuple[str, str]]:
     """{instruction set: (digest of the canonical bits, verdict on the scores)}."""
     cmake = ["cmake", "-S", str(ROOT), "-B", str(build), "-DENTROSELECT_CHECK=ON", *options]
-    subprocess.run(cmake, check=True, capture_output=True)
-    subprocess.run(["cmake", "--build", str(build)], check=True, capture_output=True)
-    program = [*run, str(build / "kernels_digest")]
-    printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    processes.run(cmake)
+    processes.run(["cmake", "--build", build], seconds=600)
+    printed = processes.run([*run, build / "kernels_digest"]).stdout
     return {line.split()[0]: tuple(line.split()[1:]) for line in printed.splitlines()}  # type: ignore[misc]
 
 

@@ -9,7 +9,6 @@ import lzma
 import os
 import shlex
 import struct
-import subprocess
 import sys
 import tokenize
 import zlib
@@ -24,6 +23,7 @@ from entroselect.cli import inputs
 from entroselect.cli.app import app
 from entroselect.cli.errors import in_options
 from entroselect.io.errors import printable
+from tests.support import processes
 from tests.support.commands import entries, fails, ok, run
 
 STRAY = [
@@ -272,9 +272,7 @@ def test_help_is_plain_text_of_80_columns(folder, command):
 def shell(line, **environment):
     """What a shell makes of `$E ...`, the command."""
     known = {"E": f"{sys.executable} -m entroselect", **environment}
-    return subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, env=os.environ | known
-    )
+    return processes.run(["bash", "-c", line], code=None, environment=known)
 
 
 SELECT = "$E select pool.npy -k 5 -o out"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from entroselect.report import figures
 from entroselect.report.page import words as page_words
 from entroselect.report.selection import left_out
 from entroselect.report.spread import cover, rising_ranks, spread
+from tests.support.processes import python
 
 HEADING = re.compile(r"<h2>(.*?)</h2>")
 PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)"')
@@ -167,9 +166,7 @@ def test_what_the_demo_says_of_the_digits():
 
 
 def test_demo_with_a_bad_out_is_a_plain_line(tmp_path):
-    command = [sys.executable, "-m", "entroselect.cli.demo", "--out", str(tmp_path / "no" / "out")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
+    done = python("-m", "entroselect.cli.demo", "--out", tmp_path / "no" / "out", code=1)
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import pytest
 import entroselect
 from entroselect.cli import inputs, result_folder, select
 from entroselect.cli.result_folder import new_folder
+from tests.support import processes
 from tests.support.commands import entries, fails, ok, run
 from tests.support.results import STEP, check_selection, report
 
@@ -180,8 +179,8 @@ def test_without_a_swap_a_kill_between_two_renames_is_put_right(folder, monkeypa
 
 
 def dead_process():
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
+    with processes.started("-c", "") as process:
+        process.wait()
     return process.pid
 
 

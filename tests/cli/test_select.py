@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import entroselect
 from entroselect import reference
 from entroselect.cli import select
 from tests.support.commands import entries, fails, ok
+from tests.support.processes import python
 
 
 def test_select_equals_greedy_select(folder):
@@ -206,15 +206,10 @@ def test_without_the_extra_a_hint(monkeypatch, capsys):
 
 
 def test_as_a_module(folder):
-    command = [sys.executable, "-m", "entroselect"]
-    done = subprocess.run(
-        [*command, "select", "pool.npy", "-k", "4", "-o", "out"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-m", "entroselect", "select", "pool.npy", "-k", "4", "-o", "out")
     assert "picked 4 of 60 rows" in done.stdout
     assert "greedy: 4 of 4" in done.stderr  # no terminal: plain lines
-    done = subprocess.run([*command, "select", "pool.npy"], capture_output=True, text=True)
-    assert done.returncode == 2
+    done = python("-m", "entroselect", "select", "pool.npy", code=2)
     assert done.stderr.startswith("error: ")
     assert done.stdout == ""
 

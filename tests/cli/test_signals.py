@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,26 +13,30 @@ import pytest
 
 from entroselect import greedy_select
 from entroselect.cli import errors
+from tests.support import processes
 from tests.support.commands import entries, ok, run
 from tests.support.results import STEP, report
 
 
-def started(folder, *options, rows=19_000, columns=256):
+def interruptible():
+    """A test run in the background may itself have been told to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def measuring(*options, rows=19_000, columns=256):
     """A run that measures for a long time, once its selection is written."""
     drawn = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
     np.save("big.npy", drawn)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "entroselect", "select", "big.npy", "-k", "5", "-o", "out",
-         "--backend", "cpu:portable", *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"ENTROSELECT_THREADS": "1"},
-        # A test run in the background may itself have been told to ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    while not Path("out/report.json").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    return process
+    with processes.started(
+        "-m", "entroselect", "select", "big.npy", "-k", "5", "-o", "out",
+        "--backend", "cpu:portable", *options,
+        environment={"ENTROSELECT_THREADS": "1"}, preexec_fn=interruptible,
+    ) as process:  # fmt: skip
+        while not Path("out/report.json").exists():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        yield process
 
 
 @pytest.mark.parametrize(
@@ -42,11 +44,11 @@ def started(folder, *options, rows=19_000, columns=256):
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
 )
 def test_signals_while_measuring_leave_the_selection(folder, number, code):
-    process = started(folder)
-    time.sleep(0.1)
-    began = time.monotonic()
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    with measuring() as process:
+        time.sleep(0.1)
+        began = time.monotonic()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
     assert time.monotonic() - began < 10  # on a busy machine; 0.3 s on a quiet one
     assert process.returncode == code, said
     assert "Traceback" not in said
@@ -64,10 +66,10 @@ def test_ctrl_c_at_any_moment_after_the_selection(folder):
     options = ["--metric", "cosine", "--parquet", "--report", "--force"]
     began, delay = 0, 0.0
     while began < 5:
-        process = started(folder, *options, rows=2000, columns=16)
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        with measuring(*options, rows=2000, columns=16) as process:
+            time.sleep(delay)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
         if report()["finished"] and Path("out/report.html").exists():
             break  # it was over
         # Arrow runs Python that makes Python end itself by the signal, which shells call 130 too.
@@ -96,18 +98,15 @@ def test_an_interrupted_selection_says_where_it_goes_on(folder, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_leaves_nothing(folder):
     np.save("big.npy", np.random.default_rng(0).normal(size=(30_000, 256)).astype(np.float32))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "entroselect", "select", "big.npy", "-k", "25000", "-o", "out",
-         "--backend", "cpu:portable"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A test run in the background may itself have been told to ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    while not list(folder.glob(".out.*.partial")):
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    with processes.started(
+        "-m", "entroselect", "select", "big.npy", "-k", "25000", "-o", "out",
+        "--backend", "cpu:portable", preexec_fn=interruptible,
+    ) as process:  # fmt: skip
+        while not list(folder.glob(".out.*.partial")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1] == "interrupted: nothing was written"
     assert "Traceback" not in said

@@ -6,7 +6,6 @@ import _thread
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ import pytest
 
 from entroselect import greedy_select, nearest_distances, reference, threshold_select
 from tests.conftest import BACKENDS, normal, same_selection
+from tests.support.processes import python
 
 POOL = normal(3000, 64)
 
@@ -151,13 +151,7 @@ stop.set()
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 @pytest.mark.parametrize("parent", ["idle", "busy"])
 def test_a_forked_child_selects_too(parent: str) -> None:
-    environment = {**os.environ, "ENTROSELECT_THREADS": "3"}
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK, parent],
-        check=True,
-        timeout=60,
-        env=environment,
-    )
+    python("-W", "ignore", "-c", FORK, parent, environment={"ENTROSELECT_THREADS": "3"})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
@@ -172,8 +166,7 @@ def test_threads_that_cannot_be_started_do_not_hang() -> None:
         "except MemoryError:\n"
         "    pass\n"
     )
-    environment = {**os.environ, "ENTROSELECT_THREADS": "1000", "OPENBLAS_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=environment)
+    python("-c", code, environment={"ENTROSELECT_THREADS": "1000", "OPENBLAS_NUM_THREADS": "1"})
 
 
 @pytest.mark.parametrize("select", [greedy_select, threshold_select])

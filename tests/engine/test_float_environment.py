@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import os
 import platform
 import shutil
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import entroselect
 from entroselect import (
     _core,
     generalization_score,
@@ -33,6 +29,7 @@ from entroselect._float_environment import in_default_float_environment
 from entroselect.entropy import from_neighbours
 from entroselect.io.open import as_rows
 from tests.conftest import BACKENDS
+from tests.support import processes
 from tests.support.pools import POOLS
 
 libm = ctypes.CDLL(ctypes.util.find_library("m"))
@@ -337,7 +334,7 @@ def fast_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fast")
     (folder / "fast.c").write_text(LIBRARY)
     command = [compiler, "-Ofast", "-shared", "-fPIC", "-o", "fast.so", "fast.c"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    processes.run(command, cwd=folder)
     return folder / "fast.so"
 
 
@@ -368,13 +365,5 @@ def test_libraries_linked_with_fast_math(when: str, fast_library: Path) -> None:
 
 def _python(code: str) -> str:
     """What a fresh interpreter prints."""
-    root = str(Path(entroselect.__file__).parents[1])
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": root},
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    done = processes.python("-c", textwrap.dedent(code))
     return done.stdout.strip()

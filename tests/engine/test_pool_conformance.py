@@ -64,7 +64,7 @@ def rows_of(kind: str, name: str, metric: str) -> Any:
     pool = POOLS[name]()
     if metric == "cosine":
         pool = without_zero_rows(pool)
-    rows = {"cuda": 45, "streamed": 210, "sharded streamed": 300}.get(kind, 110)
+    rows = {"cuda": 60, "streamed": 210, "sharded streamed": 300}.get(kind, 110)
     return np.ascontiguousarray(pool[:rows, : 8 if kind == "tree" else None])
 
 
@@ -130,7 +130,7 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     def use(kind: str, name: str, metric: str) -> tuple[Any, Model]:
         values = rows_of(kind, name, metric)
         # Blocks inside blocks are settled in several rounds.
-        monkeypatch.setenv("ENTROSELECT_BLOCK", "7")
+        monkeypatch.setenv("ENTROSELECT_BLOCK", "3")
         if kind in ("bf16", "tree"):
             monkeypatch.setenv("ENTROSELECT_FILTER", kind)
         if kind == "cells":

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import re
 import struct
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
@@ -16,6 +14,7 @@ from entroselect import open_pool
 from entroselect.cli.inputs import read_selected
 from entroselect.io import errors, npz
 from entroselect.io.npy import load_npy
+from tests.support.processes import python
 from tests.support.sources import KINDS, N, check, values
 
 ONES = np.ones((20, 5), "f4")
@@ -134,8 +133,7 @@ def test_bytes_that_are_left_over_are_said(tmp_path, caplog):
     open_pool(tmp_path / "c.npy")
     assert len(caplog.messages) == 2
     write(path, shape=(20, 4))
-    command = [sys.executable, "-m", "entroselect", "entropy", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = python("-m", "entroselect", "entropy", path, code=None)
     assert done.stderr.count("has 80 bytes left over") == 1
 
 
@@ -298,11 +296,9 @@ def test_names_never_reach_a_terminal_as_commands(tmp_path):
 def test_a_name_that_is_not_utf_8_on_the_command_line(tmp_path):
     name = tmp_path / "caf\udce9.npy"
     np.save(name, np.arange(5.0))
-    command = [sys.executable, "-m", "entroselect", "entropy", name]
-    done = subprocess.run(command, capture_output=True, check=False)
-    assert done.returncode == 1
-    assert b"Traceback" not in done.stderr
-    assert b"caf\\xe9.npy" in done.stderr.replace(b"\n", b"")
+    done = python("-m", "entroselect", "entropy", name, code=1)
+    assert "Traceback" not in done.stderr
+    assert "caf\\xe9.npy" in done.stderr.replace("\n", "")
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from entroselect import greedy_select, nearest_distances, open_pool
 from entroselect.io import cache
 from entroselect.io import parquet as parquet_module
+from tests.support.processes import python
 from tests.support.sources import KINDS, N, X, bits_table, check, lists, values, write_lists_of
 
 pa = pytest.importorskip("pyarrow")
@@ -175,6 +174,7 @@ def test_no_flipped_bit_of_a_footer_ends_the_process(tmp_path):
     code = """
 import sys, pathlib, numpy as np
 from entroselect import open_pool
+from tests.support.processes import python
 path = pathlib.Path(sys.argv[1])
 good, rng, refused = path.read_bytes(), np.random.default_rng(0), 0
 footer = int.from_bytes(good[-8:-4], "little")
@@ -191,9 +191,7 @@ for _ in range(1200):
         refused += 1
 print(refused)
 """
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "x.parquet"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = python("-c", code, tmp_path / "x.parquet")
     assert int(done.stdout) > 200
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 
 from entroselect import greedy_select, kl_entropy, nearest_distances, reference, threshold_select
 from tests.conftest import normal, same_neighbours, same_selection
+from tests.support.processes import python
 
 DTYPES = ["f2", "f4", "f8", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "?"]
 
@@ -180,4 +179,4 @@ def test_numpy_alone_is_enough() -> None:
         "heavy = {'torch', 'scipy', 'rich', 'typer', 'matplotlib', 'sklearn', 'triton'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    python("-c", code)

@@ -3,7 +3,6 @@ missing."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from entroselect.io import source as source_module
 from entroselect.io.npy import FlatFile
 from entroselect.io.rows import _WIDEN
 from entroselect.io.source import ArraySource
+from tests.support.processes import python
 from tests.support.sources import D, N, bits_table, check, same_bits, values, write_safetensors
 
 pq = pytest.importorskip("pyarrow.parquet")
@@ -201,8 +201,7 @@ def test_importing_entroselect_imports_numpy_alone(tmp_path):
         "entroselect.open_pool(sys.argv[1]).read(0, 100)\n"
         "print_imported(['pandas', 'zarr', 'torch'])"  # pandas would take 55 MiB
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "x.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = python("-c", code, tmp_path / "x.parquet")
     assert done.stdout.split() == ["[]", "[]"]
 
 

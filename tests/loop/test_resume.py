@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from entroselect.loop import (  # noqa: E402
     stop,
     train,
 )
+from tests.support import processes  # noqa: E402
 from tests.support.loop_runs import TINY  # noqa: E402
 from tests.support.run_folders import SHORT, Notes, cut, same  # noqa: E402
 
@@ -112,24 +111,15 @@ def test_a_batch_goes_on_where_it_was_stopped(sampler: str, kind: Any, tmp_path:
 
 
 def test_two_processes_in_one_folder(tmp_path: Path) -> None:
-    held = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
-            "print('held', flush=True); time.sleep(600)",
-            str(tmp_path / _files.LOCK),
-        ],
-        stdout=subprocess.PIPE,
+    code = (
+        "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); "
+        "print('held', flush=True); time.sleep(600)"
     )
-    assert held.stdout is not None
-    try:
+    with processes.started("-c", code, tmp_path / _files.LOCK) as held:
+        assert held.stdout is not None
         held.stdout.readline()
         with pytest.raises(ValueError, match="another process is writing this run"):
             run.run(SHORT, tmp_path)
-    finally:
-        held.send_signal(signal.SIGKILL)
-        held.communicate()
     # Left by a dead process it blocks nobody, and then it is ours.
     with _files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
         run.run(SHORT, tmp_path)

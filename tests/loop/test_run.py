@@ -8,7 +8,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ pytest.importorskip("diffusers")
 from entroselect import _files, nearest_distances
 from entroselect.cli import demo_loop as demo
 from entroselect.loop import compared, config, data, features, files, report, run, train
+from tests.support import processes
 from tests.support.loop_runs import TINY, contents, differing
 
 
@@ -111,28 +111,19 @@ def test_killed_for_real_while_training(tmp_path: Path) -> None:
         "train.steps=400", "train.batch=8", "train.warmup=2", "sample.steps=2",
         "select.space=pixels", "measure.spaces=['pixels']",
     ]  # fmt: skip
-    base = [sys.executable, "-m", "entroselect", "loop", "--iterations", "2", "--select", "greedy"]
+    base = ["-m", "entroselect", "loop", "--iterations", "2", "--select", "greedy"]
     base += [part for setting in settings for part in ("--set", setting)]
 
-    def start(name: str) -> subprocess.Popen[bytes]:
-        command = [*base, "--out", str(tmp_path / name)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-
-    undisturbed, killed = start("whole"), start("killed")
+    one_thread = {"OMP_NUM_THREADS": "1"}
     stats = tmp_path / "killed" / "stats.jsonl"
-    while not stats.exists() and killed.poll() is None:
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    with processes.started(*base, "--out", tmp_path / "killed", environment=one_thread) as killed:
+        while not stats.exists() and killed.poll() is None:
+            time.sleep(0.05)
+        killed.send_signal(signal.SIGKILL)
+        killed.communicate()
     assert not (tmp_path / "killed" / "DONE").exists()
-    resumed = start("killed")
-    resumed.communicate()
-    assert resumed.returncode == 0
-    undisturbed.communicate()
-    assert undisturbed.returncode == 0
+    both = [[sys.executable, *base, "--out", tmp_path / name] for name in ("whole", "killed")]
+    processes.together(both, environment=one_thread, seconds=600)
     whole, found = contents(tmp_path / "whole"), contents(tmp_path / "killed")
     assert differing(found, whole) == []
 
@@ -307,15 +298,12 @@ def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
         report.page([tmp_path])
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "entroselect", *arguments], capture_output=True, text=True
-    )
+def command(*arguments: str, code: int = 0) -> processes.Done:
+    return processes.python("-m", "entroselect", *arguments, code=code)
 
 
 def test_a_dry_run_prints_configuration_time_and_disk() -> None:
     found = command("loop", "--dry-run", "--set", "train.steps=300", "--select", "greedy")
-    assert found.returncode == 0, found.stderr
     assert '"steps": 300' in found.stdout
     assert " MB" in found.stdout
     assert "parameters" in found.stdout
@@ -340,7 +328,7 @@ def test_bad_use_of_the_commands(tmp_path: Path) -> None:
         (("loop", "--out", str(tmp_path / "a"), "--data", "nowhere"), "no such file"),
         (("report", str(tmp_path), "-o", str(tmp_path / "r.html")), "not a run folder"),
     ):
-        found = command(*arguments)
+        found = command(*arguments, code=None)
         assert found.returncode in (1, 2)
         assert message in found.stderr
         assert "Traceback" not in found.stderr

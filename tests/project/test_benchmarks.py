@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
 from functools import partial
 from pathlib import Path
@@ -21,6 +18,7 @@ from benchmarks.scale import tables as scale_tables
 from benchmarks.support import harness, peers, pools, products, record
 from benchmarks.support import tables as table
 from entroselect import greedy_select, nearest_distances, reference
+from tests.support.processes import python
 
 ROOT = Path(__file__).parents[2]
 
@@ -305,15 +303,8 @@ def test_quick_run_writes_every_file(tmp_path: Path) -> None:
     for package in ("torch", "scipy"):
         needs(package)
     quick = {"ENTROSELECT_BENCH_QUICK": "1", "ENTROSELECT_BENCH_RESULTS": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "benchmarks", "-k", "20000x64 or 20000x384"],
-        cwd=ROOT,
-        env={**os.environ, **quick},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    some = ["-k", "20000x64 or 20000x384"]
+    python("-m", "pytest", "benchmarks", *some, cwd=ROOT, environment=quick, seconds=600)
     names = {path.stem for path in tmp_path.iterdir()}
     assert names == {"greedy", "greedy_sweep", "scaling", "threshold", "nearest", "entropy"}
     for path in tmp_path.iterdir():

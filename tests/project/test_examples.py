@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.support.processes import python
 
 EXAMPLES = next(
     parent for parent in Path(__file__).parents if (parent / "pyproject.toml").is_file()
@@ -14,15 +14,7 @@ EXAMPLES /= "examples"
 
 
 def output_of(name: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return python("-W", "error", EXAMPLES / name).stdout
 
 
 def number(pattern: str, text: str) -> float:

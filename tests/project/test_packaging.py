@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import sysconfig
 import tarfile
 import time
@@ -13,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.support.processes import python, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,9 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     make_sdist = (
         "import sys, setuptools.build_meta as b; print(b.build_sdist(sys.argv[1]), file=sys.stderr)"
     )
-    subprocess.run(
-        [sys.executable, "-c", make_sdist, str(folder)], cwd=ROOT, check=True, capture_output=True
-    )
+    python("-c", make_sdist, folder, cwd=ROOT)
     sdist = next(folder.glob("*.tar.gz"))
     with tarfile.open(sdist) as archive:
         archive.extractall(folder, filter="data")
@@ -37,14 +35,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def _make_wheel(source: Path) -> None:
-    environment = {**os.environ, "ENTROSELECT_CUDA": "off"}  # as on a machine without nvcc
-    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run(
-        [*wheel, "--wheel-dir", str(source.parent), str(source)],
-        check=True,
-        capture_output=True,
-        env=environment,
-    )
+    wheel = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    no_cuda = {"ENTROSELECT_CUDA": "off"}  # as on a machine without nvcc
+    where = ["--wheel-dir", source.parent, source]
+    python(*wheel, *where, environment=no_cuda, seconds=900)
 
 
 def test_the_wheel_holds_what_it_needs(built: tuple[Path, Path]) -> None:
@@ -80,10 +74,7 @@ def test_the_wheel_works_away_from_the_checkout(built: tuple[Path, Path], tmp_pa
         "assert 'site' in entroselect.__file__, entroselect.__file__\n"
         "assert entroselect.greedy_select(np.eye(5), 3).indices.tolist() == [0, 1, 2]\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=60
-    )
+    python("-c", code, cwd=tmp_path, environment={"PYTHONPATH": str(tmp_path / "site")})
 
 
 def test_the_sources_are_complete(built: tuple[Path, Path]) -> None:
@@ -120,7 +111,7 @@ def test_make_installs_again_only_what_is_compiled(tmp_path: Path) -> None:
         os.utime(path, (1000, 1000))
 
     def is_done() -> bool:
-        return subprocess.run(["make", "-q", ".venv/test"], cwd=tmp_path).returncode == 0
+        return run(["make", "-q", ".venv/test"], cwd=tmp_path, code=None).returncode == 0
 
     assert is_done()
     os.utime(tmp_path / "entroselect/greedy.py", (2000, 2000))
@@ -136,14 +127,9 @@ def test_a_checkout_that_was_not_built_says_what_to_do(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "entroselect", tmp_path / "entroselect", ignore=ours)
 
     def error() -> str:
-        done = subprocess.run(
-            [sys.executable, "-S", "-c", "import entroselect"],  # -S: without what is installed
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": ""},
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 1
+        where = {"cwd": tmp_path, "environment": {"PYTHONPATH": ""}}
+        # -S: without what is installed
+        done = python("-S", "-c", "import entroselect", code=1, **where)
         return done.stderr.splitlines()[-1]
 
     said = error()
@@ -163,11 +149,6 @@ def test_without_cmake(built: tuple[Path, Path], tmp_path: Path) -> None:
         ("print(b.get_requires_for_build_wheel())", "['cmake>=3.18']"),
         (f"b.build_wheel({str(tmp_path)!r})", "and no cmake was found: install it from"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", f"import setuptools.build_meta as b; {call}"],
-            cwd=source,
-            env={**os.environ, "PATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-        )
+        code = f"import setuptools.build_meta as b; {call}"
+        done = python("-c", code, cwd=source, code=None, environment={"PATH": str(tmp_path)})
         assert expected in done.stdout + done.stderr

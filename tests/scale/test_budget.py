@@ -3,10 +3,7 @@ parts of a limit fit into it."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from entroselect import greedy_select, kl_entropy, nearest_distances, threshold_
 from entroselect.scale import budget
 from entroselect.scale.batches import Batches
 from tests.conftest import ROOT, normal
+from tests.support.processes import python
 
 GREEDY = str(greedy_select.__doc__)
 NEAREST = str(nearest_distances.__doc__)
@@ -109,11 +107,8 @@ def test_allocated_bytes_per_row(what: str) -> None:
         {call}
         print(peak() - before)
     """
-    environment = {**os.environ, "ENTROSELECT_THREADS": "1", "ENTROSELECT_FILTER": form}
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-    )
-    per_row = int(run.stdout) / n
+    given = {"ENTROSELECT_THREADS": "1", "ENTROSELECT_FILTER": form}
+    per_row = int(python("-c", code, environment=given).stdout) / n
     assert model(d) - 50 < per_row < model(d) + 8
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from entroselect.io.source import Source
 from entroselect.scale import budget
 from tests.conftest import normal, same_neighbours, same_selection
 from tests.support.limits import smallest_limit
+from tests.support.processes import python
 
 # Selection
 
@@ -105,11 +103,8 @@ def test_decoding_once_stays_within_the_limit(tmp_path):
         greedy_select(pool, 50, memory_limit="64MiB")
         print(peak() - before)
     """
-    environment = {**os.environ, "ENTROSELECT_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-    )
-    assert int(run.stdout) < 64 << 20
+    done = python("-c", code, environment={"ENTROSELECT_THREADS": "1"})
+    assert int(done.stdout) < 64 << 20
 
 
 # Nearest neighbours and entropy
@@ -161,11 +156,8 @@ def test_peak_memory_stays_near_the_limit(tmp_path: Path) -> None:
         assert found.profile["bytes_read"] == 96_000_000, found.profile
         print(peak() - before)
     """
-    environment = {**os.environ, "ENTROSELECT_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
-    )
-    assert int(run.stdout) < 20e6
+    done = python("-c", code, environment={"ENTROSELECT_THREADS": "1"})
+    assert int(done.stdout) < 20e6
 
 
 @pytest.mark.parametrize("k", [1, 3])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import textwrap
 import time
 import weakref
@@ -14,8 +12,9 @@ from typing import Any
 import pytest
 
 from entroselect import nearest_distances
-from tests.conftest import ROOT, normal
-from tests.support.processes import run
+from tests.conftest import normal
+from tests.support.processes import python
+from tests.support.ranks import run
 
 pytest.importorskip("torch.distributed")
 
@@ -140,11 +139,7 @@ def test_a_command_that_succeeds_holds_no_group() -> None:
         with processes.joined("cpu") as ranks:
             found = greedy_select(np.eye(9), 4, group=ranks)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=ROOT, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "[True]\n"), done.stderr
+    assert python("-c", textwrap.dedent(code)).stdout == "[True]\n"
 
 
 def test_group_needs_a_process_group() -> None:

@@ -4,8 +4,6 @@ bits as in one piece."""
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +25,7 @@ from entroselect import (
 from entroselect.io.source import ArraySource, Source
 from entroselect.scale import budget, tiled_nearest
 from tests.conftest import ROOT, normal, same_neighbours
+from tests.support import processes
 from tests.support.pools import POOLS
 
 SEVERAL = [name for name in POOLS if name != "one_row"]
@@ -322,29 +321,7 @@ def test_metrics(file: Any, plan: Any) -> None:
 def test_processes(size: int, tmp_path: Path) -> None:
     """Every case of tests/support/nearest_ranks.py, in processes that are started once."""
     pytest.importorskip("torch.distributed")
-    environment = {**os.environ, "ENTROSELECT_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    running = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.support.nearest_ranks",
-                str(rank),
-                str(size),
-                str(tmp_path),
-            ],
-            cwd=ROOT,
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    try:
-        for process in running:
-            _, said = process.communicate(timeout=300)
-            assert process.returncode == 0, said
-    finally:
-        for process in running:
-            process.kill()
-            process.communicate()
+    module = [sys.executable, "-m", "tests.support.nearest_ranks"]
+    ranks = [[*module, rank, size, tmp_path] for rank in range(size)]
+    one_thread = {"ENTROSELECT_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    processes.together(ranks, cwd=ROOT, environment=one_thread, seconds=300)
