@@ -59,7 +59,7 @@ class OpenedPool:
         """
         limit = bytes_of(memory_limit)
         self.ranks = process_group_of(group)
-        self.metric = metric
+        self.metric, self.backend = metric, backend
         with self.shared_errors():
             _checks.choice("metric", metric, _checks.METRICS)
             given = self._given(features, limit)
