@@ -174,7 +174,7 @@ def test_the_parts_of_a_plan_fit(k: int, against: int, tmp_path: Path) -> None:
         assert taken <= limit
         assert min(plan.block, plan.tile) >= min(budget.LEAST_ROWS, against or 5000)
     assert budget.plan_alone(queries, points, k, demand.whole) is None
+    tiny = Batches("rows", normal(2, 20))
     with pytest.raises(ValueError, match=f"memory_limit: .* works is {demand.least}$"):
-        tiny = Batches("rows", normal(2, 20))
         budget.check_limit(demand.least - 1, [(queries, points, k), (tiny, None, 1)], [], None)
     budget.check_limit(demand.least, [(queries, points, k)], [], None)
