@@ -171,7 +171,7 @@ def resolve(n: int, d: int, k: int, device: str, seconds: float) -> list[record.
 
 
 def _backend() -> Any:
-    return _dispatch.choose("cuda")
+    return _dispatch.choose("cuda", "selection")
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,7 +21,7 @@ LARGEST = 1e150
 
 
 class Shaped(Protocol):
-    """Anything of n rows and d columns."""
+    """Anything with n rows and d columns."""
 
     @property
     def n(self) -> int: ...
@@ -45,7 +45,7 @@ def integer(name: str, value: Any, low: int, high: int | None = None, why: str =
 
 
 def real(name: str, value: Any, accepted: str, ok: Any) -> float:
-    """`value` as a float for which ok(value) holds; `accepted` says which those are."""
+    """`value` as a float for which ok(value) holds; `accepted` describes those in the error."""
     try:
         if isinstance(value, (str, bytes, bool, np.bool_)):
             raise TypeError
@@ -85,7 +85,7 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
 
 
 def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | None = None) -> None:
-    """The same of rows that are a part of something larger, in which they have these numbers."""
+    """As `usable_rows`, of rows that are a part of a larger pool, where they have these numbers."""
 
     def number(row: int) -> int:
         return row if numbers is None else int(numbers[row])
@@ -118,13 +118,13 @@ def same_width(name: str, rows: Shaped, other_name: str, other: Shaped) -> None:
         raise ValueError(f"{name}: has {rows.d} columns but {other_name} has {other.d}")
 
 
-def chosen_before(selected: Any, pool: Shaped, metric: str) -> tuple[Int64, Rows | None]:
+def picked_before(selected: Any, pool: Shaped, metric: str) -> tuple[Int64, Rows | None]:
     """`selected` as (pool indices, vectors): one of the two is empty or None."""
     nothing = np.empty(0, dtype=np.int64)
     if selected is None:
         return nothing, None
     if is_on_cuda(selected) and len(selected.shape) == 1:
-        selected = np.from_dlpack(selected.cpu())  # indices, a few bytes a pick
+        selected = np.from_dlpack(selected.cpu())  # indices, a few bytes per pick
     refuse("selected", selected)
     if not hasattr(selected, "shape") or len(selected.shape) == 1:  # indices, or a Series of rows
         selected = plain_array("selected", selected)

@@ -1,4 +1,4 @@
-"""The one place where a backend is chosen.
+"""The one place where a backend is chosen, and where one is refused.
 
     backend=            served by
     "auto"              "cuda" for inputs in the memory of a CUDA device, otherwise "cpu"
@@ -6,7 +6,7 @@
     "cpu:avx2" ...      that instruction set, or an error that says why not
     "cuda"              the inputs' GPU; inputs in host memory are copied to the current one
     "reference"         entroselect/reference.py, the textbook loops
-    "faiss"             neighbours only, and approximate: entroselect/faiss_backend.py
+    "faiss"             neighbours only, and approximate: entroselect/backends/faiss.py
     "faiss:..."         the same with that index
 
 An explicit backend never falls back to another. The environment variable ENTROSELECT_BACKEND
@@ -17,103 +17,81 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from entroselect import _core
-from entroselect.backends import faiss as faiss_backend
+from entroselect import _core, _settings
+from entroselect.backends import faiss
+from entroselect.backends.base import Backend
 from entroselect.backends.cpu import Cpu
-from entroselect.backends.faiss import Faiss
+from entroselect.backends.reference import Reference
 from entroselect.io.rows import is_on_cuda
-from entroselect.reference import NAME as REFERENCE
 
-if TYPE_CHECKING:
-    from entroselect.backends.cuda import Cuda
-
-
-def choose_exact(backend: str, *inputs: Any) -> Cpu | Cuda | None:
-    """The backend for a request that has exact answers only; otherwise as `choose`."""
-    chosen = choose(backend, *inputs)
-    if isinstance(chosen, Faiss):
-        raise ValueError(
-            f"backend: {backend!r} finds approximate neighbours, and selection is exact only; "
-            "nearest_distances, kl_entropy, generalization_score and mean_nearest_distance take it"
-        )
-    return chosen
+# Why a backend refuses an operation, or an argument of one, that is not in its `takes`.
+NOT_ITS_OPERATION = {
+    "selection": "finds approximate neighbours, and selection is exact only; nearest_distances, "
+    "kl_entropy, generalization_score and mean_nearest_distance take it",
+    "nearest": "finds no neighbours; use 'cpu'",
+}
+NOT_ITS_ARGUMENT = {
+    "selection": "has no use for it; leave it out",
+    "nearest": "holds all rows at once, in one process; use 'cpu'",
+}
 
 
-def choose(backend: str, *inputs: Any) -> Cpu | Cuda | Faiss | None:
-    """The backend for a request, None for the reference, whose functions take the same arguments.
+def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend:
+    """The backend for a request.
 
-    Raises TypeError, or ValueError that says what is available or why this one is not.
+    Args:
+        backend: the caller's argument, as in the table above.
+        operation: "selection" or "nearest".
+        inputs: rows of the caller's; those that are None, or no arrays, do not matter.
+        wanted: arguments that not every backend takes, by name; None where they were left out.
+
+    Raises:
+        TypeError: it is no string.
+        ValueError: saying what is available, why this one cannot run here, or what it does not
+            take.
     """
     if not isinstance(backend, str):
         raise TypeError(f"backend: expected a string, got {type(backend).__name__}")
+    on_cuda = any(map(is_on_cuda, inputs))
     if backend == "auto":
-        backend = os.environ.get("ENTROSELECT_BACKEND") or "auto"
+        backend = _settings.backend()
         if _is_faiss(backend):
             raise ValueError(
-                f"ENTROSELECT_BACKEND: {backend!r} is approximate, and 'auto' is always exact; "
+                f"{_settings.BACKEND}: {backend!r} is approximate, and 'auto' is always exact; "
                 f"pass backend={backend!r} where that will do"
             )
         if backend == "auto":
-            backend = "cuda" if any(map(is_on_cuda, inputs)) else "cpu"
-    if backend != "cuda" and any(map(is_on_cuda, inputs)):
+            backend = "cuda" if on_cuda else "cpu"
+    make = BACKENDS.get("faiss" if _is_faiss(backend) else backend)
+    if make is None:
+        known = ", ".join(("auto", *BACKENDS))
+        raise ValueError(f"backend: expected one of {known}; got {backend!r}")
+    made = make(backend)
+    if on_cuda and "cuda" not in made.takes:
         raise ValueError(
             f"backend: {backend!r} reads host memory, but an input is on a CUDA device; move it to "
             "the CPU, or use backend='cuda'"
         )
-    if backend == REFERENCE:
-        return None
-    if backend == "cuda":
-        reason = why_not_cuda()
-        if reason:
-            raise ValueError(f"backend: 'cuda' cannot run here: {reason}")
-        from entroselect.backends.cuda import Cuda
-
-        return Cuda()
-    reasons = _why_not_cpu()
-    best = next(name for name, reason in reasons.items() if not reason)
-    if backend == "cpu":
-        return Cpu(best)
-    if _is_faiss(backend):
-        reason = faiss_backend.why_not()
-        if reason:
-            raise ValueError(f"backend: {backend!r} cannot run here: {reason}")
-        return Faiss(backend, Cpu(best))
-    if backend not in reasons:
-        known = ", ".join(("auto", "cpu", *reasons, "cuda", REFERENCE, "faiss"))
-        raise ValueError(f"backend: expected one of {known}; got {backend!r}")
-    if reasons[backend]:
-        raise ValueError(f"backend: {backend!r} cannot run here: {reasons[backend]}")
-    return Cpu(backend)
-
-
-def only_in_memory(**arguments: Any) -> None:
-    """Refuses what the reference does not have."""
-    for name, value in arguments.items():
-        if value is not None:
-            raise ValueError(f"{name}: backend {REFERENCE!r} has no use for it; leave it out")
+    if operation not in made.takes:
+        raise ValueError(f"backend: {backend!r} {NOT_ITS_OPERATION[operation]}")
+    for argument, value in wanted.items():
+        if value is not None and argument not in made.takes:
+            raise ValueError(f"{argument}: backend {made.name!r} {NOT_ITS_ARGUMENT[operation]}")
+    return made
 
 
 def name_of(backend: str) -> str:
     """What results of that backend will say in `.backend`."""
-    chosen = choose(backend)
-    return REFERENCE if chosen is None else chosen.name
-
-
-def _is_faiss(backend: str) -> bool:
-    return backend == "faiss" or backend.startswith("faiss:")
+    return choose(backend, "nearest").name  # which all of them take
 
 
 def why_not() -> dict[str, str]:
     """For every exact backend, best first: "" when it can run here, otherwise the reason it
     cannot."""
     return {**_why_not_cpu(), "cuda": why_not_cuda()}
-
-
-def _why_not_cpu() -> dict[str, str]:
-    return {f"cpu:{isa}": reason for isa, reason in _core.instruction_sets()}
 
 
 def why_not_cuda() -> str:
@@ -137,3 +115,53 @@ def why_not_cuda() -> str:
     if torch.cuda.get_device_capability()[0] < 8:
         return f"{torch.cuda.get_device_name()} is older than compute capability 8.0"
     return ""
+
+
+def _why_not_cpu() -> dict[str, str]:
+    return {f"cpu:{isa}": reason for isa, reason in _core.instruction_sets()}
+
+
+def _is_faiss(backend: str) -> bool:
+    return backend == "faiss" or backend.startswith("faiss:")
+
+
+def _best_cpu() -> Cpu:
+    return Cpu(next(name for name, reason in _why_not_cpu().items() if not reason))
+
+
+def _cpu(name: str) -> Backend:
+    if name == "cpu":
+        return _best_cpu()
+    _check_runs(name, _why_not_cpu()[name])
+    return Cpu(name)
+
+
+def _cuda(name: str) -> Backend:
+    _check_runs(name, why_not_cuda())
+    from entroselect.backends.cuda import Cuda
+
+    return Cuda()
+
+
+def _reference(name: str) -> Backend:
+    return Reference()
+
+
+def _faiss(name: str) -> Backend:
+    _check_runs(name, faiss.why_not())
+    return faiss.Faiss(name, _best_cpu())
+
+
+def _check_runs(name: str, reason: str) -> None:
+    if reason:
+        raise ValueError(f"backend: {name!r} cannot run here: {reason}")
+
+
+# Makes the backend of a name ("faiss" also of names that begin so), or says why it cannot run here.
+BACKENDS: dict[str, Callable[[str], Backend]] = {
+    "cpu": _cpu,
+    **dict.fromkeys(_why_not_cpu(), _cpu),
+    "cuda": _cuda,
+    "reference": _reference,
+    "faiss": _faiss,
+}

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from entroselect import _checks, engine
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import Report, reporter
+from entroselect.backends.base import Backend
 from entroselect.io import open_pool
 from entroselect.io.cache import decoded_once
 from entroselect.io.convert import refuse
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.io.source import EmptySource, Source
-from entroselect.results import Int64, on_host
+from entroselect.results import Int64, Selection, on_host
 from entroselect.scale.batches import numpy_dtype
 from entroselect.scale.budget import check_least, pool_needs
 from entroselect.scale.checkpoint import Checkpoint
@@ -43,7 +44,7 @@ class OpenedPool:
         self,
         features: Any,
         metric: str,
-        backend: Any,
+        backend: Backend,
         *,
         memory_limit: Any = None,
         group: Any = None,
@@ -255,6 +256,20 @@ class SelectionRun:
         if self._checkpoint is not None:
             local = self._opened.local
             self._checkpoint.save(self.state, local.primitives, local.marks)
+
+    def result(self, radius: float, began: float, opened: float, passes: bool = False) -> Selection:
+        """What was selected; `began` and `opened` are times of `time.perf_counter`. `passes`: with
+        the threshold of each pick."""
+        like, pool = self._opened.like, self._opened.pool
+        indices, squared, thresholds = self.state.joined()
+        return Selection(
+            like(indices),
+            like(np.sqrt(squared)),
+            radius,
+            self._opened.backend.name,
+            like(thresholds) if passes else None,
+            engine.profile(pool, len(indices), self.state.rounds, began, opened),
+        )
 
 
 def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:

@@ -1,22 +1,21 @@
 """The round loops of selection, over a handful of primitives.
 
-Distances to the picks only ever decrease. So each pool row carries a *bound*, at least its squared
-distance to the nearest pick, and a stale bound is still an upper bound. A round takes the rows with
-the largest bounds (the frontier), lowers only those, each until it is up to date or below the
-*rival*, the best bound left outside, and settles picks among them for as long as the best of them
-beats the rival: nothing else can overtake. Rows far below the frontier are never touched. See
-docs/exactness.md for why the result equals the textbook loop's.
+A row's distance to the picks only ever decreases. So each pool row carries a *bound*, at least its
+squared distance to the nearest pick, and a stale bound is still an upper bound. A round takes the
+rows with the largest bounds (the frontier), lowers only those, each until it is up to date or
+below the *rival*, the best bound left outside, and settles picks among them for as long as the
+best of them beats the rival: nothing else can overtake. Rows far below the frontier are never
+touched. See docs/exactness.md for why the result equals the textbook loop's.
 
-The primitives are supplied by `_core.Pool` and `backends.cuda.pool.Pool` for rows in memory,
-`scale.streamed_pool.StreamedPool` for rows on disk and `scale.sharded_pool.ShardedPool` for rows of
-several processes. The last two settle the picks of a round in a pool of the first kind that holds
-the block's rows alone.
+Pools supply the primitives: `_core.Pool` and `backends.cuda.pool.Pool` over rows in memory,
+`scale.streamed_pool.StreamedPool` over rows on disk, `scale.sharded_pool.ShardedPool` over the rows
+of several processes. The last two settle the picks of a round in a pool of the first kind, over
+the rows of the block alone.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from entroselect import _settings
 from entroselect._float_environment import in_default_float_environment
 from entroselect.results import Float64, Int64
 
@@ -37,18 +37,18 @@ class Pool(Protocol):
 
     n: int
     d: int
-    count: int  # picks so far, rows and vectors
-    available: int  # pool rows that are not picked
+    count: int  # picks so far, given vectors included
+    available: int  # pool rows that are no picks
 
     def add_picks(self, rows: Int64) -> None:
         """Picks pool rows, at any distance."""
 
     def add_vectors(self, values: Any, dtype: str) -> None:
-        """Adds vectors that are not in the pool to the picks."""
+        """Picks vectors that are not in the pool."""
 
     def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
-        """Brings the bounds of the given rows (None: of all) up to date with every pick, or to any
-        upper bound below `enough`."""
+        """Updates the bounds of the given rows (None: all): to the distance to the nearest of all
+        picks, or to any upper bound of it that is below `enough`."""
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
         """About `size` rows with the largest bounds; bound and index of the best left out."""
@@ -60,35 +60,40 @@ class Pool(Protocol):
         `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
-        """Up to `size` rows that are not picked, with bounds of at least `floor`, in order from a
-        position; and the position after them."""
+        """Up to `size` unpicked rows with bounds of at least `floor`, in order from a position;
+        and the position after them."""
 
     def settle_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
 
     def widest(self) -> float:
-        """The largest bound of any row that is not picked, 0 when there is none."""
+        """The largest bound of any unpicked row, 0 when there is none."""
 
     def profile(self) -> dict[str, Any]:
         """Counters."""
 
 
 class SubPool(Pool, Protocol):
-    """A pool that can be a part of a larger one, or a block of it."""
+    """A pool over a part of the rows of a larger one: of one process, or of one block."""
 
     def exclude(self, rows: Int64) -> None:
-        """These rows may not be picked any more: they are added through `add_vectors`."""
+        """Marks these rows as picked; their vectors are added separately, by `add_vectors`."""
 
     def bounds(self, rows: Int64) -> Float64:
         """Their bounds, -1 where picked."""
 
     def state(self) -> tuple[Float64, Int64]:
-        """(bounds, met) of all rows: each has been compared with at least its first `met` picks."""
+        """(bounds, met) of all rows; row i has been compared with the first met[i] picks at
+        least."""
 
     def restart(self, bounds: Float64, met: Int64) -> None:
-        """Resets the pool to no picks. `bounds`: starting bound of each row, -1 if it may not be
-        picked. `met`: with how many of the picks that will be added next each row has already been
-        compared, at most the number added before the next `refresh`."""
+        """Resets the pool to no picks.
+
+        Args:
+            bounds: starting bound of each row, -1 if it may not be picked.
+            met: how many of the picks that will be added next each row has already been compared
+                with; at most the number added before the next `refresh`.
+        """
 
 
 @dataclass
@@ -125,20 +130,20 @@ class SelectionState:
 
 
 class Rounds:
-    """What every round must bring for the loops to end. With rows that stay as they are it always
-    does; rows that another thread writes to meanwhile could make the loops run for ever, or return
-    rows that are not in the pool."""
+    """Checks that every round makes progress, so that the loops end. It always does while the rows
+    stay the same. If another thread writes to them, a loop could run forever or return rows that
+    do not exist; then this raises."""
 
     def __init__(self, pool: Pool) -> None:
         self._n = pool.n
         self._best_left = (math.inf, 0)
 
     def passed(self, found: Int64, next_squared: float, rival: float, rival_index: int) -> None:
-        """A round of farthest-first settled picks, or what comes next. If not, it lowered every row
-        of its frontier below the rival, so that the next rival is a later one.
+        """A round of farthest-first must settle picks, or decide the distance of the next one, or
+        lower every row of its frontier below the rival, so that the next rival is a later row.
 
         Raises:
-            RuntimeError: it did not.
+            RuntimeError: it did none of these.
         """
         self.picked(found)
         left = (math.inf, 0) if len(found) else (rival, -rival_index)
@@ -147,7 +152,7 @@ class Rounds:
         self._best_left = left
 
     def picked(self, found: Int64) -> None:
-        """Rows of the pool were picked."""
+        """What a round picked must be rows of the pool."""
         if len(found) and (int(found.min()) < 0 or int(found.max()) >= self._n):
             raise _unsteady()
 
@@ -164,22 +169,20 @@ AfterRound = Callable[[SelectionState], None]
 
 
 def block_size(pool: Pool) -> int:
-    """Frontier rows per round, at first: ENTROSELECT_BLOCK, what the pool asks for, or enough that
-    rounds are few and the rows' filter copies stay in cache."""
-    given = os.environ.get("ENTROSELECT_BLOCK")
-    if given:
-        if not given.isdecimal() or int(given) < 1:
-            raise ValueError(f"ENTROSELECT_BLOCK: expected an integer >= 1, got {given!r}")
-        return int(given)
+    """Frontier size of the first round: ENTROSELECT_BLOCK, or what the pool asks for, or n / 8
+    within 256 to 8,192, so that rounds are few and the rows' codes stay in cache."""
+    given = _settings.block()
+    if given is not None:
+        return given
     asked: int | None = getattr(pool, "block_rows", None)
     return asked if asked is not None else max(256, min(8192, pool.n // 8))
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
-    """Frontier rows of the round after one of `size` rows that settled `picks`. After more than
-    256 picks half as many, at least 1,024: a smaller frontier lowers the rival sooner, so that rows
-    are compared with fewer picks. After fewer than 64 twice as many, up to the first size."""
-    if os.environ.get("ENTROSELECT_BLOCK") or getattr(pool, "block_rows", None) is not None:
+    """Frontier size of the next round. If this round settled more than 256 picks, half as many rows
+    (at least 1,024): a smaller frontier lowers the rival sooner, so rows are compared with fewer
+    picks. If it settled fewer than 64, twice as many, up to the first size."""
+    if _settings.block() is not None or getattr(pool, "block_rows", None) is not None:
         return size
     if picks > PICKS_PER_ROUND:
         return min(size, max(LEAST_BLOCK, size // 2))
@@ -223,8 +226,8 @@ def farthest_first(
 def settle_block(
     pool: Pool, rival: float, rival_index: int, limit: int, floor: float
 ) -> tuple[Int64, Float64, float]:
-    """Rounds inside a block: what `Pool.settle` does, for all of its rows. The rival stands
-    between rows rival_index - 1 and rival_index of the block."""
+    """Does what `Pool.settle` does, for all rows of a block, in rounds. The rival's place is
+    between rows rival_index - 1 and rival_index: at equal bounds, the rows before it come first."""
     picks, squared, next_squared, done, last = [], [], -1.0, 0, False
     size = block_size(pool)
     rounds = Rounds(pool)
@@ -245,7 +248,7 @@ def settle_block(
 
 
 def settle_block_in_order(block: Pool, limit: int, floor: float) -> tuple[Int64, Float64]:
-    """What `Pool.settle_in_order` does, for all rows of a block, in rounds."""
+    """Does what `Pool.settle_in_order` does, for all rows of a block, in rounds."""
     order = np.arange(block.n)
     picks, squared, done, position = [order[:0]], [np.empty(0)], 0, 0
     size = block_size(block)
@@ -282,7 +285,9 @@ def threshold_decay(
         state.floor = _begin_pass(state, widest)
     done = state.done
     while done < k:
-        accepted = done if state.position == 0 else -1  # before this pass, if it is seen whole
+        accepted = (
+            done if state.position == 0 else -1
+        )  # before this pass, if it runs from the start
         while state.position < len(order) and done < k:
             begin = state.position
             found, at, state.position = accept_in_order(
@@ -291,7 +296,7 @@ def threshold_decay(
             rounds.picked(found)
             state.add(found, at)
             done += len(found)
-            if done == k:  # a selection resumed for more picks begins after the last
+            if done == k:  # a selection that resumes begins after the last pick
                 state.position = begin + int(np.flatnonzero(order[begin:] == found[-1])[0]) + 1
             state.rounds += 1
             if after_round is not None:
@@ -302,7 +307,7 @@ def threshold_decay(
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
         if accepted == done and not widest < state.floor:
-            raise _unsteady()  # rows at the floor were compared with every pick, none was accepted
+            raise _unsteady()  # rows still at the floor were up to date, and yet not accepted
         state.tau *= decay
         while 0.0 < math.sqrt(widest) <= state.tau:
             state.tau *= decay
@@ -320,8 +325,8 @@ def accept_in_order(
 
 
 def _begin_pass(state: SelectionState, widest: float) -> float:
-    """The least square that a pass accepts. With nothing but copies of accepted rows left, they
-    are taken in order."""
+    """The smallest squared distance that a pass accepts. When only exact copies of accepted rows
+    are left, it is 0, and they are accepted in order."""
     if widest == 0.0:
         state.tau = 0.0
         return 0.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from entroselect import _checks, _dispatch, engine, reference
+from entroselect import _checks, _dispatch, engine
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect._selection import OpenedPool, SelectionRun, check_count
@@ -32,12 +32,13 @@ def greedy_select(
     group: Any = None,
     checkpoint: Any = None,
 ) -> Selection:
-    """Chooses k rows one by one, each the farthest from everything chosen before it.
+    """Picks k rows one by one, each the farthest from all picks before it.
 
     Gonzalez 1985; Algorithm 1 of Shi et al. 2025. Among equally far rows the lowest index is
     taken. The indices equal those of the textbook loop in float64 (`entroselect.reference`) on
-    every backend, for every block size and thread count. Equally far means: as float64 sums in that
-    loop's order (docs/exactness.md); adding in another one may decide a tie otherwise.
+    every backend, for every block size and thread count. Two rows are equally far if their float64
+    sums, added in that loop's order (docs/exactness.md), are equal; another order may decide a tie
+    differently.
 
     Args:
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
@@ -47,7 +48,7 @@ def greedy_select(
         start: first pick: a pool index, "random" (drawn with `seed`), or "center" (the row
             nearest to the mean row).
         seed: for start="random".
-        selected: what counts as chosen already: a list of pool indices, or an (M, d) array of
+        selected: what counts as picked already: a list of pool indices, or an (M, d) array of
             vectors that are not in the pool. Picks continue from there; `start` is not used.
         metric: "euclidean", or "cosine": rows are divided by their length, the rest is the same.
         min_distance: stop early, when the next pick would be closer than this.
@@ -55,26 +56,26 @@ def greedy_select(
             `entroselect info`. "auto" is "cuda" for a tensor on a CUDA device, otherwise "cpu".
         progress: None, True (a bar on a terminal, lines elsewhere) or a function of (done, total);
             with `group`, on rank 0.
-        memory_limit: bytes, or text such as "8GiB", that what is allocated here may take, beside
-            what the interpreter and its libraries take. Rows that do not fit are read piece by
-            piece, each a few times in all; profile["bytes_read"] says how much.
+        memory_limit: bytes, or text such as "8GiB": the most that this call may allocate, besides
+            the interpreter and its libraries. Rows that do not fit are read piece by piece, each a
+            few times in all; profile["bytes_read"] says how much.
         group: a torch.distributed process group, or True for all processes: each passes its own
             rows, (0, d) if it has none, and the same other arguments. Rows are numbered from rank
             0 on. Every process gets the whole selection.
-        checkpoint: a file to save the state in every few minutes and at the end. If it is there
-            already, the selection goes on from it, with any number of processes, memory limit and
-            larger k, if every row is what it was. All processes need to see it, and no other
-            selection may use it at the same time.
+        checkpoint: a file in which the state is saved every few minutes and at the end. If it
+            exists, the selection resumes from it, with any number of processes, any memory limit
+            and a larger k, provided that no row has changed. Every process must see the file, and
+            no other selection may use it at the same time.
 
     Returns:
         `Selection` with indices int64 (k,) in pick order, distances float64 (k,) from each pick
-        to everything chosen before it (never increasing; inf for the very first) and radius, the
+        to all picks before it (never increasing; inf for the very first) and radius, the
         largest distance of any pool row to the selection. Arrays are where the pool is.
 
     Raises:
-        ValueError, TypeError: naming the argument, before any work; values of rows that are read
-            piece by piece are looked at in the first pass over them, and a row that is another
-            when it is read again is named then. With `group`, on every process if on one.
+        ValueError, TypeError: naming the argument, before any work; rows that are read piece
+            by piece are checked in the first pass over them, and a row that has changed when it is
+            read again is named then. With `group`, on every process if on one.
         RuntimeError: another process of the group died; an array was written to meanwhile.
 
     Complexity: at most n k d products in the filter's precision, typically a twentieth (clusters)
@@ -82,7 +83,7 @@ def greedy_select(
     most 2 d + 80 bytes per row and per pick (d less where codes are bytes), 17 d + 26 bytes per row
     for a k-d tree, and a copy of 4 or 8 bytes per value for integer types other than uint8 and bool
     (2 for int8). On a GPU: 2 (n + k) d bytes of fp16 and 24 bytes per row, or tiles of that within
-    `memory_limit`. Read piece by piece: 36 bytes per row and at least some 200 rows; docs/scale.md
+    `memory_limit`. Read piece by piece: 36 bytes per row and about 200 rows at least; docs/scale.md
     says what is read and exchanged.
 
     Example:
@@ -96,67 +97,48 @@ def greedy_select(
         [2]
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose_exact(backend, features, selected)
+    where = {"memory_limit": memory_limit, "group": group}
+    served_by = _dispatch.choose(
+        backend, "selection", features, selected, **where, checkpoint=checkpoint
+    )
     if min_distance is not None:
         min_distance = _checks.non_negative("min_distance", min_distance)
-    if chosen is None:
-        _dispatch.only_in_memory(memory_limit=memory_limit, group=group, checkpoint=checkpoint)
+    if served_by.loops is not None:
         rows = _checks.usable_rows("features", features, metric)
-        before, vectors = _checks.chosen_before(selected, rows, metric)
+        before, vectors = _checks.picked_before(selected, rows, metric)
         _check_start(start, seed, len(before) > 0 or vectors is not None, rows.n)
         k = check_count(k, rows, before)
+        rule = {"start": start, "seed": seed, "min_distance": min_distance}
         with reporter(progress, "greedy") as report:
-            return reference.greedy_select(
-                features,
-                k,
-                start=start,
-                seed=seed,
-                selected=selected,
-                metric=metric,
-                min_distance=min_distance,
-                progress=report,
+            return served_by.loops.greedy_select(
+                features, k, **rule, selected=selected, metric=metric, progress=report
             )
-    pool = OpenedPool(
-        features,
-        metric,
-        chosen,
-        memory_limit=memory_limit,
-        group=group,
-        whole=checkpoint is None,
-        picks=k,
-        selected=selected,
+    opened = OpenedPool(
+        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected
     )
-    with pool.shared_errors():
-        before, vectors = _checks.chosen_before(selected, pool, metric)
-        has_before = len(before) > 0 or vectors is not None
-        _check_start(start, seed, has_before, pool.n)
-        k = check_count(k, pool, before)
+    with opened.shared_errors():
+        before, vectors = _checks.picked_before(selected, opened, metric)
+        _check_start(start, seed, len(before) > 0 or vectors is not None, opened.n)
+        k = check_count(k, opened, before)
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
-    pool.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
-    opened = time.perf_counter()
+    opened.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
+    ready = time.perf_counter()
     with (
-        pool.reporter(progress, "greedy") as report,
-        SelectionRun(pool, k, before, vectors, checkpoint, about, report) as run,
+        opened.reporter(progress, "greedy") as report,
+        SelectionRun(opened, k, before, vectors, checkpoint, about, report) as run,
     ):
-        first = 0  # unused unless nothing is chosen yet
-        if pool.pool.count == 0:
-            first = _first_pick(pool, start, seed)
-        radius = engine.farthest_first(
-            pool.pool, k, min_distance, first, run.state, run.after_round
-        )
+        pool = opened.pool
+        first = _first_pick(opened, start, seed) if pool.count == 0 else 0
+        radius = engine.farthest_first(pool, k, min_distance, first, run.state, run.after_round)
         run.end()
-    indices, squared, _ = run.state.joined()
-    profile = engine.profile(pool.pool, len(indices), run.state.rounds, began, opened)
-    return Selection(
-        pool.like(indices), pool.like(np.sqrt(squared)), radius, chosen.name, profile=profile
-    )
+    return run.result(radius, began, ready)
 
 
-def _first_pick(pool: OpenedPool, start: int | str, seed: int | None) -> int:
+def _first_pick(opened: OpenedPool, start: int | str, seed: int | None) -> int:
     if start == "random":
-        drawn = pool.broadcast_draw(lambda: np.random.default_rng(seed).integers(pool.n, size=1))
-        return int(drawn[0])
-    return pool.center() if start == "center" else int(start)
+        draw = np.random.default_rng(seed)
+        return int(opened.broadcast_draw(lambda: draw.integers(opened.n, size=1))[0])
+    return opened.center() if start == "center" else int(start)
 
 
 def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:

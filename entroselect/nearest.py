@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
-from entroselect import _checks, _dispatch, reference
+from entroselect import _checks, _dispatch
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import reporter
-from entroselect.backends.faiss import Faiss
 from entroselect.results import Metric, Neighbours
 from entroselect.scale import budget, tiled_nearest
 from entroselect.scale.batches import Batches
@@ -43,11 +42,11 @@ def nearest_distances(
             "faiss", never chosen by "auto", takes candidates from an approximate index;
             "faiss:FACTORY" or "faiss:FACTORY:PARAMETERS" says from which, as in
             "faiss:IVF1024,Flat:nprobe=16". Needs the extra `faiss`.
-            It takes neither of the next two.
-        memory_limit: bytes, or text such as "8GiB", for all that is allocated beside arrays of the
-            caller's and the result: rows of Sources, their codes, what searches note. Where that
-            does not hold everything, one side is read in blocks and the other in tiles that pass
-            by. None: no limit.
+            It takes neither `memory_limit` nor `group`.
+        memory_limit: bytes, or text such as "8GiB": the most that this call may allocate, besides
+            the caller's arrays and the result: for rows of Sources, their codes and the search.
+            Where that does not hold everything, one side is read in blocks, and the other in tiles
+            for each block. None: no limit.
         group: a torch.distributed process group, or True for the default one. Every process passes
             its own shard of the queries and of the points (None: the queries of all), of any size
             and even (0, d), and the same other arguments; it gets the neighbours of its own
@@ -70,13 +69,13 @@ def nearest_distances(
 
     Complexity: Nq Np d in the filter's precision, about k exact rechecks per query. Extra memory:
     at most 2 d + 96 bytes per point (d less where codes are bytes; 18 d + 64 for a k-d tree),
-    1.6 d + 8 more without `points` and for k = 1, the result, 16 k bytes per query, and per thread
-    some 2 MB, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read,
-    Np**2 / (2 B) without `points`, B being the rows that a block has room for: about limit / 3 d
-    itemsize. With `group`, every process receives each point once, Np d itemsize bytes, and with
-    `memory_limit` reads its queries once for every block of points. With "faiss":
-    what the index takes, by default 4 d bytes per point, 8 (k + 9) bytes per query, and the exact
-    search of the sample.
+    1.6 d + 8 more without `points` and for k = 1, the result, 16 k bytes per query, and about 2 MB
+    per thread, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read, without
+    `points` Np**2 / (2 B), B being the rows that a block has room for: about limit / 3 d itemsize.
+    With `group`, every process receives each point once, Np d itemsize bytes, and with
+    `memory_limit` reads its queries once for every block of points. With "faiss": what the index
+    takes, by default 4 d bytes per point, 8 (k + 9) bytes per query, and the exact search of the
+    sample.
 
     Example:
         >>> from entroselect import nearest_distances
@@ -108,17 +107,13 @@ def find(
     ranks: ProcessGroup | None = None,
     progress: Any = None,
 ) -> Neighbours:
-    """`nearest_distances` of rows that have been looked at; other arguments are checked here."""
+    """`nearest_distances` of rows that have been checked; other arguments are checked here."""
     own = queries if points is None else points
     with shared_errors(ranks):
         limit = bytes_of(limit)
-        chosen = _dispatch.choose(backend, queries.rows, own.rows)
-        if isinstance(chosen, (Faiss, type(None))) and (limit is not None or ranks is not None):
-            name = reference.NAME if chosen is None else chosen.name
-            raise ValueError(
-                f"{'group' if limit is None else 'memory_limit'}: backend {name!r} holds all rows "
-                "at once, in one process; use 'cpu'"
-            )
+        served_by = _dispatch.choose(
+            backend, "nearest", queries.rows, own.rows, memory_limit=limit, group=ranks
+        )
     shards = [(own.n, own.dtype)]
     if ranks is not None:
         ranks.check_agreement(
@@ -133,21 +128,14 @@ def find(
     k = _checks.integer("k", k, 1, available, f" (there are {available} candidates)")
     budget.check_limit(limit, [(queries, points, k)], shards, ranks)
     with reporter(progress, "nearest") as report:
-        if chosen is None:
-            against = None if points is None else points.whole()
-            return reference.nearest_distances(
-                queries.whole(), against, k, metric=own.metric, progress=report
-            )
-        # Of faiss nothing but its search in one piece is asked for.
-        backend_ = cast(tiled_nearest.Backend, chosen)
         if ranks is not None:
             return tiled_nearest.in_processes(
-                queries, points, k, shards, backend_, limit, ranks, report
+                queries, points, k, shards, served_by, limit, ranks, report
             )
         plan = None if limit is None else budget.plan_alone(queries, points, k, limit)
         if plan is not None:
-            return tiled_nearest.in_tiles(queries, points, k, backend_, plan, report)
+            return tiled_nearest.in_tiles(queries, points, k, served_by, plan, report)
         traffic = tiled_nearest.Traffic(queries, own, None)
         against = None if points is None else points.whole()
-        found = backend_.nearest(queries.whole(), against, k, own.metric, report)
+        found = served_by.nearest(queries.whole(), against, k, own.metric, report)
         return replace(found, profile={**traffic.since(), "tiles": 1})

@@ -92,7 +92,7 @@ def greedy_select(
     indices: list[int] = []
     distances: list[float] = []
     while len(indices) < k:
-        if np.isinf(nearest[~picked]).all():  # nothing chosen yet
+        if np.isinf(nearest[~picked]).all():  # no pick yet
             best = first_pick(rows, start, seed, metric)
         else:
             best = int(np.argmax(np.where(picked, -1.0, nearest)))  # the first of equals
@@ -246,13 +246,13 @@ def _kth_distances(values: Float64, k: int) -> Float64:
 def _state(
     rows: Rows, selected: Any, metric: str
 ) -> tuple[Float64, Float64, np.ndarray[Any, np.dtype[np.bool_]]]:
-    """Canonical rows, squared distance of each to what is chosen already, and the picked flags."""
-    chosen, vectors = _checks.chosen_before(selected, rows, metric)
+    """Canonical rows, squared distance of each to the nearest pick, and the picked flags."""
+    picks, vectors = _checks.picked_before(selected, rows, metric)
     values = canonical_rows(rows, metric)
     nearest = np.full(rows.n, np.inf)
     picked = np.zeros(rows.n, dtype=bool)
-    picked[chosen] = True
-    before = values[chosen] if vectors is None else canonical_rows(vectors, metric)
+    picked[picks] = True
+    before = values[picks] if vectors is None else canonical_rows(vectors, metric)
     for vector in before:
         np.minimum(nearest, squared_distances(values, vector), out=nearest)
     return values, nearest, picked

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from entroselect import _checks, _dispatch, engine, reference
+from entroselect import _checks, _dispatch, engine
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect._selection import OpenedPool, SelectionRun, check_count
@@ -72,7 +72,10 @@ def threshold_select(
         ([0, 3, 2], [4.0, 4.0, 1.0])
     """
     began = time.perf_counter()
-    chosen = _dispatch.choose_exact(backend, features, selected)
+    where = {"memory_limit": memory_limit, "group": group}
+    served_by = _dispatch.choose(
+        backend, "selection", features, selected, **where, checkpoint=checkpoint
+    )
     if threshold is not None:
         threshold = _checks.non_negative("threshold", threshold)
     # Closer to 1, getting past one gap between distances would take millions of passes.
@@ -81,65 +84,37 @@ def threshold_select(
     seed = _checks.seed_value(seed)
     if order is not None and seed is not None:
         raise ValueError("seed: shuffles the traversal that order already gives; pass one of them")
-    if chosen is None:
-        _dispatch.only_in_memory(memory_limit=memory_limit, group=group, checkpoint=checkpoint)
+    rule = {"threshold": threshold, "decay": decay}
+    if served_by.loops is not None:
         rows = _checks.usable_rows("features", features, metric)
-        k = check_count(k, rows, _checks.chosen_before(selected, rows, metric)[0])
+        k = check_count(k, rows, _checks.picked_before(selected, rows, metric)[0])
+        order = None if order is None else _checks.traversal_order(order, rows.n)
         with reporter(progress, "threshold") as report:
-            return reference.threshold_select(
-                features,
-                k,
-                threshold=threshold,
-                decay=decay,
-                order=None if order is None else _checks.traversal_order(order, rows.n),
-                seed=seed,
-                selected=selected,
-                metric=metric,
-                progress=report,
-            )
-    pool = OpenedPool(
-        features,
-        metric,
-        chosen,
-        memory_limit=memory_limit,
-        group=group,
-        whole=checkpoint is None,
-        picks=k,
-        selected=selected,
+            return served_by.loops.threshold_select(
+                features, k, **rule, order=order, seed=seed, selected=selected,
+                metric=metric, progress=report,
+            )  # fmt: skip
+    opened = OpenedPool(
+        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected
     )
-    with pool.shared_errors():
-        before, vectors = _checks.chosen_before(selected, pool, metric)
-        k = check_count(k, pool, before)
-        traversal = _traversal(order, seed, pool.n)
-    about = {
-        "operation": "threshold",
-        "threshold": threshold,
-        "decay": decay,
-        "order": traversal,
-        "selected": vectors or before,
-    }
-    pool.check_agreement(**about, k=k, checkpoint=str(checkpoint))
-    opened = time.perf_counter()
+    with opened.shared_errors():
+        before, vectors = _checks.picked_before(selected, opened, metric)
+        k = check_count(k, opened, before)
+        traversal = _traversal(order, seed, opened.n)
+    about = {"operation": "threshold", **rule, "order": traversal, "selected": vectors or before}
+    opened.check_agreement(**about, k=k, checkpoint=str(checkpoint))
+    ready = time.perf_counter()
     with (
-        pool.reporter(progress, "threshold") as report,
-        SelectionRun(pool, k, before, vectors, checkpoint, about, report) as run,
+        opened.reporter(progress, "threshold") as report,
+        SelectionRun(opened, k, before, vectors, checkpoint, about, report) as run,
     ):
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
         radius = engine.threshold_decay(
-            pool.pool, k, traversal, threshold, decay, run.state, run.after_round
+            opened.pool, k, traversal, threshold, decay, run.state, run.after_round
         )
         run.end()
-    indices, squared, thresholds = run.state.joined()
-    profile = engine.profile(pool.pool, len(indices), run.state.rounds, began, opened)
-    return Selection(
-        pool.like(indices),
-        pool.like(np.sqrt(squared)),
-        radius,
-        chosen.name,
-        pool.like(thresholds),
-        profile,
-    )
+    return run.result(radius, began, ready, passes=True)
 
 
 def _traversal(order: Any, seed: int | None, n: int) -> Int64:

@@ -106,6 +106,42 @@ def host_kernels(host_build: Path) -> Any:
     return module
 
 
+@pytest.fixture
+def gpu(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, _default_environment: None
+) -> Any:
+    """A function that puts a pool where backend "cuda" works, which is what "auto" means here. It
+    takes what the backend is to be made with; without a GPU that is its host build."""
+    torch = pytest.importorskip("torch")
+    from entroselect.backends.cuda import Cuda
+    from entroselect.backends.cuda.autotune import Tile
+
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cuda")
+
+    def register(backend: Cuda) -> None:
+        monkeypatch.setitem(_dispatch.BACKENDS, "cuda", lambda name: backend)
+
+    if not NO_GPU:
+
+        def there(pool: Any, limit: int | None = None, **_tile: Any) -> Any:
+            register(Cuda(limit=limit))
+            return torch.as_tensor(np.array(pool), device="cuda")
+
+        return there
+    kernels = request.getfixturevalue("host_kernels")
+    # A program goes through several tiles of columns, as it does where there are many.
+    monkeypatch.setattr("entroselect.backends.cuda.filter.PROGRAMS", 3)
+
+    def use(
+        pool: Any, columns: int = 32, capacity: int | None = None, tma: bool = False, **more: Any
+    ) -> Any:
+        register(Cuda(kernels, "cpu", Tile(32, columns, 32, 4, 1, capacity, tma), **more))
+        return pool
+
+    use(None)
+    return use
+
+
 @in_default_float_environment
 def same_selection(ours: Selection, oracle: Selection) -> None:
     """Every index, every distance to the last bit, the radius and the thresholds."""

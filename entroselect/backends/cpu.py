@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
 
 from entroselect import _core
-from entroselect._settings import threads
+from entroselect._settings import cells, filter_form, threads
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
 
 
-def filter_form() -> str:
-    """What spares most distances: ENTROSELECT_FILTER, "tree" (at most 8 columns) or products of
-    rows coded as "int8" or "bf16"; "auto" if it is not set."""
-    return _choice("FILTER", "tree", "int8", "bf16")
-
-
-def cells() -> str:
-    """Whether selection keeps what it has chosen in cells, most of which the triangle inequality
-    then spares most rows: ENTROSELECT_CELLS, "always" or "never"; "auto", where it pays, if it is
-    not set."""
-    return _choice("CELLS", "always", "never")
-
-
-def _choice(name: str, *accepted: str) -> str:
-    given = os.environ.get(f"ENTROSELECT_{name}") or "auto"
-    if given not in ("auto", *accepted):
-        listed = " or ".join((", ".join(accepted[:-1]), accepted[-1]))
-        raise ValueError(f"ENTROSELECT_{name}: expected {listed}, got {given!r}")
-    return given
-
-
 class Cpu:
     """Opens pools and finds neighbours with the kernels of one instruction set."""
+
+    takes = frozenset({"selection", "nearest", "memory_limit", "group", "checkpoint"})
+    loops = None
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -44,8 +25,8 @@ class Cpu:
     def new_pool(
         self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
     ) -> _core.Pool:
-        """The pool behind the primitives of entroselect/engine.py; with `sub` also behind those
-        of engine.SubPool. There is nothing to save for the sake of a limit."""
+        """The pool behind the primitives of entroselect/engine.py; with `sub`, also behind those
+        of engine.SubPool, which a k-d tree does not have. `limit` concerns GPUs only."""
         form = filter_form()
         if sub and form != "bf16":
             form = "int8"  # trees are for whole pools
@@ -89,9 +70,8 @@ class Cpu:
         metric: str,
         progress: Any,
     ) -> None:
-        """Brings lists (Nq, k) of squared distances and indices up to date with points that they
-        have not met, whose numbers begin at `offset`; points=None means the other queries. Lists
-        are sorted by (distance, index) and start as infinity and the largest int64."""
+        """Compares queries with further points, whose numbers begin at `offset`, and updates the
+        lists of squared distances and indices in place."""
         targets = queries if points is None else points
         _core.nearest(
             queries.values,
@@ -111,7 +91,7 @@ class Cpu:
         )
 
     def center(self, rows: Rows, metric: str) -> int:
-        """The row nearest to the mean row, the first of equals."""
+        """The row nearest to the mean row; of equals, the first."""
         mean = np.zeros(rows.d)
         add_rows(rows, metric, mean)
         mean /= rows.n
@@ -119,7 +99,7 @@ class Cpu:
 
 
 def add_rows(rows: Rows, metric: str, total: Float64) -> None:
-    """Adds the rows to float64 (d,), one after the other, in place."""
+    """Adds the rows to a float64 total (d,), one after the other, in place."""
     _core.add_rows(rows.values, rows.dtype, metric == "cosine", total, threads())
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from entroselect import _core
 from entroselect._settings import threads
+from entroselect.backends.base import not_taken
 from entroselect.backends.cpu import Cpu
 from entroselect.io.rows import Rows
 from entroselect.reference import unit_rows
@@ -56,7 +57,11 @@ def why_not() -> str:
 
 
 class Faiss:
-    """Finds neighbours; selection is exact only, so there is no pool to open."""
+    """Finds neighbours of rows in memory, in one process; selection is exact only."""
+
+    takes = frozenset({"nearest"})
+    loops = None
+    new_pool = update_neighbours = center = not_taken
 
     def __init__(self, name: str, exact: Cpu) -> None:
         self.name = name
@@ -197,14 +202,14 @@ class _Frame:
         return _Frame(frame.cosine, centre, 1 / max(typical, 1e-300))
 
     def tiles(
-        self, rows: Rows, chosen: NDArray[np.int64] | None = None
+        self, rows: Rows, some: NDArray[np.int64] | None = None
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(place, float32 rows), tile by tile; of the chosen rows only, if given."""
-        count = rows.n if chosen is None else len(chosen)
+        """(place, float32 rows), tile by tile; of some rows only, if given."""
+        count = rows.n if some is None else len(some)
         step = max(1, TILE // rows.d)
         for begin in range(0, count, step):
             part: Any = slice(begin, min(count, begin + step))
-            values = self._canonical(rows.float64(part if chosen is None else chosen[part]))
+            values = self._canonical(rows.float64(part if some is None else some[part]))
             with np.errstate(over="ignore"):  # clipped
                 values = (values - self.centre) * self.scale
             np.clip(values, -FARTHEST, FARTHEST, out=values)
@@ -216,7 +221,7 @@ class _Frame:
 
 @contextmanager
 def _thread_count(count: int) -> Iterator[None]:
-    """Lets faiss use so many threads, and afterwards as many as before."""
+    """Lets faiss use `count` threads within the block."""
     import faiss
 
     before = faiss.omp_get_max_threads()

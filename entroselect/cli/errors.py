@@ -25,14 +25,12 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from entroselect import _dispatch
+from entroselect import _dispatch, _settings
 from entroselect._memory import memory_limit
 from entroselect.cli.signals import Terminated, ending
 from entroselect.io.errors import printable, shown
 
 FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
-
-DEBUG = "ENTROSELECT_DEBUG"
 
 # click's UsageError; some versions of typer bring click along, others carry their own copy of it.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -53,7 +51,7 @@ def bad_use(option: str, why: str) -> NoReturn:
 def check_backend(backend: str, selecting: bool = False) -> None:
     """Ends the command if that backend is unknown, cannot run here or cannot select."""
     try:
-        (_dispatch.choose_exact if selecting else _dispatch.choose)(backend)
+        _dispatch.choose(backend, "selection" if selecting else "nearest")
     except ValueError as error:
         said = str(error).removeprefix("backend: ").replace(_TAKE_FAISS, "the other commands")
         bad_use("--backend", in_options(said))
@@ -153,7 +151,7 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
 
 
 def _trace(debug: bool) -> None:
-    if debug or os.environ.get(DEBUG, "") not in ("", "0"):
+    if debug or _settings.debug():
         for line in traceback.format_exc().splitlines():
             say(line)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from typing import Annotated, Any
@@ -12,8 +11,7 @@ import typer
 from packaging.requirements import Requirement
 from rich.table import Table
 
-from entroselect import _dispatch
-from entroselect._settings import threads
+from entroselect import _dispatch, _settings
 from entroselect.backends import faiss as faiss_backend
 from entroselect.cli.errors import show
 from entroselect.io.errors import printable
@@ -62,21 +60,10 @@ def gather() -> dict[str, Any]:
         "version": version("entroselect"),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "threads": threads(),
+        "threads": _settings.threads(),
         "auto": _dispatch.name_of("auto"),
         "backends": {**_dispatch.why_not(), "reference": "", "faiss": faiss_backend.why_not()},
-        "environment": {
-            name: os.environ[name]
-            for name in (
-                "ENTROSELECT_BACKEND",
-                "ENTROSELECT_THREADS",
-                "ENTROSELECT_BLOCK",
-                "ENTROSELECT_CELLS",
-                "ENTROSELECT_FILTER",
-                "ENTROSELECT_TILE",
-            )
-            if name in os.environ
-        },
+        "environment": _settings.of_the_engine(),
         "extras": extras(),
         "packages": {name: _installed(name) for name in PACKAGES},
     }

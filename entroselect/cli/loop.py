@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from entroselect import _settings
 from entroselect.cli.errors import UsageError, bad_use, say, show
 from entroselect.report.tables import duration
 
@@ -83,7 +83,7 @@ def loop(
         measure__weights=weights,
     )
     if threads is not None:
-        os.environ["ENTROSELECT_THREADS"] = str(threads)  # the engine's too
+        _settings.set_threads(threads)  # the engine's too
     with _plain():
         if dry_run:
             _estimate(resolved, threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -113,7 +112,7 @@ def select(
         min_distance, threshold, decay, metric.value, seed, backend, entropy, report, parquet,
         memory_limit, checkpoint,
     )  # fmt: skip
-    options.check(alone="RANK" not in os.environ)
+    options.check(alone=not torchrun.started())
     if report:
         _check_packages("--report", "cli", "jinja2", "matplotlib")
     if parquet:

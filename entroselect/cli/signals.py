@@ -12,6 +12,8 @@ from typing import Any
 
 import typer
 
+from entroselect.cli.torchrun import started
+
 # What is thrown away in a destructor is raised again so many seconds later.
 _AGAIN = 0.01
 
@@ -89,7 +91,7 @@ def _interruption(number: int) -> KeyboardInterrupt:
 def _take(end: Any) -> dict[int, Any]:
     """Makes `end` the handler of the signals that nobody handles otherwise; returns theirs."""
     defaults: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
-    if "RANK" not in os.environ:
+    if not started():
         defaults |= {signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
     taken = {}
     for number, handler in defaults.items():

@@ -28,6 +28,11 @@ _WORK = timedelta(days=30)
 _SAMPLE = 64
 
 
+def started() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ
+
+
 @contextmanager
 def joined(backend: str) -> Iterator[ProcessGroup | None]:
     """The processes that torchrun started, joined into a group; None for a command of its own.
@@ -35,7 +40,7 @@ def joined(backend: str) -> Iterator[ProcessGroup | None]:
     Raises:
         RuntimeError: they did not all start.
     """
-    if "RANK" not in os.environ or "MASTER_ADDR" not in os.environ:
+    if not started() or "MASTER_ADDR" not in os.environ:
         yield None
         return
     ranks = _joined(backend)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect._memory import in_words
+from entroselect._settings import has_temporary_folder
 from entroselect.io.npy import read_at
 from entroselect.io.source import PIECE, READ_THROUGH, Fill, Source
 from entroselect.results import Int64
@@ -56,7 +57,7 @@ def decoded_once(source: Source) -> Source:
 
 
 def _folder() -> Path:
-    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK):
+    if not has_temporary_folder() and os.access("/var/tmp", os.W_OK):
         return Path("/var/tmp")
     return Path(tempfile.gettempdir())
 

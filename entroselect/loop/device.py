@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from entroselect import _settings
 from entroselect.loop.config import Config
 
 PACKAGES = ("entroselect", "torch", "diffusers", "numpy", "safetensors")
@@ -49,7 +50,7 @@ def fastest_threads(seconds: Callable[[], float]) -> int:
     it is set, is obeyed.
     """
     most = torch.get_num_threads()
-    if os.environ.get("OMP_NUM_THREADS") or most == 1:
+    if _settings.has_torch_threads() or most == 1:
         return most
     best = 1
     torch.set_num_threads(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from entroselect import _settings
 from entroselect._dispatch import why_not_cuda
 from entroselect.loop import files, seeds
 from entroselect.loop.config import SpaceName
@@ -76,7 +76,7 @@ def pixels(images: Images) -> NDArray[np.float32]:
 def for_selection(extract: Extract, images: Images) -> Any:
     """Features where selection is fastest: a network's stay on its GPU if backend "cuda" runs and
     no other was asked for."""
-    asked = os.environ.get("ENTROSELECT_BACKEND") or "auto"
+    asked = _settings.backend()
     stays = isinstance(extract, _Batches) and extract.device != "cpu" and asked in ("auto", "cuda")
     if stays and not why_not_cuda():
         return extract.tensor(images)  # type: ignore[attr-defined]

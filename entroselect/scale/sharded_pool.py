@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import engine
+from entroselect.backends.base import Backend
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.process_group import ProcessGroup
-from entroselect.scale.streamed_pool import Opens
 
 
 class ShardedPool:
@@ -30,7 +30,7 @@ class ShardedPool:
         values: Callable[[Int64], NDArray[Any]],
         dtype: str,
         metric: str,
-        backend: Opens,
+        backend: Backend,
         ranks: ProcessGroup,
     ) -> None:
         """`values` gives rows of the local pool in host memory."""

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks, _core, engine
 from entroselect._settings import threads
+from entroselect.backends.base import Backend
 from entroselect.backends.cpu import add_rows, distances_to
 from entroselect.io.rows import Rows
 from entroselect.io.source import Source
@@ -30,17 +31,6 @@ from entroselect.scale.marks import Marks, Seen
 from entroselect.scale.pick_store import PickStore
 
 
-class Opens(Protocol):
-    """What is needed of a backend."""
-
-    name: str
-
-    def new_pool(
-        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
-    ) -> engine.SubPool:
-        """A pool in memory; `limit` is for what a GPU keeps beside the rows."""
-
-
 class StreamedPool:
     """engine.SubPool over rows that are read piece by piece.
 
@@ -49,7 +39,7 @@ class StreamedPool:
     """
 
     def __init__(
-        self, source: Source, metric: str, backend: Opens, limit: int, first: int = 0
+        self, source: Source, metric: str, backend: Backend, limit: int, first: int = 0
     ) -> None:
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
         self.n, self.d, self.first = source.n, source.d, first

@@ -8,13 +8,12 @@ of a later tile are looked at twice. Blocks are as large as the memory limit all
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import numpy as np
 
 from entroselect._progress import Report
+from entroselect.backends.base import Backend
 from entroselect.io.rows import Rows
-from entroselect.results import Float64, Int64, Neighbours
+from entroselect.results import Neighbours
 from entroselect.scale import budget
 from entroselect.scale.batches import Batches, numpy_dtype
 from entroselect.scale.budget import TilePlan
@@ -25,29 +24,6 @@ NO_NEIGHBOUR = np.iinfo(np.int64).max
 
 # Processes send the type of their rows as its place in this.
 DTYPES = ("float64", "float32", "float16", "uint8", "bfloat16")
-
-
-class Backend(Protocol):
-    """What is needed of one; see `entroselect.backends.cpu.Cpu`."""
-
-    name: str
-
-    def nearest(
-        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
-    ) -> Neighbours:
-        """k nearest points of each query; points=None means the other queries."""
-
-    def update_neighbours(
-        self,
-        queries: Rows,
-        points: Rows | None,
-        offset: int,
-        squared: Float64,
-        indices: Int64,
-        metric: str,
-        progress: Any,
-    ) -> None:
-        """Brings lists up to date with points that they have not been compared with."""
 
 
 class NeighbourLists:

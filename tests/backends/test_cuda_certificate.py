@@ -12,8 +12,8 @@ import pytest
 
 from entroselect import greedy_select, nearest_distances, reference
 from entroselect.io.open import as_rows
-from tests.backends.test_cuda import _same, gpu
 from tests.conftest import NO_GPU, normal
+from tests.support.cuda_backend import same
 from tests.support.cuda_scores import hard_rows, measured, tensor_core_product
 from tests.support.pools import POOLS
 
@@ -21,8 +21,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
-
-__all__ = ["gpu"]
 
 
 @pytest.fixture
@@ -76,8 +74,8 @@ def test_whole_answers_on_emulated_tensor_cores(
 ) -> None:
     pool = POOLS[name]()[:90]
     monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
-    _same(greedy_select(gpu(pool), 80), reference.greedy_select(pool, 80))
-    _same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
+    same(greedy_select(gpu(pool), 80), reference.greedy_select(pool, 80))
+    same(nearest_distances(gpu(pool)), reference.nearest_distances(pool))
 
 
 def _left_open(cuda: Any, rows: Any, wanted: Any, as_they_are: bool = False) -> Any:

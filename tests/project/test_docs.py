@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["greedy", "threshold", "nearest", "entropy", "io.open", "io.source", "_memory",
            "results", "io.errors", "cli.nearest_before", "loop.config", "loop.choose",
            "loop.labels"]  # fmt: skip
@@ -43,8 +44,23 @@ def test_readme_code(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_relative_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#]+)", text):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_first_figures_of_the_readme_are_measured() -> None:
+    """Its short table repeats lines of the generated ones."""
+    table = README[: README.index("## Install")]
+    rows = re.findall(
+        r"^\| (\w+), ([\d, x]+).*? \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", table, re.M
+    )
+    assert len(rows) == 4
+    assert sum("slower" in row[4] for row in rows) == 1
+    measured = (ROOT / "docs" / "benchmarks.md").read_text("utf-8").splitlines()
+    for operation, size, ours, peer, ratio, answer in rows:
+        cells = (f"| {size.strip(' ,')} |", f" {ours} ", f"| {peer} | {ratio} | {answer}")
+        lines = [line for line in measured if line.startswith(f"| {operation} |")]
+        assert any(all(cell in line for cell in cells) for line in lines), cells

@@ -63,9 +63,7 @@ def test_stated_bytes_per_row(text: str, pattern: str, model: Callable[[int], in
 
 def test_stated_bytes_of_a_pool_that_is_read() -> None:
     words = " ".join(GREEDY.split())
-    stated = re.findall(
-        r"Read piece by piece: (\d+) bytes per row and at least some (\d+) r", words
-    )
+    stated = re.findall(r"Read piece by piece: (\d+) bytes per row and about (\d+) rows", words)
     assert stated == [(str(budget.BYTES_PER_ROW), "200")]
     assert 180 < 3 * budget.LEAST_ROWS <= 200
     stated = re.findall(r"(\d+) n, at most (\d+) n while", SCALE)

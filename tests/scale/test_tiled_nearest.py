@@ -153,7 +153,7 @@ def test_any_order_of_points(tiles: str, k: int, backend: str) -> None:
     for q, p in pairs:
         part = slice(q, q + 40)
         queries, points = as_rows("", pool[part]), as_rows("", pool[p : p + 40])
-        choose(backend).update_neighbours(
+        choose(backend, "nearest").update_neighbours(
             queries, None if p == q else points, p, squared[part], indices[part], "euclidean", None
         )
     oracle = reference.nearest_distances(pool, k=k)

@@ -21,10 +21,12 @@ from entroselect.results import Float64, Int64, Neighbours
 
 
 class Cuda:
-    """Opens pools and finds neighbours. Rows in host memory go to the current CUDA device. `limit`
-    is the bytes of device memory for what is kept beside the rows; None: what there is."""
+    """Opens pools and finds neighbours. Rows in host memory are copied to the current CUDA device.
+    `limit`: bytes of device memory that may be used besides the rows; None: all there is."""
 
     name = "cuda"
+    takes = frozenset({"selection", "nearest", "memory_limit", "group", "checkpoint", "cuda"})
+    loops = None
 
     def __init__(
         self,
@@ -40,8 +42,8 @@ class Cuda:
     def new_pool(
         self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
     ) -> Pool:
-        """The pool behind the primitives of entroselect/engine.py, those of engine.SubPool
-        included, `sub` or not; `limit` goes before the backend's own."""
+        """An engine.SubPool, whether `sub` or not. `limit` takes precedence over the backend's
+        own."""
         return Pool(self._hold(rows, metric), self.tile, self.limit if limit is None else limit)
 
     def nearest(
@@ -72,7 +74,8 @@ class Cuda:
         metric: str,
         progress: Any,
     ) -> None:
-        """As `entroselect.backends.cpu.Cpu.update_neighbours`; the lists stay in host memory."""
+        """Compares queries with further points, whose numbers begin at `offset`, and updates the
+        lists of squared distances and indices, which are in host memory, in place."""
         held = self._hold(queries, metric)
         with held.on_device():
             targets = held if points is None else self._hold(points, metric, held.device)
@@ -84,7 +87,7 @@ class Cuda:
             indices[...] = found[1].cpu().numpy() + offset
 
     def center(self, rows: Rows, metric: str) -> int:
-        """The row nearest to the mean row, the first of equals."""
+        """The row nearest to the mean row; of equals, the first."""
         held = self._hold(rows, metric)
         with held.on_device():
             mean = held.empty(held.d, torch.float64)

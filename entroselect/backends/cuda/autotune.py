@@ -3,11 +3,12 @@ fastest is found by timing where the kernel is used. Every shape gives the same 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+from entroselect import _settings
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ CHOICES: dict[tuple[str, int], Choice] = {}
 
 
 def width_class(width: int) -> int:
-    """Widths that share a choice: up to the next power of two, everything above 512 is one."""
+    """Widths that share a shape: up to the next power of two, everything above 512 is one."""
     return min(1024, 1 << (width - 1).bit_length())
 
 
@@ -77,13 +78,8 @@ def table(device: torch.device) -> tuple[Tile, ...]:
     """The shapes for a device, or the one that ENTROSELECT_TILE (a place in the table) names."""
     major = torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
     tiles = TILES.get(major, TILES[max(TILES)])
-    given = os.environ.get("ENTROSELECT_TILE")
-    if not given:
-        return tiles
-    if not given.isdecimal() or int(given) >= len(tiles):
-        listed = "; ".join(f"{place}: {tile}" for place, tile in enumerate(tiles))
-        raise ValueError(f"ENTROSELECT_TILE: expected one of {listed}; got {given!r}")
-    return (tiles[int(given)],)
+    place = _settings.tile(tiles)
+    return tiles if place is None else (tiles[place],)
 
 
 def choose(device: torch.device, width: int, n: int, milliseconds: Callable[[Tile], float]) -> Tile:
@@ -101,7 +97,7 @@ def choose(device: torch.device, width: int, n: int, milliseconds: Callable[[Til
 
 def fastest(tiles: tuple[Tile, ...], milliseconds: Callable[[Tile], float]) -> Choice:
     """Times shapes in order for as long as the budget lasts; the first of equals. Shapes after the
-    first that cannot run are passed over."""
+    first that cannot run are skipped."""
     timed: dict[Tile, float | str] = {tiles[0]: milliseconds(tiles[0])}
     best = tiles[0]
     for tile in tiles[1:]:
@@ -109,7 +105,7 @@ def fastest(tiles: tuple[Tile, ...], milliseconds: Callable[[Tile], float]) -> C
             break
         try:
             timed[tile] = milliseconds(tile)
-        except Exception as error:  # whatever a compiler or a driver has against it
+        except Exception as error:  # compilers and drivers raise any type
             timed[tile] = f"cannot run: {type(error).__name__}: {error}".splitlines()[0]
             continue
         if timed[tile] < timed[best]:  # type: ignore[operator]

@@ -1,7 +1,7 @@
-"""Coded rows and the filter pass over them: which pairs are left open for canonical float64.
+"""The filter pass over coded rows: which pairs it leaves open, to be compared in float64.
 
-The proof stands in docs/exactness.md ("On a GPU"); the kernels are kernels/cuda/code.cu,
-kernels/triton/filter.py and kernels/cuda/recheck.cu.
+The proof is in docs/exactness.md ("On a GPU"); the kernel is kernels/triton/filter.py, and
+kernels/cuda/recheck.cu compares what it leaves open.
 """
 
 from __future__ import annotations
@@ -18,14 +18,9 @@ import torch
 from entroselect.backends.cuda import autotune
 from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
+from entroselect.backends.cuda.frame import Coded, Frame
 
-# Roundings a column of a score may cost, in units of 2^-23; and some for each score.
-ROUNDINGS, MORE_ROUNDINGS = 2, 32
-
-SLACK = 2.0**-20  # covers roundings of float32 numbers, as in kernels/triton/filter.py
-
-
-# Pairs a pass may leave open; more than that and it is done again in parts.
+# Pairs that a pass may leave open; if there are more, it is done again in parts.
 CAPACITY = 1 << 22
 
 # Programs of a pass: enough to fill a GPU.
@@ -39,103 +34,21 @@ ROWS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
-class Coded:
-    """Rows as the filter reads them: fp16 values (n, width), ||X~||^2, and float32 numbers not
-    below ||X~|| and ||X - X~||."""
-
-    codes: torch.Tensor
-    norm2: torch.Tensor
-    norm: torch.Tensor
-    residual: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.norm)
-
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All four."""
-        return self.codes, self.norm2, self.norm, self.residual
-
-    def part(self, start: int, stop: int) -> Coded:
-        """A view of some rows."""
-        return Coded(*(tensor[start:stop] for tensor in self.tensors()))
-
-    def kernel_argument(self, kernels: Any) -> Any:
-        """What kernels take."""
-        return kernels.Coded(*(tensor.data_ptr() for tensor in self.tensors()))
-
-
-class Frame:
-    """Where rows are coded: X = scale (x - centre). Any choice is correct; column medians and a
-    typical magnitude keep residuals small whatever an outlier does."""
-
-    def __init__(self, rows: DeviceRows) -> None:
-        count = min(rows.n, 128)
-        places = torch.arange(count, device=rows.device) * rows.n // max(1, count)
-        sample = rows.float64(places) if count else rows.empty((1, rows.d), torch.float64).zero_()
-        self.centre = torch.sort(sample, dim=0).values[count // 2].contiguous()
-        largest = torch.sort((sample - self.centre).abs().amax(dim=1)).values
-        largest = largest[largest > 0]
-        typical = float(largest[len(largest) // 2]) if len(largest) else 1.0
-        self.scale = 2.0 ** -max(-900, min(900, math.frexp(typical)[1] - 1))
-        self.width = -(-rows.d // 64) * 64 if rows.d > 32 else 32
-        steps = (ROUNDINGS * self.width + MORE_ROUNDINGS) * 2.0**-23
-        self.gamma = steps / (1 - steps) if steps < 0.5 else 1e30
-        self._canonical = (rows.d / 8 + 16) * 2.0**-51
-        self._underflow = (rows.d + 16) * 2.0**-1073
-        # Float32 ends before some scales do: then nothing is concluded from scores.
-        underflow = self.scale * math.sqrt(4 * self._underflow) + 2.0**-60
-        self.underflow = min(underflow * (1 + SLACK), 1e38)
-
-    def reach(self, squared: torch.Tensor) -> torch.Tensor:
-        """The largest scaled distance of a pair whose canonical value is that or less, float32."""
-        root = torch.sqrt(squared * (1 + self._canonical) + self._underflow)
-        return (self.scale * root * (1 + SLACK)).float()
-
-    def bytes_a_row(self) -> int:
-        """Of coded rows."""
-        return 2 * self.width + 12
-
-    def room(self, rows: DeviceRows, n: int) -> Coded:
-        """Uninitialised."""
-        numbers = [rows.empty(n, torch.float32) for _ in range(3)]
-        return Coded(rows.empty((n, self.width), torch.float16), *numbers)
-
-    def code(
-        self,
-        rows: DeviceRows,
-        index: torch.Tensor | None,
-        first: int,
-        n: int,
-        out: Coded | None = None,
-    ) -> Coded:
-        """Codes n rows: those of the index, or from `first` on."""
-        out = self.room(rows, n) if out is None else out
-        address = 0 if index is None else index.data_ptr()
-        rows.kernels.code(
-            rows.kernel_argument(), address, first, n, self.centre.data_ptr(), self.scale,
-            self.width,
-            out.kernel_argument(rows.kernels), rows.stream(),
-        )  # fmt: skip
-        return out
-
-
-@dataclass(frozen=True)
 class Found:
-    """Pairs that a pass left open: places of rows in the tile, columns, scores."""
+    """Pairs that a pass left open: places of rows among those of the pass, columns, scores."""
 
-    rows: torch.Tensor  # of the tile
+    rows: torch.Tensor  # of the pass
     slot: torch.Tensor
     column: torch.Tensor
     score: torch.Tensor
-    reach: torch.Tensor  # final, of each row of the tile
+    reach: torch.Tensor  # at the end of the pass, per row
     index: torch.Tensor | None
     coded: Coded
     columns: Coded
     gamma: float
 
     def arguments(self, kernels: Any, row: torch.Tensor) -> tuple[Any, Any]:
-        """(Pairs, Sides); `row` says for each place in the tile which row the exact distance is
-        of."""
+        """(Pairs, Sides); `row` says which row each place stands for when distances are exact."""
         pairs = kernels.Pairs(
             self.slot.data_ptr(), self.column.data_ptr(), self.score.data_ptr(), len(self.slot)
         )
@@ -159,7 +72,7 @@ class Task:
         reach: of some rows (m,): no pair beyond it matters; float32 (m,).
         recheck: takes what a pass leaves open, which later passes overwrite.
         tighten: only each row's nearest column is wanted (and its ties).
-        seen: of every row: columns before that do not count.
+        met: per row, the number of columns that it has been compared with; they do not count.
         skip: row r has no pair with column r - skip.
     """
 
@@ -169,13 +82,13 @@ class Task:
     reach: Callable[[torch.Tensor], torch.Tensor]
     recheck: Callable[[Found], None]
     tighten: bool
-    seen: torch.Tensor | None = None
+    met: torch.Tensor | None = None
     skip: int | None = None
 
 
 class Filter:
-    """Passes of some rows over some columns, in one frame. `limit` is the bytes of device memory
-    for what is kept beside the caller's rows."""
+    """Passes of some rows over some columns, in one frame. `limit`: bytes of device memory that
+    may be used besides the caller's rows."""
 
     def __init__(self, rows: DeviceRows, tile: Tile | None, limit: int | None = None) -> None:
         from entroselect.kernels.triton.filter import filter_pairs
@@ -198,7 +111,7 @@ class Filter:
         self.tile = tile
 
     def run(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> None:
-        """Passes rows (m,) over columns [begin, end), in as many parts as memory asks for.
+        """Passes rows (m,) over columns [begin, end), split into as many launches as memory needs.
 
         Raises:
             MemoryError: not even a single tile fits.
@@ -212,7 +125,7 @@ class Filter:
                 found = self._pass(task, rows, begin, end)
             except torch.OutOfMemoryError as error:
                 if m <= tile.rows:
-                    need = tile.rows * (self.frame.bytes_a_row() + 64)
+                    need = tile.rows * (self.frame.bytes_per_row() + 64)
                     raise MemoryError(
                         f"backend 'cuda': {need} more bytes of GPU memory needed for a tile of "
                         f"{tile.rows} rows x {self.frame.width} columns"
@@ -234,7 +147,7 @@ class Filter:
             return most
         if self.limit is None:
             return min(most, ROWS_AT_ONCE)
-        return min(most, self.limit // 2 // self.frame.bytes_a_row())
+        return min(most, self.limit // 2 // self.frame.bytes_per_row())
 
     def _pass(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found | None:
         """One launch; None if it left more pairs open than there is room for."""
@@ -244,7 +157,7 @@ class Filter:
         index = None if task.kept is None else rows
         parts = -(-m // tile.rows)
         first = torch.full((parts * tile.rows,), end, dtype=torch.int32, device=rows.device)
-        first[:m] = begin if task.seen is None else task.seen[rows]
+        first[:m] = begin if task.met is None else task.met[rows]
         first = first.view(parts, tile.rows).amin(dim=1)
         skipped = rows if task.skip is None else rows - task.skip
         limits = task.reach(rows)
@@ -327,7 +240,7 @@ class Filter:
         event: Any = torch.cuda.Event
         events = [event(enable_timing=True) for _ in range(4)]
         for event in [None, *events]:  # the first pass compiles and warms up
-            # Nothing is within reach but a row itself: the rare branch stays rare.
+            # Within reach is only the row itself: the rare branch stays rare.
             limits = torch.zeros(m, dtype=torch.float32, device=device)
             counter = torch.zeros(1, dtype=torch.int32, device=device)
             if event is not None:

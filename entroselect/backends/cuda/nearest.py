@@ -9,9 +9,10 @@ import torch
 
 from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
-from entroselect.backends.cuda.filter import Coded, Filter, Found, Task
+from entroselect.backends.cuda.filter import Filter, Found, Task
+from entroselect.backends.cuda.frame import Coded
 
-# Queries whose neighbours are sought at a time.
+# Queries that are searched at a time.
 QUERIES = 65536
 
 NO_ROW = 2**62
@@ -29,7 +30,7 @@ class Search:
         known: tuple[torch.Tensor, torch.Tensor] | None = None,
         limit: int | None = None,
     ) -> None:
-        """`known`: sorted squared distances and indices to go on from, (n, k); the points here are
+        """`known`: sorted squared distances and indices, (n, k), to start from; the points here are
         numbered from 0."""
         self.queries, self.points, self.k = queries, points, k
         self.filter = Filter(points, tile, limit)
@@ -49,7 +50,7 @@ class Search:
                 columns = self.filter.frame.code(self.points, None, start, stop - start)
             except torch.OutOfMemoryError as error:
                 if block <= self.filter.tile.columns:
-                    need = block * self.filter.frame.bytes_a_row()
+                    need = block * self.filter.frame.bytes_per_row()
                     raise MemoryError(
                         f"backend 'cuda': {need} more bytes of GPU memory needed for {block} "
                         "coded points"
@@ -69,7 +70,7 @@ class Search:
     def _points_at_once(self) -> int:
         if self.filter.limit is None:
             return self.points.n
-        fit = self.filter.limit // 2 // self.filter.frame.bytes_a_row()
+        fit = self.filter.limit // 2 // self.filter.frame.bytes_per_row()
         return min(self.points.n, max(fit, self.filter.tile.columns))
 
     def _search(self, rows: torch.Tensor, columns: Coded, start: int, stop: int) -> None:
@@ -81,7 +82,7 @@ class Search:
             tighten=self.k == 1,
         )  # fmt: skip
         # One nearest tightens its own test as it goes. More of them start with few columns, all
-        # of them compared exactly, and double: each step then leaves about k pairs a row open.
+        # of them compared exactly, and double: each step then leaves about k pairs per row open.
         size = stop - start if self.k == 1 else max(128, 4 * self.k)
         begin, count = 0, stop - start
         while begin < count:

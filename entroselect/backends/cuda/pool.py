@@ -11,24 +11,25 @@ import torch
 
 from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
-from entroselect.backends.cuda.filter import Coded, Filter, Found, Task
+from entroselect.backends.cuda.filter import Filter, Found, Task
+from entroselect.backends.cuda.frame import Coded
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
 
-# Unseen choices that rows are compared with exactly: the first leaves every pair open anyway.
+# At most this many unmet picks are compared exactly, without a pass: it would leave most open.
 FEW = 4
 
 # Bounds looked at to find the frontier.
 SAMPLE = 2048
 
-
-# Unseen choices that rows meet first, where that may be enough: a pass that can end there.
+# Unmet picks that rows are compared with first, since many rows can drop out after these.
 NEWEST = 4096
 
 
 class Pool:
-    """engine.SubPool in device memory. Rows come as NumPy arrays or as what `frontier` and `ahead`
-    return; `limit` is the bytes of device memory for what is kept beside the rows."""
+    """engine.SubPool in device memory. Rows are given as NumPy arrays, or as `frontier` and
+    `next_in_order` return them. `limit`: bytes of device memory that may be used besides the
+    rows."""
 
     def __init__(self, held: DeviceRows, tile: Tile | None, limit: int | None = None) -> None:
         self.held, self.kernels = held, held.kernels
@@ -36,14 +37,14 @@ class Pool:
         self.count, self.available = 0, held.n
         with held.on_device():
             self._bounds = torch.full((self.n,), math.inf, dtype=torch.float64, device=held.device)
-            self._seen = torch.zeros(self.n, dtype=torch.int32, device=held.device)
-            self.chosen = held.empty(0, torch.int64)
-            self.extra = held.empty((0, self.d), torch.float64)
+            self._met = torch.zeros(self.n, dtype=torch.int32, device=held.device)
+            self.picks = held.empty(0, torch.int64)
+            self.given = held.empty((0, self.d), torch.float64)
             self.filter = Filter(held, tile, limit)
             self.frame = self.filter.frame
             self.codes = self._all_codes()
             self.columns = self.frame.room(held, 0)
-            self.packed = 0  # choices that have been coded
+            self.packed = 0  # picks that have been coded
             self._progress = held.empty(self.kernels.STATE_BYTES, torch.uint8)
             self.micro = held.empty(self.kernels.MICRO, torch.int64)
             self.between = held.empty(self.kernels.MICRO**2, torch.float64)
@@ -52,57 +53,57 @@ class Pool:
         self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
 
     def add_picks(self, rows: Int64) -> None:
-        """Chooses pool rows."""
+        """Picks pool rows."""
         with self.held.on_device():
-            self._choose(self._on_device(rows))
+            self._append(self._on_device(rows))
         self.exclude(rows)
 
     def exclude(self, rows: Int64) -> None:
-        """These rows may not be picked any more: they are chosen, here or through `extend`."""
+        """Marks these rows as picked."""
         with self.held.on_device():
             self._bounds[self._on_device(rows)] = -1.0
         self.available -= len(rows)
 
     def bounds(self, rows: Int64) -> Float64:
-        """Their bounds, -1 where chosen."""
+        """Their bounds, -1 where picked."""
         with self.held.on_device():
             found: Float64 = self._bounds[self._on_device(rows)].cpu().numpy()
         return found
 
     def state(self) -> tuple[Float64, Int64]:
-        """(bounds, met) of all rows: how many of the leading choices each has certainly met."""
+        """(bounds, met) of all rows; row i has been compared with the first met[i] picks at
+        least."""
         with self.held.on_device():
-            met = self._seen.clamp(max=self.count).long()
+            met = self._met.clamp(max=self.count).long()
             return self._bounds.cpu().numpy().copy(), met.cpu().numpy()
 
     def restart(self, bounds: Float64, met: Int64) -> None:
-        """Forgets all choices; sets the bounds (-1: may not be picked) and how many of the choices
-        to come each row has met, at most as many as come before the next refresh."""
+        """As `engine.SubPool.restart`."""
         with self.held.on_device():
             self._bounds.copy_(torch.from_numpy(np.array(bounds)))
-            self._seen.copy_(torch.from_numpy(np.array(met)))
-            self.extra = self.extra[:0]
-        self.count, self.packed = 0, 0  # what is kept of choices is written over
+            self._met.copy_(torch.from_numpy(np.array(met)))
+            self.given = self.given[:0]
+        self.count, self.packed = 0, 0  # what is kept of picks is written over
         self.available = int(np.count_nonzero(np.asarray(bounds) >= 0))
 
     def add_vectors(self, values: Any, dtype: str) -> None:
-        """Chooses vectors that are not in the pool."""
+        """Picks vectors that are not in the pool."""
         held = self.held
         metric = "euclidean" if held.lengths is None else "cosine"
         with held.on_device():
             self._pack()
             given = DeviceRows(self.kernels, Rows(values, dtype), metric, held.device)
             vectors = given.float64(torch.arange(given.n, device=held.device))
-            first = len(self.extra)
-            self.extra = torch.cat([self.extra, vectors])
-            self._choose(-1 - torch.arange(first, len(self.extra), device=held.device))
+            first = len(self.given)
+            self.given = torch.cat([self.given, vectors])
+            self._append(-1 - torch.arange(first, len(self.given), device=held.device))
             self._code(
                 DeviceRows(self.kernels, Rows(vectors, "float64"), "euclidean", held.device), None
             )
 
     def refresh(self, rows: Any = None, enough: float = 0.0) -> None:
-        """Brings the bounds of the given rows (None: of all) up to date with every choice, or to
-        any upper bound below `enough`."""
+        """Updates the bounds of the given rows (None: all): to the distance to the nearest of all
+        picks, or to any upper bound of it that is below `enough`."""
         began = time.perf_counter()
         with self.held.on_device():
             self._pack()
@@ -110,16 +111,16 @@ class Pool:
                 rows = torch.arange(self.n, device=self.held.device)
             rows = self._on_device(rows)
             wanted = (self._bounds[rows] > 0) & (self._bounds[rows] >= enough)
-            rows = rows[wanted & (self._seen[rows] < self.count)]
+            rows = rows[wanted & (self._met[rows] < self.count)]
             if len(rows):
-                # Rows that have seen equally many choices share a range of columns.
-                seen, order = torch.sort(self._seen[rows], stable=True)
-                rows, least = rows[order].contiguous(), int(seen[0])
+                # Rows that have met equally many picks share a range of columns.
+                met, order = torch.sort(self._met[rows], stable=True)
+                rows, least = rows[order].contiguous(), int(met[0])
                 if self.count - least <= FEW:
                     self._compare(rows)
                 else:
                     rows = self._lower(rows, least, enough)
-                self._seen[rows] = self.count
+                self._met[rows] = self.count
                 self._counted["refreshed"] += len(rows)
         self._spent["refresh"] += time.perf_counter() - began
 
@@ -165,7 +166,7 @@ class Pool:
         return *found, ahead
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Any, int]:
-        """Up to `size` unchosen rows with bounds of at least `floor`, in order from a position;
+        """Up to `size` unpicked rows with bounds of at least `floor`, in order from a position;
         and the position after them."""
         began = time.perf_counter()
         with self.held.on_device():
@@ -199,7 +200,7 @@ class Pool:
         return found
 
     def widest(self) -> float:
-        """The largest bound of any unchosen row, 0 when there is none."""
+        """The largest bound of any unpicked row, 0 when there is none."""
         return max(0.0, float(self._bounds.max())) if self.n else 0.0
 
     def profile(self) -> dict[str, Any]:
@@ -207,21 +208,21 @@ class Pool:
         spent = {f"{name}_seconds": seconds for name, seconds in self._spent.items()}
         return {**self._counted, **spent}
 
-    def _choose(self, entries: torch.Tensor) -> None:
+    def _append(self, entries: torch.Tensor) -> None:
         self._make_room(len(entries))
-        self.chosen[self.count : self.count + len(entries)] = entries
+        self.picks[self.count : self.count + len(entries)] = entries
         self.count += len(entries)
 
     def _make_room(self, more: int) -> None:
-        if self.count + more > len(self.chosen):
-            grown = self.held.empty(max(2 * len(self.chosen), self.count + more), torch.int64)
-            grown[: self.count] = self.chosen[: self.count]
-            self.chosen = grown
+        if self.count + more > len(self.picks):
+            grown = self.held.empty(max(2 * len(self.picks), self.count + more), torch.int64)
+            grown[: self.count] = self.picks[: self.count]
+            self.picks = grown
 
     def _pack(self) -> None:
-        """Codes pool rows that were chosen since the last time."""
+        """Codes pool rows that were picked since the last time."""
         if self.packed < self.count:
-            self._code(self.held, self.chosen[self.packed : self.count])
+            self._code(self.held, self.picks[self.packed : self.count])
 
     def _code(self, rows: DeviceRows, index: torch.Tensor | None) -> None:
         if self.count > len(self.columns):
@@ -234,9 +235,9 @@ class Pool:
         self.packed = self.count
 
     def _all_codes(self) -> Coded | None:
-        """Of the whole pool, where they fit; otherwise tiles of rows are coded as they come."""
+        """The codes of all rows, if there is memory for them; None: each pass codes its rows."""
         limit = self.filter.limit
-        need = self.n * self.frame.bytes_a_row()
+        need = self.n * self.frame.bytes_per_row()
         if limit is not None and need > limit // 2:
             return None
         try:
@@ -245,32 +246,32 @@ class Pool:
             return None
 
     def _compare(self, rows: torch.Tensor) -> None:
-        """Exact distances to all choices that the rows have not seen."""
-        self._counted["rechecks"] += int((self.count - self._seen[rows]).sum())
+        """Lowers the bounds of rows to exact distances to all unmet picks."""
+        self._counted["rechecks"] += int((self.count - self._met[rows]).sum())
         self.kernels.catch_up(
             self._selection(), self._progress.data_ptr(), rows.data_ptr(), len(rows), self.count,
             self.held.stream(),
         )  # fmt: skip
 
     def _lower(self, rows: torch.Tensor, least: int, enough: float) -> torch.Tensor:
-        """Lowers the bounds of rows by the choices that they have not seen, the newest first, each
-        until it is below `enough`. Returns the rows that have met all of them."""
+        """Compares rows with their unmet picks, the newest first; a row whose bound falls below
+        `enough` drops out. Returns the rows that have met all picks."""
         task = Task(
             self.held, self.codes, self.columns,
             reach=lambda part: self.frame.reach(self._bounds[part]),
-            recheck=self._recheck, seen=self._seen, tighten=True,
+            recheck=self._recheck, met=self._met, tighten=True,
         )  # fmt: skip
         left, met_all, end, size = rows, [rows[:0]], self.count, NEWEST
         while len(left):
-            # Whoever cannot fall below `enough` meets all choices at once.
+            # Without `enough` no row drops out: one pass over all unmet picks.
             begin = max(least, end - size) if enough > 0 else least
-            seen = self._seen[left]
-            self._counted["pairs"] += int((end - seen.clamp(min=begin)).sum())
+            met = self._met[left]
+            self._counted["pairs"] += int((end - met.clamp(min=begin)).sum())
             self.filter.run(task, left, begin, end)
-            # A row below `enough` with older choices unmet keeps its `seen`: those between stay
-            # open to a later pass, and its lower bound is as much an upper bound as before.
-            met_all.append(left[seen >= begin])
-            left = left[(seen < begin) & (self._bounds[left] >= enough)]
+            # A row that drops out with older picks unmet keeps its count of met ones: the newest
+            # count as unmet too, and are compared again. Its lowered bound stays an upper bound.
+            met_all.append(left[met >= begin])
+            left = left[(met < begin) & (self._bounds[left] >= enough)]
             end, size = begin, 2 * size
         return torch.cat(met_all)
 
@@ -285,10 +286,10 @@ class Pool:
         self.kernels.recheck(pairs, sides, self._selection(), 0, self.held.stream())
 
     def _selection(self) -> Any:
-        extra = self.kernels.Rows(self.extra.data_ptr(), 8 * self.d, self.d, "float64", 0)
+        given = self.kernels.Rows(self.given.data_ptr(), 8 * self.d, self.d, "float64", 0)
         return self.kernels.Selection(
-            self.held.kernel_argument(), extra, self.chosen.data_ptr(), self._bounds.data_ptr(),
-            self._seen.data_ptr(),
+            self.held.kernel_argument(), given, self.picks.data_ptr(), self._bounds.data_ptr(),
+            self._met.data_ptr(),
         )  # fmt: skip
 
     def _scratch(self, rows: torch.Tensor, limit: int) -> tuple[Any, torch.Tensor, Any]:
@@ -299,10 +300,10 @@ class Pool:
             self._progress.data_ptr(), self.micro.data_ptr(), self.between.data_ptr(),
             keys.data_ptr(), squared.data_ptr(),
         )  # fmt: skip
-        return scratch, squared, keys  # the caller keeps them until the kernels are done
+        return scratch, squared, keys  # to be kept until the kernels are done
 
     def _settled(self, picked: int, squared: torch.Tensor) -> tuple[Int64, Float64]:
-        rows = self.chosen[self.count : self.count + picked].cpu().numpy()
+        rows = self.picks[self.count : self.count + picked].cpu().numpy()
         self.count += picked
         self.available -= picked
         self._counted["settled"] += picked * self.kernels.MICRO

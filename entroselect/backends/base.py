@@ -1,0 +1,80 @@
+"""What a backend is: the one protocol that `_dispatch` hands out.
+
+To add a backend, write a class with these members in a module beside this one, and name it in
+`_dispatch.BACKENDS`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, Protocol
+
+from entroselect import engine
+from entroselect.io.rows import Rows
+from entroselect.results import Float64, Int64, Neighbours, Selection
+
+
+class Loops(Protocol):
+    """Selections of a backend's own, with the arguments of the functions in `reference`."""
+
+    def greedy_select(self, *arguments: Any, **options: Any) -> Selection:
+        """Greedy max-min."""
+
+    def threshold_select(self, *arguments: Any, **options: Any) -> Selection:
+        """The threshold filter."""
+
+
+class Backend(Protocol):
+    """What computes.
+
+    Attributes:
+        name: what results say in `.backend`.
+        takes: what may be asked of it: the operations "selection" and "nearest"; the arguments
+            "memory_limit", "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch`
+            refuses everything else, so a method that only serves something else is never called.
+        loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
+            functions instead, since it checks the engine and may not run it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def takes(self) -> frozenset[str]: ...
+
+    @property
+    def loops(self) -> Loops | None: ...
+
+    def new_pool(
+        self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
+    ) -> engine.SubPool:
+        """A pool over rows in memory. With `sub` it will be part of a larger one: all of
+        engine.SubPool is needed of it, otherwise only engine.Pool. `limit`: bytes of device memory
+        that a GPU may use besides the rows."""
+
+    def nearest(
+        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
+    ) -> Neighbours:
+        """k nearest points of each query; points=None means the other queries."""
+
+    def update_neighbours(
+        self,
+        queries: Rows,
+        points: Rows | None,
+        offset: int,
+        squared: Float64,
+        indices: Int64,
+        metric: str,
+        progress: Any,
+    ) -> None:
+        """Compares queries with further points, whose numbers begin at `offset`, and updates in
+        place what is known of the queries' neighbours: squared distances and indices, (Nq, k),
+        sorted by (distance, index), infinity and the largest int64 where there is none yet.
+        points=None means the other queries."""
+
+    def center(self, rows: Rows, metric: str) -> int:
+        """The row nearest to the mean row; of equals, the first."""
+
+
+def not_taken(backend: Backend, *_arguments: Any, **_options: Any) -> NoReturn:
+    """Stands in a backend for a method that its `takes` rules out."""
+    raise NotImplementedError(f"backend {backend.name!r} takes {sorted(backend.takes)} only")

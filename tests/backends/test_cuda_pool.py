@@ -1,0 +1,148 @@
+"""The CUDA pool: what it knows of its rows, how early it stops, blocks of streamed pools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from entroselect import greedy_select, open_pool, reference, threshold_select
+from entroselect.scale import budget, streamed_pool
+from tests.conftest import NO_GPU, normal
+from tests.support.cuda_backend import Model, check_block, cut, new_block, same
+
+pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
+
+# The interpreter is NumPy, which warns where a GPU silently computes an infinity.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", ["digits", "duplicates", "unequal_clusters"])
+def test_a_block_knows_what_it_says(
+    name: str, metric: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.backends.cuda import pool as pools
+
+    monkeypatch.setattr(pools, "NEWEST", 8)
+    pool = cut(name, metric, 70)[:70]
+    n = len(pool)
+    block, model = new_block(request, pool, metric), Model(pool, metric)
+    rng = np.random.default_rng(2)
+    everything = np.arange(n)
+    for round_ in range(3):
+        rows = rng.choice(np.flatnonzero(model.start >= 0), 3, replace=False)
+        block.add_picks(rows)
+        model.choose(model.values[rows])
+        model.exclude(rows)
+        check_block(block, model)
+        others = rng.permutation(n)[:30]
+        block.refresh(others)
+        check_block(block, model, others)
+        rows = np.flatnonzero(model.start >= 0)[:2]  # not met by anyone before more come
+        block.add_picks(rows)
+        model.choose(model.values[rows])
+        model.exclude(rows)
+        # Vectors of other places, one of them this pool's, which it may not pick itself.
+        given = rng.permutation(n)[:25]
+        own = given[model.start[given] >= 0][:1]
+        block.add_vectors(pool[given], str(pool.dtype))
+        block.exclude(own)
+        model.choose(model.values[given])
+        model.exclude(own)
+        check_block(block, model)
+        # Rows at the very bound that is enough are not below it: by a stale bound, by an exact one.
+        for known in (block.bounds(others), model.nearest(np.full(n, 10**9))[others]):
+            enough = float(np.sort(known)[len(known) // 2])
+            block.refresh(others, enough)
+            check_block(block, model, others, enough)
+        block.refresh(None, enough)
+        check_block(block, model, everything, enough)
+        if round_ == 1:
+            bounds, met = block.state()
+            # Anything above what is known will do, and choices that a row is said to have met
+            # must not be looked at.
+            bounds = np.where(bounds < 0, bounds, np.minimum(bounds * 1.5, model.start))
+            met = rng.integers(0, 3, n)
+            block.restart(bounds, met)
+            model.restart(bounds, met)
+            check_block(block, model)  # nobody has met anything yet
+    block.refresh()
+    check_block(block, model, everything)
+    np.testing.assert_array_equal(block.bounds(everything), model.nearest(np.full(n, 10**9)))
+
+
+def test_a_row_below_enough_is_left_alone(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.backends.cuda import pool as pools
+
+    if not NO_GPU:
+        pytest.skip("counts pairs of small tiles")
+    monkeypatch.setattr(pools, "NEWEST", 32)
+    pool = normal(200, 16)
+    near = pool + np.float32(0.01)
+    counted = []
+    for enough in (0.0, 1.0):
+        block, model = new_block(request, pool, "euclidean"), Model(pool, "euclidean")
+        # The newest choices lie at the first 100 rows, the older ones at nobody's place.
+        block.add_vectors(np.concatenate([pool[:100] * 5, near[:32]]), "float32")
+        model.choose(np.concatenate([pool[:100] * 5, near[:32]]).astype(np.float64))
+        block.refresh(None, enough)
+        check_block(block, model, np.arange(200), enough)
+        counted.append(block.profile()["pairs"])
+        if enough:
+            met = block.state()[1]
+            assert not met[:32].any()  # stopped, so only choices in order count
+            assert np.all(met[32:][block.bounds(np.arange(32, 200)) >= enough] == 132)
+            before = block.profile()["pairs"]
+            block.refresh(np.arange(32), enough)  # nothing to do
+            assert block.profile()["pairs"] == before
+    assert counted[0] == 200 * 132
+    assert counted[1] == 200 * 132 - 32 * 100
+
+
+@pytest.mark.parametrize("newest", [7, 16])
+def test_stopping_early_changes_nothing(
+    newest: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.backends.cuda import pool as pools
+
+    pool = normal(400, 16)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
+    lazy = {}
+    for size in (newest, 1 << 30):
+        monkeypatch.setattr(pools, "NEWEST", size)
+        lazy[size] = greedy_select(gpu(pool, columns=64), 120)
+        same(lazy[size], reference.greedy_select(pool, 120))
+        found = threshold_select(gpu(pool, columns=64), 100)
+        same(found, reference.threshold_select(pool, 100))
+    assert lazy[newest].profile["pairs"] < lazy[1 << 30].profile["pairs"]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("name", ["digits", "duplicates"])
+def test_streamed_pools_of_blocks(
+    name: str, metric: str, gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = cut(name, metric, 100)[:100]
+    np.save(tmp_path / "pool.npy", pool)
+    gpu(pool)  # for the backend alone: the rows come from the file
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "24")
+    monkeypatch.setattr(budget, "LEAST_ROWS", 8)
+    limit = budget.Budget.least(budget.BYTES_PER_ROW * 100, pool[0].nbytes, 64)
+    given, opened = open_pool(tmp_path / "pool.npy"), []
+    meet = streamed_pool.StreamedPool._compare
+    monkeypatch.setattr(
+        streamed_pool.StreamedPool,
+        "_compare",
+        lambda self, *rest: (opened.append(self), meet(self, *rest))[1],
+    )
+    options: dict[str, Any] = {"metric": metric}
+    found = greedy_select(given, 70, memory_limit=limit, **options)
+    same(found, reference.greedy_select(pool, 70, **options))
+    found = threshold_select(given, 60, memory_limit=limit, **options)
+    same(found, reference.threshold_select(pool, 60, **options))
+    assert len(set(opened)) == 2
