@@ -24,7 +24,7 @@ from entroselect import (
 from entroselect.backends.cpu import Cpu
 from entroselect.backends.faiss import Faiss
 from entroselect.backends.reference import Reference
-from entroselect.scale import tiled_nearest
+from entroselect.scale import budget
 from tests.conftest import BACKENDS, NO_GPU, normal, same_neighbours, same_selection
 
 POOL = normal(300, 6)
@@ -111,7 +111,7 @@ def test_neighbours(
 ) -> None:
     """Each argument is taken, and the answer is that of the oracle, or refused before any work."""
     backend = _made(name)
-    monkeypatch.setattr(tiled_nearest, "plan_alone", lambda *_: tiled_nearest.TilePlan(70, 40))
+    monkeypatch.setattr(budget, "plan_alone", lambda *_: budget.TilePlan(70, 40))
     np.save(tmp_path / "rows.npy", POOL)
     rows = open_pool(tmp_path / "rows.npy")
     value = request.getfixturevalue("group") if argument == "group" else 1 << 30
