@@ -14,6 +14,7 @@
 #include "nearest/all_pairs.h"
 #include "nearest/nearest.h"
 #include "select/filter_pool.h"
+#include "tree/tree.h"
 #include "tree_or_filter.h"
 
 namespace py = pybind11;
@@ -337,6 +338,7 @@ void bind_functions(py::module_& m) {
       .def("instruction_sets", &py_instruction_sets)
       // The memory that rows take at most beside their values, in bytes.
       .def("pool_bytes_per_row", &FilterPool::bytes_per_row, "d"_a)
+      .def("whole_pool_bytes_per_row", &whole_pool_bytes_per_row, "d"_a)
       .def("point_bytes_per_row", &point_bytes_per_row, "d"_a, "cosine"_a)
       .def(
           "query_bytes_per_row", [](bool cosine) { return cosine ? kLengthBytes : 0; }, "cosine"_a)

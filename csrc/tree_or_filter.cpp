@@ -50,6 +50,13 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
             poll, squared, indices);
 }
 
+int64_t whole_pool_bytes_per_row(int64_t d) {
+  const int64_t twice = 2 * (d * sizeof(double) + sizeof(int64_t));
+  const int64_t nodes = 2 * (2 * d * sizeof(double) + sizeof(Tree::Node)) / kLeaf;  // two per leaf
+  const int64_t tree = twice + nodes + kLengthBytes;
+  return std::max(FilterPool::bytes_per_row(d), d <= kTreeWidth ? tree : 0);
+}
+
 int64_t point_bytes_per_row(int64_t d, bool cosine) {
   const int64_t tree = d <= kTreeWidth ? Tree::bytes_per_row(d) : 0;
   return std::max(Panels::bytes_per_row(d), tree) + (cosine ? kLengthBytes : 0);
