@@ -17,15 +17,31 @@ fcntl = pytest.importorskip("fcntl")
 def test_a_file_that_fails_leaves_the_earlier_one_alone(tmp_path: Path) -> None:
     path, partial = tmp_path / "a", tmp_path / "a.partial"
     path.write_text("before")
-    with pytest.raises(KeyError), _files.replacing(path, partial) as file:
-        file.write(b"half")
-        raise KeyError
+
+    def failing() -> None:
+        with _files.replacing(path, partial) as file:
+            file.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        failing()
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
     assert path.read_text() == "before"
     with _files.replacing(path, partial) as file:
         file.write(b"after")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
     assert path.read_text() == "after"
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("years of work")
+    (tmp_path / "partial").symlink_to(tmp_path / "precious")
+    with (
+        pytest.raises(FileExistsError),
+        _files.replacing(tmp_path / "a", tmp_path / "partial") as file,
+    ):
+        file.write(b"content")
+    assert (tmp_path / "precious").read_text() == "years of work"
 
 
 def test_a_file_is_found_in_a_folder_that_was_renamed(tmp_path: Path) -> None:
