@@ -117,16 +117,18 @@ def test_neighbours(
     value = request.getfixturevalue("group") if argument == "group" else 1 << 30
     if argument in backend.takes:
         found = nearest_distances(rows, k=3, backend=name, **{argument: value})
-        return same_neighbours(found, reference.nearest_distances(POOL, k=3))
-    message = f"{argument}: backend '{name}' holds all rows at once, in one process; use 'cpu'"
-    _refused(message, nearest_distances, rows, backend=name, **{argument: value})
-    return _refused(message, kl_entropy, rows, backend=name, **{argument: value})
+        same_neighbours(found, reference.nearest_distances(POOL, k=3))
+    else:
+        message = f"{argument}: backend '{name}' holds all rows at once, in one process; use 'cpu'"
+        _refused(message, nearest_distances, rows, backend=name, **{argument: value})
+        _refused(message, kl_entropy, rows, backend=name, **{argument: value})
 
 
 @pytest.mark.parametrize("name", ["cpu", "reference", "faiss"])
 @pytest.mark.parametrize("argument", ARGUMENTS)
 @pytest.mark.parametrize("operation", ["greedy", "threshold"])
 def test_selection(name: str, argument: str, operation: str, tmp_path: Path, request: Any) -> None:
+    """As above; a checkpoint is written."""
     backend = _made(name)
     select = {"greedy": greedy_select, "threshold": threshold_select}[operation]
     value: Any = {"memory_limit": "1GiB", "checkpoint": tmp_path / "state"}.get(argument)
@@ -134,12 +136,14 @@ def test_selection(name: str, argument: str, operation: str, tmp_path: Path, req
         value = request.getfixturevalue("group")
     given = {"backend": name, argument: value}
     if "selection" not in backend.takes:
-        return _refused(NEAREST_ONLY.format(name), select, POOL, 9, **given)
-    if argument not in backend.takes:
+        _refused(NEAREST_ONLY.format(name), select, POOL, 9, **given)
+    elif argument not in backend.takes:
         message = f"{argument}: backend '{name}' has no use for it; leave it out"
-        return _refused(message, select, POOL, 9, **given)
-    oracle = {"greedy": reference.greedy_select, "threshold": reference.threshold_select}
-    return same_selection(select(POOL, 9, **given), oracle[operation](POOL, 9))
+        _refused(message, select, POOL, 9, **given)
+    else:
+        oracle = getattr(reference, select.__name__)
+        same_selection(select(POOL, 9, **given), oracle(POOL, 9))
+        assert (tmp_path / "state").exists() == (argument == "checkpoint")
 
 
 def test_the_first_argument_that_is_refused_is_named() -> None:
