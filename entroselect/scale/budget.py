@@ -26,7 +26,7 @@ LEAST_ROWS = 64
 # Tiles of more bytes than this are no faster.
 MOST_TILE_BYTES = 1 << 28
 
-# Bytes per row of a pool in memory, beside its code (csrc/pool.h).
+# Bytes per row of a pool in memory, beside its code (csrc/select/filter_pool.h).
 CODED = 24  # two doubles and two words: norm, residual, step and sum of the code
 BOUND = 8
 UNMET = 12  # three numbers: the picks that the row has not been compared with
@@ -35,16 +35,18 @@ LENGTH = 8  # for cosine
 ORDER = 16  # while all rows are refreshed: their numbers, and the same grouped
 JOBS = 2  # where that work is cut into jobs: at most one number for 60 rows, in a list that doubles
 
-# Bytes per point of a search, beside its code (csrc/packed.h): step, start, norm and residual, with
-# its share of the panel. The list of panels doubles, and while it moves the old one is there too.
+# Bytes per point of a search, beside its code (csrc/filter/panels.h): step, start, norm and
+# residual, with its share of the panel. The list of panels doubles, and while it moves the old one
+# is there too.
 PANEL = 25
 PANELS_MOVING = 3
 SPARE = 19  # panels are allocated one by one, in steps of 64 bytes
 
-# Bytes per row of a pool that is read, whatever its width: bound, count of picks met and mark stay;
-# a round or a checkpoint needs as much again for a while.
+# Bytes per row of a pool that is read, of any width: bound, count of picks met and mark all along;
+# during a round its place in a traversal, its number among the rows to be read, and flags. Saving
+# a checkpoint takes less: the counts twice more, as 8 bytes and as 4.
 KEPT = 8 + 4 + 4
-ROUND = 8 + 8 + 4  # its place in a traversal, among the rows to be read, and flags
+ROUND = 8 + 8 + 4
 BYTES_PER_ROW = KEPT + ROUND
 
 
@@ -54,14 +56,15 @@ def code_bytes(d: int) -> int:
 
 
 def pool_bytes(d: int) -> int:
-    """Per row of a pool in memory, beside its values. A pick takes less."""
+    """Per row of a pool in memory, beside its values. A pick takes less: its code, its place in a
+    panel and in a list that doubles, and where a group of rows begins, 2 d + 67."""
     return code_bytes(d) + CODED + BOUND + UNMET + PLACE + LENGTH + ORDER + JOBS
 
 
 def tree_bytes(d: int) -> int:
-    """Per row of a k-d tree while it is built, 0 where there is none (csrc/tree.cpp): the row twice
-    in float64, once to be sorted and once by columns, each with its number; a box of 2 d values for
-    each 16 rows; a node of 32 bytes for each 16 rows."""
+    """Per row of a k-d tree while it is built, 0 where there is none (csrc/tree/tree.h): the row
+    twice in float64, once to be sorted and once by columns, each with its number; a box of 2 d
+    values and a node of 32 bytes for each 16 rows."""
     return 2 * (8 * d + 8) + d + 2 if d <= 8 else 0
 
 
@@ -78,8 +81,8 @@ def point_bytes(d: int) -> int:
 
 
 def suspect_bytes(d: int, k: int) -> int:
-    """Per row of a set that is searched for its nearest pairs (csrc/all_pairs.cpp): a reach, and
-    suspects of 16 bytes, one for every 10 values."""
+    """Per row of a set that is searched for its nearest pairs (csrc/nearest/all_pairs.cpp): a
+    reach, and suspects of 16 bytes, one for every 10 values."""
     return 8 + d * 16 // 10 if k == 1 else 0
 
 
