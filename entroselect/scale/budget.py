@@ -27,10 +27,11 @@ LEAST_ROWS = 64
 # Tiles of more bytes than this are no faster.
 MOST_TILE_BYTES = 1 << 28
 
-# Bytes per row of a pool that is read, whatever its width: bound, count of picks met and mark stay;
-# a round or a checkpoint needs as much again for a while.
+# Bytes per row of a pool that is read, of any width: bound, count of picks met and mark all along;
+# during a round its place in a traversal, its number among the rows to be read, and flags. Saving
+# a checkpoint takes less: the counts twice more, as 8 bytes and as 4.
 KEPT = 8 + 4 + 4
-ROUND = 8 + 8 + 4  # its place in a traversal, among the rows to be read, and flags
+ROUND = 8 + 8 + 4
 BYTES_PER_ROW = KEPT + ROUND
 
 
