@@ -50,8 +50,9 @@ inline void check_signals() {
 }
 
 // Rows, kept alive, with their lengths where the metric asks for them.
-struct Held {
-  Held(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels, int threads)
+struct OwnedRows {
+  OwnedRows(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels,
+            int threads)
       : values_(std::move(values)), rows(rows_of(values_, dtype)) {
     if (!cosine) return;
     py::gil_scoped_release release;

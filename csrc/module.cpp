@@ -14,6 +14,7 @@
 #include "nearest/all_pairs.h"
 #include "nearest/nearest.h"
 #include "select/filter_pool.h"
+#include "tree/tree.h"
 #include "tree_or_filter.h"
 
 namespace py = pybind11;
@@ -27,7 +28,8 @@ class PyPool {
   PyPool(py::array values, const std::string& dtype, bool cosine, const std::string& isa,
          const std::string& filter, const std::string& cells, int threads)
       : kernels_(kernels_named(isa)), cosine_(cosine), threads_(threads) {
-    held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine, kernels_, threads));
+    held_.push_back(
+        std::make_unique<OwnedRows>(std::move(values), dtype, cosine, kernels_, threads));
     const Grouping grouping = cells == "always"  ? Grouping::always
                               : cells == "never" ? Grouping::never
                                                  : Grouping::automatic;
@@ -74,7 +76,8 @@ class PyPool {
   }
 
   void add_vectors(py::array values, const std::string& dtype) {
-    held_.push_back(std::make_unique<Held>(std::move(values), dtype, cosine_, kernels_, threads_));
+    held_.push_back(
+        std::make_unique<OwnedRows>(std::move(values), dtype, cosine_, kernels_, threads_));
     py::gil_scoped_release release;
     pool_->add_vectors(held_.back()->rows);
   }
@@ -137,7 +140,7 @@ class PyPool {
   const Kernels& kernels_;
   const bool cosine_;
   const int threads_;
-  std::vector<std::unique_ptr<Held>> held_;
+  std::vector<std::unique_ptr<OwnedRows>> held_;
   std::unique_ptr<Pool> pool_;
   FilterPool* block_ = nullptr;  // the same; none if it is a tree
 };
@@ -157,9 +160,10 @@ py::tuple py_nearest(py::array queries, const std::string& query_dtype, py::arra
                      const py::object& progress, std::optional<Doubles> known_squared,
                      std::optional<Indices> known_indices, int64_t offset) {
   const Kernels& kernels = kernels_named(isa);
-  const Held q(std::move(queries), query_dtype, cosine, kernels, threads);
-  std::unique_ptr<Held> p;
-  if (!same) p = std::make_unique<Held>(std::move(points), point_dtype, cosine, kernels, threads);
+  const OwnedRows q(std::move(queries), query_dtype, cosine, kernels, threads);
+  std::unique_ptr<OwnedRows> p;
+  if (!same)
+    p = std::make_unique<OwnedRows>(std::move(points), point_dtype, cosine, kernels, threads);
   const Rows& targets = same ? q.rows : p->rows;
   const int64_t listed = q.rows.n * k;
   if (bool(known_squared) != bool(known_indices) ||
@@ -197,9 +201,10 @@ py::tuple py_nearest_among(py::array queries, const std::string& query_dtype, py
                            const std::string& point_dtype, bool same, const Indices& candidates,
                            int64_t k, bool cosine, int threads) {
   const Kernels& kernels = best_kernels();
-  const Held q(std::move(queries), query_dtype, cosine, kernels, threads);
-  std::unique_ptr<Held> p;
-  if (!same) p = std::make_unique<Held>(std::move(points), point_dtype, cosine, kernels, threads);
+  const OwnedRows q(std::move(queries), query_dtype, cosine, kernels, threads);
+  std::unique_ptr<OwnedRows> p;
+  if (!same)
+    p = std::make_unique<OwnedRows>(std::move(points), point_dtype, cosine, kernels, threads);
   py::array_t<double> squared({q.rows.n, k});
   py::array_t<int64_t> indices({q.rows.n, k});
   double* squared_data = squared.mutable_data();
@@ -240,7 +245,7 @@ int64_t py_first_zero_row(const py::array& values, const std::string& dtype, int
 
 void py_add_rows(py::array values, const std::string& dtype, bool cosine, Doubles sum,
                  int threads) {
-  const Held held(std::move(values), dtype, cosine, best_kernels(), threads);
+  const OwnedRows held(std::move(values), dtype, cosine, best_kernels(), threads);
   double* out = sum.mutable_data();
   py::gil_scoped_release release;
   add_rows(held.rows, best_kernels(), check_signals, out);
@@ -248,7 +253,7 @@ void py_add_rows(py::array values, const std::string& dtype, bool cosine, Double
 
 py::array_t<double> py_distances_to(py::array values, const std::string& dtype,
                                     const Doubles& vector, bool cosine, int threads) {
-  const Held held(std::move(values), dtype, cosine, best_kernels(), threads);
+  const OwnedRows held(std::move(values), dtype, cosine, best_kernels(), threads);
   py::array_t<double> squared(held.rows.n);
   double* out = squared.mutable_data();
   const double* x = vector.data();
@@ -337,6 +342,7 @@ void bind_functions(py::module_& m) {
       .def("instruction_sets", &py_instruction_sets)
       // The memory that rows take at most beside their values, in bytes.
       .def("pool_bytes_per_row", &FilterPool::bytes_per_row, "d"_a)
+      .def("whole_pool_bytes_per_row", &whole_pool_bytes_per_row, "d"_a)
       .def("point_bytes_per_row", &point_bytes_per_row, "d"_a, "cosine"_a)
       .def(
           "query_bytes_per_row", [](bool cosine) { return cosine ? kLengthBytes : 0; }, "cosine"_a)
@@ -355,6 +361,7 @@ PYBIND11_MODULE(_core, m) {
       .def(py::init<>())
       .def("__enter__", &PyFloatEnvironment::enter)
       .def("__exit__", &PyFloatEnvironment::exit);
+  m.attr("TREE_WIDTH") = kTreeWidth;
   bind_pool(m);
   bind_functions(m);
 }

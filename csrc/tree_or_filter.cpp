@@ -20,9 +20,8 @@ constexpr int64_t kTreeSelects = 4, kTreeSearches = 5;
 
 bool takes_tree(const std::string& filter, int64_t d, int64_t widest) {
   if (filter == "tree" && d > kTreeWidth)
-    throw std::invalid_argument("ENTROSELECT_FILTER: a tree takes rows of at most " +
-                                std::to_string(kTreeWidth) + " columns, these have " +
-                                std::to_string(d));
+    throw std::invalid_argument("a tree takes rows of at most " + std::to_string(kTreeWidth) +
+                                " columns, these have " + std::to_string(d));
   return filter == "tree" || (filter == "auto" && d <= widest);
 }
 
@@ -49,6 +48,13 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
   else
     nearest(queries, points, same, k, kernels, form_named(filter, kernels, queries.d), threads,
             poll, squared, indices);
+}
+
+int64_t whole_pool_bytes_per_row(int64_t d) {
+  const int64_t twice = 2 * (d * sizeof(double) + sizeof(int64_t));
+  const int64_t nodes = 2 * (2 * d * sizeof(double) + sizeof(Tree::Node)) / kLeaf;  // two per leaf
+  const int64_t tree = twice + nodes + kLengthBytes;
+  return std::max(FilterPool::bytes_per_row(d), d <= kTreeWidth ? tree : 0);
 }
 
 int64_t point_bytes_per_row(int64_t d, bool cosine) {

@@ -22,6 +22,10 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
                   const Kernels& kernels, const std::string& filter, int threads,
                   const std::function<void(int64_t)>& poll, double* squared, int64_t* indices);
 
+// What a row takes at most beside its values in a pool that may be a tree. A tree has the row twice
+// in float64 while it is built, each with its number, and for every leaf a box and a node.
+int64_t whole_pool_bytes_per_row(int64_t d);
+
 // What a row takes at most beside its values in a search of the nearest, as one of the points.
 int64_t point_bytes_per_row(int64_t d, bool cosine);
 

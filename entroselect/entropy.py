@@ -240,7 +240,7 @@ def _without_copies(
     first = 0
     if ranks is not None:
         first = int(_of_all(np.array([n]), ranks)[: ranks.rank].sum())
-    # Ties go to the lowest index, so a copy of an earlier row has such a row as its nearest.
+    # Ties go to the lowest index, so the nearest row of a copy of an earlier row is an earlier one.
     ours = (every[:, 0] == 0) & (indices[:, 0] < first + np.arange(n))
     copy = _of_all(ours, ranks)
     kept = len(copy) - int(np.count_nonzero(copy))

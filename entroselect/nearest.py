@@ -69,13 +69,13 @@ def nearest_distances(
 
     Complexity: Nq Np d in the filter's precision, about k exact rechecks per query. Extra memory:
     at most 2 d + 96 bytes per point (d less where codes are bytes; 18 d + 64 for a k-d tree),
-    1.6 d + 8 more without `points` and for k = 1, the result, 16 k bytes per query, and per thread
-    some 2 MB, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read,
-    Np**2 / (2 B) without `points`, B being the rows that a block has room for: about limit / 3 d
-    itemsize. With `group`, every process receives each point once, Np d itemsize bytes, and with
-    `memory_limit` reads its queries once for every block of points. With "faiss":
-    what the index takes, by default 4 d bytes per point, 8 (k + 9) bytes per query, and the exact
-    search of the sample.
+    1.6 d + 8 more without `points` and for k = 1, the result, 16 k bytes per query, and about 2 MB
+    per thread, more beyond k = 250. With `memory_limit`, Nq + Np Nq / B rows are read, without
+    `points` Np**2 / (2 B), B being the rows that a block has room for: about limit / 3 d itemsize.
+    With `group`, every process receives each point once, Np d itemsize bytes, and with
+    `memory_limit` reads its queries once for every block of points. With "faiss": what the index
+    takes, by default 4 d bytes per point, 8 (k + 9) bytes per query, and the exact search of the
+    sample.
 
     Example:
         >>> from entroselect import nearest_distances

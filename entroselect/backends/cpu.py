@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from entroselect import _core
-from entroselect._settings import cells, filter_form, threads
+from entroselect import _core, _settings
+from entroselect._settings import cells, threads
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
 
@@ -27,9 +27,10 @@ class Cpu:
     ) -> _core.Pool:
         """The pool behind the primitives of entroselect/engine.py; with `sub`, also behind those
         of engine.SubPool, which a k-d tree does not have. `limit` concerns GPUs only."""
-        form = filter_form()
-        if sub and form != "bf16":
-            form = "int8"  # trees are for whole pools
+        if sub:  # trees are for whole pools
+            form = "bf16" if _settings.filter_form() == "bf16" else "int8"
+        else:
+            form = _filter_form(rows.d)
         return _core.Pool(
             rows.values,
             rows.dtype,
@@ -54,7 +55,7 @@ class Cpu:
             k,
             metric == "cosine",
             self.isa,
-            filter_form(),
+            _filter_form(queries.d),
             threads(),
             progress,
         )
@@ -82,7 +83,7 @@ class Cpu:
             squared.shape[1],
             metric == "cosine",
             self.isa,
-            filter_form(),
+            _filter_form(queries.d),
             threads(),
             progress,
             squared,
@@ -96,6 +97,17 @@ class Cpu:
         add_rows(rows, metric, mean)
         mean /= rows.n
         return int(np.argmin(distances_to(rows, metric, mean)))
+
+
+def _filter_form(d: int) -> str:
+    """The filter asked for, which rows of d columns can have."""
+    form = _settings.filter_form()
+    if form == "tree" and d > _core.TREE_WIDTH:
+        raise ValueError(
+            f"{_settings.FILTER}: a tree takes rows of at most {_core.TREE_WIDTH} columns, these "
+            f"have {d}"
+        )
+    return form
 
 
 def add_rows(rows: Rows, metric: str, total: Float64) -> None:

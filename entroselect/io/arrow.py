@@ -79,7 +79,7 @@ def id_column_of(name: str, schema: Any, column: str | None) -> str | None:
 
 
 def _check_distinct(name: str, names: list[str]) -> None:
-    """Which of two columns of one name is meant, nobody can say."""
+    """Refuses two columns of one name: it cannot say which of them is meant."""
     twice = next((each for each in names if names.count(each) > 1), None)
     if twice is not None:
         raise ValueError(f"{name}: holds two columns called {twice!r}; rename one of them")

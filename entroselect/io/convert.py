@@ -1,4 +1,4 @@
-"""NumPy arrays of whatever holds numbers: DLPack, `__array__`, lists, Arrow, Series of rows.
+"""NumPy arrays of objects that hold numbers: DLPack, `__array__`, lists, Arrow, Series of rows.
 
 Nothing is imported for this that the caller has not imported; such objects are known by what they
 can do.
@@ -90,7 +90,7 @@ def _from_dlpack(name: str, given: Any) -> Any:
 
 
 def refuse(name: str, given: Any) -> None:
-    """What cannot be rows whatever it holds, with the line that converts it.
+    """Refuses objects that cannot be rows, with the line of code that converts them.
 
     Raises:
         TypeError: naming the argument.

@@ -77,8 +77,8 @@ class MapDataset(Source):
     """Rows of anything with `__len__` and `__getitem__`, as torch's map-style datasets have.
 
     An item is a row (an array, a tensor on the CPU, a list of numbers; more dimensions are
-    flattened), or a tuple or dict with a row under `column`. Every item that is asked for is
-    computed once, and no others; all must be of the first one's shape and dtype.
+    flattened), or a tuple or dict with a row under `column`. Only items that are read are computed,
+    once per read; all must be of the first one's shape and dtype.
     """
 
     def __init__(self, items: Any, column: str | int | None) -> None:
@@ -96,7 +96,7 @@ class MapDataset(Source):
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
-        with self._lock:  # nobody promises that items can be made by two threads at once
+        with self._lock:  # items may not be computed by two threads at once
             yield self._fill
 
     def _fill(self, start: int, out: NDArray[Any]) -> None:

@@ -53,7 +53,7 @@ def _escaped(character: str) -> str:
 def reading(path: object) -> Iterator[None]:
     """Whatever a library raises of a file becomes one error that names the file.
 
-    Only calls of libraries belong in the block: codecs and parsers raise whatever they like.
+    Only calls of libraries belong in the block: codecs and parsers raise exceptions of any type.
 
     Raises:
         ValueError: in place of any Exception but the next.

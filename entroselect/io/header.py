@@ -156,5 +156,5 @@ def _parsed(
         return shape, fortran, _dtype_of(descr)
     except (MemoryError, RecursionError) as error:  # of Python's parser, not of the array
         raise damaged(name, "its header is nested too deeply") from error
-    except Exception as error:  # literal_eval and dtypes raise whatever they like
+    except Exception as error:  # literal_eval and dtypes raise any type
         raise damaged(name, error) from error

@@ -1,4 +1,4 @@
-"""Rows that stand one after the other in a file: .npy, and whatever else says where they begin."""
+"""Rows that stand one after the other in a file: .npy, and formats that say where they begin."""
 
 from __future__ import annotations
 

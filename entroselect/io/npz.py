@@ -44,7 +44,7 @@ def read_npz(path: Path, key: str | None) -> tuple[NDArray[Any], Any, str]:
 
 
 class _Entry:
-    """An entry's content; zipfile and its codecs raise whatever they like."""
+    """An entry's content; zipfile and its codecs raise exceptions of any type."""
 
     def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
         self._path = path

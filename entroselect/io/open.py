@@ -38,8 +38,8 @@ def open_pool(
 ) -> Source:
     """Rows of a file, a folder or an object, to be read piece by piece.
 
-    Headers are read and checked now, of all files; rows only when they are asked for. What is
-    returned can be passed wherever rows are expected.
+    Headers are read and checked now, of all files; rows only when they are asked for. The
+    result can be passed wherever rows are expected.
 
     Args:
         path_or_object: one of
@@ -52,8 +52,8 @@ def open_pool(
             - a Zarr array or group, version 2 or 3.
             - a folder of .npy or .parquet files, taken in the order of their names as text. Beside
               .npy files may stand one .parquet file each with ids, or in ../metadata, as
-              clip-retrieval writes them. Files without rows are left out, whatever they say of
-              their columns; hidden ones, and those whose names begin with "_", are passed over.
+              clip-retrieval writes them. Files without rows are left out, whatever their
+              columns are; hidden files, and those whose names begin with "_", are skipped.
             - a folder that `datasets.Dataset.save_to_disk` has written.
             - a list of paths of such files and folders: their rows one after the other.
             - a NumPy array, or anything else taken as rows. A `numpy.memmap` in C order is read
@@ -81,12 +81,13 @@ def open_pool(
             only reading can show (rows of another length inside a parquet file, damaged pages) is
             raised by `read` and `take`, naming the file and the first row.
 
-    What a file is, its first bytes say, else its ending in either case. More than two dimensions
-    are flattened to (rows, columns). Opening costs a header for every file; memory a few bytes for
-    each. parquet and Zarr decode a batch or a row of chunks at a time and keep the last one. Where
+    The first bytes of a file decide its format, else its ending, in upper or lower case. More than
+    two dimensions are flattened to (rows, columns). Opening reads the header of every file and
+    keeps a few bytes of each. parquet decodes a batch at a time and Zarr a row of chunks, and the
+    last one is kept. Where
     an operation with `memory_limit` reads rows several times, those of parquet, Zarr and of objects
-    with items are decoded once into a temporary file in TMPDIR (/var/tmp without it), of which the
-    logger "entroselect" tells.
+    with items are decoded once into a temporary file in TMPDIR (/var/tmp without it), and the
+    logger "entroselect" says so.
 
     Example:
         >>> import tempfile, numpy as np
@@ -173,7 +174,7 @@ def _exists(path: Path) -> bool:
 
 
 def _content(path: Path) -> str | None:
-    """The ending that fits how a file begins, whatever its own is; None for safetensors, which
+    """The ending that fits how a file begins, whichever it has; None for safetensors, which
     begin with a number, and all else."""
     with reading(path), path.open("rb") as file:
         begin = file.read(8)

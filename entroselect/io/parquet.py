@@ -44,18 +44,18 @@ class ParquetFile(Source):
     """A column of lists of one length.
 
     Row groups may be of any size: their pages are read and decoded as they are needed, some
-    megabytes at a time, and where a call ends the next can go on. Reading forward therefore decodes
-    each row once; going back, or forward beyond a row group, begins at the start of a row group.
+    megabytes at a time, and a call can resume where the last one ended. Reading forward therefore
+    decodes each row once; going back, or beyond the row group, starts at the start of a row group.
     """
 
-    _batches: Any  # where decoding goes on
+    _batches: Any  # where decoding resumes
     _batch: NDArray[Any]  # what was decoded last, and which row it begins with
     _batch_start: int
 
     def __init__(self, path: Path, column: str | None, id_column: str | None) -> None:
         """
         Raises:
-            Empty: the file has no rows; of what kind its columns are is then nobody's promise.
+            Empty: the file has no rows; the types of its columns then mean nothing.
             ValueError, TypeError: naming the file.
         """
         with reading(path):
@@ -110,7 +110,7 @@ class ParquetFile(Source):
             start, out = start + len(part), out[len(part) :]
 
     def _decode(self, row: int) -> None:
-        """Makes the batch the one that holds a row."""
+        """Decodes batches up to the one that holds that row."""
         group = int(np.searchsorted(self._starts, row, "right")) - 1
         end = self._batch_start + len(self._batch)  # where the next batch begins
         if self._batches is None or row < end or self._starts[group] > end:
@@ -183,8 +183,8 @@ class IdColumn:
         return found
 
     def take(self, rows: Int64) -> NDArray[Any] | None:
-        """Ids of the given rows, in any order; None if one of them has none and nobody asked for
-        this column."""
+        """Ids of the given rows, in any order; None if one of them has none and the caller did not
+        ask for this column."""
         groups = np.searchsorted(self._starts, rows, "right") - 1
         found: NDArray[Any] | None = None
         file = open_parquet(self.path)

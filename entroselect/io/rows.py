@@ -1,4 +1,4 @@
-"""Turns whatever a caller hands in into rows the engine can read without changing a value."""
+"""Turns what a caller passes into rows the engine can read without changing a value."""
 
 from __future__ import annotations
 

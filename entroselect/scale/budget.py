@@ -1,8 +1,8 @@
 """How a memory limit is divided, and the bytes that a row takes: one model for both.
 
-The first part says what the compiled core keeps per row beside the row's values. Every term is the
-size of something in csrc/, taken at its largest: codes of bfloat16, cells in use, cosine, all rows
-refreshed at once. Docstrings and docs/scale.md state the sums.
+The first part says what the compiled core keeps per row beside the row's values, at most: codes of
+bfloat16, cells in use, cosine, all rows refreshed at once. The core itself is asked; csrc/ derives
+each number beside the structures that it counts. Docstrings and docs/scale.md state the sums.
 
 The second part divides a limit. A selection that reads rows (`Budget`) and a search for neighbours
 in tiles (`Demand`) keep different things, so each has its own division; both work from a smallest
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from entroselect import _core
 from entroselect._settings import threads
 from entroselect.io.source import Source
 from entroselect.scale.batches import Batches, numpy_dtype
@@ -26,73 +27,42 @@ LEAST_ROWS = 64
 # Tiles of more bytes than this are no faster.
 MOST_TILE_BYTES = 1 << 28
 
-# Bytes per row of a pool in memory, beside its code (csrc/pool.h).
-CODED = 24  # two doubles and two words: norm, residual, step and sum of the code
-BOUND = 8
-UNMET = 12  # three numbers: the picks that the row has not been compared with
-PLACE = 8  # its cell, and how far it lies from the cell's centre
-LENGTH = 8  # for cosine
-ORDER = 16  # while all rows are refreshed: their numbers, and the same grouped
-JOBS = 2  # where that work is cut into jobs: at most one number for 60 rows, in a list that doubles
-
-# Bytes per point of a search, beside its code (csrc/packed.h): step, start, norm and residual, with
-# its share of the panel. The list of panels doubles, and while it moves the old one is there too.
-PANEL = 25
-PANELS_MOVING = 3
-SPARE = 19  # panels are allocated one by one, in steps of 64 bytes
-
-# Bytes per row of a pool that is read, whatever its width: bound, count of picks met and mark stay;
-# a round or a checkpoint needs as much again for a while.
+# Bytes per row of a pool that is read, of any width: bound, count of picks met and mark all along;
+# during a round its place in a traversal, its number among the rows to be read, and flags. Saving
+# a checkpoint takes less: the counts twice more, as 8 bytes and as 4.
 KEPT = 8 + 4 + 4
-ROUND = 8 + 8 + 4  # its place in a traversal, among the rows to be read, and flags
+ROUND = 8 + 8 + 4
 BYTES_PER_ROW = KEPT + ROUND
 
 
-def code_bytes(d: int) -> int:
-    """Of a row's code: bfloat16, two columns to a word. Codes of bytes take d + 3 at most."""
-    return 2 * d + 2
-
-
 def pool_bytes(d: int) -> int:
-    """Per row of a pool in memory, beside its values. A pick takes less."""
-    return code_bytes(d) + CODED + BOUND + UNMET + PLACE + LENGTH + ORDER + JOBS
-
-
-def tree_bytes(d: int) -> int:
-    """Per row of a k-d tree while it is built, 0 where there is none (csrc/tree.cpp): the row twice
-    in float64, once to be sorted and once by columns, each with its number; a box of 2 d values for
-    each 16 rows; a node of 32 bytes for each 16 rows."""
-    return 2 * (8 * d + 8) + d + 2 if d <= 8 else 0
+    """Per row of a pool in memory, beside its values: 2 d + 80. A pick takes less."""
+    return _core.pool_bytes_per_row(d)
 
 
 def whole_pool_bytes(d: int) -> int:
-    """As `pool_bytes`, for a pool that may be a tree. What a tree keeps beside its rows, 17 bytes,
-    takes the place of what sorted them."""
-    return max(pool_bytes(d), tree_bytes(d) + LENGTH if d <= 8 else 0)
+    """As `pool_bytes`, for a pool that may be a k-d tree: then 17 d + 26 if that is more."""
+    return _core.whole_pool_bytes_per_row(d)
 
 
 def point_bytes(d: int) -> int:
-    """Per point that a search holds, beside its values. Trees have d + 46 bytes to spare."""
-    coded = code_bytes(d) + PANELS_MOVING * PANEL + SPARE
-    return max(coded, tree_bytes(d) + d + 46 if d <= 8 else 0)
+    """Per point that a search holds, beside its values: 2 d + 96, or 18 d + 64 for a k-d tree."""
+    return _core.point_bytes_per_row(d, False)
 
 
 def suspect_bytes(d: int, k: int) -> int:
-    """Per row of a set that is searched for its nearest pairs (csrc/all_pairs.cpp): a reach, and
-    suspects of 16 bytes, one for every 10 values."""
-    return 8 + d * 16 // 10 if k == 1 else 0
+    """Per row of a set that is searched for its nearest pairs."""
+    return _core.pair_bytes_per_row(d) if k == 1 else 0
 
 
 def length_bytes(metric: str) -> int:
     """Per row of either side of a search."""
-    return LENGTH if metric == "cosine" else 0
+    return _core.query_bytes_per_row(metric == "cosine")
 
 
 def search_bytes(d: int, k: int) -> int:
-    """Of a search, once: the sample behind the filter's frame, 128 rows of float64, and per thread
-    60 queries with codes, lists, and as many suspects as may come together."""
-    suspects = 2 * 16 * (max(1024, 4 * k) + 32) + 64 * k
-    return 65536 + 1024 * d + threads() * (60 * suspects + 1100 * d + 65536)
+    """Of a search, once."""
+    return _core.search_bytes(d, k, threads())
 
 
 def check_least(

@@ -1,10 +1,10 @@
-"""The state of a selection in a file, so that a killed one goes on where it was.
+"""The state of a selection in a file, from which a killed one resumes.
 
 The file is in the safetensors format: picks, squared distances and thresholds in order, and for
-every row of the pool its bound, how many choices it has met and its mark, which tells whether the
-row is still the same. That is enough to go on with another number of processes. Every process
-writes the part of its own rows into one temporary file. One of them then reads all of it, adds a
-checksum, and it takes the place of the old one when it is on disk.
+every row of the pool its bound, how many picks it has been compared with and its mark, which tells
+whether the row is still the same. That is enough to resume with another number of processes. Every
+process writes the part of its own rows into one temporary file. One of them then reads all of it
+and adds a checksum; the file replaces the old one when it is on disk.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _DIGEST_BYTES = 16
 
 @dataclass
 class Saved:
-    """What a checkpoint holds: the state, and bounds, counts met and marks of own rows."""
+    """What a checkpoint holds: the state, and bounds, counts of picks met and marks of own rows."""
 
     state: engine.SelectionState
     bounds: Float64
@@ -107,8 +107,8 @@ class Checkpoint:
             self._lock = None
 
     def load(self, rows: int, before: Int64, vectors: int) -> Saved | None:
-        """What was saved of a selection that began with these pool rows and so many vectors
-        chosen, for `rows` rows of this process; None if nothing was yet.
+        """What was saved for `rows` rows of this process; None if nothing was yet. The selection
+        began with the pool rows `before` and a number of vectors as picks.
 
         Raises:
             ValueError: the file is damaged, or is of another selection.
@@ -144,7 +144,7 @@ class Checkpoint:
     def save(
         self, state: engine.SelectionState, pool: engine.SubPool, marks: Callable[[], Marks]
     ) -> None:
-        """Saves; whatever happens meanwhile, the file is either the old one or the new one."""
+        """Saves; a process that dies meanwhile leaves either the old file or the new one."""
         began = time.monotonic()
         head, places, end = self._layout(state)
         with shared_errors(self.ranks):
@@ -245,14 +245,14 @@ class Checkpoint:
         )
 
     def _check(self, found: Saved, before: Int64, vectors: int) -> None:
-        """Everything is what a selection can have left."""
+        """Every value is one that a selection can have saved."""
         state = found.state
         picks, squared, thresholds = state.joined()
-        chosen = np.concatenate([before, picks])
-        own = chosen[(chosen >= self.first) & (chosen < self.first + len(found.bounds))]
+        picked = np.concatenate([before, picks])
+        own = picked[(picked >= self.first) & (picked < self.first + len(found.bounds))]
         free = np.ones(len(found.bounds), dtype=bool)
         free[own - self.first] = False
-        later = squared[1:] if len(chosen) + vectors == len(picks) else squared
+        later = squared[1:] if len(picked) + vectors == len(picks) else squared
         integers = [state.rounds, state.position]
         reals = [state.tau, state.floor]
         right = {
@@ -261,8 +261,8 @@ class Checkpoint:
             "progress": state.rounds >= 0 and 0 <= state.position <= self.n,
             "threshold": math.isfinite(state.tau) and state.tau >= 0,
             "floor": state.floor >= 0 or state.floor == -1,
-            "picks": bool(((chosen >= 0) & (chosen < self.n)).all())
-            and len(np.unique(chosen)) == len(chosen),
+            "picks": bool(((picked >= 0) & (picked < self.n)).all())
+            and len(np.unique(picked)) == len(picked),
             "distances": bool((np.isfinite(later) & (later >= 0)).all())
             and (len(later) == len(squared) or bool((squared[:1] == np.inf).all())),
             "order": self.about.get("operation") != "greedy"
@@ -270,7 +270,7 @@ class Checkpoint:
             "thresholds": bool((np.isfinite(thresholds) & (thresholds >= 0)).all()),
             "bounds": bool((found.bounds[~free] == -1).all())
             and bool((np.isfinite(found.bounds[free]) & (found.bounds[free] >= 0)).all()),
-            "choices met": bool(((found.met >= 0) & (found.met <= len(chosen) + vectors)).all()),
+            "choices met": bool(((found.met >= 0) & (found.met <= len(picked) + vectors)).all()),
             "marks": bool((found.marks != 0).all()),
         }
         wrong = [name for name, is_right in right.items() if not is_right]
@@ -279,7 +279,7 @@ class Checkpoint:
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """Whatever goes wrong with what the file holds."""
+        """Any error in reading the file's contents becomes one that says so."""
         try:
             yield
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as why:
@@ -309,8 +309,8 @@ class Checkpoint:
 
 
 class Lock:
-    """A file that one process at a time holds locked, and that is gone when it is released. A
-    process that dies lets go of the lock; the file then stays, and the next one takes it.
+    """A file that one process at a time holds locked, and that is removed when it is released. A
+    process that dies releases the lock; the file then stays, and the next process takes it.
 
     Raises:
         ValueError: another process holds it.
@@ -347,7 +347,7 @@ class Lock:
 
 
 def _digest(file: Any, size: int) -> bytes:
-    """Of the first so many bytes, after which the file then stands."""
+    """Of the first bytes of a file, whose position is then after them."""
     file.seek(0)
     found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     while size > 0:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import engine
+from entroselect.backends.base import Backend
 from entroselect.backends.cpu import add_rows, distances_to
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
@@ -33,7 +34,7 @@ class MemoryPool:
         self,
         rows: Rows,
         metric: str,
-        backend: Any,
+        backend: Backend,
         first: int = 0,
         *,
         sub: bool = False,
@@ -55,7 +56,7 @@ class MemoryPool:
 
     def center(self) -> int:
         """The row nearest to the mean row, the first of equals."""
-        return int(self.backend.center(self._rows, self.metric))
+        return self.backend.center(self._rows, self.metric)
 
     def add_rows(self, total: Float64) -> None:
         """Adds all rows to a sum (d,), in order."""

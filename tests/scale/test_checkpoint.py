@@ -96,6 +96,16 @@ def test_rows_are_the_same_wherever_they_are(
     same_selection(greedy_select(apart[:, :5], 60, checkpoint=tmp_path / "c"), oracle)
 
 
+def test_rows_count_as_they_were_at_the_beginning(tmp_path: Path) -> None:
+    """A row that was written to before the first save is not the checkpoint's."""
+    pool = normal(500, 4)
+    greedy_select(
+        pool, 20, checkpoint=tmp_path / "c", progress=lambda *_: pool[77].__setitem__(0, 0.5)
+    )
+    with pytest.raises(ValueError, match=r"features: row 77 changed since the checkpoint"):
+        greedy_select(pool, 40, checkpoint=tmp_path / "c")
+
+
 # Damaged files
 
 

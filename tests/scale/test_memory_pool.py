@@ -61,7 +61,9 @@ def test_the_row_nearest_to_the_mean(metric: str, opens: Opens) -> None:
 
 def test_of_equal_rows_the_first_is_the_center(opens: Opens) -> None:
     rows = np.repeat(normal(20, 3), 3, axis=0)
-    assert opens(rows).center() % 3 == 0
+    opened = opens(rows)
+    assert opened.center() % 3 == 0
+    assert opened.nearest_to(rows[31].astype(np.float64)) == (0.0, 30)
 
 
 def test_marks_and_what_changed(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
