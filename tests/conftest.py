@@ -67,8 +67,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs a build of the CUDA sources for the host is slow (see pyproject.toml)."""
+    built = {"host_build", "host_kernels", "gpu", "cuda"}
     for item in items:
-        if "host_build" in getattr(item, "fixturenames", ()):
+        if built & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
 

@@ -74,6 +74,7 @@ SHRINKING = POOLS["shrinking_rows"]()[:200]
 NEAREST = nearest_distances(NORMAL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODES)
 def test_modes_are_noticed_by_numpy(name: str) -> None:
     """Otherwise the tests below would hold for nothing."""
@@ -93,6 +94,7 @@ def test_pools_whose_distances_are_subnormal() -> None:
         assert found.radius == pytest.approx(unit, rel=1e-4, abs=0)
 
 
+@pytest.mark.slow
 def test_threads_that_were_started_under_flush_to_zero() -> None:
     """They last as long as the process: whoever comes first would decide for all."""
     pytest.importorskip("torch")
