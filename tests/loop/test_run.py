@@ -238,6 +238,7 @@ PARADIGMS: list[tuple[dict[str, Any], list[int], set[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "sizes", "kinds"), PARADIGMS)
 def test_paradigms(
     options: dict[str, Any], sizes: list[int], kinds: set[str], tmp_path: Path
@@ -278,6 +279,7 @@ def test_provenance_points_at_the_image(tmp_path: Path) -> None:
             np.testing.assert_array_equal(pixels, real.pixels[by_row[row]])
 
 
+@pytest.mark.slow
 def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
     folders = []
     for number, (method, seed) in enumerate((("none", 0), ("greedy", 0), ("greedy", 1))):
