@@ -9,7 +9,6 @@ and adds a checksum; the file replaces the old one when it is on disk.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect import engine
+from entroselect import _files, engine
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.marks import Marks
 from entroselect.scale.process_group import ProcessGroup, shared_errors
@@ -326,12 +325,11 @@ class Lock:
                     error.errno, f"checkpoint: {path} cannot be written ({error.strerror})"
                 ) from error
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _files.lock(self._file):  # a file system without locks
+                    return
             except BlockingIOError:
                 os.close(self._file)
                 break
-            except OSError:  # a file system without locks
-                return
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._file), path.lstat()):
                     return
