@@ -142,6 +142,7 @@ def test_cover_agrees_with_plain_distances():
     assert (np.diff(found.distances[order]) >= 0).all()
 
 
+@pytest.mark.slow
 def test_demo_prints_and_writes(tmp_path, capsys):
     out = tmp_path / "demo"
     out.mkdir()

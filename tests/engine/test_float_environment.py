@@ -154,6 +154,7 @@ def _bits(found: Any) -> list[bytes]:
     return [np.asarray(part).tobytes() for part in parts if isinstance(part, (float, np.ndarray))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_in_every_mode(operation: str) -> None:
     run = OPERATIONS[operation]
@@ -341,6 +342,7 @@ def fast_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "fast.so"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before the import", "before the first call", "between calls"])
 def test_libraries_linked_with_fast_math(when: str, fast_library: Path) -> None:
     load = f"ctypes.CDLL({str(fast_library)!r}).single_precision()"

@@ -67,6 +67,7 @@ def test_whole_answers(name: str, d: int) -> None:
         same_neighbours(nearest_distances(other, pool, k=3, backend=backend), apart)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
 def test_threads_change_nothing(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENTROSELECT_THREADS", threads)

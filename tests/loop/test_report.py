@@ -120,6 +120,7 @@ def test_no_correlation_of_a_handful_of_points() -> None:
     assert report.correlation(x, np.ones(10)).startswith("too few")
 
 
+@pytest.mark.slow
 def test_real_images_are_shown_from_all_classes(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
