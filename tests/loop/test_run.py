@@ -328,6 +328,7 @@ def test_the_demo_of_the_loop(tmp_path: Path) -> None:
     assert "greedy" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_bad_use_of_the_commands(tmp_path: Path) -> None:
     for arguments, message in (
         (("loop",), "give the folder"),
@@ -341,6 +342,7 @@ def test_bad_use_of_the_commands(tmp_path: Path) -> None:
         assert "Traceback" not in found.stderr
 
 
+@pytest.mark.slow
 def test_a_floor_is_taken_in_the_selections_own_space(tmp_path: Path) -> None:
     """Also for a random choice, which looks at nothing else."""
     select = config.Select("random", "encoder", drop_far=0.25)

@@ -27,6 +27,7 @@ def two_grey_levels(n: int = 64) -> data.Images:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "sampler", "guidance"),
     [
