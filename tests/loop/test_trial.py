@@ -219,6 +219,7 @@ def test_the_last_good_state_is_kept(
     assert train.saved_step(tmp_path / "s.safetensors") == 3
 
 
+@pytest.mark.slow
 def test_the_average_has_no_weight_on_untrained_weights(digits: data.Images) -> None:
     def moved(ema: float, steps: int = 60) -> Any:
         options = asdict(config.Train(steps=steps, warmup=5, batch=16, ema=ema))
