@@ -67,12 +67,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs a build of the CUDA sources for the host is slow (see pyproject.toml)."""
+    built = {"host_build", "host_kernels", "gpu", "cuda"}
     for item in items:
-        if "host_build" in getattr(item, "fixturenames", ()):
+        if built & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
 
-@pytest.fixture(params=FORMS, ids="-".join)
+def best_first(values: list[Any]) -> list[Any]:
+    """The same as parameters, all but the first of them slow: `make test-fast` tries one."""
+    return [values[0], *(pytest.param(value, marks=pytest.mark.slow) for value in values[1:])]
+
+
+@pytest.fixture(params=best_first(FORMS), ids="-".join)
 def backend(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,18 +92,24 @@ def backend(
 
 
 @pytest.fixture(scope="session")
-def host_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The CUDA sources as host C++: the module _cuda_host and the program cuda_check."""
+def host_build() -> Path:
+    """The CUDA sources as host C++: the module _cuda_host and the program cuda_check. They are kept
+    in build/, where cmake builds again only what changed."""
+    import fcntl
+
     pybind11 = pytest.importorskip("pybind11")
-    build = tmp_path_factory.mktemp("cuda_host")
+    build = ROOT / "build" / f"cuda_host-{sys.implementation.cache_tag}"
+    build.mkdir(parents=True, exist_ok=True)
     options = [
         "-DENTROSELECT_CUDA_CHECK=ON",
         f"-DPython_EXECUTABLE={sys.executable}",
         f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
     ]
-    run(["cmake", "-S", ROOT, "-B", build, *options])
     jobs = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(os.cpu_count() or 1)
-    run(["cmake", "--build", build, "--parallel", jobs], seconds=900)
+    with (build / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of another test run
+        run(["cmake", "-S", ROOT, "-B", build, *options])
+        run(["cmake", "--build", build, "--parallel", jobs], seconds=900)
     return build
 
 

@@ -15,6 +15,8 @@ from tests.conftest import ROOT
 
 pytest.importorskip("triton", reason="compiles the kernels")
 
+pytestmark = pytest.mark.slow
+
 # In a process of its own, because here Triton's interpreter may have taken the compiler's place.
 COMPILE = """
 import json, re, subprocess, sys, tempfile

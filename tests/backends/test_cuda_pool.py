@@ -19,6 +19,7 @@ pytest.importorskip("triton", reason="the filter's kernels are written in Triton
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("name", ["digits", "duplicates", "unequal_clusters"])
 def test_a_block_knows_what_it_says(
@@ -74,6 +75,7 @@ def test_a_block_knows_what_it_says(
     np.testing.assert_array_equal(block.bounds(everything), model.nearest(np.full(n, 10**9)))
 
 
+@pytest.mark.slow
 def test_a_row_below_enough_is_left_alone(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +106,7 @@ def test_a_row_below_enough_is_left_alone(
     assert counted[1] == 200 * 132 - 32 * 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("newest", [7, 16])
 def test_stopping_early_changes_nothing(
     newest: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
@@ -122,6 +125,7 @@ def test_stopping_early_changes_nothing(
     assert lazy[newest].profile["pairs"] < lazy[1 << 30].profile["pairs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("name", ["digits", "duplicates"])
 def test_streamed_pools_of_blocks(

@@ -86,6 +86,7 @@ def test_adversarial_pools(name: str, k: int) -> None:
         np.testing.assert_array_equal(found.distances, oracle.distances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "unequal_clusters", "images", "duplicates"])
 @pytest.mark.parametrize("spec", ["faiss", BAD, "faiss:HNSW4,Flat", "faiss:SQ8"])
 def test_recall_is_what_it_is(name: str, spec: str) -> None:
@@ -281,6 +282,7 @@ def test_progress_and_interruption() -> None:
         nearest_distances(normal(900, 4), backend="faiss", progress=stop)
 
 
+@pytest.mark.slow
 def test_beside_torch() -> None:
     """Both bring an OpenMP of their own; and torch brings bfloat16."""
     pytest.importorskip("torch")

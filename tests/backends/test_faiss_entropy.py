@@ -24,6 +24,7 @@ pytest.importorskip("faiss")
 BAD = "faiss:IVF32,Flat"  # looks at one cell of 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("name", ["normal", "offset", "clusters"])
 def test_bounds_bracket_the_exact_entropy(name: str, k: int) -> None:

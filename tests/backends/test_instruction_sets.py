@@ -31,6 +31,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str
     return _digests(tmp_path_factory.mktemp("native"), [], [])
 
 
+@pytest.mark.slow
 def test_every_instruction_set_has_the_same_canonical_bits(
     native: dict[str, tuple[str, str]],
 ) -> None:
@@ -39,6 +40,7 @@ def test_every_instruction_set_has_the_same_canonical_bits(
     assert {verdict for _, verdict in native.values()} == {"scores-hold"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (shutil.which(CROSS) and shutil.which(EMULATOR)),
     reason=f"needs {CROSS} and {EMULATOR}",

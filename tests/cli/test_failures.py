@@ -245,6 +245,7 @@ def test_brackets_are_not_markup(folder, monkeypatch):
     fails(1, "entropy", "[bold]no[red].npy", saying=["[bold]no[red].npy"])
 
 
+@pytest.mark.slow
 def test_what_is_offered_for_copying_works_in_a_shell(folder, monkeypatch):
     pytest.importorskip("diffusers")
     monkeypatch.setattr("entroselect.loop.run.run", lambda *_, **__: True)
@@ -278,6 +279,7 @@ def shell(line, **environment):
 SELECT = "$E select pool.npy -k 5 -o out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
@@ -313,6 +315,7 @@ def test_a_pipe_that_closes_in_the_middle(folder):
     assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "environment",
     [

@@ -44,6 +44,7 @@ def check_self_contained(html):
     return len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["greedy", "threshold", "random"])
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (3, 6, 5), (25,)])
 def test_images_are_shown(tmp_path, method, shape):
@@ -59,6 +60,7 @@ def test_images_are_shown(tmp_path, method, shape):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 2, 25])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_features_are_scattered(tmp_path, columns, metric):
@@ -140,6 +142,7 @@ def test_cover_agrees_with_plain_distances():
     assert (np.diff(found.distances[order]) >= 0).all()
 
 
+@pytest.mark.slow
 def test_demo_prints_and_writes(tmp_path, capsys):
     out = tmp_path / "demo"
     out.mkdir()
@@ -165,6 +168,7 @@ def test_what_the_demo_says_of_the_digits():
     assert min(nearest["greedy"], nearest["threshold"]) > 1.5 * nearest["random"]
 
 
+@pytest.mark.slow
 def test_demo_with_a_bad_out_is_a_plain_line(tmp_path):
     done = python("-m", "entroselect.cli.demo", "--out", tmp_path / "no" / "out", code=1)
     assert done.stderr.startswith("error: ")
@@ -191,6 +195,7 @@ def test_a_page_explains_the_words_it_uses_and_no_others():
     assert "arm" not in page_words("harm, warmth, G_nn")
 
 
+@pytest.mark.slow
 def test_the_demo_reads_its_own_figures(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     demo.main(["--out", str(tmp_path / "demo")])

@@ -39,6 +39,7 @@ def measuring(*options, rows=19_000, columns=256):
         yield process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
@@ -61,6 +62,7 @@ def test_signals_while_measuring_leave_the_selection(folder, number, code):
     ok("select", "pool.npy", "-k", 5, "-o", "out", "--force")  # is not locked any more
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_any_moment_after_the_selection(folder):
     """While libraries are imported, rows are measured, files are written, pictures are drawn."""
     options = ["--metric", "cosine", "--parquet", "--report", "--force"]
@@ -95,6 +97,7 @@ def test_an_interrupted_selection_says_where_it_goes_on(folder, monkeypatch):
     assert entries(folder) == ["c", "pool.npy"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")
 def test_ctrl_c_leaves_nothing(folder):
     np.save("big.npy", np.random.default_rng(0).normal(size=(30_000, 256)).astype(np.float32))

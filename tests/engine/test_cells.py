@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, reference, threshold_select
-from tests.conftest import normal, same_selection
+from tests.conftest import best_first, normal, same_selection
 from tests.support.pools import POOLS
 
 
 @pytest.mark.parametrize("name", POOLS)
-@pytest.mark.parametrize("block", [16, 150])
+@pytest.mark.parametrize("block", best_first([16, 150]))
 def test_cells_change_nothing(
     name: str, block: int, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,6 +48,7 @@ def _clusters(n: int, d: int, count: int) -> Any:
     return centres[np.random.default_rng(2).integers(count, size=n)] + normal(n, d, 3)
 
 
+@pytest.mark.slow
 def test_cells_are_used_where_rows_lie_in_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = _clusters(6000, 512, 40)
     ours = greedy_select(pool, 3000)

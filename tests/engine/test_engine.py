@@ -148,6 +148,7 @@ stop.set()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform cannot fork")
 @pytest.mark.parametrize("parent", ["idle", "busy"])
 def test_a_forked_child_selects_too(parent: str) -> None:

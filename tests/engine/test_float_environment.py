@@ -74,6 +74,7 @@ SHRINKING = POOLS["shrinking_rows"]()[:200]
 NEAREST = nearest_distances(NORMAL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODES)
 def test_modes_are_noticed_by_numpy(name: str) -> None:
     """Otherwise the tests below would hold for nothing."""
@@ -93,6 +94,7 @@ def test_pools_whose_distances_are_subnormal() -> None:
         assert found.radius == pytest.approx(unit, rel=1e-4, abs=0)
 
 
+@pytest.mark.slow
 def test_threads_that_were_started_under_flush_to_zero() -> None:
     """They last as long as the process: whoever comes first would decide for all."""
     pytest.importorskip("torch")
@@ -152,6 +154,7 @@ def _bits(found: Any) -> list[bytes]:
     return [np.asarray(part).tobytes() for part in parts if isinstance(part, (float, np.ndarray))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_in_every_mode(operation: str) -> None:
     run = OPERATIONS[operation]
@@ -339,6 +342,7 @@ def fast_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "fast.so"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before the import", "before the first call", "between calls"])
 def test_libraries_linked_with_fast_math(when: str, fast_library: Path) -> None:
     load = f"ctypes.CDLL({str(fast_library)!r}).single_precision()"

@@ -53,11 +53,24 @@ CASES = [
     ("unequal_clusters", "cosine"),
     ("duplicates", "cosine"),
 ]
-SLOW_CASES = CASES[:2] + CASES[-1:]  # for the interpreter of Triton
+QUICK = [CASES[0], CASES[-1]]
 
 KINDS = ["int8", "bf16", "cells", "tree", "streamed", "sharded", "sharded streamed", "cuda"]
-ALL = [(kind, *case) for kind in KINDS for case in (SLOW_CASES if kind == "cuda" else CASES)]
-PARTS = [given for given in ALL if given[0] not in ("tree", "sharded", "sharded streamed")]
+
+
+def of(kinds: list[str]) -> list[Any]:
+    """Pools of these kinds in all cases; the CUDA one needs a build for the host."""
+    slow = pytest.mark.slow
+    return [
+        pytest.param(kind, *case, marks=() if kind != "cuda" and case in QUICK else slow)
+        for kind in kinds
+        for case in CASES
+    ]
+
+
+ALL = of(KINDS)
+SOME_ROWS = of([kind for kind in KINDS if kind != "tree"])  # a tree settles all its rows
+PARTS = of(["int8", "bf16", "cells", "streamed", "cuda"])
 
 
 def rows_of(kind: str, name: str, metric: str) -> Any:
@@ -238,11 +251,11 @@ def test_in_order(kind: str, name: str, metric: str, opened: Open) -> None:
     check_in_order(pool, model, order, model.n, 5, 5, 0.0)
 
 
-@pytest.mark.parametrize(("kind", "name", "metric"), [case for case in ALL if case[0] != "tree"])
+@pytest.mark.parametrize(("kind", "name", "metric"), SOME_ROWS)
 def test_equal_distances_are_settled_by_index(
     kind: str, name: str, metric: str, opened: Open
 ) -> None:
-    """A rival that is as far as rows on both sides of it. A tree settles all its rows."""
+    """A rival that is as far as rows on both sides of it."""
     pool, model = opened(kind, name, metric)
     begin(pool, model)
     pool.refresh()
@@ -301,7 +314,7 @@ def test_a_state_can_be_gone_on_from(kind: str, name: str, metric: str, opened: 
     check_settle(pool, model, 30, 12, 0.0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS[:-1], pytest.param("cuda", marks=pytest.mark.slow)])
 def test_round_loops_over_it_equal_the_oracle(kind: str, opened: Open) -> None:
     pool, model = opened(kind, "duplicates", "euclidean")
     k = model.n // 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, nearest_distances, reference, threshold_select
-from tests.conftest import BACKENDS, normal, same_neighbours, same_selection
+from tests.conftest import BACKENDS, best_first, normal, same_neighbours, same_selection
 
 WIDEST = 8
 
@@ -41,7 +41,7 @@ def _tree(monkeypatch: pytest.MonkeyPatch, _default_environment: None) -> None:
 
 
 @pytest.mark.parametrize("name", POOLS)
-@pytest.mark.parametrize("d", range(1, WIDEST + 1))
+@pytest.mark.parametrize("d", best_first([2, 1, *range(3, WIDEST + 1)]))
 def test_whole_answers(name: str, d: int) -> None:
     pool = POOLS[name](d)
     start = pool.mean(axis=0, dtype=np.float64) + np.zeros((40, d))  # the same vector 40 times
@@ -67,6 +67,7 @@ def test_whole_answers(name: str, d: int) -> None:
         same_neighbours(nearest_distances(other, pool, k=3, backend=backend), apart)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "2", "3"])
 def test_threads_change_nothing(threads: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENTROSELECT_THREADS", threads)

@@ -122,6 +122,7 @@ def test_two_arrays_in_one_file(tmp_path):
         open_pool(tmp_path / "two.npy")
 
 
+@pytest.mark.slow
 def test_bytes_that_are_left_over_are_said(tmp_path, caplog):
     path = write(tmp_path / "b.npy", fortran=True, shape=(20, 1))  # of the values of (20, 5)
     assert open_pool(path).shape == (20, 1)
@@ -293,6 +294,7 @@ def test_names_never_reach_a_terminal_as_commands(tmp_path):
     assert open_pool(folder / "x.npy").read(0, 20).all()
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf_8_on_the_command_line(tmp_path):
     name = tmp_path / "caf\udce9.npy"
     np.save(name, np.arange(5.0))

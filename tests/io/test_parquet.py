@@ -60,6 +60,7 @@ def test_reading_parquet_forward_decodes_each_row_once(tmp_path, monkeypatch):
     assert source.bytes_read == (2 + 1 + 1) * 640  # what lies between is not decoded
 
 
+@pytest.mark.slow
 def test_parquet_needs_little_memory(tmp_path):
     """One row group of 64 MiB: neither it nor a column chunk is ever held whole."""
     given = np.random.default_rng(0).integers(0, 9, size=(65536, 256)).astype(np.float32)
@@ -168,6 +169,7 @@ def test_an_id_column_nobody_asked_for_may_have_holes(tmp_path):
     assert source.ids(np.array([3, 7])) is None
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_of_a_footer_ends_the_process(tmp_path):
     """In a process of its own, since what is feared would end this one."""
     write_lists_of(tmp_path / "x.parquet", v=lists(X), id=pa.array([f"{row}" for row in range(50)]))

@@ -98,6 +98,7 @@ def test_an_array_is_not_allocated_before_the_file_is_long_enough(tmp_path: Path
             files.read_array(tmp_path / "a.npy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["empty", "cut", "another network's", "a bit"])
 def test_a_damaged_state_costs_time_only(damage: str, copy: Path, whole: Path) -> None:
     state = copy / "iteration-02" / "ddpm" / "state.safetensors"

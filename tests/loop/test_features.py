@@ -14,6 +14,7 @@ pytest.importorskip("diffusers")
 from entroselect.loop import data, features
 
 
+@pytest.mark.slow
 def test_the_encoder_tells_labels_apart_and_is_kept(tmp_path: Path) -> None:
     digits = data.load("digits")
     extract = features.spaces(["encoder"], digits, folder=tmp_path)["encoder"]
@@ -28,6 +29,7 @@ def test_the_encoder_tells_labels_apart_and_is_kept(tmp_path: Path) -> None:
     assert (digits.labels[nearest] == digits.labels).mean() > 0.97  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_without_labels(tmp_path: Path) -> None:
     digits = dataclasses.replace(data.load("digits"), labels=None).take(np.arange(300))
     assert features.spaces(["encoder"], digits, folder=tmp_path)["encoder"](digits).std() > 0

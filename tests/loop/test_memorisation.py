@@ -48,6 +48,7 @@ AUTHORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AUTHORS)
 def test_fld_is_the_number_of_the_authors_code(name: str) -> None:
     """Ours draws other halves for the baseline; all else is the same."""
@@ -71,6 +72,7 @@ def test_fld_leaves_out_columns_that_do_not_vary() -> None:
     assert metrics.fld(*wider) == pytest.approx(metrics.fld(*sets), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_fld_tells_copies_from_new_samples() -> None:
     rng = np.random.default_rng(0)
     training, test, new = rng.standard_normal((3, 400, 6))

@@ -174,6 +174,7 @@ def test_kid_is_that_of_fractions(n: int, m: int, d: int, offset: int) -> None:
     assert metrics.kid(a, b) == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_kid_is_that_of_torchmetrics() -> None:
     pytest.importorskip("torchmetrics")
     import torch

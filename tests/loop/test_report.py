@@ -49,6 +49,7 @@ def text(page: str) -> str:
     )
 
 
+@pytest.mark.slow
 def test_the_page_says_what_came_out_and_where(folders: dict[str, Path]) -> None:
     page = text(report.page(list(folders.values())))
     assert "pixels, iteration 2 none greedy" in page
@@ -119,6 +120,7 @@ def test_no_correlation_of_a_handful_of_points() -> None:
     assert report.correlation(x, np.ones(10)).startswith("too few")
 
 
+@pytest.mark.slow
 def test_real_images_are_shown_from_all_classes(
     folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +151,7 @@ def test_real_images_are_shown_from_all_classes(
     assert len(set(labels)) > 7
 
 
+@pytest.mark.slow
 def test_runs_of_fewer_images_than_a_line_holds(tmp_path: Path) -> None:
     few = dataclasses.replace(
         TINY, iterations=2, data=dataclasses.replace(TINY.data, images=8, held_out=4)
@@ -199,6 +202,7 @@ def test_only_html_is_written(name: str, folders: dict[str, Path], tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
 def test_names_with_dollars_and_bytes_that_are_not_text(
     folders: dict[str, Path], tmp_path: Path
@@ -220,6 +224,7 @@ def test_names_with_dollars_and_bytes_that_are_not_text(
     assert "source b\\udcff$\\frac$.npy" in page
 
 
+@pytest.mark.slow
 def test_pages_fit_a_phone_and_the_dark(folders: dict[str, Path]) -> None:
     """What is wide has a container that scrolls; colours are given for both schemes."""
     page = report.page([folders["none"]])

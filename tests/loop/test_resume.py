@@ -36,6 +36,7 @@ from tests.support.run_folders import SHORT, Notes, cut, same  # noqa: E402
 # fingerprints
 
 
+@pytest.mark.slow
 def test_data_that_changed(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     np.save(tmp_path / "i.npy", draw.integers(0, 256, (64, 8, 8), dtype="u1"))
@@ -218,6 +219,7 @@ def test_the_encoder_goes_on_where_it_was_stopped(
     assert steps[:5] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_training_stops_at_any_step_and_ends_the_same(tmp_path: Path) -> None:
     """Also the losses that are reported, whose sum goes over a stop."""
     digits = data.load("digits").take(np.arange(40))

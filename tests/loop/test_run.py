@@ -72,6 +72,7 @@ class Killed(BaseException):
     """As if the process had died: nothing after it runs, but what was written stays."""
 
 
+@pytest.mark.slow
 def test_killed_at_every_write_it_ends_with_the_same_bytes(
     whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +105,7 @@ def test_killed_at_every_write_it_ends_with_the_same_bytes(
     assert differing(contents(tmp_path / "run"), whole) == []
 
 
+@pytest.mark.slow
 def test_killed_for_real_while_training(tmp_path: Path) -> None:
     """kill -9 of the command at a moment of its own, then the same command to the end."""
     settings = [
@@ -128,6 +130,7 @@ def test_killed_for_real_while_training(tmp_path: Path) -> None:
     assert differing(found, whole) == []
 
 
+@pytest.mark.slow
 def test_time_is_up_at_every_step(
     whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,6 +238,7 @@ PARADIGMS: list[tuple[dict[str, Any], list[int], set[str]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "sizes", "kinds"), PARADIGMS)
 def test_paradigms(
     options: dict[str, Any], sizes: list[int], kinds: set[str], tmp_path: Path
@@ -275,6 +279,7 @@ def test_provenance_points_at_the_image(tmp_path: Path) -> None:
             np.testing.assert_array_equal(pixels, real.pixels[by_row[row]])
 
 
+@pytest.mark.slow
 def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
     folders = []
     for number, (method, seed) in enumerate((("none", 0), ("greedy", 0), ("greedy", 1))):
@@ -302,6 +307,7 @@ def command(*arguments: str, code: int = 0) -> processes.Done:
     return processes.python("-m", "entroselect", *arguments, code=code)
 
 
+@pytest.mark.slow
 def test_a_dry_run_prints_configuration_time_and_disk() -> None:
     found = command("loop", "--dry-run", "--set", "train.steps=300", "--select", "greedy")
     assert '"steps": 300' in found.stdout
@@ -309,6 +315,7 @@ def test_a_dry_run_prints_configuration_time_and_disk() -> None:
     assert "parameters" in found.stdout
 
 
+@pytest.mark.slow
 def test_the_demo_of_the_loop(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     settings = [

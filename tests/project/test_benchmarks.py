@@ -298,6 +298,7 @@ def test_picture_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "images" / "time.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_quick_run_writes_every_file(tmp_path: Path) -> None:
     pytest.importorskip("pytest_benchmark")
     for package in ("torch", "scipy"):

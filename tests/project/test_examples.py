@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import python
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES = next(
     parent for parent in Path(__file__).parents if (parent / "pyproject.toml").is_file()

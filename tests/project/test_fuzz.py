@@ -44,6 +44,7 @@ def targets() -> driver.Targets:
     return {run.__name__: ([SEED], run) for run in (crashes, hangs, fills, stray, refuses)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "says"),
     [

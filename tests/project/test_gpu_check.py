@@ -131,6 +131,7 @@ def test_gpu_check_keeps_to_its_time(
     assert given[-1][-2:] == ["--seconds", "140"]
 
 
+@pytest.mark.slow
 def test_gpu_check_says_what_is_missing() -> None:
     if not NO_GPU:
         pytest.skip("there is a GPU")

@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.processes import python, run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

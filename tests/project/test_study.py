@@ -40,6 +40,7 @@ def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "PLAN", PARTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", runs.SCALES)
 def test_every_arm_resolves_and_is_unlike_the_others(scale: str) -> None:
     todo = runs.tasks(scale, ["digits", "mnist"], [0, 1])
@@ -208,6 +209,7 @@ def test_committed_page_is_what_the_committed_results_give() -> None:
     assert tables.main(["--check", "--results", "nowhere.csv"]) == 1
 
 
+@pytest.mark.slow
 def test_figures_are_drawn(tmp_path: Path) -> None:
     rows = read(RESULTS / "study_small.csv")
     figures.draw(tables.data_sets(rows), tmp_path)

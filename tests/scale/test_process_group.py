@@ -28,6 +28,7 @@ def test_exchanges(tmp_path: Path) -> None:
         assert found["nothing"].shape == (0, 2)
 
 
+@pytest.mark.slow
 def test_what_processes_must_agree_on(tmp_path: Path) -> None:
     expected = {
         "k": "ValueError: group: the processes disagree: k=5 on rank 0, k=6 on rank 1",
@@ -110,6 +111,7 @@ def test_an_error_holds_no_group(chain: str, monkeypatch: pytest.MonkeyPatch) ->
     assert alive == [False] * (1 if chain == "none" else 2)
 
 
+@pytest.mark.slow
 def test_a_command_that_succeeds_holds_no_group() -> None:
     """Else its threads end the process with an abort, after the results are written."""
     pytest.importorskip("typer")

@@ -16,6 +16,8 @@ from tests.support.ranks import run, same
 
 pytest.importorskip("torch.distributed")
 
+pytestmark = pytest.mark.slow
+
 
 SPLITS = ("even", "first", "uneven")
 

@@ -317,6 +317,7 @@ def test_metrics(file: Any, plan: Any) -> None:
 # Several processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes(size: int, tmp_path: Path) -> None:
     """Every case of tests/support/nearest_ranks.py, in processes that are started once."""
