@@ -18,7 +18,7 @@ demo: .venv/demo  ## selection and a small loop on digit images; writes demo-rep
 test-fast: .venv/test  ## all tests but those marked slow, which start processes or compilers (a minute)
 	.venv/bin/python -m pytest tests -m "not slow"
 
-test: .venv/test  ## all tests (a few minutes), then the slowest of them
+test: .venv/test  ## all tests (a quarter of an hour), then the slowest of them
 	.venv/bin/python -m pytest tests --durations=15
 
 test-ftz: .venv/test  ## all tests while subnormal numbers count as 0 in the calling thread

@@ -29,7 +29,7 @@ COLUMNS = {
 TITLES = {
     "disk": "A pool of 20 GB within 2 GiB, and a smaller one within a tenth of its size",
     "processes": "Several processes; shares, bytes and reads of rank 0, memory the largest of any",
-    "growth": "Twice as many rows each time; piece by piece within 60 bytes a row",
+    "growth": "Twice as many rows each time; piece by piece within 60 bytes per row",
 }
 
 

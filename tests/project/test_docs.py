@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FOLDERS = ("benchmarks", "csrc", "docs", "entroselect", "examples", "kernels", "tests")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["greedy", "threshold", "nearest", "entropy", "io.open", "io.source", "_memory",
            "results", "io.errors", "cli.nearest_before", "loop.config", "loop.choose",
@@ -49,6 +50,19 @@ def test_relative_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", text):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_files_that_pages_name_are_there() -> None:
+    """Named from the root, or without the folders that the text around the name says."""
+    there = [
+        f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")
+    ] + [f"/{path.name}" for path in ROOT.glob("*.*")]
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # which may name files that are gone
+            continue
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`([\w./-]+\.(?:py|md|cpp|h|cu|cuh|toml))`", text):
+            assert any(path.endswith(f"/{name}") for path in there), f"{page.name}: {name}"
 
 
 def test_first_figures_of_the_readme_are_measured() -> None:
