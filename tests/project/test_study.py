@@ -108,6 +108,7 @@ def test_without_mnist_it_says_so_in_a_line(
     assert told[0] == "digits only: no MNIST was named (--mnist FILE, or make study MNIST=FILE)"
 
 
+@pytest.mark.slow
 def test_a_shared_first_training_changes_no_byte(tmp_path: Path) -> None:
     extra = [*TINY, "measure.spaces=['encoder']"]
     todo = {task.arm: task for task in runs.tasks("small", ["digits", "mnist"], [0], extra)}
