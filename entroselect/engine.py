@@ -31,9 +31,14 @@ from entroselect.results import Float64, Int64
 PICKS_PER_ROUND = 256
 LEAST_BLOCK = 1024
 
+# What every pool counts: pairs that the filter scored, pairs rechecked, pairs compared exactly
+# while picks were settled, and rows that were refreshed.
+COUNTED = ("pairs", "rechecks", "settled", "refreshed")
+
 
 class Pool(Protocol):
-    """What a round loop needs. Rows are pool indices; distances are canonical and squared."""
+    """What a round loop needs. Rows are pool indices; distances are canonical and squared. A pool
+    may have an attribute `block_rows`, the frontier size that it asks for (see `block_size`)."""
 
     n: int
     d: int
@@ -70,7 +75,7 @@ class Pool(Protocol):
         """The largest bound of any unpicked row, 0 when there is none."""
 
     def profile(self) -> dict[str, Any]:
-        """Counters."""
+        """Counters, all of `COUNTED` among them."""
 
 
 class SubPool(Pool, Protocol):

@@ -13,9 +13,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOLDERS = ("benchmarks", "csrc", "docs", "entroselect", "examples", "kernels", "tests")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-MODULES = ["greedy", "threshold", "nearest", "entropy", "io.open", "io.source", "_memory",
-           "results", "io.errors", "cli.nearest_before", "loop.config", "loop.choose",
-           "loop.labels"]  # fmt: skip
+PACKAGE = ROOT / "entroselect"
+MODULES = [
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
