@@ -39,6 +39,20 @@ def test_every_public_function_has_an_example() -> None:
             assert ">>> " in (thing.__doc__ or ""), name
 
 
+def test_every_kind_of_file_is_named_where_users_look() -> None:
+    """And is fuzzed."""
+    from entroselect.cli import inputs
+    from entroselect.io.open import SUFFIXES, open_pool
+
+    status = (ROOT / "docs" / "status.md").read_text(encoding="utf-8")
+    fuzzed = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/fuzz/fuzz_*.py"))
+    for suffix in SUFFIXES:
+        name = suffix[1:]
+        assert suffix in (open_pool.__doc__ or "")
+        assert all(name in text for text in (README, status, inputs.KINDS)), name
+        assert f'"{name}": (' in fuzzed
+
+
 @pytest.mark.parametrize(
     "code", re.findall(r"```python\n(.*?)```", README, re.S), ids=lambda code: code[:30]
 )
