@@ -37,8 +37,7 @@ COUNTED = ("pairs", "rechecks", "settled", "refreshed")
 
 
 class Pool(Protocol):
-    """What a round loop needs. Rows are pool indices; distances are canonical and squared. A pool
-    may have an attribute `block_rows`, the frontier size that it asks for (see `block_size`)."""
+    """What a round loop needs. Rows are pool indices; distances are canonical and squared."""
 
     n: int
     d: int
@@ -179,7 +178,7 @@ def block_size(pool: Pool) -> int:
     given = _settings.block()
     if given is not None:
         return given
-    asked: int | None = getattr(pool, "block_rows", None)
+    asked: int | None = getattr(pool, "block_rows", None)  # optional; the pools of `scale` have it
     return asked if asked is not None else max(256, min(8192, pool.n // 8))
 
 
