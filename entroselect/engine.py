@@ -31,6 +31,10 @@ from entroselect.results import Float64, Int64
 PICKS_PER_ROUND = 256
 LEAST_BLOCK = 1024
 
+# What every pool counts: pairs that the filter scored, pairs rechecked, pairs compared exactly
+# while picks were settled, and rows that were refreshed.
+COUNTED = ("pairs", "rechecks", "settled", "refreshed")
+
 
 class Pool(Protocol):
     """What a round loop needs. Rows are pool indices; distances are canonical and squared."""
@@ -70,7 +74,7 @@ class Pool(Protocol):
         """The largest bound of any unpicked row, 0 when there is none."""
 
     def profile(self) -> dict[str, Any]:
-        """Counters."""
+        """Counters, all of `COUNTED` among them."""
 
 
 class SubPool(Pool, Protocol):
@@ -174,7 +178,7 @@ def block_size(pool: Pool) -> int:
     given = _settings.block()
     if given is not None:
         return given
-    asked: int | None = getattr(pool, "block_rows", None)
+    asked: int | None = getattr(pool, "block_rows", None)  # optional; the pools of `scale` have it
     return asked if asked is not None else max(256, min(8192, pool.n // 8))
 
 

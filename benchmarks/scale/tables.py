@@ -21,10 +21,10 @@ COLUMNS = {
     "seconds_in_memory": "s in memory",
     "rounds": "rounds",
     "share_of_pairs": "share of pairs",
-    "reads_per_row": "reads a row",
+    "reads_per_row": "reads per row",
     "gb_read": "GB read",
-    "kb_sent_per_round": "kB sent a round",
-    "kb_received_per_round": "kB received a round",
+    "kb_sent_per_round": "kB sent per round",
+    "kb_received_per_round": "kB received per round",
 }
 TITLES = {
     "disk": "A pool of 20 GB within 2 GiB, and a smaller one within a tenth of its size",

@@ -263,7 +263,7 @@ def memory(rows: list[Row]) -> list[str]:
         "k",
         "pool's float32",
         "peak beyond it",
-        "1.1 times it + 64 bytes a row",
+        "allowed: 1.1 times the pool + 64 bytes per row",
     ]
     heading = "Memory of greedy selection (k = 1: of entropy):"
     return [heading, "", *table(header, lines), ""] if lines else []

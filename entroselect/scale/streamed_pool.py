@@ -52,7 +52,7 @@ class StreamedPool:
         self._nothing = nothing
         self._held: tuple[Int64, NDArray[Any]] = (_NO_ROWS, nothing)
         self._checked = False  # the values of all rows
-        self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
+        self._counted = dict.fromkeys(engine.COUNTED, 0)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
         self._rows_read = 0
 

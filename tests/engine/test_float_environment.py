@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import entroselect
 from entroselect import (
     _core,
     generalization_score,
@@ -72,6 +73,14 @@ TINY = POOLS["denormals"]()[:120]
 NORMAL = np.random.default_rng(0).standard_normal((150, 6))
 SHRINKING = POOLS["shrinking_rows"]()[:200]
 NEAREST = nearest_distances(NORMAL)
+
+
+def test_every_public_function_sets_the_environment() -> None:
+    """But for open_pool, which computes nothing."""
+    public = [getattr(entroselect, name) for name in entroselect.__all__]
+    functions = {thing for thing in public if not isinstance(thing, type)}
+    guarded = {function for function in functions if hasattr(function, "__wrapped__")}
+    assert functions - guarded == {entroselect.open_pool}
 
 
 @pytest.mark.slow

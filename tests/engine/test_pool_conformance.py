@@ -18,6 +18,7 @@ need these rules and no others, and every implementer is held to all of them:
 6.  `widest` is the largest bound, and 0 when no row is available.
 7.  Part of a larger pool (engine.SubPool): `state` claims no pick to be met that may still lower a
     bound; after `restart` a row need not be compared with those picks to come that it has met.
+8.  `profile` has the counters of engine.COUNTED.
 
 The model is tests/support/pool_model.py, and picks, squared distances and bounds are equal to the
 last bit. Pools are cut short: ties, copies, an offset, tiny numbers, one column, cosine.
@@ -188,6 +189,8 @@ def begin(pool: Any, model: Model) -> None:
 def test_picks_count_and_do_not_come_back(kind: str, name: str, metric: str, opened: Open) -> None:
     pool, model = opened(kind, name, metric)
     assert (pool.n, pool.d) == model.values.shape
+    if not kind.startswith("sharded"):  # whose counters are those of the local pool
+        assert set(engine.COUNTED) <= pool.profile().keys()
     check(pool, model)
     begin(pool, model)
     check(pool, model)

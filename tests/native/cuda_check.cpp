@@ -1,5 +1,5 @@
 // The CUDA sources compiled for the host, held to the CPU's kernels and to plain loops; built with
-// sanitizers and run by tests/test_cuda_host.py. Prints one line for each check that holds.
+// sanitizers and run by tests/backends/test_cuda_host.py. Prints a line for each check that holds.
 
 #include <cmath>
 #include <cstdio>

@@ -13,9 +13,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOLDERS = ("benchmarks", "csrc", "docs", "entroselect", "examples", "kernels", "tests")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-MODULES = ["greedy", "threshold", "nearest", "entropy", "io.open", "io.source", "_memory",
-           "results", "io.errors", "cli.nearest_before", "loop.config", "loop.choose",
-           "loop.labels"]  # fmt: skip
+PACKAGE = ROOT / "entroselect"
+MODULES = [
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -34,6 +37,20 @@ def test_every_public_function_has_an_example() -> None:
         thing = getattr(entroselect, name)
         if not isinstance(thing, type):
             assert ">>> " in (thing.__doc__ or ""), name
+
+
+def test_every_kind_of_file_is_named_where_users_look() -> None:
+    """And is fuzzed."""
+    from entroselect.cli import inputs
+    from entroselect.io.open import SUFFIXES, open_pool
+
+    status = (ROOT / "docs" / "status.md").read_text(encoding="utf-8")
+    fuzzed = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/fuzz/fuzz_*.py"))
+    for suffix in SUFFIXES:
+        name = suffix[1:]
+        assert suffix in (open_pool.__doc__ or "")
+        assert all(name in text for text in (README, status, inputs.KINDS)), name
+        assert f'"{name}": (' in fuzzed
 
 
 @pytest.mark.parametrize(

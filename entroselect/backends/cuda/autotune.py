@@ -29,7 +29,7 @@ class Tile:
 
 
 # By the major number of the compute capability: shapes that keep everything in registers, as ptxas
-# reports it (tests/test_cuda_compiled.py). The first is used where nothing is timed.
+# reports it (tests/backends/test_cuda_compiled.py). The first is used where nothing is timed.
 TILES = {
     8: (
         Tile(128, 64, 64, 8, 4),

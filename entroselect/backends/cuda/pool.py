@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from entroselect import engine
 from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.filter import Filter, Found, Task
@@ -50,7 +51,7 @@ class Pool:
             self.between = held.empty(self.kernels.MICRO**2, torch.float64)
         self._order: tuple[Any, Any] = (None, None)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier"), 0.0)
-        self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
+        self._counted = dict.fromkeys(engine.COUNTED, 0)
 
     def add_picks(self, rows: Int64) -> None:
         """Picks pool rows."""
