@@ -61,6 +61,7 @@ def test_fresh_arms_have_the_papers_proportions() -> None:
     assert settings == ["fresh=10000", "generate=10000", "keep=0.7580"]
 
 
+@pytest.mark.slow
 def test_a_tiny_study_goes_on_and_ends(
     tmp_path: Path, mnist: Path, small_plan: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

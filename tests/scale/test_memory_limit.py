@@ -69,6 +69,7 @@ def test_the_smallest_limit_works(what: str, n: int, k: int, tmp_path: Path) -> 
                 threshold_select(rows, k, memory_limit=least, **given)
 
 
+@pytest.mark.slow
 def test_the_smallest_limit_of_rows_that_are_decoded(tmp_path: Path) -> None:
     """What decoding took is counted to the end: the C library keeps it."""
     pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -121,6 +122,7 @@ def file(tmp_path: Path) -> Callable[[Any], Source]:
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2])
 def test_the_smallest_limit_of_a_search_works(k: int, file: Any) -> None:
     source = file(normal(7000, 128))

@@ -61,6 +61,7 @@ def test_a_full_disk_names_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         store.append(normal(30, 2))
 
 
+@pytest.mark.slow
 def test_a_selection_with_more_picks_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "LEAST_ROWS", 3)
     pool, moved, whole = normal(400, 30), [], PickStore.tiles

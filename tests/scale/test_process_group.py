@@ -19,6 +19,7 @@ from tests.support.ranks import run
 pytest.importorskip("torch.distributed")
 
 
+@pytest.mark.slow
 def test_exchanges(tmp_path: Path) -> None:
     for rank, found in enumerate(run(3, tmp_path / "out", "exchanges")[0]):
         assert found["largest"].tolist() == [1.0, 8]  # the lowest index of two that are equal
@@ -44,6 +45,7 @@ def test_what_processes_must_agree_on(tmp_path: Path) -> None:
             assert said.startswith(message), said
 
 
+@pytest.mark.slow
 def test_a_process_that_never_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     processes = pytest.importorskip("entroselect.cli.torchrun")
     monkeypatch.setattr(processes, "SECONDS_TO_START", 2.0)
