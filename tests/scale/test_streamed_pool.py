@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "LEAST_ROWS", 3)
 
 
-# Rounds of three rows are many; a few pools with more room are enough for a quick run.
+# Blocks of three rows make many rounds, so most cases are slow.
+QUICK = [(name, 4) for name in ("duplicates", "integer_grid", "denormals")]
 CASES = [
-    pytest.param(
-        name,
-        room,
-        marks=()
-        if room == 4 and name in ("duplicates", "integer_grid", "denormals")
-        else pytest.mark.slow,
-    )
-    for name in POOLS
-    for room in (1, 4)
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+    for case in itertools.product(POOLS, (1, 4))
 ]
 
 
