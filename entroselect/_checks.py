@@ -85,7 +85,8 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
 
 
 def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | None = None) -> None:
-    """As `usable_rows`, of rows that are a part of a larger pool, where they have these numbers."""
+    """As `usable_rows`, for a part of a larger pool. `numbers`: the rows' numbers there, for
+    errors."""
 
     def number(row: int) -> int:
         return row if numbers is None else int(numbers[row])
@@ -113,7 +114,7 @@ def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | N
 
 
 def same_width(name: str, rows: Shaped, other_name: str, other: Shaped) -> None:
-    """Both have the same number of columns."""
+    """Raises ValueError unless both have the same number of columns."""
     if rows.d != other.d:
         raise ValueError(f"{name}: has {rows.d} columns but {other_name} has {other.d}")
 

@@ -1,4 +1,4 @@
-"""What a backend is: the one protocol that `_dispatch` hands out.
+"""What a backend is: the protocol of the objects that `_dispatch` returns.
 
 To add a backend, write a class with these members in a module beside this one, and name it in
 `_dispatch.BACKENDS`.
@@ -47,9 +47,9 @@ class Backend(Protocol):
     def new_pool(
         self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
     ) -> engine.SubPool:
-        """A pool over rows in memory. With `sub` it will be part of a larger one: all of
-        engine.SubPool is needed of it, otherwise only engine.Pool. `limit`: bytes of device memory
-        that a GPU may use besides the rows."""
+        """A pool over rows in memory. With `sub` it is a part of a larger pool and must be an
+        engine.SubPool; otherwise an engine.Pool is enough. `limit`: bytes of device memory that a
+        GPU may use besides the rows."""
 
     def nearest(
         self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
@@ -76,5 +76,5 @@ class Backend(Protocol):
 
 
 def not_taken(backend: Backend, *_arguments: Any, **_options: Any) -> NoReturn:
-    """Stands in a backend for a method that its `takes` rules out."""
+    """Takes the place of a method that the backend's `takes` rules out."""
     raise NotImplementedError(f"backend {backend.name!r} takes {sorted(backend.takes)} only")

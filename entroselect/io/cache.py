@@ -98,7 +98,7 @@ class Decoded(Source):
 
     @property
     def bytes_read(self) -> int:
-        """Asked of files so far, and of the copy."""
+        """Bytes asked of files and of the copy so far."""
         return self._whole.bytes_read + self._bytes_read
 
     @contextmanager

@@ -229,7 +229,7 @@ def _unknown(name: str) -> ValueError:
 
 
 def _refuse(name: object, **options: Any) -> None:
-    """Options that mean nothing for this format."""
+    """Raises ValueError for options that mean nothing for this format."""
     for option, value in options.items():
         if value is None:
             continue
@@ -240,10 +240,10 @@ def _refuse(name: object, **options: Any) -> None:
 
 
 def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
-    """Whatever holds (n, d) rows, in memory: what `in_memory_rows` takes, DataFrames and tables,
-    and a `Source`, which is read whole. Raises as `in_memory_rows` does.
+    """`given` as (n, d) rows in memory: what `in_memory_rows` takes, DataFrames and tables, or a
+    `Source`, which is read whole. Raises as `in_memory_rows` does.
     """
-    if isinstance(given, Rows):  # handed on from one operation to another
+    if isinstance(given, Rows):  # from another operation, which has checked them
         return given
     if is_frame(given):
         given = open_frame(given, None, None, name)

@@ -203,7 +203,8 @@ class IdColumn:
         return np.empty(0, object) if found is None else found
 
     def _check(self, file: Any) -> None:
-        """That every row has an id, and its own among a million."""
+        """Raises ValueError unless every row has an id, which no other of the same million rows
+        has."""
         row, name = 0, shown(self.path)
         for ids in self._pieces(file):
             if ids.null_count:

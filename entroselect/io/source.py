@@ -1,6 +1,6 @@
-"""Rows that can be read piece by piece: what every format has in common.
+"""Rows that can be read piece by piece: what all formats have in common.
 
-A format says how consecutive rows get into a buffer (`_reading`). Everything else stands here once:
+A format only supplies `_reading`, which fills a buffer with consecutive rows. The rest is here:
 checks, values as the engine reads them, and how scattered rows become few large reads.
 """
 
@@ -154,9 +154,9 @@ class Source:
     def take(self, rows: Int64) -> NDArray[Any]:
         """The given rows, distinct and ascending: (len(rows), d), otherwise as `read`.
 
-        Rows less than `READ_THROUGH` bytes apart are got with one read of all that lies between,
-        at most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory
-        is needed beside the result.
+        Rows less than `READ_THROUGH` bytes apart are read at once, with all that lies between, at
+        most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory is
+        needed beside the result.
         """
         rows = self._row_numbers(rows)
         if not (rows[1:] > rows[:-1]).all():
@@ -172,13 +172,13 @@ class Source:
         return self._find_ids(self._row_numbers(rows))
 
     def part(self, start: int, stop: int) -> Source:
-        """Rows start to stop - 1, as one of several processes may take them; possibly none."""
+        """Rows start to stop - 1 as a Source, for one of several processes; possibly none."""
         if not 0 <= start <= stop <= self.n:
             raise ValueError(f"{self.name}: has rows 0 to {self.n - 1}, asked for {start}:{stop}")
         return SourceSlice(self, start, stop)
 
     def describe(self) -> dict[str, Any]:
-        """What reports say about the input."""
+        """A description of the input for reports."""
         return {
             "path": self.name,
             "format": self.format,
@@ -261,7 +261,7 @@ class Source:
             self._bytes_read += bytes_
 
     def _release(self) -> None:
-        """Lets go of what is kept between calls; the next call makes it again."""
+        """Frees what is kept between calls; the next call makes it again."""
 
     def _runs(self, rows: Int64) -> Int64:
         """Positions in `rows` at which a new read begins."""
@@ -272,7 +272,7 @@ class Source:
         return np.concatenate([[0], np.flatnonzero(apart) + 1])
 
     def _as_engine(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A buffer's values in the engine's dtype; the buffer is given up."""
+        """A buffer's values in the engine's dtype; the buffer may be overwritten."""
         if not values.dtype.isnative:
             values = values.byteswap(inplace=True).view(values.dtype.newbyteorder("="))
         if values.dtype == np.bool_:
@@ -308,14 +308,14 @@ class SourceSlice(Source):
 
 
 def empty(name: str, shape: tuple[int, ...]) -> Empty:
-    """For a pool without rows or columns."""
+    """The error for a pool without rows or columns."""
     error = Empty(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
     error.shape = shape
     return error
 
 
 class EmptySource(Source):
-    """The share of a process that has none: an array of shape (0, d)."""
+    """The part of a process that has no rows: an array of shape (0, d)."""
 
     def __init__(self, given: Any) -> None:
         shape = tuple(given.shape)

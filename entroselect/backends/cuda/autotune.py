@@ -29,7 +29,7 @@ class Tile:
 
 
 # By the major number of the compute capability: shapes that keep everything in registers, as ptxas
-# reports it (tests/test_cuda_compiled.py). The first is used where nothing is timed.
+# reports it (tests/backends/test_cuda_compiled.py). The first is used where nothing is timed.
 TILES = {
     8: (
         Tile(128, 64, 64, 8, 4),
@@ -48,11 +48,12 @@ TILES = {
     ),
 }
 
-# Codes (rows x width) below which timing would cost more than it brings: a shape that is new to a
-# machine has to be compiled, a second or two.
+# With fewer codes (rows x width) than this, timing costs more than it saves: a shape that is new to
+# a machine has to be compiled, which takes a second or two.
 WORTH = 1 << 24
 
-# No further shape is timed once passes of those before add up to this; each is run five times.
+# Once the passes timed so far add up to this, no further shape is timed; each shape is run five
+# times.
 BUDGET_MS = 8.0
 
 
@@ -65,7 +66,7 @@ class Choice:
     timed: dict[Tile, float | str]
 
 
-# Of this process and no longer, by name of the device and class of widths.
+# By name of the device and class of widths; kept until the process ends.
 CHOICES: dict[tuple[str, int], Choice] = {}
 
 

@@ -33,7 +33,7 @@ class Coded:
         return len(self.norm)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All four."""
+        """Its four tensors."""
         return self.codes, self.norm2, self.norm, self.residual
 
     def part(self, start: int, stop: int) -> Coded:
@@ -41,7 +41,7 @@ class Coded:
         return Coded(*(tensor[start:stop] for tensor in self.tensors()))
 
     def kernel_argument(self, kernels: Any) -> Any:
-        """What kernels take."""
+        """These rows as kernels take them."""
         return kernels.Coded(*(tensor.data_ptr() for tensor in self.tensors()))
 
 
