@@ -1,4 +1,4 @@
-"""The next training set: rows of the pool, picked by the engine's public functions."""
+"""The next training set: rows of the pool, picked by entroselect's public functions."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def write(folder: Path, name: str, images: Images) -> None:
 
 
 def read(folder: Path, name: str) -> Images:
-    """What `write` wrote."""
+    """Reads what `write` wrote."""
     labels = folder / f"{name}_labels.npy"
     return Images(
         files.read_array(folder / f"{name}.npy"),

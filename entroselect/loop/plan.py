@@ -55,7 +55,7 @@ def classes_of(config: Config, real: Images, stream: Images) -> int:
 
 
 def check(config: Config, real: Images, stream: Images) -> None:
-    """Checks what numbers alone can tell; `try_out` finds the rest."""
+    """Checks that the numbers fit each other; `try_out` finds what needs a trial."""
     size, made = len(real), paradigms.to_generate(config, len(real))
     if config.model.conditional and real.labels is None:
         raise ValueError(

@@ -43,7 +43,7 @@ class Spread:
         return float(np.mean(self.distances)) if len(self.distances) else None
 
     def describe(self) -> dict[str, Any]:
-        """What reports say, ready for JSON."""
+        """The measures for reports, ready for JSON."""
         entropy = self.entropy
         return {
             "rows": self.of,

@@ -68,7 +68,7 @@ def number(value: float | int | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """An estimate, as people say it."""
+    """An estimated time, rounded, in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 6000:
