@@ -1,4 +1,4 @@
-// Passes over all rows that are no search.
+// Passes over all rows: checks, sums, distances to one vector.
 #pragma once
 
 #include <cstdint>

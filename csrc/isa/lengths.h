@@ -10,7 +10,7 @@ namespace entroselect {
 // kTinyScale times the row. 0 for a row of zeros only. `zero`: padded(d) zeros.
 double length_of(const Rows& rows, int64_t i, const Kernels& kernels, const double* zero);
 
-// What the length of a row takes.
+// Bytes that the length of a row takes.
 constexpr int64_t kLengthBytes = sizeof(double);
 
 }  // namespace entroselect

@@ -6,7 +6,7 @@ import triton.language as tl
 # Covers the float32 roundings of a threshold and of what enters it, 16 units of roundoff.
 SLACK = tl.constexpr(2.0**-20)
 
-# Below every score and every threshold; no infinities meet, so no NaN arises.
+# Below every score and every threshold; finite, so that no difference of infinities makes a NaN.
 NOTHING = tl.constexpr(-3e38)
 LOWEST = tl.constexpr(-1e38)
 
