@@ -1,5 +1,5 @@
 // The Python module entroselect._core: thin bindings, no decisions. Arguments have been checked by
-// entroselect/_checks.py; what is asserted here would be a bug of ours.
+// entroselect/_checks.py; an assertion that fails here is a bug of the package.
 
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>

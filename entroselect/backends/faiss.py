@@ -37,7 +37,7 @@ from entroselect.results import Float64, Neighbours
 
 DEFAULT = "HNSW32,Flat:efSearch=64"
 SAMPLE = 1000  # queries whose exact neighbours say what the recall is
-SEED = 0  # of every random choice: sample and training rows
+SEED = 0  # of every random draw: sample and training rows
 SPARE = 8  # candidates beyond the k: float32 may order near ones wrongly
 TILE = 1 << 21  # values that are float64 at a time
 FARTHEST = 1e15  # clips outliers in the index, whose float32 squares must not overflow

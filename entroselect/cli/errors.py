@@ -1,12 +1,8 @@
 """How failures reach the terminal: one or two plain lines on stderr and an exit code.
 
-0    done
-1    failed: a file or its data, an argument the engine refuses, memory, a fault of ours
-2    bad use of the command line
-129  the terminal was closed
-130  Ctrl-C
-141  the reader of stdout has closed it
-143  asked to end (SIGTERM)
+0    done 1    failed: a file or its data, an argument the engine refuses, memory, a fault of the
+program 2    bad use of the command line 129  the terminal was closed 130  Ctrl-C 141  the reader of
+stdout has closed it 143  asked to end (SIGTERM)
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Decoded(Source):
         whole._release()
 
     def _write(self, file: Any) -> None:
-        # Small beside what decoding them takes.
+        # Small compared with what decoding them takes.
         step = max(1, PIECE // 4 // self.row_bytes)
         buffer = np.empty((min(step, self.n), self.d), self.buffer_dtype)
         with self._whole._reading() as fill:

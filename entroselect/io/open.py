@@ -52,18 +52,17 @@ def open_pool(
             - a Zarr array or group, version 2 or 3.
             - a folder of .npy or .parquet files, taken in the order of their names as text. Beside
               .npy files may stand one .parquet file each with ids, or in ../metadata, as
-              clip-retrieval writes them. Files without rows are left out, whatever their
-              columns are; hidden files, and those whose names begin with "_", are skipped.
-            - a folder that `datasets.Dataset.save_to_disk` has written.
-            - a list of paths of such files and folders: their rows one after the other.
-            - a NumPy array, or anything else taken as rows. A `numpy.memmap` in C order is read
-              through its file, as long as its name still leads to that file.
-            - a DataFrame of pandas or polars, or a pyarrow Table: a column of lists or arrays, or
-              where there is none the numbers in all columns.
-            - a `datasets.Dataset` with a column of lists of numbers.
-            - an object with `__len__` and `__getitem__`, such as a map-style torch `Dataset`,
-              whose items are rows, or tuples or dicts with a row under `column`. Items are computed
-              each time they are asked for, and must be the same each time.
+              clip-retrieval writes them. Files without rows are left out, even if their columns
+              differ; hidden files, and those whose names begin with "_", are skipped. - a folder
+              that `datasets.Dataset.save_to_disk` has written. - a list of paths of such files and
+              folders: their rows one after the other. - a NumPy array, or anything else taken as
+              rows. A `numpy.memmap` in C order is read through its file, as long as its name still
+              leads to that file. - a DataFrame of pandas or polars, or a pyarrow Table: a column of
+              lists or arrays, or where there is none the numbers in all columns. - a
+              `datasets.Dataset` with a column of lists of numbers. - an object with `__len__` and
+              `__getitem__`, such as a map-style torch `Dataset`, whose items are rows, or tuples or
+              dicts with a row under `column`. Items are computed each time they are asked for, and
+              must be the same each time.
         column: which column holds the rows, where there are several.
         id_column: a column of strings or integers that names the rows. It is read once now: values
             that are missing, or the same twice within a million rows, are an error. By default one

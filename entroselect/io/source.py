@@ -30,7 +30,7 @@ Fill = Callable[[int, NDArray[Any]], None]
 # needs to begin another read (docs/decisions.md).
 READ_THROUGH = 128 << 10
 
-# Not more than this is read at once where it has to be held beside the result.
+# At most this many bytes are read at once if they have to be held besides the result.
 PIECE = 16 << 20
 _LEAST_PIECE = 1 << 20
 
@@ -88,7 +88,7 @@ class Source:
         name: how messages call it, the path as it was given.
         format: "npy", "parquet", ...
         key: which array of a file that may hold several; None where there is one.
-        overhead: bytes of memory that reading takes beside its result, and may keep between calls.
+        overhead: bytes of memory that reading takes besides its result, and may keep between calls.
         bytes_read: asked of files so far; for formats that decode, the decoded size.
         decodes: rows have to be decoded or computed, each time anew.
 
@@ -156,7 +156,7 @@ class Source:
 
         Rows less than `READ_THROUGH` bytes apart are read at once, with all that lies between, at
         most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory is
-        needed beside the result.
+        needed besides the result.
         """
         rows = self._row_numbers(rows)
         if not (rows[1:] > rows[:-1]).all():

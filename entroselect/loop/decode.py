@@ -1,7 +1,7 @@
 """One encoded image to the picture that a viewer shows, and many of one size to an array.
 
 The only place that calls Pillow on bytes from outside. Formats come from a list. Without one,
-Pillow tries all its formats on the content, whatever the file is called, and starts Ghostscript
+Pillow tries all its formats on the content, independent of the file's name, and starts Ghostscript
 on EPS.
 """
 
@@ -320,7 +320,7 @@ def _composed(colours: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> ND
 
 
 def _upright(picture: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """EXIF says at which side of the picture the first row and the first column are seen."""
+    """EXIF says at which side of the picture the first row and the first column are shown."""
     turned: dict[int, Any] = {
         2: lambda p: p[:, ::-1],
         3: lambda p: p[::-1, ::-1],

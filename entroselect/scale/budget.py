@@ -1,8 +1,9 @@
 """How a memory limit is divided, and the bytes that a row takes: one model for both.
 
-The first part says what the compiled core keeps per row beside the row's values, at most: codes of
-bfloat16, cells in use, cosine, all rows refreshed at once. The core itself is asked; csrc/ derives
-each number beside the structures that it counts. Docstrings and docs/scale.md state the sums.
+The first part has the most bytes per row that the compiled core keeps besides the row's values:
+codes of bfloat16, cells in use, cosine, all rows refreshed at once. The core returns these numbers;
+csrc/ derives each of them next to the structures that it counts. Docstrings and docs/scale.md state
+the sums.
 
 The second part divides a limit. A selection that reads rows (`Budget`) and a search for neighbours
 in tiles (`Demand`) keep different things, so each divides it in its own way. Below the smallest

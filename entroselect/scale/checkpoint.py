@@ -205,7 +205,7 @@ class Checkpoint:
         return head, places, len(head) + places["digest"] + _DIGEST_BYTES
 
     def _head(self, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(entries, what was saved beside the arrays); the checksum is right."""
+        """(entries, the saved numbers that are no arrays), after a check of the checksum."""
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < min(1 << 20, size - 8 - _DIGEST_BYTES):

@@ -95,7 +95,7 @@ def _words(values: NDArray[Any], words: int) -> NDArray[np.uint64]:
 
 @lru_cache(maxsize=8)
 def _multipliers(words: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Of whole words and, beside that, of their upper halves; the same in every process and
-    version, since checkpoints hold marks."""
+    """The random multipliers of whole words, and those of their upper halves; the same in every
+    process and version, since checkpoints hold marks."""
     drawn: NDArray[np.uint64] = np.random.PCG64(20240707).random_raw(2 * words)
     return drawn[:words], drawn[words:]
