@@ -1,4 +1,4 @@
-"""What a container may use: limits of the control groups that this process is in (Linux).
+"""The limits of a container: those of the control groups that this process is in (Linux).
 
 Versions 1 and 2 are known. The smallest limit of a group and of all groups above it counts. A file
 that cannot be read means no limit.

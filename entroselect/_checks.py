@@ -60,19 +60,19 @@ def real(name: str, value: Any, accepted: str, ok: Any) -> float:
 
 
 def non_negative(name: str, value: Any) -> float:
-    """A finite number >= 0."""
+    """`value` as a finite float >= 0."""
     return real(name, value, "finite and >= 0", lambda x: math.isfinite(x) and x >= 0)
 
 
 def choice(name: str, value: Any, accepted: tuple[str, ...]) -> str:
-    """One of the accepted strings."""
+    """`value`, which must be one of the accepted strings."""
     if not isinstance(value, str) or value not in accepted:
         raise ValueError(f"{name}: expected one of {', '.join(accepted)}, got {value!r}")
     return value
 
 
 def seed_value(seed: Any) -> int | None:
-    """None or an integer >= 0."""
+    """`seed` as None or an integer >= 0."""
     return None if seed is None else integer("seed", seed, 0)
 
 

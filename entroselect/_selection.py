@@ -259,8 +259,8 @@ class SelectionRun:
             self._checkpoint.save(self.state, local.primitives, local.marks)
 
     def result(self, radius: float, began: float, opened: float, passes: bool = False) -> Selection:
-        """What was selected; `began` and `opened` are times of `time.perf_counter`. `passes`: adds
-        the threshold of each pick."""
+        """The result; `began` and `opened` are times of `time.perf_counter`. `passes`: adds the
+        threshold of each pick."""
         like, pool = self._opened.like, self._opened.pool
         indices, squared, thresholds = self.state.joined()
         return Selection(

@@ -1,4 +1,4 @@
-"""What the operations return."""
+"""The results of the operations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Selection:
         backend: what computed it, for example "cpu:avx512bf16"; can be passed as ``backend=``.
         thresholds: float64 (k,), only from `threshold_select`: the threshold in force at each
             acceptance; ``thresholds[0]`` is the starting value.
-        profile: where the time went (rounds, picks per round, share of the n k pairs looked at,
+        profile: how the time was spent (rounds, picks per round, share of the n k pairs looked at,
             exact rechecks per row, seconds by phase); not part of the contract.
 
     Example:

@@ -1,8 +1,8 @@
-// What the filter may conclude. The proofs stand in docs/exactness.md; the constants are here.
+// What the filter may conclude. The proofs are in docs/exactness.md; the constants are here.
 //
-// Everything is in the frame of the filter: X = R scale (x - centre), R orthogonal, X~ what its
-// code stands for, residual >= ||X - X~||. A score is s = X~.Y~ - ||Y~||^2 / 2, so ||X~ - Y~||^2 =
-// ||X~||^2 - 2 s.
+// All quantities are in the frame of the filter: X = R scale (x - centre), R orthogonal, X~ the
+// value of the row's code, residual >= ||X - X~||. A score is s = X~.Y~ - ||Y~||^2 / 2, so
+// ||X~ - Y~||^2 = ||X~||^2 - 2 s.
 #pragma once
 
 #include <cstdint>

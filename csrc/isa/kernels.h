@@ -63,8 +63,8 @@ struct Kernels {
   double (*distance_to_row)(const double* x, const Rows& rows, int64_t i);
   double (*distance)(const double* x, const double* y, int64_t d_padded);
 
-  // For rows of at most kTreeWidth columns: the canonical squared distances of x to the rows of a
-  // leaf, stored column by column. Bit j of the result is set where out[j] <= limit.
+  // Rows of at most kTreeWidth columns: the canonical squared distances of x to the rows of a leaf,
+  // stored column by column. Bit j of the result is set where out[j] <= limit.
   uint32_t (*leaf_distances)(const double* x, const double* columns, int64_t d, double limit,
                              double* out);
 

@@ -13,7 +13,7 @@ namespace entroselect {
 
 class Scan {
  public:
-  // For the k nearest of up to `rows` rows at a time.
+  // Searches the k nearest of up to `rows` rows at a time.
   Scan(const Frame& frame, const Kernels& kernels, int64_t k, int rows);
 
   // Takes row `g` of the group: its code (kept by the caller until run() returns) and the k

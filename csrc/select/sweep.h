@@ -34,7 +34,7 @@ struct Unmet {
 
 class Sweep {
  public:
-  // For up to `rows` rows of the pool at a time.
+  // Holds up to `rows` rows of the pool at a time.
   Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
         int64_t rows);
 

@@ -24,11 +24,11 @@ class Loops(Protocol):
 
 
 class Backend(Protocol):
-    """What computes.
+    """Makes pools and finds neighbours.
 
     Attributes:
         name: what results say in `.backend`.
-        takes: what may be asked of it: the operations "selection" and "nearest"; the arguments
+        takes: what the backend serves: the operations "selection" and "nearest"; the arguments
             "memory_limit", "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch`
             refuses everything else, so a method that only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
@@ -68,7 +68,7 @@ class Backend(Protocol):
     ) -> None:
         """Compares queries with further points, whose numbers begin at `offset`, and updates in
         place what is known of the queries' neighbours: squared distances and indices, (Nq, k),
-        sorted by (distance, index), infinity and the largest int64 where there is none yet.
+        sorted by (distance, index), with infinity and the largest int64 in empty places.
         points=None means the other queries."""
 
     def center(self, rows: Rows, metric: str) -> int:

@@ -183,8 +183,8 @@ def _said(error: RuntimeError) -> str:
 
 @dataclass(frozen=True)
 class _Frame:
-    """How rows look to the index: float32, around 0 and of size 1, so that neither an offset nor
-    the unit of the data costs digits."""
+    """Turns rows into the index's float32 values, around 0 and of size 1, so that neither an offset
+    nor the unit of the data costs digits."""
 
     cosine: bool
     centre: Float64

@@ -62,7 +62,7 @@ def _from_protocol(name: str, given: Any) -> Any:
 
 
 def plain_array(name: str, given: Any) -> NDArray[Any]:
-    """What NumPy makes of it; objects become numbers, or an error as from `as_array`."""
+    """`given` as a NumPy array; objects become numbers, or an error as from `as_array`."""
     refuse(name, given)
     try:
         array = np.asarray(given)

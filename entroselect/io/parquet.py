@@ -251,7 +251,7 @@ def open_parquet(path: Path) -> Any:
 
 
 def _row_group_starts(file: Any, path: Path) -> Int64:
-    """Where row groups begin, and after them the number of rows."""
+    """The first row of every row group, and at the end the number of rows."""
     metadata = file.metadata
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows or sum(rows) >= 1 << 62:

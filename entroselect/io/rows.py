@@ -116,7 +116,7 @@ def _first_on_cuda(values: Any, bad: Callable[[Any], Any]) -> int:
 
 
 def engine_dtype(name: str, stored: str) -> str:
-    """What values of a dtype become when they are read; TypeError where that is nothing."""
+    """The dtype to which values of a stored dtype are read; TypeError if there is none."""
     if stored == "bool":
         return "uint8"
     if stored in (*_NATIVE, "bfloat16"):

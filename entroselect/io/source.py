@@ -36,7 +36,7 @@ _LEAST_PIECE = 1 << 20
 
 
 class FileIdentity:
-    """Which file a path led to when this was made, and in what state it was.
+    """The file that a path led to when this object was made, and the file's state.
 
     Files are opened again for every read: rows of a file that took the place of the first one, or
     that was written to meanwhile, would be mixed with those read before.

@@ -32,7 +32,7 @@ _SIGNED, _WHITE_IS_ZERO = 2, 0
 
 
 class Refused(ValueError):
-    """What is wrong with an image; the caller names the file."""
+    """An image is refused; the message says why, and the caller names the file."""
 
 
 class Notes:

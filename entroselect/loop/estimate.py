@@ -1,4 +1,4 @@
-"""What a run will take, from a few real steps of training and sampling."""
+"""An estimate of a run's time and disk space, from a few real steps of training and sampling."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], **notes: str) ->
 
 
 def write_state(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
-    """The same with a checksum, for a state that only a resumed run reads."""
+    """As `write_tensors`, with a checksum, for a state that only a resumed run reads."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_tensors(path, contiguous, **notes, crc32=_checksum(contiguous))
 

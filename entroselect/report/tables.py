@@ -49,7 +49,7 @@ PROFILE = {
 
 
 def profile_table(profile: dict[str, Any]) -> Table:
-    """Where the time of a selection went."""
+    """A table of the time that each phase of a selection took."""
     table = Table("where the time went", "")
     table.columns[1].justify = "right"
     for name, label in PROFILE.items():

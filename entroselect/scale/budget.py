@@ -148,7 +148,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """How many rows are in a block and in a tile."""
+    """The numbers of rows of a block and of a tile."""
 
     block: int
     tile: int

@@ -43,7 +43,8 @@ _DIGEST_BYTES = 16
 
 @dataclass
 class Saved:
-    """What a checkpoint holds: the state, and bounds, counts of picks met and marks of own rows."""
+    """The contents of a checkpoint: the state, and the bounds, counts of picks met and marks of
+    this process's rows."""
 
     state: engine.SelectionState
     bounds: Float64

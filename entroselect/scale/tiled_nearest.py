@@ -186,7 +186,7 @@ def search_ranks(
 
 
 def shards_of_all(own: Batches, ranks: ProcessGroup) -> list[tuple[int, str]]:
-    """How many points every process has, and their dtype."""
+    """The number of points of every process, and their dtype."""
     every = ranks.all_gather(np.array([own.n, DTYPES.index(own.dtype)]))
     return [(int(n), DTYPES[code]) for n, code in every]
 

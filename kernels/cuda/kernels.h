@@ -45,7 +45,7 @@ void code(const Rows& rows, const int64_t* index, int64_t first, int64_t n, cons
 
 void distances_to(const Rows& rows, int64_t n, const Rows& vector, double* out, Stream stream);
 
-// What Rows::lengths holds for rows that have none yet; 0 for rows of zeros only.
+// The values of Rows::lengths for rows that have none yet; 0 for rows of zeros only.
 void lengths(const Rows& rows, int64_t n, double* out, Stream stream);
 
 void roots(double* values, int64_t n, Stream stream);

@@ -59,8 +59,8 @@ BUDGET_MS = 8.0
 
 @dataclass(frozen=True)
 class Choice:
-    """What was found for a device and a class of widths: milliseconds of each shape timed, or why
-    it could not be."""
+    """The result of timing for a device and a class of widths: milliseconds of each shape, or why
+    it could not be timed."""
 
     tile: Tile
     timed: dict[Tile, float | str]

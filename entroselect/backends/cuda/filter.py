@@ -64,7 +64,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Task:
-    """What a pass is about.
+    """The work of a pass.
 
     Attributes:
         rows: the rows that the pass can name.

@@ -46,8 +46,8 @@ class Coded:
 
 
 class Frame:
-    """Where rows are coded: X = scale (x - centre). Any centre and scale are correct; column
-    medians and a typical magnitude, which no outlier moves, keep residuals small."""
+    """The frame in which rows are coded: X = scale (x - centre). Any centre and scale are correct;
+    column medians and a typical magnitude, which no outlier moves, keep residuals small."""
 
     def __init__(self, rows: DeviceRows) -> None:
         count = min(rows.n, 128)
