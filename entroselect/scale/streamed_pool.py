@@ -50,7 +50,7 @@ class StreamedPool:
         self._seen = Seen("features", source.name, self.n)
         self._nothing = nothing
         self._held: tuple[Int64, NDArray[Any]] = (_NO_ROWS, nothing)
-        self._checked = False  # that the values of all rows are usable
+        self._checked = False  # the values of all rows
         self._counted = dict.fromkeys(("pairs", "rechecks", "settled", "refreshed"), 0)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
         self._rows_read = 0
