@@ -1,4 +1,5 @@
-"""What twice the rows, twice the picks and twice the threads do to the time of ours."""
+"""How entroselect's time grows with twice the rows and twice the picks, and falls with twice the
+threads."""
 
 from __future__ import annotations
 

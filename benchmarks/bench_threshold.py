@@ -1,4 +1,4 @@
-"""threshold_select against the matrix product of its picks and the loops one would write."""
+"""threshold_select against the matrix product of its picks and against plain loops."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-// NumPy arrays as rows and back, and what every binding does besides: finding kernels by name and
-// looking for Ctrl-C.
+// NumPy arrays as rows and back, and what every binding needs besides: kernels by name, and polling
+// for Ctrl-C.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -44,12 +44,12 @@ inline const Kernels& kernels_named(const std::string& name) {
 }
 
 inline void check_signals() {
-  const FloatEnvironment environment;  // the default again: a handler may have changed it
+  const FloatEnvironment environment;  // a signal handler may have changed it
   py::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
-// Rows, kept alive, with their lengths where the metric asks for them.
+// Rows whose array is kept alive, with their lengths if the metric is cosine.
 struct OwnedRows {
   OwnedRows(py::array values, const std::string& dtype, bool cosine, const Kernels& kernels,
             int threads)

@@ -1,5 +1,5 @@
 // The Python module entroselect._core: thin bindings, no decisions. Arguments have been checked by
-// entroselect/_checks.py; what is asserted here would be a bug of ours.
+// entroselect/_checks.py; an assertion that fails here is a bug of the package.
 
 #include <pybind11/functional.h>
 #include <pybind11/stl.h>
@@ -142,7 +142,7 @@ class PyPool {
   const int threads_;
   std::vector<std::unique_ptr<OwnedRows>> held_;
   std::unique_ptr<Pool> pool_;
-  FilterPool* block_ = nullptr;  // the same; none if it is a tree
+  FilterPool* block_ = nullptr;  // the same pool; null if it is a tree
 };
 
 py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {
@@ -283,8 +283,8 @@ class PyFloatEnvironment {
   std::optional<FloatEnvironment> environment_;
 };
 
-// A module or a class whose functions all run in the default floating-point environment, whatever
-// the caller's is.
+// A module or a class whose functions all run in the default floating-point environment, not in the
+// caller's.
 template <class Scope>
 class Guarded {
  public:
@@ -340,7 +340,7 @@ void bind_functions(py::module_& m) {
            "threads"_a)
       .def("distances_to", &py_distances_to)
       .def("instruction_sets", &py_instruction_sets)
-      // The memory that rows take at most beside their values, in bytes.
+      // The most bytes that rows take besides their values.
       .def("pool_bytes_per_row", &FilterPool::bytes_per_row, "d"_a)
       .def("whole_pool_bytes_per_row", &whole_pool_bytes_per_row, "d"_a)
       .def("point_bytes_per_row", &point_bytes_per_row, "d"_a, "cosine"_a)

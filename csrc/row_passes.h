@@ -1,4 +1,4 @@
-// Passes over all rows that are no search.
+// Passes over all rows: checks, sums, distances to one vector.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,7 @@
 
 namespace entroselect {
 
-// What Rows::lengths holds for these rows, which have none yet.
+// The values of Rows::lengths for these rows, which have none yet.
 std::vector<double> lengths_of(const Rows& rows, const Kernels& kernels, int threads,
                                const std::function<void()>& poll);
 

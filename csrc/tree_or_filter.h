@@ -1,5 +1,5 @@
-// The two methods, and which of them an operation takes: a k-d tree over narrow rows, or the
-// filter. `filter` is "tree", "int8", "bf16" or "auto", which lets the width decide.
+// Which method an operation uses: a k-d tree over narrow rows, or the filter. `filter` is "tree",
+// "int8", "bf16" or "auto", which lets the width decide.
 #pragma once
 
 #include <cstdint>
@@ -22,14 +22,15 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
                   const Kernels& kernels, const std::string& filter, int threads,
                   const std::function<void(int64_t)>& poll, double* squared, int64_t* indices);
 
-// What a row takes at most beside its values in a pool that may be a tree. A tree has the row twice
-// in float64 while it is built, each with its number, and for every leaf a box and a node.
+// The most bytes that a row takes besides its values in a pool that may be a tree. A tree has the
+// row twice in float64 while it is built, each with its number, and for every leaf a box and a
+// node.
 int64_t whole_pool_bytes_per_row(int64_t d);
 
-// What a row takes at most beside its values in a search of the nearest, as one of the points.
+// The most bytes that a point takes besides its values in a search.
 int64_t point_bytes_per_row(int64_t d, bool cosine);
 
-// The codes that the filter of that name begins with.
+// The form of codes with which the filter of that name begins.
 Form form_named(const std::string& filter, const Kernels& kernels, int64_t d);
 
 }  // namespace entroselect

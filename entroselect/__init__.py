@@ -1,7 +1,7 @@
 """entroselect: the k most spread-out rows of a pool, and how much entropy they carry, exactly.
 
 greedy_select, threshold_select, nearest_distances and kl_entropy return the answer of their
-textbook loop in float64, whatever runs underneath; see docs/exactness.md.
+textbook loop in float64, on every backend; see docs/exactness.md.
 """
 
 from importlib.metadata import version as _version
@@ -11,7 +11,7 @@ try:
     from entroselect import _core as _core
 except ImportError:
     if _find_spec("entroselect._core") is not None:
-        raise  # it is there, and has said why it does not load
+        raise  # it is there; its own error says why it does not load
     raise ImportError(
         f"{__path__[0]} holds no compiled module for this Python: it is a checkout that has not "
         "been built. Run `pip install --editable .` in it, or, to use what is installed elsewhere, "

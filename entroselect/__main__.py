@@ -27,8 +27,8 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Closed ones (`2>&-`) lead nowhere; otherwise files opened later would take their numbers,
-    and what is printed would end up in them."""
+    """Opens the null device for each stream that is closed (`2>&-`). Otherwise a file opened later
+    would get the stream's number, and printed text would end up in that file."""
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             descriptor = os.open(os.devnull, os.O_RDWR)

@@ -1,7 +1,7 @@
-"""What a container may use: limits of the control groups that this process is in (Linux).
+"""The limits of a container: those of the control groups that this process is in (Linux).
 
-Versions 1 and 2 are known; of a group and all above it the smallest limit counts. What cannot be
-read is no limit.
+Versions 1 and 2 are known. The smallest limit of a group and of all groups above it counts. A file
+that cannot be read means no limit.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ MEMBERSHIP, MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 @functools.cache
 def processors() -> int | None:
-    """How many processors a quota of their time comes to, rounded up; None without one. Read once,
-    since every operation asks."""
+    """The quota of processor time as a number of processors, rounded up; None without a quota. The
+    files are read once, since every operation needs this number."""
     quotas = []
     for folder in _folders("cpu"):
         words = _words(folder / "cpu.max")
@@ -27,7 +27,7 @@ def processors() -> int | None:
 
 
 def memory() -> int | None:
-    """Bytes that may be in use; None without a limit."""
+    """The memory limit in bytes; None without one."""
     limits = []
     for folder in _folders("memory"):
         words = _words(folder / "memory.max") or _words(folder / "memory.limit_in_bytes")
@@ -36,8 +36,8 @@ def memory() -> int | None:
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """Where limits may stand: the group of this process and those above it. Inside a container the
-    names of groups may be those outside; then only the topmost is there."""
+    """Folders that may hold a limit: the group of this process and those above it. Inside a
+    container the names of groups may be those outside; then only the topmost is there."""
     yield MOUNT
     for line in _read(MEMBERSHIP).splitlines():
         _, controllers, name = line.split(":", 2)

@@ -60,19 +60,19 @@ def real(name: str, value: Any, accepted: str, ok: Any) -> float:
 
 
 def non_negative(name: str, value: Any) -> float:
-    """A finite number >= 0."""
+    """`value` as a finite float >= 0."""
     return real(name, value, "finite and >= 0", lambda x: math.isfinite(x) and x >= 0)
 
 
 def choice(name: str, value: Any, accepted: tuple[str, ...]) -> str:
-    """One of the accepted strings."""
+    """`value`, which must be one of the accepted strings."""
     if not isinstance(value, str) or value not in accepted:
         raise ValueError(f"{name}: expected one of {', '.join(accepted)}, got {value!r}")
     return value
 
 
 def seed_value(seed: Any) -> int | None:
-    """None or an integer >= 0."""
+    """`seed` as None or an integer >= 0."""
     return None if seed is None else integer("seed", seed, 0)
 
 
@@ -85,7 +85,8 @@ def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
 
 
 def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | None = None) -> None:
-    """As `usable_rows`, of rows that are a part of a larger pool, where they have these numbers."""
+    """As `usable_rows`, for a part of a larger pool. `numbers`: the rows' numbers there, for
+    errors."""
 
     def number(row: int) -> int:
         return row if numbers is None else int(numbers[row])
@@ -113,7 +114,7 @@ def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | N
 
 
 def same_width(name: str, rows: Shaped, other_name: str, other: Shaped) -> None:
-    """Both have the same number of columns."""
+    """Raises ValueError unless both have the same number of columns."""
     if rows.d != other.d:
         raise ValueError(f"{name}: has {rows.d} columns but {other_name} has {other.d}")
 

@@ -45,11 +45,11 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
     Args:
         backend: the caller's argument, as in the table above.
         operation: "selection" or "nearest".
-        inputs: rows of the caller's; those that are None, or no arrays, do not matter.
-        wanted: arguments that not every backend takes, by name; None where they were left out.
+        inputs: the caller's rows; None, and what is not an array, is ignored.
+        wanted: by name, arguments that not every backend takes; None: left out.
 
     Raises:
-        TypeError: it is no string.
+        TypeError: `backend` is no string.
         ValueError: saying what is available, why this one cannot run here, or what it does not
             take.
     """
@@ -84,8 +84,8 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
 
 
 def name_of(backend: str) -> str:
-    """What results of that backend will say in `.backend`."""
-    return choose(backend, "nearest").name  # which all of them take
+    """The name that results of that backend have in `.backend`."""
+    return choose(backend, "nearest").name  # every backend takes "nearest"
 
 
 def why_not() -> dict[str, str]:
@@ -157,7 +157,8 @@ def _check_runs(name: str, reason: str) -> None:
         raise ValueError(f"backend: {name!r} cannot run here: {reason}")
 
 
-# Makes the backend of a name ("faiss" also of names that begin so), or says why it cannot run here.
+# By name: makes the backend, or raises ValueError with the reason why it cannot run here. "faiss"
+# also serves names that begin with "faiss:".
 BACKENDS: dict[str, Callable[[str], Backend]] = {
     "cpu": _cpu,
     **dict.fromkeys(_why_not_cpu(), _cpu),

@@ -63,12 +63,12 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """UTF-8."""
+    """As `write_bytes`, in UTF-8."""
     write_bytes(path, content.encode())
 
 
 def write_json(path: Path, content: Any) -> None:
-    """See `json_text`."""
+    """As `write_text`; the text is that of `json_text`."""
     write_text(path, json_text(content))
 
 
@@ -78,7 +78,8 @@ def json_text(content: Any) -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Removes files that killed processes left half written; of links, the link alone."""
+    """Removes files that killed processes left half written; of a symbolic link, only the link
+    itself."""
     for pattern in ("*.partial", "*.partial.png"):
         for path in folder.rglob(pattern):
             if path.is_symlink() or path.is_file():

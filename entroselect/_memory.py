@@ -57,7 +57,8 @@ def memory_limit(given: Any) -> int | None:
 
 
 def available() -> int | None:
-    """Bytes that could be taken now without swapping, where the system says so (Linux)."""
+    """Bytes that can be allocated now without swapping; None where the system does not tell (only
+    Linux does)."""
     known = [bytes_ for bytes_ in (_free(), _cgroup.memory()) if bytes_ is not None]
     return min(known, default=None)
 
@@ -72,7 +73,7 @@ def _free() -> int | None:
 
 
 def in_words(bytes_: int) -> str:
-    """As people write it.
+    """The amount in the largest binary unit that fits, with three digits.
 
     Example:
         >>> in_words(13_200_000_000), in_words(1023 * 1024), in_words(1_048_100), in_words(7)

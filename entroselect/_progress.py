@@ -21,7 +21,7 @@ def reporter(progress: Any, what: str) -> Iterator[Report | None]:
     if progress is None or progress is False:
         yield None
     elif callable(progress):
-        yield in_default_float_environment(progress)  # whatever it does to it
+        yield in_default_float_environment(progress)  # it may change the environment
     elif progress is not True:
         raise TypeError(
             "progress: expected None, True or a function of (done, total), got "
@@ -49,7 +49,7 @@ def _lines(what: str) -> Report:
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES or (done == total and total > 0):
             last = now
-            with suppress(OSError):  # nobody listens: no reason to lose the work
+            with suppress(OSError):  # stderr is closed: no reason to lose the work
                 print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
     return report

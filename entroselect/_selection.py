@@ -53,7 +53,7 @@ class OpenedPool:
         selected: Any = None,
     ) -> None:
         """`whole`: no checkpoint will be taken; the pool may then be a k-d tree, which cannot
-        report its bounds. `picks`: how many there will be, beside those in `selected`.
+        report its bounds. `picks`: how many picks there will be, besides those in `selected`.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
@@ -65,7 +65,7 @@ class OpenedPool:
             _checks.choice("metric", metric, _checks.METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
-            in_memory = streamed = 0  # bytes that each needs beside what the caller holds
+            in_memory = streamed = 0  # bytes that each needs besides what the caller holds
             if isinstance(given, Source):
                 picks = picks if isinstance(picks, int) else 0  # else an error that is raised later
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
@@ -104,13 +104,13 @@ class OpenedPool:
         return shared_errors(self.ranks)
 
     def check_agreement(self, **arguments: Any) -> None:
-        """All processes were called with these."""
+        """Raises ValueError on all processes unless all were called with the same arguments."""
         if self.ranks is not None:
             texts = [f"{name}={_short(value)}" for name, value in arguments.items()]
             self.ranks.check_agreement("; ".join(texts))
 
     def begin(self, before: Int64, vectors: Rows | None) -> None:
-        """The selection begins with these pool rows or vectors as picks."""
+        """Makes these pool rows, or these vectors, picks before the first round."""
         if len(before):
             self.pool.add_picks(before)
         if vectors is not None:
@@ -136,16 +136,16 @@ class OpenedPool:
         return self.ranks.max_with_index(-squared, self.first + row)[1]
 
     def broadcast_draw(self, draw: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-        """What rank 0 draws."""
+        """The array that rank 0 draws, on every process."""
         drawn = draw()
         return drawn if self.ranks is None else self.ranks.broadcast(drawn, 0)
 
     def like(self, found: Any) -> Any:
-        """Results where the pool is."""
+        """Puts a result where the pool is: host memory or a CUDA device."""
         return self.local.like(found)
 
     def checkpoint(self, path: Any, about: dict[str, Any]) -> Checkpoint:
-        """The file of this selection."""
+        """Opens the checkpoint file of this selection. `about`: what identifies it."""
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"checkpoint: expected the path of a file, got {path!r}")
         about = {
@@ -158,7 +158,8 @@ class OpenedPool:
         return Checkpoint(path, about, self.n, self.first, self.ranks)
 
     def _given(self, features: Any, limit: int | None) -> Rows | Source:
-        """The rows, their values unchecked: in memory where there is no limit."""
+        """`features` as Rows without a memory limit, as a Source with one; values are not checked
+        yet."""
         if self.ranks is not None and getattr(features, "shape", (1,))[0] == 0:
             return EmptySource(features)
         if limit is None or is_on_cuda(features):
@@ -198,7 +199,7 @@ class SelectionRun:
         about: dict[str, Any],
         report: Report | None,
     ) -> None:
-        """`about`: the arguments that must be the same to resume from a checkpoint."""
+        """`about`: the arguments that a checkpoint must agree with."""
         self._opened, self._k, self._report = opened, k, report
         self._checkpoint: Checkpoint | None = None
         self.state = engine.SelectionState()
@@ -214,7 +215,7 @@ class SelectionRun:
             raise
 
     def _resume(self, checkpoint: Checkpoint, before: Int64, vectors: int) -> None:
-        """From what was saved, if anything was."""
+        """Restores the state from the checkpoint, if there is one."""
         opened, local = self._opened, self._opened.local
         with opened.shared_errors():
             local.marks()  # of rows in memory: before any of them is compared
@@ -230,8 +231,8 @@ class SelectionRun:
         with opened.shared_errors():
             local.verify(saved.marks)
         self.state = saved.state
-        # A picked row has the bound -1. __init__ picks these rows once more: their bounds must not
-        # say so yet, or `available` would be reduced twice.
+        # A picked row has the bound -1. __init__ marks these rows as picked again. Replace the
+        # saved mark first, or `available` would be reduced twice.
         bounds = saved.bounds
         bounds[bounds < 0] = np.inf
         local.primitives.restart(bounds, saved.met.astype(np.int64))
@@ -244,7 +245,7 @@ class SelectionRun:
             self._checkpoint.close()
 
     def after_round(self, state: engine.SelectionState) -> None:
-        """Reports progress, and saves if it is time to."""
+        """Reports progress, and saves a checkpoint if it is due."""
         if self._report is not None:
             self._report(state.done, self._k)
         if self._checkpoint is not None:
@@ -252,14 +253,14 @@ class SelectionRun:
             self._checkpoint.offer(state, local.primitives, local.marks)
 
     def end(self) -> None:
-        """Saves the whole selection."""
+        """Saves the finished selection in the checkpoint."""
         if self._checkpoint is not None:
             local = self._opened.local
             self._checkpoint.save(self.state, local.primitives, local.marks)
 
     def result(self, radius: float, began: float, opened: float, passes: bool = False) -> Selection:
-        """What was selected; `began` and `opened` are times of `time.perf_counter`. `passes`: with
-        the threshold of each pick."""
+        """The result; `began` and `opened` are times of `time.perf_counter`. `passes`: adds the
+        threshold of each pick."""
         like, pool = self._opened.like, self._opened.pool
         indices, squared, thresholds = self.state.joined()
         return Selection(
@@ -273,7 +274,7 @@ class SelectionRun:
 
 
 def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
-    """k as an int the pool can serve."""
+    """k as an int between 1 and the number of rows that are left to pick."""
     left = rows.n - len(before)
     why = f" (the pool has {rows.n} rows" + (f", {len(before)} selected)" if len(before) else ")")
     if left < 1:
@@ -282,7 +283,7 @@ def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
 
 
 def _short(value: Any) -> Any:
-    """A value as agreements and checkpoints compare it: itself, or a digest of an array."""
+    """A short value that identifies an argument: the value itself, or a digest of an array."""
     if isinstance(value, np.generic):  # a start or seed that NumPy counted
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -83,7 +83,7 @@ def threads() -> int:
 
 
 def set_threads(count: int) -> None:
-    """As if the variable had been set before the process started."""
+    """Sets ENTROSELECT_THREADS, for this process and those that it starts."""
     os.environ[THREADS] = str(count)
 
 
@@ -110,7 +110,8 @@ def cells() -> str:
 
 
 def tile(shapes: Sequence[object]) -> int | None:
-    """The place of a shape among these; None: the fastest is found by timing."""
+    """The place in `shapes` that ENTROSELECT_TILE names; None: the fastest shape is found by
+    timing."""
     given = _given(TILE)
     if not given:
         return None
@@ -126,17 +127,17 @@ def debug() -> bool:
 
 
 def has_temporary_folder() -> bool:
-    """Whether TMPDIR names one; `tempfile` reads which."""
+    """Whether TMPDIR is set; `tempfile` reads its value."""
     return _is_set("TMPDIR")
 
 
 def has_torch_threads() -> bool:
-    """Whether OMP_NUM_THREADS says how many threads torch has; torch reads how many."""
+    """Whether OMP_NUM_THREADS is set, torch's number of threads; torch reads its value."""
     return bool(_given("OMP_NUM_THREADS"))
 
 
 def of_the_engine() -> dict[str, str]:
-    """The variables, of those that change how the engine computes, that are set."""
+    """Those variables that change how the engine computes and are set, with their values."""
     names = (BACKEND, THREADS, BLOCK, CELLS, FILTER, TILE)
     return {name: os.environ[name] for name in names if _is_set(name)}
 
@@ -155,5 +156,5 @@ def _is_set(name: str) -> bool:
 
 
 def _given(name: str) -> str:
-    """Its value, "" where it is not set."""
+    """The variable's value, "" where it is not set."""
     return os.environ[name] if _is_set(name) else ""

@@ -27,7 +27,7 @@ from entroselect import _settings
 from entroselect._float_environment import in_default_float_environment
 from entroselect.results import Float64, Int64
 
-# What the size of a block aims at, and its least value.
+# Picks per round that the frontier's size aims at, and the least size that this leads to.
 PICKS_PER_ROUND = 256
 LEAST_BLOCK = 1024
 
@@ -37,7 +37,8 @@ COUNTED = ("pairs", "rechecks", "settled", "refreshed")
 
 
 class Pool(Protocol):
-    """What a round loop needs. Rows are pool indices; distances are canonical and squared."""
+    """The primitives that a round loop needs. Rows are pool indices; distances are canonical and
+    squared."""
 
     n: int
     d: int
@@ -156,7 +157,7 @@ class Rounds:
         self._best_left = left
 
     def picked(self, found: Int64) -> None:
-        """What a round picked must be rows of the pool."""
+        """Raises RuntimeError unless the picks of a round are rows of the pool."""
         if len(found) and (int(found.min()) < 0 or int(found.max()) >= self._n):
             raise _unsteady()
 
@@ -168,7 +169,7 @@ def _unsteady() -> RuntimeError:
     )
 
 
-# Called after every round with how far the selection has come.
+# Called after every round with the state of the selection.
 AfterRound = Callable[[SelectionState], None]
 
 
@@ -231,7 +232,8 @@ def settle_block(
     pool: Pool, rival: float, rival_index: int, limit: int, floor: float
 ) -> tuple[Int64, Float64, float]:
     """Does what `Pool.settle` does, for all rows of a block, in rounds. The rival's place is
-    between rows rival_index - 1 and rival_index: at equal bounds, the rows before it come first."""
+    between rows rival_index - 1 and rival_index of the block: at equal bounds, rows before that
+    place come first."""
     picks, squared, next_squared, done, last = [], [], -1.0, 0, False
     size = block_size(pool)
     rounds = Rounds(pool)

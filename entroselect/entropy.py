@@ -1,4 +1,4 @@
-"""Entropy and the metrics built on nearest neighbours."""
+"""Entropy and other measures computed from nearest neighbours."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def kl_entropy(
         group: as there; every process passes its own shard of the rows and gets the entropy of all
             of them, the same float.
 
-    With backend="faiss" distances are approximate and never too small, so the result is at most
-    too high. A sample of 1,000 rows is searched exactly: `.excess` says by how many nats the result
-    is too high as far as the sample goes, and the exact result is at least `.low` with 95 %
+    With backend="faiss" distances are approximate and never too small, so the result is at most too
+    high. A sample of 1,000 rows is searched exactly: `.excess` says by how many nats the result is
+    too high as far as the sample goes, and the exact result is at least `.low` with 95 %
     confidence. That bound assumes that no row has an exact neighbour that the index missed nearer
-    than the smallest distance seen anywhere (with duplicates="floor": nothing, `floor` takes its
+    than the smallest distance found anywhere (with duplicates="floor": nothing, `floor` takes its
     place, and the bound is wider). A sample with copies that the index missed is the error that
     duplicates="error" stands for; with "drop" it makes `.low` -inf, and the result may then be too
     low as well.
@@ -103,7 +103,8 @@ def kl_entropy(
 
 
 def _check_both(rows: Batches, k: int, limit: Any, ranks: ProcessGroup | None) -> None:
-    """The limit is enough for the search and for the one of rows that had copies."""
+    """Raises ValueError unless the limit is enough for the search and for a second one of the rows
+    that had copies."""
     with shared_errors(ranks):
         limit = bytes_of(limit)
     shards = [(rows.n, rows.dtype)] if ranks is None else shards_of_all(rows, ranks)
@@ -233,7 +234,7 @@ def _too_few(distinct: int, k: int) -> ValueError:
 def _without_copies(
     rows: Batches, found: Neighbours, limit: Any, ranks: ProcessGroup | None
 ) -> Float64:
-    """k-th neighbour distances of those of our rows that are the first of a set of equal rows,
+    """k-th neighbour distances of this process's rows that are the first of a set of equal rows,
     among all such rows."""
     n, k = found.distances.shape
     every, indices = on_host(found.distances), on_host(found.indices)
@@ -264,7 +265,7 @@ def _without_copies(
 
 
 def _of_all(array: Any, ranks: ProcessGroup | None) -> Any:
-    """The arrays of all processes, one after the other."""
+    """The arrays of all processes, concatenated in rank order."""
     return array if ranks is None else np.concatenate(ranks.all_gather(array))
 
 

@@ -1,4 +1,4 @@
-"""What the operations return."""
+"""The results of the operations."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Metric = Literal["euclidean", "cosine"]
 
 
 def on_host(found: Any) -> NDArray[Any]:
-    """Results as NumPy, wherever they are."""
+    """A result as a NumPy array, in host memory."""
     return found if isinstance(found, np.ndarray) else np.asarray(found.cpu())
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """k rows of a pool, in the order in which they were chosen.
+    """k rows of a pool, in the order in which they were picked.
 
     Any prefix is the selection for that smaller k. Of a pool on a CUDA device, arrays are tensors
     there.
@@ -33,14 +33,14 @@ class Selection:
 
     Attributes:
         indices: int64 (k,); pool rows in pick order.
-        distances: float64 (k,); distance from each pick to everything chosen before it, inf for
-            the very first of all. Greedy distances never increase.
-        radius: the largest distance from any pool row to the selection (0 when all are chosen).
+        distances: float64 (k,); distance from each pick to all picks before it, inf for the very
+            first of all. Greedy distances never increase.
+        radius: the largest distance from any pool row to the selection (0 when all are picked).
         backend: what computed it, for example "cpu:avx512bf16"; can be passed as ``backend=``.
         thresholds: float64 (k,), only from `threshold_select`: the threshold in force at each
             acceptance; ``thresholds[0]`` is the starting value.
-        profile: where the time went (rounds, picks a round, share of the n k pairs looked at,
-            exact rechecks a row, seconds by phase); not part of the contract.
+        profile: how the time was spent (rounds, picks per round, share of the n k pairs looked at,
+            exact rechecks per row, seconds by phase); not part of the contract.
 
     Example:
         >>> import numpy as np
@@ -104,7 +104,7 @@ class Neighbours:
 
 
 class Entropy(float):
-    """A Kozachenko-Leonenko entropy in nats: a float that remembers what went into it.
+    """A Kozachenko-Leonenko entropy in nats: a float with attributes that say how it was computed.
 
     Attributes:
         n, d, k: rows that entered, their width, which neighbour.

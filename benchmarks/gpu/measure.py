@@ -1,6 +1,6 @@
 """Measures backend "cuda" on a GPU, in order: how far scores err, the filter pass at five widths,
-the settling of picks, then whole calls against the fp16 product of the same shapes and against what
-else is installed, all in the same run. `make gpu-check` runs it after the tests.
+the settling of picks, then whole calls against the fp16 product of the same shapes and against the
+other libraries that are installed, all in the same run. `make gpu-check` runs it after the tests.
 
     python -m benchmarks.gpu.measure [--seconds 300] [--results benchmarks/results] [--quick]
 """

@@ -1,4 +1,4 @@
-"""The paper's claims, as questions to the measures of the study.
+"""The paper's claims, as checks of the study's measures.
 
 Each check answers for one data set: what was found, and in which seeds it is as claimed.
 """

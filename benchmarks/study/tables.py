@@ -1,4 +1,4 @@
-"""What the study found, in docs/reproduction.md and its figures, from the committed results.
+"""The tables and figures of docs/reproduction.md, from the committed results of the study.
 
 python -m benchmarks.study.tables            rewrites the page's tables and draws the figures
 python -m benchmarks.study.tables --check    exits 1 if the page is out of date

@@ -1,11 +1,12 @@
-"""How time is taken.
+"""How the benchmarks take time.
 
 Contestants of one case run in one process and in turns: A, B, C, A, B, C, ... so that a machine
-that slows down slows all of them. What is reported of a pair is the median of the ratios within
-each turn. pytest-benchmark drives the turns: its timed call is ours, its setup is the others'.
+that slows down slows all of them. The figure reported for a pair is the median of the ratios within
+each turn. pytest-benchmark drives the turns: it times entroselect's call, and its setup runs the
+other contestants.
 
-A contestant that needs more than half of the case's share of time runs once, with a run of ours
-right after it; one that would need more than LIMIT_S is skipped, and its row says so.
+A contestant that needs more than half of the case's share of time runs once, with a run of
+entroselect right after it; one that would need more than LIMIT_S is skipped, and its row says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Benchmark results: CSV files with one row per case and contestant, and where they came from."""
+"""Benchmark results: CSV files with one row per case and contestant, and the machine and versions
+that gave it."""
 
 from __future__ import annotations
 

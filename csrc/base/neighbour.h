@@ -1,4 +1,4 @@
-// A neighbour of a row, and the order of neighbours.
+// A row's neighbour, and the order of neighbours.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A pool of rows, what has been picked from it, and how far every row is from that: the primitives
-// of entroselect/engine.py, which says what each of them does.
+// A pool of rows, its picks, and how far every row is from them: the primitives of
+// entroselect/engine.py, whose docstrings say what each of them does.
 #pragma once
 
 #include <cstdint>
@@ -30,10 +30,10 @@ constexpr double kPicked = -1;
 
 struct Profile {
   int64_t pairs = 0;      // pairs scored by the filter
-  int64_t rechecks = 0;   // pairs whose canonical distance the filter asked for
+  int64_t rechecks = 0;   // pairs that the filter left open: their canonical distance was computed
   int64_t settled = 0;    // canonical distances between rows of a micro-block
-  int64_t refreshed = 0;  // rows brought up to date, or as far as was enough
-  int64_t cells = 0;      // of picks that lie close together; 0: all picks in order
+  int64_t refreshed = 0;  // rows brought up to date, or below what was enough
+  int64_t cells = 0;      // number of cells of picks; 0: picks are in one list
   double refresh_seconds = 0, settle_seconds = 0, frontier_seconds = 0;
 };
 

@@ -70,8 +70,8 @@ class Workers {
       error = std::current_exception();
       next_.store(items, std::memory_order_relaxed);
     }
-    // Only workers that came in are waited for: one that the system has not scheduled yet finds
-    // the gate closed and goes back to sleep.
+    // This waits only for workers that have entered: one that the system has not scheduled yet
+    // finds the gate closed and sleeps again.
     gate_.fetch_sub(kOpen, std::memory_order_acq_rel);
     while ((gate_.load(std::memory_order_acquire) & kInside) > 0) relax();
     if (worker_error_) std::swap(error, worker_error_);
@@ -141,7 +141,7 @@ class Workers {
   int threads_now_ = 1;
   const std::function<void(int64_t, int)>* body_ = nullptr;
   std::exception_ptr worker_error_;
-  // The last look for Ctrl-C, by any caller: many short calls add up to a long one.
+  // When any caller last polled for Ctrl-C: many short calls add up to a long one.
   Clock::time_point polled_ = Clock::now();
 };
 
@@ -151,7 +151,7 @@ struct State {
   std::unique_ptr<Workers> workers;
 };
 
-thread_local bool inside = false;  // a callback of a parallel_for that calls back into us
+thread_local bool inside = false;  // inside a callback, which may call parallel_for again
 
 std::atomic<State*>& state() {
   static std::atomic<State*> current{[] {

@@ -55,7 +55,7 @@ float Certificate::threshold(const RowBounds& row, const ColumnBounds& column, d
 
 float Certificate::limit(const RowBounds& rows, const ColumnBounds& column, double reach) const {
   const double r = reach + rows.residual + column.residual;
-  // The last term is for the rounding of h; that of s - h keeps the order.
+  // The last term covers the rounding of h; rounding s - h keeps the order.
   return float_below(-0.5 * r * r - error(rows, column) - (rows.norm2 + r * r) * sums_ -
                      rows.norm2 * 0x1p-24);
 }
@@ -76,7 +76,7 @@ Certificate::Interval Certificate::interval(const RowBounds& row, const ColumnBo
 
 double Certificate::residual(double computed, double norm2) const {
   // On the way from x to X in float32: a difference, a scale and at most 54 roundings of a
-  // rotation, each relative to the norm; what underflows is small beside the last term.
+  // rotation, each relative to the norm; the last term also covers what underflows.
   return computed * (1 + coded_) + std::sqrt(norm2) * 0x1p-18 + small_;
 }
 

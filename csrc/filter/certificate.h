@@ -1,8 +1,8 @@
-// What the filter may conclude. The proofs stand in docs/exactness.md; the constants are here.
+// What the filter may conclude. The proofs are in docs/exactness.md; the constants are here.
 //
-// Everything is in the frame of the filter: X = R scale (x - centre), R orthogonal, X~ what its
-// code stands for, residual >= ||X - X~||. A score is s = X~.Y~ - ||Y~||^2 / 2, so ||X~ - Y~||^2 =
-// ||X~||^2 - 2 s.
+// All quantities are in the frame of the filter: X = R scale (x - centre), R orthogonal, X~ the
+// value of the row's code, residual >= ||X - X~||. A score is s = X~.Y~ - ||Y~||^2 / 2, so
+// ||X~ - Y~||^2 = ||X~||^2 - 2 s.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +25,7 @@ struct RowBounds {
 
 class Certificate {
  public:
-  // `roundings`: how many lie on the way of any term into a score, at most.
+  // `roundings`: the most roundings that any term of a score passes through.
   Certificate(int64_t d, double roundings, double scale);
 
   // The largest scaled distance a pair can have whose canonical squared distance is <= squared.
@@ -64,8 +64,8 @@ class Certificate {
   double coded_;      // relative error of a computed residual
   double flushed_;    // what flushing subnormal products to 0 can lose
   double small_;      // absolute error of it
-  double canonical_;  // relative error of a canonical squared distance, and some
-  double sums_;       // relative error of the float64 sums behind norms and residuals, and some
+  double canonical_;  // relative error of a canonical squared distance, with a margin
+  double sums_;       // relative error of float64 sums (norms, residuals), with a margin
   double underflow_;  // absolute error of it, in the frame of the rows
   double scaled_underflow_;
 };

@@ -25,8 +25,8 @@ static_assert(4 * words_of(Form::bytes, 1) <= code_bytes(1),
 static_assert(4 * words_of(Form::halves, 7) <= code_bytes(7),
               "two bytes a column, and whole words");
 
-// Roundings on the way of a term into a score: the conversion of an exact sum, two products and
-// an addition; or one for each column, and the start value.
+// Roundings that a term of a score passes through: the conversion of an exact sum, two products and
+// an addition; or one for each column and one for the start value.
 double roundings(Form form, int64_t d) { return form == Form::bytes ? 8 : double(d + 5); }
 }  // namespace
 
@@ -70,7 +70,7 @@ void Frame::find_frame(const double* sample, int64_t count) {
   for (int64_t l = 0; l < d; ++l) {
     for (int64_t s = 0; s < count; ++s) column[size_t(s)] = sample[s * width + l];
     const double middle = median(column);
-    // A float32, if it is within range: rows of float32 then lose nothing but one rounding.
+    // A centre in float32, if it is within range: rows of float32 then have a single rounding.
     centre_[size_t(l)] = std::fabs(middle) < 0x1p126 ? double(float(middle)) : middle;
   }
   std::vector<double> largest;
@@ -84,7 +84,8 @@ void Frame::find_frame(const double* sample, int64_t count) {
     scale = std::ldexp(1.0, -std::clamp(std::ilogb(median(largest)), -900, 900));
 }
 
-// Of the sample's rows as they would be coded now; rows too far out to be coded do not count.
+// The residuals of the sample's rows if they were coded in this frame; rows too far out to be coded
+// do not count.
 double Frame::residuals(const Rows& rows, const Kernels& kernels, int64_t count) const {
   Coder coder(*this, kernels);
   std::vector<uint32_t> code(static_cast<size_t>(words));

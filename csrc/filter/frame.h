@@ -11,20 +11,20 @@
 
 namespace entroselect {
 
-// Codes of one byte per value are summed exactly and twice as fast as bfloat16; their residual is
-// some 0.7 % of a row's distance from the centre, against 0.17 %.
+// Codes of one byte per value are summed exactly, and twice as fast as bfloat16. Their residual is
+// about 0.7 % of a row's distance from the centre; that of bfloat16 is 0.17 %.
 enum class Form { bytes, halves };
 
-// What the code of a row takes at most, in either form.
+// The most bytes that a row's code takes, in either form.
 constexpr int64_t code_bytes(int64_t d) { return 2 * d + 2; }
 
-// Bytes, where the instruction set has products of them and their sums cannot overflow.
+// Bytes if the instruction set multiplies them and their sums cannot overflow; else bfloat16.
 Form best_form(const Kernels& kernels, int64_t d);
 
 struct Frame {
-  // The centre is the median of each column over a sample, and the scale brings the typical
-  // centred row to 1: a far outlier moves neither. Rows whose values differ much in size from
-  // column to column are rotated, if the sample's residuals gain by it.
+  // The centre is the median of each column over a sample, and the scale brings the typical centred
+  // row to 1: a far outlier changes neither. Rows whose values differ much in size from column to
+  // column are rotated, if that makes the sample's residuals smaller.
   Frame(const Rows& rows, const Kernels& kernels, Form form);
 
   static constexpr int64_t kSample = 128;  // rows that decide the frame

@@ -1,5 +1,5 @@
-// Coded rows for the wide side of a score tile: panels of kPanel rows, words interleaved, with what
-// the certificate needs to know of each row.
+// Coded rows for the wide side of a score tile: panels of kPanel rows, with interleaved words and,
+// per row, what the certificate needs.
 #pragma once
 
 #include <cstdint>
@@ -37,8 +37,8 @@ class Panels {
   // Upper bounds over panels [first, last).
   ColumnBounds most(int64_t first, int64_t last) const;
 
-  // What a row takes at most: its code, and its part of a panel three times, as the list of panels
-  // is copied to one twice as large when it grows. The rest is the allocator's.
+  // The most bytes that a row takes: its code, and its part of a panel three times, since the list
+  // of panels is copied to one twice as large when it grows. The rest is the allocator's.
   static constexpr int64_t bytes_per_row(int64_t d) { return 2 * d + 96; }
 
  private:

@@ -1,4 +1,4 @@
-// Pairs that a score leaves open, and what decides them.
+// Pairs that a score leaves open, and the exact distance that decides them.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +6,8 @@
 
 namespace entroselect {
 
-// A pair in question, of a row at hand and another one: a lower bound of its scaled distance, and
-// the other's number, among the picks or among the points.
+// A pair that the certificate leaves open: a lower bound of its scaled distance, and the number of
+// its pick or point.
 struct Suspect {
   double lower;
   int64_t other;

@@ -71,7 +71,7 @@ inline double add_lanes(Lanes v) {
   return (s0 + s2) + (s1 + s3);
 }
 
-// As Rows::lengths says.
+// As in Rows::lengths.
 inline Lanes over_length(Lanes value, double length) {
   return length < 0 ? value * kTinyScale / -length : value / length;
 }

@@ -91,8 +91,8 @@ Coded uncoded(uint32_t* out, int64_t words, double residual) {
   return {0, residual, 0, 0};
 }
 
-// What lies beyond is not coded, so that no product of two rows overflows; what lies below is
-// coded as 0, so that no square of a difference that counts underflows.
+// Values beyond this are not coded, so that no product of two rows overflows. Values below this are
+// coded as 0, so that no square of a difference that matters underflows.
 constexpr float kLargestSquare = 0x1p100f, kSmallest = 0x1p-40f;
 
 Coded code_bytes(const float* x, int64_t d, int64_t words, int levels, uint32_t* out) {
@@ -147,7 +147,8 @@ Coded code_halves(const float* x, int64_t d, int64_t words, int, uint32_t* out) 
     const Float8 v = load_as<Float8>(x + l);
     Word8 bits = load_as<Word8>(x + l);
     bits = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-    // Subnormal bf16 would be read as 0 by the products; make them 0 here, where it is counted.
+    // The products would read subnormal bfloat16 as 0. Make them 0 here, so that the residual has
+    // it.
     bits = (bits & 0x7f80) == 0 ? bits & 0 : bits;
     const Word8 widened = bits << 16;
     const Float8 kept = load_as<Float8>(&widened), rest = v - kept;

@@ -1,4 +1,4 @@
-// Which instruction sets this build knows and which of them this machine can run.
+// The instruction sets of this build, and which of them this machine can run.
 
 #include <cstring>
 

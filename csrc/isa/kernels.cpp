@@ -1,8 +1,8 @@
 // Compiled once per instruction set (CMakeLists.txt sets ENTROSELECT_ISA and the flags), always
 // with -ffp-contract=off: the canonical sums must not be fused; the score tiles fuse by intrinsics.
 //
-// No standard library templates here: the linker could keep a copy of them that was compiled for
-// an instruction set the machine lacks.
+// No templates of the standard library here: the linker could keep a copy that was compiled for an
+// instruction set that the machine lacks.
 
 #include "isa/kernels.h"
 

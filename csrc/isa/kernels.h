@@ -20,7 +20,7 @@ constexpr int kGroup = 60;  // a multiple of tile heights, at most 64
 // Rows of a leaf of a tree.
 constexpr int kLeaf = 32;
 
-// What coding one row gave, in the frame of the filter: the row is X, its code stands for X~.
+// What is known of a coded row, in the frame of the filter: the row is X, its code stands for X~.
 struct Coded {
   double norm2;     // ||X~||^2
   double residual;  // ||X - X~|| as computed; Certificate::residual makes it a bound
@@ -51,7 +51,7 @@ struct Tile {
 struct Kernels {
   const char* name;
 
-  // score_halves reads rows and panels widened to float32, for want of bfloat16 products.
+  // score_halves reads rows and panels widened to float32: there are no bfloat16 products.
   bool widens;
 
   // Bytes of a row's code reach from -row_levels to row_levels (a panel's from -127 to 127, stored
@@ -63,8 +63,8 @@ struct Kernels {
   double (*distance_to_row)(const double* x, const Rows& rows, int64_t i);
   double (*distance)(const double* x, const double* y, int64_t d_padded);
 
-  // For rows of at most kTreeWidth columns: the canonical squared distances of x to the rows of a
-  // leaf, stored column by column. Bit j of the result is set where out[j] <= limit.
+  // Rows of at most kTreeWidth columns: the canonical squared distances of x to the rows of a leaf,
+  // stored column by column. Bit j of the result is set where out[j] <= limit.
   uint32_t (*leaf_distances)(const double* x, const double* columns, int64_t d, double limit,
                              double* out);
 
@@ -112,7 +112,7 @@ extern const Kernels kernels_neon;
 extern const Kernels kernels_neondot;
 #endif
 
-// Every instruction set this build knows, best first, and why it cannot run here ("" if it can).
+// Every instruction set that this build has, best first, and why it cannot run here ("" if it can).
 struct InstructionSet {
   const char* name;
   const Kernels* kernels;
@@ -120,7 +120,7 @@ struct InstructionSet {
 };
 const InstructionSet* instruction_sets(int* count);
 
-// The kernels of that name; nullptr if they are unknown or cannot run here.
+// The kernels with that name; nullptr if they are unknown or cannot run here.
 const Kernels* find_kernels(const char* name);
 
 // The best that can run here.

@@ -5,12 +5,12 @@
 
 namespace entroselect {
 
-// What Rows::lengths holds for a row of rows without lengths: the root of its canonical sum of
-// squares. Where that sum is below kTinySquare, squares underflow: then minus the length of
+// The value of Rows::lengths for a row of rows that have no lengths yet: the root of its canonical
+// sum of squares. Where that sum is below kTinySquare, squares underflow: then minus the length of
 // kTinyScale times the row. 0 for a row of zeros only. `zero`: padded(d) zeros.
 double length_of(const Rows& rows, int64_t i, const Kernels& kernels, const double* zero);
 
-// What the length of a row takes.
+// Bytes that the length of a row takes.
 constexpr int64_t kLengthBytes = sizeof(double);
 
 }  // namespace entroselect

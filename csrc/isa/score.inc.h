@@ -213,8 +213,8 @@ inline uint64_t score_all(const Tile& tile, int64_t steps) {
   uint64_t any = 0;
   int r = 0;
   for (; r + kRows <= tile.rows; r += kRows) any |= score_tile<Arithmetic, kRows>(tile, r, steps);
-  // What is left over is scored together with rows that have been scored already: a tile of few
-  // rows takes as long as one of some more.
+  // The rows left over are scored in a full tile, together with rows that were scored before: a
+  // small tile takes as long as a full one.
   constexpr int kHalf = kRows > 4 ? 4 : 1;
   if (r < tile.rows && tile.rows - r > kHalf && tile.rows >= kRows)
     return any | score_tile<Arithmetic, kRows>(tile, tile.rows - kRows, steps);

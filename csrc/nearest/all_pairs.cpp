@@ -16,14 +16,14 @@ namespace entroselect {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-constexpr int64_t kSeedPanels = 8;  // scanned for every row before the pairs are
+constexpr int64_t kSeedPanels = 8;  // panels that are scanned for every row first
 constexpr int64_t kShared = 8;      // panels that share one set of thresholds
 constexpr int kLocks = 256;
 // Suspects of all threads: kLeastSuspects, or one per kValuesPerSuspect values: less than half of
 // the memory that the values would take in float32.
 constexpr int64_t kLeastSuspects = 4096, kValuesPerSuspect = 10;
 
-// A pair that may be the nearest of either end, and its distance in the frame of the filter.
+// A pair either row of which may be the other's nearest, and its distance in the frame.
 struct Pair {
   float lower, upper;
   int32_t row, column;
@@ -97,7 +97,7 @@ class AllPairs {
     }
   }
 
-  // Some first answer for the rows of a group, from panels about its own.
+  // A first answer for the rows of a group, from panels around the group's own.
   void seed(int64_t item, Worker& own) {
     const int64_t first = item * kGroup;
     const int count = rows_of(item);
@@ -119,8 +119,8 @@ class AllPairs {
     }
   }
 
-  // What the columns must allow for in rows of the group. A row far less exact than most would
-  // spoil that for all: everything of such a row passes instead.
+  // Bounds over the group's rows, for the limits that columns apply. A row with a much larger
+  // residual would loosen them for all: of such a row everything passes instead.
   RowBounds columns_allow_for(Group& group, int count) const {
     std::vector<double> residuals, norms;
     for (int g = 0; g < count; ++g) {
@@ -210,7 +210,8 @@ class AllPairs {
 
   // Drops suspects that no longer matter and, if more than `allowed` are left, rechecks them.
   void recheck(Worker& own, int64_t allowed) {
-    // First the pair that set the reach of one of its ends: exact, it mostly decides that row.
+    // First the pair that set the reach of one of its rows: its exact distance mostly decides that
+    // row.
     auto kept = own.suspects.begin();
     for (const Pair& pair : own.suspects) {
       if (!wanted(pair)) continue;
@@ -235,7 +236,7 @@ class AllPairs {
     if (is_copy(pair.row, pair.column) && is_copy(pair.column, pair.row)) return;
     if (own.loaded != pair.row) kernels_.load_row(points_, pair.row, own.canonical.get());
     own.loaded = pair.row;
-    // The same bits from either end: differences change sign, squares do not.
+    // The same bits for both rows: differences change sign, squares do not.
     const double squared = kernels_.distance_to_row(own.canonical.get(), points_, pair.column);
     offer(pair.row, pair.column, squared);
     offer(pair.column, pair.row, squared);
@@ -243,7 +244,7 @@ class AllPairs {
 
   std::mutex& lock_of(int64_t i) { return locks_[size_t(i % kLocks)]; }
 
-  // Whether row i has a neighbour at distance 0 that comes before j: nothing at j can beat it.
+  // Whether row i has a neighbour at distance 0 with an index below j: row j cannot beat it.
   bool is_copy(int64_t i, int64_t j) {
     const std::lock_guard<std::mutex> guard(lock_of(i));
     return squared_[i] == 0 && indices_[i] <= j;
@@ -267,7 +268,7 @@ class AllPairs {
   double* const squared_;
   int64_t* const indices_;
   const int64_t groups_, seeds_, most_suspects_;
-  std::vector<std::atomic<double>> reach_;  // no farther pair matters to the row
+  std::vector<std::atomic<double>> reach_;  // per row; no farther pair matters to it
   std::vector<std::mutex> locks_;           // of squared_ and indices_
   std::vector<std::unique_ptr<Worker>> workers_;
   std::atomic<int64_t> pairs_done_{0};

@@ -15,8 +15,8 @@ void all_pairs(const Rows& points, const Frame& frame, const Panels& panels, con
                int threads, const std::function<void(int64_t)>& poll, double* squared,
                int64_t* indices);
 
-// What a row takes at most beside its values and its part of the panels: its reach, and its part of
-// the suspects.
+// The most bytes that a row takes besides its values and its part of the panels: its reach, and its
+// part of the suspects.
 int64_t all_pairs_bytes_per_row(int64_t d);
 
 }  // namespace entroselect

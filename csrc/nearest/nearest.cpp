@@ -16,7 +16,7 @@ namespace entroselect {
 
 namespace {
 
-constexpr int64_t kProbe = 64;  // rows that show whether bytes will do
+constexpr int64_t kProbe = 64;  // rows that decide whether bytes are exact enough
 constexpr int64_t kDear = 64;   // pairs of bytes that cost about as much as one recheck
 
 struct Scratch {
@@ -92,7 +92,7 @@ bool nearest_in(Form form, const Rows& queries, const Rows& points, bool same, i
     done.fetch_add(rows_of(item));
   };
 
-  // One group shows whether bytes can tell the rows apart.
+  // One group decides whether bytes can tell the rows apart.
   const int64_t items = (queries.n + size - 1) / size;
   int64_t probed = -1;
   if (form == Form::bytes) {

@@ -9,9 +9,9 @@
 
 namespace entroselect {
 
-// squared and indices (queries.n x k) hold what is known of the k nearest of each query, sorted by
-// (squared distance, index), infinity and the largest int64 where nothing is; they are brought up
-// to date with the points. Known indices may be any numbers but those of these points. With `same`,
+// Compares queries with points and updates squared and indices (queries.n x k): the k nearest found
+// so far of each query, sorted by (squared distance, index), with infinity and the largest int64 in
+// empty places. Indices found before may be any numbers but those of these points. With `same`,
 // queries and points are the same rows and no row is its own neighbour. `poll(done)` is called now
 // and then with the number of queries finished; what it throws leaves the lists undefined.
 void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, const Kernels& kernels,
@@ -19,18 +19,18 @@ void nearest(const Rows& queries, const Rows& points, bool same, int64_t k, cons
              int64_t* indices);
 
 // The same from a list of `width` candidates for every query (queries.n x width): only they are
-// compared. Candidates below 0 and repetitions do not count; places left over get index -1 and an
+// compared. Candidates below 0 and repetitions are ignored; empty places get index -1 and an
 // infinite distance.
 void nearest_among(const Rows& queries, const Rows& points, bool same, const int64_t* candidates,
                    int64_t width, int64_t k, const Kernels& kernels, int threads,
                    const std::function<void()>& poll, double* squared, int64_t* indices);
 
-// What a search of the nearest takes at most, for any number of rows: the sample behind the
-// frame; and for each thread a group of queries with their codes, lists and suspects.
+// The most bytes that a search takes besides those per row: the sample that decides the frame, and
+// for each thread a group of queries with their codes, lists and suspects.
 int64_t search_bytes(int64_t d, int64_t k, int threads);
 
-// What the filter alone knows: bounds of the distance of every query to every point, in the units
-// of the rows. Nothing but the tests of the certificate calls this.
+// The filter's bounds of the distance of every query to every point, in the units of the rows. Only
+// the tests of the certificate call this.
 void filter_intervals(const Rows& queries, const Rows& points, const Kernels& kernels, Form form,
                       double* lower, double* upper);
 

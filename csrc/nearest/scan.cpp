@@ -82,7 +82,7 @@ void Scan::run(int count, const Panels& panels, int64_t first, int64_t last,
   for (int g = 0; g < count; ++g) recheck(g, exact);
 }
 
-// Notes the pairs that passed, and lets the best of them tighten what may pass from now on.
+// Stores the pairs that passed as suspects; the best of them lower the reach for later pairs.
 void Scan::collect(int g, uint32_t mask, const ColumnBounds* columns, int64_t base) {
   Row& row = rows_[size_t(g)];
   const float* scores = group_.scores + g * kPanel;

@@ -1,6 +1,5 @@
 // Neighbours: a group of rows against a range of points. Score tiles give suspects, the certificate
-// throws out those that cannot matter, and what is left is rechecked in canonical float64, best
-// first.
+// drops those that cannot matter, and the rest is rechecked in canonical float64, best first.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +13,7 @@ namespace entroselect {
 
 class Scan {
  public:
-  // For the k nearest of up to `rows` rows at a time.
+  // Searches the k nearest of up to `rows` rows at a time.
   Scan(const Frame& frame, const Kernels& kernels, int64_t k, int rows);
 
   // Takes row `g` of the group: its code (kept by the caller until run() returns) and the k
@@ -32,8 +31,8 @@ class Scan {
   int64_t rechecks = 0;
   int64_t pairs = 0;
 
-  // What a row takes at most: its suspects, in a list that may be half empty, and what is known of
-  // its k nearest.
+  // The most bytes that a row takes: its suspects, in a list that may be half empty, and its k
+  // nearest so far.
   static int64_t bytes_per_row(int64_t k);
 
  private:

@@ -11,10 +11,10 @@
 
 namespace entroselect {
 
-// Whether picks are kept in cells: where a sample says that it pays, always, or never.
+// When picks are kept in cells: if a sample of rows says that it pays, always, or never.
 enum class Grouping { automatic, always, never };
 
-// Where a row belongs: a cell, and the most it can be away from its centre (scaled).
+// A row's cell, and an upper bound of its scaled distance from the cell's centre.
 struct Place {
   int32_t cell;
   float toward;
@@ -36,8 +36,8 @@ class Cells {
   void place(const Row* rows, int count, const Panels& centres, Group& scratch,
              Place* places) const;
 
-  // Share of the cells that a row in this place with this bound (scaled) can leave out, if every
-  // cell is as wide as its own.
+  // Share of the cells that a row in this place, with this scaled bound, can skip if every cell is
+  // as wide as its own.
   double spared(const Place& place, double reach) const;
 
   // Adds a pick, by its code as a column.
@@ -46,7 +46,7 @@ class Cells {
   int64_t size() const { return int64_t(cells_.size()); }
   const Panels& panels(int64_t cell) const { return cells_[size_t(cell)].panels; }
 
-  // Which picks a cell holds, in increasing order, as they lie in its panels.
+  // The picks of a cell, in increasing order, as they are in its panels.
   const std::vector<int32_t>& picks(int64_t cell) const { return cells_[size_t(cell)].picks; }
 
   // No pick in cell `to` is nearer to a row in cell `from` than this less its Place::toward.
@@ -63,7 +63,7 @@ class Cells {
 
   const Certificate& certificate_;
   std::vector<Cell> cells_;
-  Buffer<double> between_;  // at least the distances of the centres
+  Buffer<double> between_;  // lower bounds of the distances between centres
 };
 
 }  // namespace entroselect

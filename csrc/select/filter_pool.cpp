@@ -17,19 +17,19 @@ static_assert(code_bytes(0) + sizeof(Coded) + sizeof(double) + sizeof(Unmet) + s
 
 namespace {
 constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
-constexpr int64_t kPolled = 16384;     // rows between looks for Ctrl-C in serial loops
+constexpr int64_t kPolled = 16384;     // rows between polls for Ctrl-C in serial loops
 constexpr double kWorthThreads = 1e6;  // products, some 5 us
 constexpr int64_t kPatience = 8;       // rechecks per row that are accepted
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
-constexpr double kPerPair = 16;        // cost of a pair beside its columns, in products
+constexpr double kPerPair = 16;        // cost of a pair besides its columns, in products
 constexpr int64_t kShares = 4;         // per thread and job, so that all end at about the same time
 constexpr int64_t kSwept = 480;        // rows swept together, at most
 constexpr int64_t kFirstLook = 128;    // picks at which a sample is first taken
-constexpr int64_t kForcedLook = 8;     // the same where cells are made without a sample
+constexpr int64_t kForcedLook = 8;     // the same if cells are made without a sample
 constexpr int64_t kMostCells = 128;
-constexpr double kWorthCells = 0.75;   // share of the cells that rows can leave out
-constexpr double kManyProducts = 5e4;  // per refreshed row: more than what cells cost beside them
-constexpr int64_t kWorthPlacing = 8;   // pairs scored for one that placing all rows takes
+constexpr double kWorthCells = 0.75;   // share of the cells that rows can skip
+constexpr double kManyProducts = 5e4;  // per refreshed row: with more, cells save time
+constexpr int64_t kWorthPlacing = 8;   // pairs scored per pair that placing all rows takes
 
 // Stable; `key` gives less than `keys`.
 template <class Key>
@@ -154,8 +154,8 @@ void FilterPool::add_vectors(const Rows& vectors) {
   }
 }
 
-// Rows that lie closer together than bytes can tell cost one recheck per pair. Where these add up
-// to more than products of bfloat16 would cost, everything is coded again.
+// If rows lie so close together that bytes cannot tell them apart, every pair costs a recheck. When
+// rechecks have cost more than products of bfloat16 would, all rows are coded again, in bfloat16.
 void FilterPool::consider_form() {
   if (frame_->form == Form::halves) return;
   const Profile so_far = profile();
@@ -165,7 +165,7 @@ void FilterPool::consider_form() {
   for (int64_t number = 0; number < count(); ++number) pack(number);
 }
 
-// Whether a sample of the rows can leave out most of the cells.
+// Whether a sample of the rows can skip most of the cells.
 bool FilterPool::cells_pay(const Cells& cells) const {
   Group group(*frame_, kernels_);
   double spared = 0;
@@ -179,8 +179,9 @@ bool FilterPool::cells_pay(const Cells& cells) const {
   return spared > kWorthCells * kGroup;
 }
 
-// Where rows lie in clusters, the first picks are a centre for each of them. A sample shows whether
-// they do: once rows are compared with enough picks for cells to pay, and now and then again.
+// In a clustered pool the first picks give a centre for each cluster. A sample of rows shows
+// whether cells pay. It is taken when rows have been compared with enough picks, and again each
+// time there are four times as many.
 void FilterPool::consider_cells() {
   if (cells_ || !given_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
   const Profile so_far = profile();
@@ -231,7 +232,7 @@ void FilterPool::refresh_all(double enough) {
 void FilterPool::refresh(std::vector<int64_t> rows, double enough) {
   consider_form();
   consider_cells();
-  // Rows that lie together or have met the same picks are compared with the others together.
+  // Rows of one cell, and rows that have met the same picks, are compared with picks together.
   group_by(rows, count() + 1, [&](int64_t i) { return unmet_[i].next; });
   if (cells_) group_by(rows, cells_->size(), [&](int64_t i) { return places_[i].cell; });
   refresh_groups(rows, enough);
@@ -258,7 +259,7 @@ void FilterPool::refresh_groups(const std::vector<int64_t>& rows, double enough)
         sweep.clear();
         for (int64_t j = cuts[size_t(item)]; j < cuts[size_t(item) + 1]; ++j) {
           const int64_t i = rows[size_t(j)];
-          // Nothing can lower it, or it is low enough.
+          // No pick can lower its bound, or the bound is low enough.
           if (unmet_[i].count(count()) == 0 || bounds_[i] <= 0 || bounds_[i] < enough) continue;
           sweep.add(i, &codes_[i * frame_->words], coded_[i], bounds_[i], unmet_[i],
                     cells_ ? places_[i].toward : 0);
@@ -288,7 +289,7 @@ void FilterPool::load(MicroBlock& block) {
       kernels_.load_row(rows_, block.rows[j], &block.values[int64_t(j) * padded(d())]);
 }
 
-// Picks one row of the block and lowers the bounds of its other active rows exactly.
+// Picks one row of the micro-block and updates the bounds of its other active rows exactly.
 void FilterPool::pick_in(MicroBlock& block, size_t place) {
   const int64_t width = padded(d()), row = block.rows[place];
   add_picks(&row, 1);
@@ -302,7 +303,7 @@ void FilterPool::pick_in(MicroBlock& block, size_t place) {
   }
 }
 
-// Rows that were active throughout have met every pick made in the block.
+// Rows that stayed active have met every pick made in the micro-block.
 void FilterPool::keep_current(const MicroBlock& block) {
   for (size_t j = 0; j < block.rows.size(); ++j)
     if (block.active[j]) unmet_[block.rows[j]] = unmet_[block.rows[j]].without(0, count());

@@ -1,5 +1,4 @@
-// The primitives over filtered products: bounds are brought up to date a block of rows at a time,
-// and only where they may matter.
+// The primitives over filtered products: a round brings only the rows of its frontier up to date.
 #pragma once
 
 #include <algorithm>
@@ -33,11 +32,12 @@ class FilterPool final : public Pool {
   void refresh_all(double enough) override;
   double widest() const override;
 
-  // For pools that are a part of a larger one, or a block of it.
-  // These rows may not be picked: they are given as vectors.
+  // The rest of engine.SubPool, for a part or a block of a larger pool:
+  //
+  // Marks these rows as picked; their vectors are added separately.
   void exclude(const int64_t* rows, int64_t size);
   double bound(int64_t row) const { return bounds_[row]; }
-  // How many of the first picks the row has certainly met: been compared with.
+  // How many of the first picks the row has met, at least.
   int64_t met(int64_t row) const { return std::min(unmet_[row].oldest(), count()); }
   // Resets the pool to no picks. `bounds`: of each row, kPicked if it may not be picked. `met`: how
   // many of the picks that are added next each row has met already.
@@ -56,9 +56,9 @@ class FilterPool final : public Pool {
 
   Profile profile() const override;
 
-  // What a row takes at most beside its values: its code and what is kept of it below, 54 bytes;
-  // while rows are refreshed, its number in the order asked for and in that of the groups, and
-  // where its group begins.
+  // The most bytes that a row takes besides its values: its code and the members below, 54 bytes;
+  // while rows are refreshed, its number in the given order and in that of the groups, and where
+  // its group begins.
   static constexpr int64_t bytes_per_row(int64_t d) { return 2 * d + 80; }
 
  private:
@@ -70,7 +70,7 @@ class FilterPool final : public Pool {
   // A few rows in canonical float64, among which picks are settled by exact distances.
   struct MicroBlock {
     std::vector<int64_t> rows;
-    std::vector<bool> active;  // may be picked in this step; others keep their stale bound
+    std::vector<bool> active;  // may be picked in this step; other rows keep a stale bound
     Buffer<double> values;
   };
 
@@ -104,9 +104,9 @@ class FilterPool final : public Pool {
 
   std::unique_ptr<Coder> coder_;
   std::vector<Pick> picks_;
-  std::unique_ptr<Panels> panels_;  // the picks, in order; or
-  std::unique_ptr<Cells> cells_;    // by where it lies, and
-  Buffer<Place> places_;            // where every row does
+  std::unique_ptr<Panels> panels_;  // the picks, in order; null with cells
+  std::unique_ptr<Cells> cells_;    // the picks by cell; null without cells
+  Buffer<Place> places_;            // with cells: the place of every row
   int64_t next_look_;               // number of picks at which cells are considered again
   std::vector<Rows> given_;
 
@@ -119,7 +119,7 @@ class FilterPool final : public Pool {
 std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n, int64_t size,
                                                  int threads, const std::function<void()>& poll);
 
-// Rows among which picks are settled at a time by exact distances.
+// Rows of a micro-block, among which picks are settled by exact distances.
 constexpr size_t kMicro = 64;
 
 }  // namespace entroselect

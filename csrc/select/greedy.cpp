@@ -1,4 +1,4 @@
-// Farthest-first: which rows may come next, and settling picks among them.
+// Farthest-first: the frontier, and settling picks among its rows.
 
 #include <algorithm>
 

@@ -12,10 +12,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // Suspects of one row before they are rechecked early; bounds the memory of pools full of ties.
 constexpr size_t kManySuspects = 1024;
 
-// Panels that share one set of thresholds, and after which rows that are done leave their group.
+// Panels that share one set of thresholds; rows that are done leave their group after that many.
 constexpr int64_t kShared = 4;
 
-// Bounds this far below what is wanted may be rough.
+// A bound may be rough if it is below this share of `enough` (squared).
 constexpr double kFar = 0.9;
 
 // How far ahead rows are fetched from memory.
@@ -93,7 +93,7 @@ void Sweep::begin() {
   for (int64_t g = 0; g < size_; ++g) waiting_.push_back(&rows_[size_t(g)]);
 }
 
-// For rows that have been compared with every pick that matters.
+// Rechecks the rows that are left; they have now met every pick, or skipped it with its cell.
 void Sweep::finish(int64_t total) {
   for (size_t j = 0; j < waiting_.size(); ++j) {
     if (j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
@@ -102,8 +102,8 @@ void Sweep::finish(int64_t total) {
   }
 }
 
-// Compares the visitors with a list of picks, the newest first. `picks` are their numbers; none
-// where the numbers are the places.
+// Compares the visitors with a list of picks, the newest first. `picks`: the picks' numbers by
+// place in the list; null: the places themselves.
 void Sweep::compare(const Panels& panels, const int32_t* picks, double enough) {
   const auto leave = [](std::vector<Row*>& rows) {
     rows.erase(std::remove_if(rows.begin(), rows.end(), [](const Row* row) { return row->done; }),
@@ -131,7 +131,7 @@ void Sweep::compare(const Panels& panels, const int32_t* picks, double enough) {
   leave(waiting_);
 }
 
-// Panels [first, last), the newest first, for the members.
+// Scores the members against panels [first, last), the newest first.
 void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last,
                         double enough) {
   leaving_.clear();
@@ -161,7 +161,7 @@ void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t firs
           group_.threshold[g] = float(kInfinity);
           const bool rough = first_suspects && upper < kFar * enough;
           if (!picks) row.unmet = row.unmet.without((rough ? p + 1 : p) * kPanel, panels.rows());
-          if (rough) {  // this panel will be scored again
+          if (rough) {  // the panel counts as unmet and is scored again
             row.bound = std::min(row.bound, upper);
             row.suspects.clear();
           } else {
@@ -177,8 +177,7 @@ void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t firs
   }
 }
 
-// Notes the pairs of panel p that passed, and lets the best of them tighten what may pass from now
-// on.
+// Stores the pairs of panel p that passed as suspects; the best of them lowers the row's reach.
 void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks, int64_t p) {
   const Panels::Panel& panel = panels.panel(p);
   for (uint32_t mask = group_.mask[g]; mask; mask &= mask - 1) {
@@ -194,7 +193,7 @@ void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks,
   row.reach = std::min(row.reach, frame_.certificate.widen(row.upper));
 }
 
-// Decides a row's suspects, the nearest first.
+// Decides a row's suspects by exact distances, the nearest first.
 void Sweep::recheck(Row& row) {
   if (row.suspects.empty()) return;
   std::sort(row.suspects.begin(), row.suspects.end(),

@@ -1,6 +1,6 @@
-// The heart of selection: rows of a pool against the picks, the newest first, each row only until
-// its bound falls below what is wanted. Score tiles give suspects, the certificate throws out those
-// that cannot matter, what is left is rechecked in canonical float64.
+// The heart of selection: compares rows of a pool with picks, the newest first, each row only until
+// its bound falls below `enough`. Score tiles give suspects, the certificate drops those that
+// cannot matter, and the rest is rechecked in canonical float64.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@
 
 namespace entroselect {
 
-// The picks that a row has not met, which is to say: has not been compared with. They are
-// [first, last) and all from next on; last <= next.
+// The picks that a row has not met, that is, has not been compared with: those in [first, last),
+// and all from `next` on; last <= next.
 struct Unmet {
   int32_t first, last, next;
 
@@ -27,29 +27,29 @@ struct Unmet {
   int64_t oldest() const { return last > first ? first : next; }
   int64_t count(int64_t total) const { return total - next + last - first; }
 
-  // What is left when all picks in [from, total) have been met. That can be three ranges, of which
-  // two are kept: the picks of the shorter gap between them then count as unmet again.
+  // The unmet picks after all in [from, total) have been met. They can lie in three ranges, but
+  // only two are stored: the picks in the shorter of the two gaps then count as unmet again.
   Unmet without(int64_t from, int64_t total) const;
 };
 
 class Sweep {
  public:
-  // For up to `rows` rows of the pool at a time.
+  // Holds up to `rows` rows of the pool at a time.
   Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
         int64_t rows);
 
-  // Begins with no rows.
+  // Removes all rows.
   void clear() { size_ = 0; }
 
-  // Row i of the pool: its code (kept by the caller), its bound, what it has not met and, where
-  // there are cells, its Place::toward.
+  // Row i of the pool: its code (kept by the caller), its bound, its unmet picks and, with cells,
+  // its Place::toward.
   void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
            float toward);
 
-  // Lowers the bound of each row to its exact distance to the nearest pick, or stops once the bound
-  // is below `enough`. First: all picks in one list, in order. Second: the `total` picks in cells;
-  // every row lies in the cell `home` and has no range of unmet picks but the last, all of which
-  // stay unmet if it stops early.
+  // Lowers each row's bound to its exact distance to the nearest pick, or stops once the bound is
+  // below `enough`. First overload: all picks in one list, oldest first. Second: the `total` picks
+  // grouped in cells; every row must belong to cell `home` and have a single range of unmet picks,
+  // which a row that drops out early keeps whole.
   void run(const Panels& panels, double enough);
   void run(const Cells& cells, int64_t home, int64_t total, double enough);
 
@@ -70,8 +70,8 @@ class Sweep {
     RowBounds bounds;
     float toward;
     Unmet unmet;
-    Unmet here;    // the same by places in the list at hand
-    bool done;     // its bound and what it has not met are final
+    Unmet here;    // the unmet picks by their places in the current list
+    bool done;     // its bound and unmet picks are final
     double bound;  // squared
     double reach;  // scaled: pairs farther apart cannot lower the bound
     double upper;  // scaled: the least upper bound of a pair scored here
@@ -92,8 +92,9 @@ class Sweep {
   const ExactDistance exact_;
   int64_t size_ = 0;
   std::vector<Row> rows_;
-  // Rows that are not done; those of them to compare with the list at hand, and with the panels at
-  // hand; rows that are done once their suspects are decided.
+  // Waiting: rows that are not done. Visitors: those of them to compare with the current list.
+  // Members: those to compare with the current panels. Leaving: rows that are done once their
+  // suspects are decided.
   std::vector<Row*> waiting_, visitors_, members_, leaving_;
   Group group_;
   Buffer<double> canonical_;

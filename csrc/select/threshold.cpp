@@ -1,4 +1,4 @@
-// Threshold filter: the rows a pass has yet to look at, and accepting them in order.
+// Threshold filter: the next rows of a pass, and accepting them in order.
 
 #include <algorithm>
 

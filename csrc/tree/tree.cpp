@@ -54,8 +54,8 @@ struct Tree::Builder {
     for (int l = 1; l < D; ++l)
       if (box[D + l] - box[l] > box[D + widest] - box[widest]) widest = l;
     const int64_t left = (leaves + 1) / 2;
-    // Copies of a row stay in the order of their index, so that the first of them shuts out the
-    // others' subtrees.
+    // Equal rows stay in the order of their index, so that the first of them rules out the subtrees
+    // of the others.
     std::nth_element(p + begin, p + (part.first + left) * kLeaf, p + end,
                      [widest](const Point& a, const Point& b) {
                        return a.x[widest] < b.x[widest] ||
@@ -71,7 +71,7 @@ struct Tree::Builder {
     }
   }
 
-  // The points of a leaf to where the searches want them.
+  // Copies the points of a leaf to the place from which searches read them.
   void lay_out(int64_t leaf) {
     for (int64_t j = 0; j < kLeaf; ++j) {
       const bool used = j < tree.count(leaf);

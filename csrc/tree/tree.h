@@ -1,6 +1,6 @@
 // A k-d tree over rows of at most kTreeWidth columns. Distances to its boxes are computed with the
 // operations of the canonical distance, in the same order; rounding is monotone, so they are lower
-// bounds of it with nothing to allow for (docs/exactness.md).
+// bounds of it without any margin (docs/exactness.md).
 #pragma once
 
 #include <algorithm>
@@ -36,9 +36,9 @@ class Tree {
   const double* columns(int64_t leaf) const { return &columns_[leaf * kLeaf * d_]; }
   const int64_t* rows(int64_t leaf) const { return &rows_[leaf * kLeaf]; }
 
-  // What a row takes at most: its values and its number twice while the tree is built, as a point
-  // and in a leaf; and its part of two nodes and their boxes, for each leaf. The rest is for a last
-  // leaf that is not full.
+  // The most bytes that a row takes: its values and its number twice while the tree is built, as a
+  // point and in a leaf; and its part of two nodes and their boxes, for each leaf. The rest is for
+  // a last leaf that is not full.
   static constexpr int64_t bytes_per_row(int64_t d) { return 18 * d + 64; }
 
  private:

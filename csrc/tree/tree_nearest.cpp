@@ -20,7 +20,7 @@ class Search {
   Search(const Tree& tree, const Kernels& kernels, int64_t k)
       : tree_(tree), kernels_(kernels), k_(k), best_(size_t(kLeaf * k)) {}
 
-  // What is known of query q, sorted: from the far end, that is a heap.
+  // The nearest points of query q so far, sorted: read from the far end, that is a heap.
   void start(int q, const double* squared, const int64_t* indices) {
     for (int64_t m = 0; m < k_; ++m) heap(q)[k_ - 1 - m] = {squared[m], indices[m]};
   }
@@ -66,7 +66,7 @@ class Search {
 
  private:
   struct Visit {
-    Neighbour nearest;  // what the rows below can be at best
+    Neighbour nearest;  // a lower bound of the rows below
     int64_t node;
   };
 

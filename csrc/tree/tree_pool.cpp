@@ -7,7 +7,7 @@
 namespace entroselect {
 
 namespace {
-constexpr int64_t kPolled = 1024;  // picks between looks for Ctrl-C
+constexpr int64_t kPolled = 1024;  // picks between polls for Ctrl-C
 }
 
 TreePool::TreePool(const Rows& rows, const Kernels& kernels, int threads,

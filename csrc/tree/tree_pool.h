@@ -1,6 +1,6 @@
-// The primitives over a tree, for narrow rows: every pick lowers, at once, the bounds of the rows
-// it is nearer to than the tree's boxes allow to rule out. Every node knows the largest bound below
-// it, so no subtree is entered in vain and the next pick is always at the root.
+// The primitives over a tree, for narrow rows: a pick lowers at once the bounds of all rows that it
+// may be nearest to, those in boxes that the tree cannot rule out. Every node knows the largest
+// bound below it, so the next pick is always at the root.
 #pragma once
 
 #include <functional>
@@ -25,9 +25,9 @@ class TreePool final : public Pool {
   void refresh_all(double) override {}
   double widest() const override { return best_.empty() ? 0 : std::max(best_[0].bound, 0.0); }
 
-  // No row is better than another to settle next: an empty block, and no rival.
+  // A tree needs no frontier: an empty block, and no rival.
   std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
-  // Picks among all rows, not only those of the block.
+  // Settles picks among all rows; the block is ignored.
   std::pair<Picks, double> settle(const std::vector<int64_t>& rows, Key rival, int64_t limit,
                                   double floor) override;
 

@@ -1,1 +1,1 @@
-"""What computes: one module per backend, behind the protocol in base.py."""
+"""The backends, which compute: one module for each, behind the protocol in base.py."""

@@ -1,4 +1,4 @@
-"""What a backend is: the one protocol that `_dispatch` hands out.
+"""What a backend is: the protocol of the objects that `_dispatch` returns.
 
 To add a backend, write a class with these members in a module beside this one, and name it in
 `_dispatch.BACKENDS`.
@@ -24,11 +24,11 @@ class Loops(Protocol):
 
 
 class Backend(Protocol):
-    """What computes.
+    """Makes pools and finds neighbours.
 
     Attributes:
         name: what results say in `.backend`.
-        takes: what may be asked of it: the operations "selection" and "nearest"; the arguments
+        takes: what the backend serves: the operations "selection" and "nearest"; the arguments
             "memory_limit", "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch`
             refuses everything else, so a method that only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
@@ -47,9 +47,9 @@ class Backend(Protocol):
     def new_pool(
         self, rows: Rows, metric: str, sub: bool = False, limit: int | None = None
     ) -> engine.SubPool:
-        """A pool over rows in memory. With `sub` it will be part of a larger one: all of
-        engine.SubPool is needed of it, otherwise only engine.Pool. `limit`: bytes of device memory
-        that a GPU may use besides the rows."""
+        """A pool over rows in memory. With `sub` it is a part of a larger pool and must be an
+        engine.SubPool; otherwise an engine.Pool is enough. `limit`: bytes of device memory that a
+        GPU may use besides the rows."""
 
     def nearest(
         self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
@@ -68,7 +68,7 @@ class Backend(Protocol):
     ) -> None:
         """Compares queries with further points, whose numbers begin at `offset`, and updates in
         place what is known of the queries' neighbours: squared distances and indices, (Nq, k),
-        sorted by (distance, index), infinity and the largest int64 where there is none yet.
+        sorted by (distance, index), with infinity and the largest int64 in empty places.
         points=None means the other queries."""
 
     def center(self, rows: Rows, metric: str) -> int:
@@ -76,5 +76,5 @@ class Backend(Protocol):
 
 
 def not_taken(backend: Backend, *_arguments: Any, **_options: Any) -> NoReturn:
-    """Stands in a backend for a method that its `takes` rules out."""
+    """Takes the place of a method that the backend's `takes` rules out."""
     raise NotImplementedError(f"backend {backend.name!r} takes {sorted(backend.takes)} only")

@@ -100,7 +100,7 @@ class Cpu:
 
 
 def _filter_form(d: int) -> str:
-    """The filter asked for, which rows of d columns can have."""
+    """The form of filter that ENTROSELECT_FILTER names, checked against the number of columns."""
     form = _settings.filter_form()
     if form == "tree" and d > _core.TREE_WIDTH:
         raise ValueError(

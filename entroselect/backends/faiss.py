@@ -4,7 +4,7 @@
     distances    canonical, of the candidates alone (`_core.nearest_among`); ties: lowest index
     recall       a sample of the queries is searched exactly as well and compared
 
-What an index misses, nothing here finds again: distances are right for the indices returned, and
+A point that the index misses is not found at all. Distances are right for the indices returned, and
 never smaller than the exact engine's. Queries to which the index gives fewer than k points are
 searched exactly.
 
@@ -37,11 +37,11 @@ from entroselect.results import Float64, Neighbours
 
 DEFAULT = "HNSW32,Flat:efSearch=64"
 SAMPLE = 1000  # queries whose exact neighbours say what the recall is
-SEED = 0  # of every random choice: sample and training rows
+SEED = 0  # of every random draw: sample and training rows
 SPARE = 8  # candidates beyond the k: float32 may order near ones wrongly
 TILE = 1 << 21  # values that are float64 at a time
 FARTHEST = 1e15  # clips outliers in the index, whose float32 squares must not overflow
-GPU_WIDTH = 1024  # what every version of faiss finds for a query on a GPU
+GPU_WIDTH = 1024  # candidates per query that every version of faiss finds on a GPU
 TRAINING = 40  # rows per cell; faiss warns below 39
 
 
@@ -177,14 +177,14 @@ def _on_gpu(index: Any, width: int) -> Any:
 
 
 def _said(error: RuntimeError) -> str:
-    """What faiss says, without where in its sources it says so."""
+    """faiss's message, without the place in its sources."""
     return re.sub(r"^Error in .*? at \S+:\d+: (Error: )?", "", str(error), flags=re.S)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """How rows look to the index: float32, around 0 and of size 1, so that neither an offset nor
-    the unit of the data costs digits."""
+    """Turns rows into the index's float32 values, around 0 and of size 1, so that neither an offset
+    nor the unit of the data costs digits."""
 
     cosine: bool
     centre: Float64

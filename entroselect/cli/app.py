@@ -1,4 +1,4 @@
-"""The commands, put together."""
+"""The application: its commands and the options that all of them share."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def lines(spreads: dict[str, Spread], covers: dict[str, Cover]) -> list[list[str
 
 
 def reading(spreads: dict[str, Spread], covers: dict[str, Cover]) -> list[str]:
-    """What the figures say, in two paragraphs."""
+    """Two paragraphs that explain the figures."""
     entropy = {
         name: float(part.entropy) for name, part in spreads.items() if part.entropy is not None
     }

@@ -87,5 +87,5 @@ def entropy(
 
 
 def _finite(bound: float | None) -> float | None:
-    """None, which JSON knows, where the sample supports no bound."""
+    """The bound, or None where the sample supports none: JSON has no infinity."""
     return bound if bound is not None and math.isfinite(bound) else None

@@ -1,12 +1,8 @@
 """How failures reach the terminal: one or two plain lines on stderr and an exit code.
 
-0    done
-1    failed: a file or its data, an argument the engine refuses, memory, a fault of ours
-2    bad use of the command line
-129  the terminal was closed
-130  Ctrl-C
-141  the reader of stdout has closed it
-143  asked to end (SIGTERM)
+0    done 1    failed: a file or its data, an argument the engine refuses, memory, a fault of the
+program 2    bad use of the command line 129  the terminal was closed 130  Ctrl-C 141  the reader of
+stdout has closed it 143  asked to end (SIGTERM)
 """
 
 from __future__ import annotations
@@ -35,7 +31,8 @@ FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
 # click's UsageError; some versions of typer bring click along, others carry their own copy of it.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
-# What the library raises on purpose, in words for people, and what of it is none of these.
+# What the library raises on purpose, with messages for users; and those subclasses that it does
+# not.
 _PLAIN = (OSError, ValueError, TypeError, RuntimeError)
 _NOT_PLAIN = (UnicodeError, RecursionError, NotImplementedError)
 
@@ -66,7 +63,7 @@ def check_memory_limit(given: str | None) -> None:
 
 
 def say(line: str) -> None:
-    """A line for the person at the terminal; stdout stays for results."""
+    """Prints a line on stderr; stdout is for results alone."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):  # stderr is closed, which must not lose the work
             print(printable(line), file=sys.stderr, flush=True)
@@ -114,7 +111,7 @@ def describe(error: BaseException) -> str:
 
 
 def is_plain(error: BaseException) -> bool:
-    """Whether the error's message was written for people to read."""
+    """Whether the error's message was written for users."""
     return isinstance(error, _PLAIN) and not isinstance(error, _NOT_PLAIN)
 
 
@@ -129,7 +126,7 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
     try:
         with ending():
             yield
-            with _to_stdout():  # fails here, not when Python ends
+            with _to_stdout():  # output that cannot be written fails here, not when Python ends
                 if sys.stdout is not None:
                     sys.stdout.flush()
     except (typer.Exit, typer.Abort, UsageError):  # the first two are RuntimeErrors
@@ -165,7 +162,7 @@ def _turn_off_stdout() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# Arguments of the library that are options under their own name, and those that are not.
+# Arguments of the library that are options of the same name, and those of another name.
 _OPTIONS = (
     "memory_limit", "min_distance", "id_column", "points_key", "points_column", "backend",
     "checkpoint", "column", "decay", "duplicates", "floor", "fraction", "key", "metric", "seed",
@@ -198,7 +195,7 @@ def in_options(message: str) -> str:
 
 @contextmanager
 def reading(path: Path, option: str | None = None) -> Iterator[None]:
-    """Turns every exception of opening a file into an error that names the file."""
+    """Turns every exception that opening a file raises into an error that names the file."""
     try:
         yield
     except Exception as error:
@@ -256,7 +253,7 @@ def _without_pydantic(message: str) -> str:
 
 
 class PlainErrors(TyperGroup):
-    """A group of commands that reports bad use and failures as this module says."""
+    """A group of commands that reports bad use and failures in the form of this module."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
@@ -266,7 +263,7 @@ class PlainErrors(TyperGroup):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Parses, runs and exits."""
         extra["standalone_mode"] = False  # it would print bad use in a form of its own
-        # No encoding of a terminal holds all file names.
+        # A terminal's encoding may not have every character of a file's name.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:

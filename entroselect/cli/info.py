@@ -55,7 +55,7 @@ def info(
 
 
 def gather() -> dict[str, Any]:
-    """Everything `info` shows."""
+    """The contents of `info`."""
     return {
         "version": version("entroselect"),
         "python": platform.python_version(),
@@ -79,7 +79,7 @@ def extras() -> dict[str, str]:
 
 
 def _packages_of(extra: str) -> list[str]:
-    """What the extra adds on this Python and platform."""
+    """The packages that the extra adds on this Python and platform."""
     names = []
     for requirement in map(Requirement, requires("entroselect") or []):
         marker = requirement.marker

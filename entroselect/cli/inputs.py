@@ -60,7 +60,7 @@ class Input:
         return self.source.stored
 
     def describe(self) -> dict[str, Any]:
-        """What reports say about the input."""
+        """A description of the input for reports."""
         return self.source.describe()
 
 
@@ -69,7 +69,7 @@ def read(
 ) -> Input:
     """The rows of a file or folder; see `entroselect.open_pool`.
 
-    Says so on stderr when it flattens rows.
+    Prints a line on stderr when it flattens rows.
 
     Raises:
         ValueError, TypeError: naming the file, what is wrong with it and what to do.
@@ -111,8 +111,8 @@ def _say_what_is_logged() -> None:
 
 
 def read_selected(path: Path) -> NDArray[Any]:
-    """What --selected names: row numbers of the pool if the array has one dimension, otherwise
-    vectors, flattened as pools are."""
+    """The contents of the file of --selected: row numbers of the pool if the array has one
+    dimension, otherwise vectors, flattened as pools are."""
     if path.suffix.lower() == ".npy" and path.is_file():
         shape = npy_header(path).shape
         if len(shape) == 1 or shape[:1] == (0,):  # an empty array, which cannot be a pool

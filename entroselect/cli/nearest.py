@@ -114,7 +114,7 @@ def _summary(
     options: dict[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    """What report.json says."""
+    """The contents of report.json."""
     return {
         "queries": source.describe(),
         "points": None if target is None else target.describe(),
@@ -138,7 +138,7 @@ def _write(folder: Folder, found: Neighbours, summary: dict[str, Any]) -> None:
 
 
 def _gathered(found: Neighbours, ranks: ProcessGroup) -> Neighbours:
-    """The neighbours that all processes found, on rank 0, which writes them."""
+    """On rank 0, the neighbours that all processes found; it writes them."""
     distances = ranks.gather(on_host(found.distances), 0)
     indices = ranks.gather(on_host(found.indices), 0)
     if distances is None or indices is None:

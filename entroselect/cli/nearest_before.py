@@ -24,7 +24,7 @@ def nearest_before(
     Args:
         picks: (k, d) in pick order.
         before: (m, d) rows that were picked before all of them, or None.
-        metric, backend: as everywhere.
+        metric, backend: as in `greedy_select`.
 
     Returns:
         (positions int64 (k,), distances float64 (k,)): positions count the rows of `before`, then
@@ -55,8 +55,8 @@ def nearest_before(
         return positions, distances
     if before is not None and m:
         compare(0, k, before, 0)
-    # From the widest blocks down, every pick meets earlier points before later ones, so that of
-    # equals the earliest stays.
+    # From the widest blocks down, every pick is compared with earlier points before later ones, so
+    # that of equals the earliest stays.
     width = _BLOCK
     while 2 * width < k:
         width *= 2

@@ -42,7 +42,7 @@ MemoryLimit = Annotated[
     typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
 ]
 
-# Options of certain methods, and which methods.
+# Options that only some methods have, and which methods.
 APPLIES = {
     "start": ("greedy",),
     "min_distance": ("greedy",),
@@ -54,7 +54,7 @@ APPLIES = {
 
 @dataclass(frozen=True)
 class Options:
-    """The command line of `select`; None where nothing was given."""
+    """The options of `select`; None where an option was not given."""
 
     pool: Path
     key: str | None

@@ -1,4 +1,4 @@
-"""Result folders that are complete or absent, also if other processes write in the same place.
+"""Result folders that are either complete or absent, even when other processes write there too.
 
 A folder is filled beside OUT under a name of its own, `.OUT.PID-RANDOM.partial`, and renamed. It
 is locked (flock, which ends with the process) until the command ends. A folder of such a name that
@@ -87,8 +87,8 @@ class Folder:
         self._published = True
 
     def _put(self) -> str:
-        """Renames into place and returns ""; or the reason why not, where files of others would be
-        lost."""
+        """Renames the folder into place and returns ""; or returns the reason why not, if files of
+        others would be lost."""
         try:
             self._work.rename(self.out)  # onto nothing or an empty folder, never onto files
             return ""
@@ -109,7 +109,7 @@ class Folder:
             except BaseException:
                 aside.rename(self.out)
                 raise
-        # Look again, now that no process finds it under its name.
+        # Check the folder again, now that no process finds it under its name.
         why = _not_ours(aside)
         if why and aside == self._work and _exchange(self._work, self.out):
             return f"{why}, so --force does not replace it"
@@ -289,7 +289,8 @@ def _not_ours(folder: Path) -> str:
 
 
 def _known(path: Path) -> bool:
-    """A plain file of a name that the commands use, or one that a killed process left of it."""
+    """A plain file with a name that the commands use, or the partial file that a killed process
+    left of one."""
     name = path.name.removeprefix(".").removesuffix(".partial")
     if path.name != name and path.name != f".{name}.partial":
         return False
@@ -306,8 +307,8 @@ def _signed(path: Path) -> bool:
 
 
 def _discard(folder: Path) -> bool:
-    """Removes a folder and the files that the commands write in one. Returns whether it is gone,
-    that is, whether nothing else was in it."""
+    """Removes the files that the commands write from a folder, then the folder if it is empty.
+    Returns whether the folder is gone."""
     with suppress(OSError):
         for entry in list(os.scandir(folder)):
             if _known(Path(entry.path)):

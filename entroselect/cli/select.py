@@ -126,7 +126,7 @@ def run(
     options: Options, folder: Folder | None, ranks: ProcessGroup | None = None
 ) -> dict[str, Any]:
     """Selects; then the process that has a folder writes the selection into it and measures it.
-    Returns what report.json says, {} on the other processes."""
+    Returns the contents of report.json, {} on the other processes."""
     started = time.perf_counter()
     source, rows, before = _opened(options, ranks)
     k = options.count(source.source.n)
@@ -172,7 +172,7 @@ def run(
 def _opened(
     options: Options, ranks: ProcessGroup | None
 ) -> tuple[inputs.Input, Any, NDArray[Any] | None]:
-    """(the pool, its rows or this process's part of them, what --selected names)"""
+    """(the pool, its rows or this process's part of them, the contents of --selected)"""
     before = None
     if options.selected is not None:
         with shared_errors(ranks), reading(options.selected, "--selected"):
@@ -196,7 +196,7 @@ def _measure(
     summary: dict[str, Any],
 ) -> tuple[Cover | None, dict[str, Spread]]:
     """Writes selection.parquet, measures the selection and puts each measure into report.json as
-    soon as it is there. Returns what the page shows."""
+    soon as it is there. Returns the figures of the page."""
     ids = source.source.ids(picked.indices)
     tabled = ids is not None or options.parquet
     measures = rows is source.rows if options.entropy is None else options.entropy
@@ -344,7 +344,7 @@ def _covered(
 def _summary(
     options: Options, source: inputs.Input, picked: PickedRows, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """What report.json says before anything is measured."""
+    """The contents of report.json before anything is measured."""
     given = asdict(options)
     given["pool"] = str(options.pool)
     given["selected"] = None if options.selected is None else str(options.selected)

@@ -1,4 +1,4 @@
-"""What a selection is written to: indices.npy, selection.csv and selection.parquet."""
+"""The files of a selection: indices.npy, selection.csv and selection.parquet."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PickedRows:
 
 
 def write_indices(picked: PickedRows, folder: Folder) -> None:
-    """indices.npy and selection.csv."""
+    """Writes indices.npy and selection.csv."""
     with folder.file("indices.npy") as file:
         np.save(file, picked.indices)
     columns: dict[str, list[Any]] = {
@@ -98,7 +98,7 @@ def table(
 
 
 def write_parquet(columns: dict[str, Any], folder: Folder) -> None:
-    """selection.parquet."""
+    """Writes selection.parquet."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

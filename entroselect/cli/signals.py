@@ -1,4 +1,4 @@
-"""Signals end a command whenever they come."""
+"""Signals end a command, at any time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def ending() -> Iterator[None]:
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Raises at the end of the block a signal that was swallowed in it, or turned into another
+    """Raises, at the end of the block, a signal that was swallowed in it or turned into another
     error."""
     try:
         yield

@@ -56,8 +56,8 @@ def joined(backend: str) -> Iterator[ProcessGroup | None]:
 
 
 def _clear(error: BaseException) -> None:
-    """Empties the frames that an error, its causes and its contexts hold: they have ended, and may
-    still hold the group."""
+    """Clears the frames that an error, its causes and its contexts refer to: they have ended, and
+    may still refer to the group."""
     left, seen = [error], set()
     while left:
         error = left.pop()
@@ -104,7 +104,7 @@ def _leave(ranks: ProcessGroup) -> None:
 
 
 def is_main_process(ranks: ProcessGroup | None) -> bool:
-    """Whether this process does what only one process must do: write results and report them."""
+    """Whether this is the process that writes results and reports them."""
     return ranks is None or ranks.rank == 0
 
 
@@ -124,7 +124,7 @@ def results(out: Path, force: bool, ranks: ProcessGroup | None) -> Iterator[Fold
 
 
 def own_part(source: Source, ranks: ProcessGroup | None) -> Any:
-    """This process's part of a pool.
+    """The rows of a pool that this process takes.
 
     Raises:
         ValueError: the processes were given different pools.

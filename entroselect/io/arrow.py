@@ -11,15 +11,16 @@ from entroselect.io.errors import reading, shown
 
 NUMBERS = "float16, float32, float64, integers or bools"
 
-# Chosen without being asked for, if it is there and complete.
+# The column of this name holds ids by default, if it is there and complete.
 ID = "id"
 
 
 def check_schema(schema: Any) -> Any:
-    """The schema, whose names are text; Arrow finds out when they are asked for."""
+    """Returns the schema after reading its names and types: Arrow checks only then that they are
+    text."""
     for field in schema:
         str(field.type)
-        if "\0" in field.name:  # where a name ends, as Arrow looks it up
+        if "\0" in field.name:  # Arrow looks a name up only as far as a NUL
             raise ValueError(f"a column is called {field.name!r}")
     return schema
 
@@ -140,7 +141,8 @@ def dense(array: Any, name: str, start: int, d: int | None = None) -> NDArray[An
 
 
 def _usual(lengths: NDArray[Any]) -> int:
-    """The length that most lists have; the first one's, where as many have that."""
+    """The length that most lists have; at a tie, the first list's if it is among the most
+    frequent."""
     found, counts = np.unique(lengths, return_counts=True)
     if not len(found):
         return 0
@@ -165,7 +167,7 @@ def id_array(array: Any, name: str, start: int) -> NDArray[Any]:
 
 
 def missing_id(name: str, row: int) -> ValueError:
-    """For an id column with a hole."""
+    """The error for an id column without a value in this row."""
     return ValueError(f"{name}: row {row} (the first) has no id; every row needs one")
 
 
@@ -196,7 +198,7 @@ def joined(arrays: list[Any]) -> Any:
 
 
 def pa_array(values: NDArray[Any]) -> Any:
-    """NumPy's numbers as Arrow has them."""
+    """Numbers of NumPy as an Arrow array."""
     import pyarrow as pa
 
     return pa.array(values)
@@ -256,7 +258,8 @@ def _is_ids(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     strings = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    # A column of nothing is what files without rows may have; the holes of others are found.
+    # Files without rows may have a column of type null; missing values of other files are found
+    # when ids are read.
     others = (pa.types.is_integer, pa.types.is_null)
     return any(is_such(kind) for is_such in (*strings, *others))
 

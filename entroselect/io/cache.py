@@ -86,7 +86,7 @@ class Decoded(Source):
         whole._release()
 
     def _write(self, file: Any) -> None:
-        # Small beside what decoding them takes.
+        # Small compared with what decoding them takes.
         step = max(1, PIECE // 4 // self.row_bytes)
         buffer = np.empty((min(step, self.n), self.d), self.buffer_dtype)
         with self._whole._reading() as fill:
@@ -98,7 +98,7 @@ class Decoded(Source):
 
     @property
     def bytes_read(self) -> int:
-        """Asked of files so far, and of the copy."""
+        """Bytes asked of files and of the copy so far."""
         return self._whole.bytes_read + self._bytes_read
 
     @contextmanager

@@ -62,13 +62,13 @@ def _from_protocol(name: str, given: Any) -> Any:
 
 
 def plain_array(name: str, given: Any) -> NDArray[Any]:
-    """What NumPy makes of it; objects become numbers, or an error as from `as_array`."""
+    """`given` as a NumPy array; objects become numbers, or an error as from `as_array`."""
     refuse(name, given)
     try:
         array = np.asarray(given)
     except MemoryError:
         raise
-    except Exception as error:  # rows that code of the caller's makes may raise anything
+    except Exception as error:  # the caller's code makes the rows, and may raise anything
         why = _ragged(given) or _failing(given) or error
         raise TypeError(f"{name}: cannot be read as an array of numbers: {why}") from error
     return _numbers(name, array) if array.dtype == object else array
@@ -172,7 +172,7 @@ def _is_row(value: Any) -> bool:
 
 
 def _failing(items: Any) -> str | None:
-    """Which item cannot be made, where that is what is wrong. NumPy does not tell."""
+    """For the error: the item that cannot be made, if that is the cause; NumPy does not name it."""
     if hasattr(items, "__array__") or not (
         hasattr(items, "__len__") and hasattr(items, "__getitem__")
     ):
@@ -186,7 +186,7 @@ def _failing(items: Any) -> str | None:
 
 
 def _ragged(rows: Any) -> str | None:
-    """Which row is of another length than the first, where that is what is wrong."""
+    """For the error: the row of another length than the first, if that is the cause."""
     if not isinstance(rows, (Sequence, np.ndarray)):
         return None
     first = None

@@ -115,7 +115,7 @@ class MapDataset(Source):
             item = self._items[position]
         except MemoryError as error:
             raise MemoryError(f"{self.name}: item {position}: {error}") from error
-        except Exception as error:  # made by code of the caller's
+        except Exception as error:  # the caller's code makes the item
             kind = type(error).__name__
             raise ValueError(
                 f"{self.name}: item {position} cannot be made: {kind}: {error}"

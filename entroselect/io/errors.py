@@ -1,4 +1,4 @@
-"""What is said of files that cannot be read: the file first, then what is wrong and what to do."""
+"""Messages about files that cannot be read: the file first, then what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _escaped(character: str) -> str:
 
 @contextmanager
 def reading(path: object) -> Iterator[None]:
-    """Whatever a library raises of a file becomes one error that names the file.
+    """Turns every exception that a library raises for a file into an error that names the file.
 
     Only calls of libraries belong in the block: codecs and parsers raise exceptions of any type.
 
@@ -64,7 +64,7 @@ def reading(path: object) -> Iterator[None]:
     except MemoryError as error:
         raise MemoryError(f"{shown(path)}: reading it takes more memory than there is") from error
     except OSError as error:
-        if error.errno is None or error.strerror is None:  # Arrow's, of what is in the file
+        if error.errno is None or error.strerror is None:  # Arrow's, about the file's contents
             raise damaged(path, error) from error
         raise ValueError(f"{shown(path)}: cannot be read: {error.strerror}") from error
     except Exception as error:
@@ -72,7 +72,7 @@ def reading(path: object) -> Iterator[None]:
 
 
 def damaged(path: object, why: object) -> ValueError:
-    """For a file that is not what it says."""
+    """The error for a file that is cut short or contradicts itself; `why`: what was found."""
     if isinstance(why, BaseException):
         # NumPy's and Arrow's own words; some errors have none.
         why = " ".join(str(why).split()) or type(why).__name__
@@ -84,7 +84,7 @@ def damaged(path: object, why: object) -> ValueError:
 
 
 def pickled(path: object, key: str | None = None) -> ValueError:
-    """For a file that holds Python objects."""
+    """The error for a file that holds Python objects."""
     entry = "" if key is None else f" under {key!r}"
     return ValueError(
         f"{shown(path)}: holds pickled Python objects{entry}, which are never loaded; save plain "
@@ -93,12 +93,12 @@ def pickled(path: object, key: str | None = None) -> ValueError:
 
 
 def needs(path: object, package: str) -> ValueError:
-    """For a format whose library is not installed."""
+    """The error for a format whose library is not installed."""
     return ValueError(f"{shown(path)}: reading it needs {package}: pip install 'entroselect[io]'")
 
 
 def check_fits(path: object, bytes_: int, what: str = "it", instead: str = "") -> None:
-    """Before something of a size that a file declares is allocated.
+    """To be called before memory is allocated of a size that a file declares.
 
     Raises:
         ValueError: if it is larger than the memory that is available.

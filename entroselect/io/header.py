@@ -34,7 +34,7 @@ class Bytes(Protocol):
 
 @dataclass(frozen=True)
 class Header:
-    """What a .npy file says of its array.
+    """What the header of a .npy file says of its array.
 
     Attributes:
         shape: as stored.
@@ -80,7 +80,7 @@ def read_header(file: Bytes, name: object, key: str | None = None) -> Header:
 
 
 def any_header(file: Bytes, name: object) -> Header:
-    """The same of any array, of Python objects too, whose length is any.
+    """As `read_header`, for arrays of any dtype: of Python objects too, which may be of any length.
 
     Raises:
         ValueError: naming the file: it is none, damaged, or no memory holds such an array.
@@ -107,7 +107,7 @@ def any_header(file: Bytes, name: object) -> Header:
 
 
 def _unpadded(file: Bytes, length: int, name: object) -> bytes:
-    """The header's text; of its padding no more is held than a piece."""
+    """The header's text without its padding, which is read piece by piece."""
     text = b""
     if length > _LONGEST_PADDED:
         raise damaged(name, f"its header has {length} bytes")
@@ -121,7 +121,7 @@ def _unpadded(file: Bytes, length: int, name: object) -> bytes:
 
 
 def _exactly(file: Bytes, length: int, name: object) -> bytes:
-    """So many bytes, from files that may hand over fewer at once."""
+    """`length` bytes, from a file that may hand over fewer at once."""
     found = b""
     while len(found) < length:
         piece = file.read(length - len(found))

@@ -149,7 +149,7 @@ def npy_header(path: Path) -> Header:
 
 
 def _note_left_over(path: Path, header: Header) -> None:
-    """NumPy passes over bytes after an array; here it is said that they are there."""
+    """Logs that bytes follow the array; NumPy skips them."""
     left = path.stat().st_size - header.offset - header.nbytes
     if left > 0:
         _log.warning(
@@ -183,8 +183,8 @@ def open_memmap(array: np.memmap[Any, Any]) -> FlatFile | None:
 
 
 def _is_mapped(path: Path, address: int) -> bool:
-    """Whether what is mapped at an address is the file that the path leads to now, as Linux says.
-    Of a file that was replaced or removed it says so behind its name."""
+    """Whether the file mapped at an address is the one that the path leads to now, by Linux's list
+    of maps, which marks the names of files that were replaced or removed."""
     try:
         found = path.stat()
         lines = Path("/proc/self/maps").read_bytes().splitlines()

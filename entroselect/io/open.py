@@ -52,18 +52,17 @@ def open_pool(
             - a Zarr array or group, version 2 or 3.
             - a folder of .npy or .parquet files, taken in the order of their names as text. Beside
               .npy files may stand one .parquet file each with ids, or in ../metadata, as
-              clip-retrieval writes them. Files without rows are left out, whatever their
-              columns are; hidden files, and those whose names begin with "_", are skipped.
-            - a folder that `datasets.Dataset.save_to_disk` has written.
-            - a list of paths of such files and folders: their rows one after the other.
-            - a NumPy array, or anything else taken as rows. A `numpy.memmap` in C order is read
-              through its file, as long as its name still leads to that file.
-            - a DataFrame of pandas or polars, or a pyarrow Table: a column of lists or arrays, or
-              where there is none the numbers in all columns.
-            - a `datasets.Dataset` with a column of lists of numbers.
-            - an object with `__len__` and `__getitem__`, such as a map-style torch `Dataset`,
-              whose items are rows, or tuples or dicts with a row under `column`. Items are computed
-              each time they are asked for, and must be the same each time.
+              clip-retrieval writes them. Files without rows are left out, even if their columns
+              differ; hidden files, and those whose names begin with "_", are skipped. - a folder
+              that `datasets.Dataset.save_to_disk` has written. - a list of paths of such files and
+              folders: their rows one after the other. - a NumPy array, or anything else taken as
+              rows. A `numpy.memmap` in C order is read through its file, as long as its name still
+              leads to that file. - a DataFrame of pandas or polars, or a pyarrow Table: a column of
+              lists or arrays, or where there is none the numbers in all columns. - a
+              `datasets.Dataset` with a column of lists of numbers. - an object with `__len__` and
+              `__getitem__`, such as a map-style torch `Dataset`, whose items are rows, or tuples or
+              dicts with a row under `column`. Items are computed each time they are asked for, and
+              must be the same each time.
         column: which column holds the rows, where there are several.
         id_column: a column of strings or integers that names the rows. It is read once now: values
             that are missing, or the same twice within a million rows, are an error. By default one
@@ -229,7 +228,7 @@ def _unknown(name: str) -> ValueError:
 
 
 def _refuse(name: object, **options: Any) -> None:
-    """Options that mean nothing for this format."""
+    """Raises ValueError for options that mean nothing for this format."""
     for option, value in options.items():
         if value is None:
             continue
@@ -240,10 +239,10 @@ def _refuse(name: object, **options: Any) -> None:
 
 
 def as_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
-    """Whatever holds (n, d) rows, in memory: what `in_memory_rows` takes, DataFrames and tables,
-    and a `Source`, which is read whole. Raises as `in_memory_rows` does.
+    """`given` as (n, d) rows in memory: what `in_memory_rows` takes, DataFrames and tables, or a
+    `Source`, which is read whole. Raises as `in_memory_rows` does.
     """
-    if isinstance(given, Rows):  # handed on from one operation to another
+    if isinstance(given, Rows):  # from another operation, which has checked them
         return given
     if is_frame(given):
         given = open_frame(given, None, None, name)

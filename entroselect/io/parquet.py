@@ -203,7 +203,8 @@ class IdColumn:
         return np.empty(0, object) if found is None else found
 
     def _check(self, file: Any) -> None:
-        """That every row has an id, and its own among a million."""
+        """Raises ValueError unless every row has an id, which no other of the same million rows
+        has."""
         row, name = 0, shown(self.path)
         for ids in self._pieces(file):
             if ids.null_count:
@@ -250,7 +251,7 @@ def open_parquet(path: Path) -> Any:
 
 
 def _row_group_starts(file: Any, path: Path) -> Int64:
-    """Where row groups begin, and after them the number of rows."""
+    """The first row of every row group, and at the end the number of rows."""
     metadata = file.metadata
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
     if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows or sum(rows) >= 1 << 62:

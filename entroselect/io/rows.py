@@ -1,4 +1,4 @@
-"""Turns what a caller passes into rows the engine can read without changing a value."""
+"""Turns what a caller passes into rows that the engine can read, without changing a value."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Rows:
         return not isinstance(self.values, np.ndarray)
 
     def like(self, found: Any) -> Any:
-        """An array or tensor of results, where these rows are: NumPy or their CUDA device."""
+        """A result as an array where these rows are: NumPy, or a tensor on their CUDA device."""
         if self.on_cuda:
             import torch
 
@@ -116,7 +116,7 @@ def _first_on_cuda(values: Any, bad: Callable[[Any], Any]) -> int:
 
 
 def engine_dtype(name: str, stored: str) -> str:
-    """What values of a dtype become when they are read; TypeError where that is nothing."""
+    """The dtype to which values of a stored dtype are read; TypeError if there is none."""
     if stored == "bool":
         return "uint8"
     if stored in (*_NATIVE, "bfloat16"):
@@ -144,7 +144,8 @@ def in_memory_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
 
 
 def array_rows(name: str, array: NDArray[Any], stored: str, may_be_empty: bool = False) -> Rows:
-    """The same of an array whose values are of the dtype called `stored`, as `as_array` has it."""
+    """As `in_memory_rows`, for an array whose values are of the dtype called `stored`, as
+    `as_array` returns it."""
     _check_shape(name, tuple(array.shape), may_be_empty)
     dtype = engine_dtype(name, stored)
     if dtype != stored:
@@ -179,9 +180,7 @@ def is_on_cuda(given: Any) -> bool:
     try:
         return int(given.__dlpack_device__()[0]) == _KDL_CUDA
     except (BufferError, RuntimeError, TypeError, ValueError):
-        return (
-            False  # it lies nowhere DLPack knows: in_memory_rows says so under the argument's name
-        )
+        return False  # DLPack does not know the device; in_memory_rows raises, naming the argument
 
 
 def _cuda_rows(name: str, given: Any, may_be_empty: bool) -> Rows:

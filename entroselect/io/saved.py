@@ -122,8 +122,8 @@ class ArrowStream(Source):
         return dense(self._column(batch, self.column), self.name, int(self._starts[batch]), d)
 
     def _column(self, batch: int, name: str) -> Any:
-        """A column of a record batch, whose lengths and offsets have been looked at: Arrow
-        believes them."""
+        """A column of a record batch. Its lengths and offsets are checked here, since Arrow trusts
+        them."""
         import pyarrow as pa
 
         if batch != self._kept:
@@ -193,7 +193,7 @@ def _read_at(file: BinaryIO, begin: int, end: int) -> bytes:
 
 
 def _metadata(file: BinaryIO, begin: int, size: int) -> tuple[bytes, int]:
-    """What a message says of itself, and where that ends; nothing at the end of a stream."""
+    """A message's metadata, and where they end; no bytes at the end of a stream."""
     first = begin + 4
     (length,) = struct.unpack("<I", _read_at(file, begin, first))
     if length == _CONTINUES:  # not in files from before Arrow 0.15

@@ -1,4 +1,4 @@
-"""Folders of .npy or parquet files that together are one pool."""
+"""Folders of .npy or parquet files that together form one pool."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Shards(Source):
 
     @property
     def bytes_read(self) -> int:
-        """Asked of all files so far."""
+        """Bytes asked of all files so far."""
         return sum(part.bytes_read for part in self.parts)
 
     def describe(self) -> dict[str, Any]:
-        """What reports say about the input."""
+        """A description of the input for reports."""
         return {**super().describe(), "files": len(self.parts)}
 
     @contextmanager
@@ -101,7 +101,7 @@ class Shards(Source):
         return result
 
     def _keep_only(self, shard: int) -> None:
-        """What a file keeps between calls, it keeps only while it is the last that was read."""
+        """Releases what the file read before keeps between calls, when another file is read."""
         if shard != self._last:
             self.parts[self._last]._release()
             self._last = shard

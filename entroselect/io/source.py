@@ -1,6 +1,6 @@
-"""Rows that can be read piece by piece: what every format has in common.
+"""Rows that can be read piece by piece: what all formats have in common.
 
-A format says how consecutive rows get into a buffer (`_reading`). Everything else stands here once:
+A format only supplies `_reading`, which fills a buffer with consecutive rows. The rest is here:
 checks, values as the engine reads them, and how scattered rows become few large reads.
 """
 
@@ -30,13 +30,13 @@ Fill = Callable[[int, NDArray[Any]], None]
 # needs to begin another read (docs/decisions.md).
 READ_THROUGH = 128 << 10
 
-# Not more than this is read at once where it has to be held beside the result.
+# At most this many bytes are read at once if they have to be held besides the result.
 PIECE = 16 << 20
 _LEAST_PIECE = 1 << 20
 
 
 class FileIdentity:
-    """Which file a path led to when this was made, and in what state it was.
+    """The file that a path led to when this object was made, and the file's state.
 
     Files are opened again for every read: rows of a file that took the place of the first one, or
     that was written to meanwhile, would be mixed with those read before.
@@ -88,7 +88,7 @@ class Source:
         name: how messages call it, the path as it was given.
         format: "npy", "parquet", ...
         key: which array of a file that may hold several; None where there is one.
-        overhead: bytes of memory that reading takes beside its result, and may keep between calls.
+        overhead: bytes of memory that reading takes besides its result, and may keep between calls.
         bytes_read: asked of files so far; for formats that decode, the decoded size.
         decodes: rows have to be decoded or computed, each time anew.
 
@@ -154,9 +154,9 @@ class Source:
     def take(self, rows: Int64) -> NDArray[Any]:
         """The given rows, distinct and ascending: (len(rows), d), otherwise as `read`.
 
-        Rows less than `READ_THROUGH` bytes apart are got with one read of all that lies between,
-        at most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory
-        is needed beside the result.
+        Rows less than `READ_THROUGH` bytes apart are read at once, with all that lies between, at
+        most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory is
+        needed besides the result.
         """
         rows = self._row_numbers(rows)
         if not (rows[1:] > rows[:-1]).all():
@@ -172,13 +172,13 @@ class Source:
         return self._find_ids(self._row_numbers(rows))
 
     def part(self, start: int, stop: int) -> Source:
-        """Rows start to stop - 1, as one of several processes may take them; possibly none."""
+        """Rows start to stop - 1 as a Source, for one of several processes; possibly none."""
         if not 0 <= start <= stop <= self.n:
             raise ValueError(f"{self.name}: has rows 0 to {self.n - 1}, asked for {start}:{stop}")
         return SourceSlice(self, start, stop)
 
     def describe(self) -> dict[str, Any]:
-        """What reports say about the input."""
+        """A description of the input for reports."""
         return {
             "path": self.name,
             "format": self.format,
@@ -261,7 +261,7 @@ class Source:
             self._bytes_read += bytes_
 
     def _release(self) -> None:
-        """Lets go of what is kept between calls; the next call makes it again."""
+        """Frees what is kept between calls; the next call makes it again."""
 
     def _runs(self, rows: Int64) -> Int64:
         """Positions in `rows` at which a new read begins."""
@@ -272,7 +272,7 @@ class Source:
         return np.concatenate([[0], np.flatnonzero(apart) + 1])
 
     def _as_engine(self, values: NDArray[Any]) -> NDArray[Any]:
-        """A buffer's values in the engine's dtype; the buffer is given up."""
+        """A buffer's values in the engine's dtype; the buffer may be overwritten."""
         if not values.dtype.isnative:
             values = values.byteswap(inplace=True).view(values.dtype.newbyteorder("="))
         if values.dtype == np.bool_:
@@ -308,14 +308,14 @@ class SourceSlice(Source):
 
 
 def empty(name: str, shape: tuple[int, ...]) -> Empty:
-    """For a pool without rows or columns."""
+    """The error for a pool without rows or columns."""
     error = Empty(f"{name}: empty, shape {shape}; at least 1 row and 1 column needed")
     error.shape = shape
     return error
 
 
 class EmptySource(Source):
-    """The share of a process that has none: an array of shape (0, d)."""
+    """The part of a process that has no rows: an array of shape (0, d)."""
 
     def __init__(self, given: Any) -> None:
         shape = tuple(given.shape)

@@ -1,6 +1,7 @@
-"""What a Zarr folder says of its arrays, read before Zarr itself is asked.
+"""The metadata of a Zarr folder, read and checked before Zarr itself opens the folder.
 
-Zarr makes what the metadata name: filters that unpickle, chunks of any size, types of objects.
+Zarr creates everything that metadata name: filters that unpickle, chunks of any size, types of
+objects.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _TYPES = {
     *("float16", "float32", "float64"),
 }
 
-# Folders within folders of a group, and metadata of one array; beyond is no store that was meant.
+# The deepest folders within a group, and the most bytes of an array's metadata, that are read. A
+# store that goes beyond is damaged or hostile.
 _DEEPEST = 16
 _LONGEST = 16 << 20
 
@@ -54,7 +56,7 @@ class Array:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """As listed, None where it is none."""
+        """As the metadata have it; None where that is no shape."""
         return _lengths(self.about.get("shape"), 0)
 
 
@@ -95,10 +97,11 @@ def _json(root: Path, path: Path) -> dict[str, Any]:
 
 
 def check(path: Path, array: Array) -> None:
-    """That an array can be decoded: its codecs are on the list, its chunks can be.
+    """Checks that an array can be decoded: all its codecs are known, and its chunks are of a
+    possible size.
 
     Raises:
-        ValueError: naming the file: otherwise.
+        ValueError: naming the file, if it cannot.
     """
     about = array.about
     for codec in _codecs(path, array):
@@ -124,7 +127,7 @@ def check(path: Path, array: Array) -> None:
 
 
 def chunk_shape(array: Array) -> tuple[int, ...] | None:
-    """Of one chunk, None where that is damaged."""
+    """The shape of a chunk; None where that is damaged."""
     if array.version == 2:
         return _lengths(array.about.get("chunks"), 1)
     grid = array.about.get("chunk_grid")
@@ -180,7 +183,8 @@ def _codecs(path: Path, array: Array) -> list[str]:
 
 
 def _listed(given: Any) -> list[Any]:
-    """A list's elements; of what is none, that itself, which is no codec."""
+    """The elements of a list; what is no list is returned as the only element, which is then
+    refused as a codec."""
     if given is None:
         return []
     return list(given) if isinstance(given, list) else [given]

@@ -103,7 +103,7 @@ def _entry_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:
     with file:
         header = any_header(file, entry.filename)
     expected = header.offset + header.nbytes
-    # Pickles have any length; they are refused where they are wanted.
+    # Pickled arrays may have any length; they are refused when they are to be read.
     if entry.file_size != expected and not header.dtype.hasobject:
         raise ValueError(
             f"{shown(entry.filename)}: {entry.file_size} bytes, its header promises {expected}"

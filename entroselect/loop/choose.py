@@ -1,4 +1,4 @@
-"""The next training set: rows of the pool, picked by the engine's public functions."""
+"""The next training set: rows of the pool, picked by entroselect's public functions."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def choose(
             (algorithm 1 of Shi et al. 2025); "threshold", decaying (algorithm 2); "variance",
             the k farthest from the pool's mean, which have the largest sum of variances.
         drop_outliers: this share of the pool, the rows with the largest distance to their 5th
-            nearest other row, cannot be chosen. Farthest first likes outliers, and in a generated
-            pool these are often failures.
-        drop_far: this share of the pool, the rows farthest from any of `real`, cannot be chosen.
+            nearest other row, cannot be picked. Farthest first tends to pick outliers, and in a
+            generated pool these are often failures.
+        drop_far: this share of the pool, the rows farthest from any of `real`, cannot be picked.
         real: (m, d) of the real images, for `drop_far`.
         key: what the random numbers depend on.
 

@@ -101,7 +101,7 @@ def read(folder: Path) -> Run:
 
 
 def _measured(file: Path) -> dict[str, Any]:
-    """What run.py wrote, with checks of all that the report reads."""
+    """The measures that run.py wrote; everything that the report reads is checked."""
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if found["iteration"] != int(file.parent.name.removeprefix("iteration-")):
@@ -166,7 +166,7 @@ def last_iteration(compared: Sequence[Arm]) -> int:
 
 
 def findings(compared: Sequence[Arm], space: str) -> list[str]:
-    """What the measures in that space say about these runs, in sentences."""
+    """Sentences about these runs, from their measures in that space."""
     last = last_iteration(compared)
     plain = [arm for arm in compared if arm.runs[0].config.select.method == "none"]
     told = []

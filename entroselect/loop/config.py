@@ -55,7 +55,7 @@ class Model(_Strict):
     """diffusers' UNet2DModel."""
 
     channels: tuple[Count, ...] = (16, 32)  # one resolution each, halved from one to the next
-    layers: Count = 1  # residual blocks a resolution
+    layers: Count = 1  # residual blocks per resolution
     attention: tuple[CountOrNone, ...] = ()  # resolutions, counted from 0, that have attention
     groups: Count = 8  # of GroupNorm
     dropout: Share = 0.0
@@ -138,9 +138,9 @@ class Config(_Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     keep: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the pool; see paradigms.wanted
     generate: Annotated[Count | None, NONE] = (
-        None  # images an iteration and model; None: see paradigms.to_generate
+        None  # images per iteration and model; None: see paradigms.to_generate
     )
-    fresh: CountOrNone = 0  # new real images an iteration ("fresh-data")
+    fresh: CountOrNone = 0  # new real images per iteration ("fresh-data")
     equal_compute: bool = False  # train longer instead of generating more; see run.training_steps
     device: str = "auto"  # "auto": a GPU if there is one
     data: Data = field(default_factory=Data)
@@ -195,7 +195,7 @@ def resolve(
 
 
 def complete(config: Config) -> Config:
-    """The same with train.warmup as a number; ValueError for options that do not go together."""
+    """The same with train.warmup as a number; ValueError for options that contradict each other."""
     train = config.train
     if train.warmup is None:
         config = replace(config, train=replace(train, warmup=warmup_of(train.steps)))
@@ -204,7 +204,7 @@ def complete(config: Config) -> Config:
 
 
 def warmup_of(steps: int) -> int:
-    """Steps of warm-up where none are given."""
+    """Default number of warm-up steps."""
     return min(500, steps // 10)
 
 
@@ -217,7 +217,7 @@ def from_dict(given: Mapping[str, Any]) -> Config:
 
 
 def from_json(path: Path) -> Config:
-    """What `to_json` wrote; ValueError that names the file if it is not that."""
+    """Reads what `to_json` wrote; ValueError, naming the file, if it is anything else."""
     try:
         return from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:

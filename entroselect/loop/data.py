@@ -50,7 +50,7 @@ class Images:
 
     @property
     def classes(self) -> int:
-        """How many labels there are, those that no image here has included; 0 without."""
+        """The number of labels, including those that no image here has; 0 without labels."""
         if self.labels is not None and self.names:
             return len(self.names)
         return 0 if self.labels is None or not len(self) else int(self.labels.max()) + 1
@@ -84,7 +84,7 @@ def write(folder: Path, name: str, images: Images) -> None:
 
 
 def read(folder: Path, name: str) -> Images:
-    """What `write` wrote."""
+    """Reads what `write` wrote."""
     labels = folder / f"{name}_labels.npy"
     return Images(
         files.read_array(folder / f"{name}.npy"),

@@ -1,7 +1,7 @@
 """One encoded image to the picture that a viewer shows, and many of one size to an array.
 
 The only place that calls Pillow on bytes from outside. Formats come from a list. Without one,
-Pillow tries all its formats on the content, whatever the file is called, and starts Ghostscript
+Pillow tries all its formats on the content, independent of the file's name, and starts Ghostscript
 on EPS.
 """
 
@@ -32,7 +32,7 @@ _SIGNED, _WHITE_IS_ZERO = 2, 0
 
 
 class Refused(ValueError):
-    """What is wrong with an image; the caller names the file."""
+    """An image is refused; the message says why, and the caller names the file."""
 
 
 class Notes:
@@ -47,7 +47,7 @@ class Notes:
         self.found[kind] = before + count, first
 
     def lines(self) -> list[str]:
-        """One for each kind."""
+        """One line for each kind."""
         return [f"{kind}: {count} (first: {first})" for kind, (count, first) in self.found.items()]
 
 
@@ -189,7 +189,7 @@ def _libtiff_heard(content: bytes) -> Iterator[None]:
     """Raises what libtiff only prints to descriptor 2 before it fills up the picture."""
     try:
         stderr = os.dup(2) if content[:2] in (b"II", b"MM") else -1
-    except OSError:  # closed: nothing can be heard
+    except OSError:  # descriptor 2 is closed: messages cannot be read
         stderr = -1
     if stderr < 0:
         yield
@@ -206,7 +206,7 @@ def _libtiff_heard(content: bytes) -> Iterator[None]:
             ours = [line for line in said if re.match(r"(\w+|tempfile\.tif): |More samples", line)]
             others = "".join(line for line in said if line not in ours)
             with contextlib.suppress(OSError):
-                os.write(2, others.encode())  # what another thread said meanwhile
+                os.write(2, others.encode())  # what another thread wrote meanwhile
         if ours:
             raise Refused(f"is damaged: {shown(ours[0].strip())}")
 
@@ -216,7 +216,7 @@ def _orientation(name: str, image: Image.Image, notes: Notes) -> int:
         return 1  # Pillow turns these itself
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a viewer shows the image all the same
+    except Exception:  # a viewer shows the image nevertheless
         notes.add("images with EXIF that cannot be read", name)
         return 1
 
@@ -320,7 +320,7 @@ def _composed(colours: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> ND
 
 
 def _upright(picture: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """EXIF says at which side of the picture the first row and the first column are seen."""
+    """EXIF says at which side of the picture the first row and the first column are shown."""
     turned: dict[int, Any] = {
         2: lambda p: p[:, ::-1],
         3: lambda p: p[::-1, ::-1],

@@ -1,4 +1,4 @@
-"""Where a run computes, and on how many threads."""
+"""The device on which a run computes, and its number of threads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def device_of(config: Config) -> str:
 
 
 def fastest_threads(seconds: Callable[[], float]) -> int:
-    """How many threads torch should have for work that takes `seconds()`; sets that number.
+    """Finds and sets the number of threads with which torch is fastest; `seconds()` does some work
+    and returns its time.
 
     1, 2, 4 ... up to what torch would take by itself, while it gets faster. OMP_NUM_THREADS, where
     it is set, is obeyed.

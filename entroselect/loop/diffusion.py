@@ -74,8 +74,8 @@ def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) 
         "prediction_type": "v_prediction" if diffusion.prediction == "v" else "epsilon",
     }
     if sampler == "dpmpp":
-        # By itself it takes steps + 1 places from 0 to T - 1 and leaves the last out. With as many
-        # steps as T one place comes twice, and a distance of 0 between two makes NaN.
+        # The scheduler takes steps + 1 places from 0 to T - 1 and leaves the last out. With T steps
+        # one place comes twice, and the distance of 0 between the two makes NaN.
         spacing = "trailing" if steps == diffusion.steps else "linspace"
         return DPMSolverMultistepScheduler(**options, timestep_spacing=spacing)
     return (DDIMScheduler if sampler == "ddim" else DDPMScheduler)(**options)
@@ -91,7 +91,7 @@ def save(net: UNet2DModel, schedule: Any, folder: Path) -> None:
 
 
 def load(folder: Path) -> UNet2DModel:
-    """What `save` wrote; files.Damaged if it is not all there."""
+    """Reads what `save` wrote; files.Damaged if anything is missing."""
     path = folder / "unet" / "config.json"
     held = files.read_json(path)
     try:

@@ -1,4 +1,4 @@
-"""What a run will take, from a few real steps of training and sampling."""
+"""An estimate of a run's time and disk space, from a few real steps of training and sampling."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a whole run; without feature spaces, selecting and measuring."""
+    """Time and disk of a whole run, without feature spaces, selecting and measuring."""
 
     parameters: int
-    generated: int  # images an iteration
+    generated: int  # images per iteration
     training: Step
     sampling: Step
-    seconds: float  # an iteration
+    seconds: float  # per iteration
     megabytes: float
 
 

@@ -23,7 +23,7 @@ from entroselect.io.npy import filled
 
 
 class Damaged(ValueError):
-    """A file is not what its writer left there."""
+    """A file does not hold what its writer wrote."""
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(
@@ -46,7 +46,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], **notes: str) ->
 
 
 def write_state(path: Path, tensors: dict[str, torch.Tensor], **notes: str) -> None:
-    """The same with a checksum, for a state that only a resumed run reads."""
+    """As `write_tensors`, with a checksum, for a state that only a resumed run reads."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_tensors(path, contiguous, **notes, crc32=_checksum(contiguous))
 
@@ -70,7 +70,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """What `write_array` wrote: nothing is unpickled, nor allocated for more than the file holds.
+    """Reads what `write_array` wrote. Nothing is unpickled, and no more memory is allocated than
+    the file holds.
 
     Raises:
         Damaged: another format, cut short, or bytes left over.
@@ -89,7 +90,8 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """What `write_tensors` or `write_state` wrote, and its notes; Damaged if it is not that."""
+    """Reads what `write_tensors` or `write_state` wrote, and its notes; Damaged if it is anything
+    else."""
     try:
         with safe_open(path, "pt") as held:
             notes: dict[str, str] = held.metadata() or {}

@@ -1,4 +1,5 @@
-"""The folder of a run: is it a run's, what was the run made from, which files are good."""
+"""The folder of a run: whether it is a run's, what the run was made from, which files are
+undamaged."""
 
 from __future__ import annotations
 
@@ -116,7 +117,7 @@ def has_images(here: Path, name: str) -> bool:
 def read_images(
     here: Path, name: str, count: int, size: tuple[int, ...], classes: int = 0
 ) -> Images:
-    """data.read, checked.
+    """As `data.read`, with checks of what was read.
 
     Args:
         here: folder of an iteration.
@@ -125,7 +126,7 @@ def read_images(
         classes: there must be labels, below this; 0: labels do not matter.
 
     Raises:
-        files.Damaged: a file is not what a run leaves there.
+        files.Damaged: a file does not hold what a run writes.
     """
     images = data.read(here, name)
     path, marks = here / f"{name}.npy", here / f"{name}_origins.npy"

@@ -1,4 +1,4 @@
-"""What is measured about a training set and what was generated from it, on (n, d) features.
+"""Measures of a training set and of the images generated from it, on (n, d) features.
 
 Distances are the engine's: canonical float64 sums of squared differences, never
 |x|^2 + |y|^2 - 2 x.y, so equal rows are at 0 and ties stay ties, at any offset. Everything is

@@ -26,7 +26,7 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def toml_value(text: str) -> Any:
-    """What stands after the = of a setting; text that is no TOML value is a string."""
+    """The value after the = of a setting; text that is no TOML value is a string."""
     try:
         found = tomllib.loads(f"value = {text}")
     except RecursionError:

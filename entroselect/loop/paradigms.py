@@ -1,4 +1,5 @@
-"""What is generated, what the pool is made of and how much of it is kept, for each paradigm."""
+"""For each paradigm: how many images are generated, what the pool consists of, and how much of it
+is kept."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def pool(
     generated: Sequence[Images],
     fresh: Images | None,
 ) -> Images:
-    """What the next training set is taken from.
+    """The pool from which the next training set is picked.
 
     replace, multi-model: the images made last, by all models;
     accumulate, accumulate-subsample: the real images and everything made so far;
@@ -59,7 +60,7 @@ def pool(
 
 
 def wanted(config: Config, size: int, pool_size: int) -> int:
-    """How many images the next training set has.
+    """The number of images of the next training set.
 
     Without a selection: the whole pool, except accumulate-subsample (`size`). With one: `size`,
     the number of real images at the start; with fresh-data, `keep` of the pool.

@@ -1,4 +1,4 @@
-"""What a run will take: its images, and whether its numbers fit."""
+"""The plan of a run: which images it uses, and whether its numbers fit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def split(config: Config) -> tuple[Images, Images | None, Images]:
 
 
 def _fitting(count: int, images: int | None, held: int) -> str:
-    """What to set instead, one option where one is enough."""
+    """Which options to change, a single one if that is enough, for the error."""
     if images is not None and 2 <= images <= count:
         return f"set data.held_out={count - images} or less"
     if held <= count - 2:
@@ -55,7 +55,7 @@ def classes_of(config: Config, real: Images, stream: Images) -> int:
 
 
 def check(config: Config, real: Images, stream: Images) -> None:
-    """Checks what numbers alone can tell; `try_out` finds the rest."""
+    """Checks that the numbers fit each other; `try_out` finds what needs a trial."""
     size, made = len(real), paradigms.to_generate(config, len(real))
     if config.model.conditional and real.labels is None:
         raise ValueError(

@@ -254,7 +254,8 @@ class _Loop:
         return pool.take(rows)
 
     def generate(self, iteration: int, training: Images) -> Images:
-        """What the models of that iteration make, training them if that is not done."""
+        """The images that the models of that iteration generate; the models are trained first, if
+        they are not yet."""
         here, kinds = self.here(iteration), paradigms.kinds(self.config)
         if not folders.has_images(here, "generated"):
             parts = []

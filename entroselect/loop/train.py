@@ -273,7 +273,7 @@ def _like(tensor: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
 
 
 def saved_step(state: Path) -> int:
-    """How far the training in that file is; 0 without."""
+    """The number of steps that the training in that file has done; 0 if there is no file."""
     if not state.exists():
         return 0
     try:

@@ -93,7 +93,7 @@ def _try_selecting(config: Config, size: int) -> None:
     select = config.select
     for pool, taken in sorted(set(paradigms.sizes(config, size))):
         if pool > FEW or (select.method == "none" and config.paradigm == "accumulate-subsample"):
-            continue  # run.check has counted
+            continue  # plan.check has counted
         with _saying(f"selecting {taken} of {pool} images", "select, keep and generate"):
             choose(
                 _rows(pool),

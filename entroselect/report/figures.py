@@ -203,7 +203,7 @@ def _axes(height: float) -> tuple[Figure, Axes]:
 
 
 def plain(label: str) -> str:
-    """The label as it reads: a path may hold two $, between which matplotlib sets mathematics."""
+    """The label with every $ escaped; matplotlib would set mathematics between two of them."""
     return label.replace("$", r"\$")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-# What pages say to whom a word is new. A page lists those that stand in its text.
+# Explanations of words. A page lists those that occur in its text.
 WORDS = {
     "entropy": "How spread out a set is, in nats: the Kozachenko-Leonenko estimate from the "
     "distance of each row to its nearest other one. Only differences mean something, between sets "

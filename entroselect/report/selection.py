@@ -99,7 +99,8 @@ def picked_first(images: figures.Images, indices: Int64, method: str) -> Section
 def left_out_nearest(
     images: figures.Images, indices: Int64, covered: Cover, method: str
 ) -> Section:
-    """What the selection can do without, as images; for `covered` see `left_out`."""
+    """The rows left out that lie nearest to the selection, as images; for `covered` see
+    `left_out`."""
     return Section(
         f"Left out, nearest to the selection ({method})",
         "Upper line: rows left out that lie closest to a chosen one. Lower line: that chosen row, "
@@ -111,7 +112,8 @@ def left_out_nearest(
 def left_out_farthest(
     images: figures.Images, indices: Int64, covered: Cover, method: str
 ) -> Section:
-    """What the selection misses most, as images; for `covered` see `left_out`."""
+    """The rows left out that lie farthest from the selection, as images; for `covered` see
+    `left_out`."""
     return Section(
         f"Left out, farthest from the selection ({method})",
         "Upper line: rows left out that lie farthest from every chosen one. Lower line: the chosen "

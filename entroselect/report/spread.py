@@ -39,11 +39,11 @@ class Spread:
 
     @property
     def mean_nearest_distance(self) -> float | None:
-        """None for a single row."""
+        """The mean distance to the nearest other row; None for a single row."""
         return float(np.mean(self.distances)) if len(self.distances) else None
 
     def describe(self) -> dict[str, Any]:
-        """What reports say, ready for JSON."""
+        """The measures for reports, ready for JSON."""
         entropy = self.entropy
         return {
             "rows": self.of,

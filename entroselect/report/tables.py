@@ -49,7 +49,7 @@ PROFILE = {
 
 
 def profile_table(profile: dict[str, Any]) -> Table:
-    """Where the time of a selection went."""
+    """A table of the time that each phase of a selection took."""
     table = Table("where the time went", "")
     table.columns[1].justify = "right"
     for name, label in PROFILE.items():
@@ -68,7 +68,7 @@ def number(value: float | int | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """An estimate, as people say it."""
+    """An estimated time, rounded, in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 6000:

@@ -1,6 +1,6 @@
-"""The rows of an argument, in memory or not, handed out in pieces that have been checked: their
-values when they are read first, and that they are the same when they are read again. And the one
-way of reading ahead."""
+"""The rows of an argument, in memory or not, handed out in checked batches: values are checked when
+rows are first read, and rows that are read again must be the same. `read_ahead` reads the next
+batch while the caller works on one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Batches:
         rows: all of them where they are views of an array, otherwise None.
         source: what they are read from, None for arrays.
         row_bytes: memory per row handed out, 0 for views.
-        spare_bytes, spare: memory that reading takes beside that, per row and once.
+        spare_bytes, spare: memory that reading takes besides that, per row and once.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Batches:
         self.name, self.metric = name, metric
         self._array: Rows | None = None
         self.source: Source | None = None
-        self._which: Int64 | None = None  # of the rows of those two, ascending; None: all
+        self._which: Int64 | None = None  # of the rows of the array or source, ascending; None: all
         self.first = 0
         with shared_errors(ranks):
             _checks.choice("metric", metric, _checks.METRICS)
@@ -84,7 +84,7 @@ class Batches:
                 _checks.usable_values(name, self._array, metric, numbers)
 
     def part(self, which: Int64) -> Batches:
-        """The given rows alone, ascending."""
+        """Batches of the given rows alone, ascending."""
         part = object.__new__(Batches)
         part.__dict__.update(self.__dict__)
         part._which = which
@@ -104,8 +104,8 @@ class Batches:
         source = self.source
         if source is None:
             return 0
-        # Values that have to be widened stand in memory twice while that is done; what lies between
-        # the rows of a part is read through.
+        # Values that are widened are in memory twice meanwhile. What lies between the rows of a
+        # part is read with them.
         twice = source.buffer_dtype != numpy_dtype(self.dtype)
         return source.row_bytes * (int(twice) + int(self._which is not None))
 
@@ -143,8 +143,8 @@ class Batches:
         return Rows(values, self.dtype)
 
     def pieces(self, start: int, stop: int, size: int) -> Iterator[tuple[int, Rows]]:
-        """Rows start to stop - 1, `size` at a time, each with the number of its first row; those
-        that have to be read are read ahead."""
+        """Rows start to stop - 1, `size` at a time, each batch with the number of its first row.
+        The next batch of a Source is read ahead."""
 
         def read(at: int) -> Rows:
             return self._read(at, min(at + size, stop))
@@ -171,5 +171,5 @@ class Batches:
 
 
 def numpy_dtype(dtype: str) -> np.dtype[Any]:
-    """Of the values of such rows; bfloat16 stands as bits."""
+    """The NumPy dtype that holds such rows; bfloat16 is held as its bits."""
     return np.dtype("uint16" if dtype == "bfloat16" else dtype)

@@ -1,12 +1,13 @@
 """How a memory limit is divided, and the bytes that a row takes: one model for both.
 
-The first part says what the compiled core keeps per row beside the row's values, at most: codes of
-bfloat16, cells in use, cosine, all rows refreshed at once. The core itself is asked; csrc/ derives
-each number beside the structures that it counts. Docstrings and docs/scale.md state the sums.
+The first part has the most bytes per row that the compiled core keeps besides the row's values:
+codes of bfloat16, cells in use, cosine, all rows refreshed at once. The core returns these numbers;
+csrc/ derives each of them next to the structures that it counts. Docstrings and docs/scale.md state
+the sums.
 
 The second part divides a limit. A selection that reads rows (`Budget`) and a search for neighbours
-in tiles (`Demand`) keep different things, so each has its own division; both work from a smallest
-limit on, below which `check_least` raises the one error.
+in tiles (`Demand`) keep different things, so each divides it in its own way. Below the smallest
+limit that works, `check_least` raises the one error.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from entroselect.io.source import Source
 from entroselect.scale.batches import Batches, numpy_dtype
 from entroselect.scale.process_group import ProcessGroup
 
-# Rows of a block or of a tile below which reading costs more than what it brings.
+# Blocks and tiles of fewer rows than this cost more than they bring.
 LEAST_ROWS = 64
 
 # Tiles of more bytes than this are no faster.
@@ -36,7 +37,7 @@ BYTES_PER_ROW = KEPT + ROUND
 
 
 def pool_bytes(d: int) -> int:
-    """Per row of a pool in memory, beside its values: 2 d + 80. A pick takes less."""
+    """Bytes per row of a pool in memory, besides its values: 2 d + 80. A pick takes less."""
     return _core.pool_bytes_per_row(d)
 
 
@@ -46,22 +47,23 @@ def whole_pool_bytes(d: int) -> int:
 
 
 def point_bytes(d: int) -> int:
-    """Per point that a search holds, beside its values: 2 d + 96, or 18 d + 64 for a k-d tree."""
+    """Bytes per point that a search holds, besides its values: 2 d + 96, or 18 d + 64 for a k-d
+    tree."""
     return _core.point_bytes_per_row(d, False)
 
 
 def suspect_bytes(d: int, k: int) -> int:
-    """Per row of a set that is searched for its nearest pairs."""
+    """Bytes per row of a set in which each row's nearest other row is searched; 0 for k > 1."""
     return _core.pair_bytes_per_row(d) if k == 1 else 0
 
 
 def length_bytes(metric: str) -> int:
-    """Per row of either side of a search."""
+    """Bytes per query and per point for the lengths that cosine divides by."""
     return _core.query_bytes_per_row(metric == "cosine")
 
 
 def search_bytes(d: int, k: int) -> int:
-    """Of a search, once."""
+    """Bytes that a search takes besides those per row."""
     return _core.search_bytes(d, k, threads())
 
 
@@ -90,7 +92,7 @@ def pool_needs(source: Source, picks: int, mixed: bool) -> tuple[int, int]:
     """(bytes with which the rows of a source are held as a pool in memory, the smallest limit with
     which they are read instead). `mixed`: picks begin with vectors of another dtype."""
     d, row_bytes = source.d, source.d * numpy_dtype(source.dtype).itemsize
-    # Rows of an array are there anyway, others would have to be held.
+    # Rows of an array are in memory anyway; others would be read into it.
     held = 0 if source.format == "array" else row_bytes
     in_memory = source.n * (held + whole_pool_bytes(d)) + picks * (row_bytes + pool_bytes(d))
     # Picks of two dtypes are kept as float64.
@@ -109,7 +111,7 @@ class Budget:
         tile: rows read at a time.
         block: rows among which a round settles picks.
         picks: picks that rows are compared with at a time.
-        kept: this many times as many picks stay in memory.
+        kept: how many further tiles of `picks` picks stay in memory.
     """
 
     tile: int
@@ -119,7 +121,7 @@ class Budget:
 
     @staticmethod
     def least(fixed: int, row_bytes: int, d: int) -> int:
-        """The smallest limit that leaves room for rows beside `fixed` bytes."""
+        """The smallest limit that works when `fixed` bytes are always needed."""
         return fixed + 3 * LEAST_ROWS * (3 * row_bytes + pool_bytes(d))
 
     @classmethod
@@ -146,7 +148,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class TilePlan:
-    """How many rows are in a block and in a tile."""
+    """The numbers of rows of a block and of a tile."""
 
     block: int
     tile: int
@@ -154,8 +156,8 @@ class TilePlan:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a search takes: once; per row of a block and of a tile, with how many rows there are;
-    and `whole`, which is certainly enough for all at once."""
+    """Bytes that a search needs: `once`, in all; (bytes per row, number of rows) of a block and of
+    a tile; `whole`, an upper bound for holding everything at once."""
 
     once: int
     block: tuple[int, int]
@@ -180,7 +182,7 @@ class Demand:
 
 
 def demand_alone(queries: Batches, points: Batches | None, k: int) -> Demand:
-    """For one process."""
+    """What a search in one process needs."""
     own = queries if points is None else points
     once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
     length = length_bytes(own.metric)
@@ -197,7 +199,8 @@ def demand_alone(queries: Batches, points: Batches | None, k: int) -> Demand:
 
 
 def demand_ranks(queries: Batches, own: Batches, k: int, shards: list[tuple[int, str]]) -> Demand:
-    """For blocks of points that are exchanged; `own` are those of this process."""
+    """What a search in several processes needs, which exchange blocks of points; `own`: this
+    process's points."""
     once = search_bytes(own.d, k) + own.spare + (0 if own is queries else queries.spare)
     length = length_bytes(own.metric)
     tile = length + max(3 * rows.row_bytes + rows.spare_bytes for rows in (queries, own))
@@ -210,7 +213,7 @@ def demand_ranks(queries: Batches, own: Batches, k: int, shards: list[tuple[int,
 
 
 def plan_alone(queries: Batches, points: Batches | None, k: int, limit: int) -> TilePlan | None:
-    """For one process; None: all fits at once."""
+    """How one process divides a limit; None: everything fits at once."""
     demand = demand_alone(queries, points, k)
     return None if limit >= demand.whole else demand.plan(limit)
 
@@ -218,7 +221,7 @@ def plan_alone(queries: Batches, points: Batches | None, k: int, limit: int) -> 
 def plan_ranks(
     queries: Batches, own: Batches, k: int, shards: list[tuple[int, str]], limit: int | None
 ) -> TilePlan:
-    """For several processes."""
+    """How one of several processes divides its limit."""
     if limit is None:
         return TilePlan(max(1, max(n for n, _ in shards)), max(1, queries.n))
     return demand_ranks(queries, own, k, shards).plan(limit)

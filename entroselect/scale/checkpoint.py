@@ -29,7 +29,7 @@ from entroselect.scale.marks import Marks
 from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 SECONDS_BETWEEN = 120.0
-# Of the time of a selection, at most this share goes into saving it.
+# Of the time of a selection, at most this share is spent on saving it.
 _SHARE = 0.05
 
 # What is in the file, and what that means.
@@ -43,7 +43,8 @@ _DIGEST_BYTES = 16
 
 @dataclass
 class Saved:
-    """What a checkpoint holds: the state, and bounds, counts of picks met and marks of own rows."""
+    """The contents of a checkpoint: the state, and the bounds, counts of picks met and marks of
+    this process's rows."""
 
     state: engine.SelectionState
     bounds: Float64
@@ -52,11 +53,11 @@ class Saved:
 
 
 class Checkpoint:
-    """Saves and restores one selection, and keeps others from the same file until it is closed.
+    """Saves and restores one selection; until it is closed, no other selection can use the file.
 
     Args:
         path: the file; its folder must exist, and be the same one for all processes.
-        about: what selection this is, name by name; a file about another one is refused.
+        about: the arguments that identify the selection, by name; a file of another one is refused.
         n: rows of the whole pool.
         first: number of this process's first row in it.
         ranks: the processes, None for a single one.
@@ -98,7 +99,7 @@ class Checkpoint:
             raise
 
     def close(self) -> None:
-        """Others may use the file; what a save has left half done is removed."""
+        """Lets other selections use the file, and removes what an unfinished save has left."""
         if self._lock is not None:
             with suppress(OSError):
                 self._partial.unlink(missing_ok=True)
@@ -106,8 +107,9 @@ class Checkpoint:
             self._lock = None
 
     def load(self, rows: int, before: Int64, vectors: int) -> Saved | None:
-        """What was saved for `rows` rows of this process; None if nothing was yet. The selection
-        began with the pool rows `before` and a number of vectors as picks.
+        """The saved state, with that of the `rows` rows of this process; None if nothing was saved.
+        It must be of a selection that began with the pool rows `before` and this many given
+        vectors.
 
         Raises:
             ValueError: the file is damaged, or is of another selection.
@@ -133,7 +135,7 @@ class Checkpoint:
     def offer(
         self, state: engine.SelectionState, pool: engine.SubPool, marks: Callable[[], Marks]
     ) -> None:
-        """Saves if it is time to; on all processes or on none."""
+        """Saves if a save is due; on all processes or on none."""
         due = time.monotonic() >= self._next
         if self.ranks is not None:
             due = bool(self.ranks.broadcast(np.array([due]), 0)[0])
@@ -176,7 +178,7 @@ class Checkpoint:
         self._next = now + max(SECONDS_BETWEEN, (now - began) / _SHARE)
 
     def _entries(self, picks: int) -> dict[str, dict[str, Any]]:
-        """Dtype, shape and place of every array, as the file's header says it."""
+        """Dtype, shape and place of every array, as they are in the file's header."""
         entries: dict[str, dict[str, Any]] = {}
         at = 0
         for name, dtype in (_ORDERED | _BY_ROW).items():
@@ -204,7 +206,7 @@ class Checkpoint:
         return head, places, len(head) + places["digest"] + _DIGEST_BYTES
 
     def _head(self, file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """(entries, what was saved beside the arrays); the checksum is right."""
+        """(entries, the saved numbers that are no arrays), after a check of the checksum."""
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length < min(1 << 20, size - 8 - _DIGEST_BYTES):
@@ -244,7 +246,7 @@ class Checkpoint:
         )
 
     def _check(self, found: Saved, before: Int64, vectors: int) -> None:
-        """Every value is one that a selection can have saved."""
+        """Raises unless everything in the file is a state that a selection can have written."""
         state = found.state
         picks, squared, thresholds = state.joined()
         picked = np.concatenate([before, picks])
@@ -278,7 +280,7 @@ class Checkpoint:
 
     @contextmanager
     def _damage(self) -> Iterator[None]:
-        """Any error in reading the file's contents becomes one that says so."""
+        """Turns errors in reading the file's contents into one that names the file."""
         try:
             yield
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as why:
@@ -292,7 +294,7 @@ class Checkpoint:
         """The temporary file, never what a link leads to; on disk when this ends."""
         try:
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-            if create:  # what a killed run has left goes
+            if create:  # removes what a killed run has left
                 self._partial.unlink(missing_ok=True)
                 flags |= os.O_CREAT | os.O_EXCL
             with os.fdopen(os.open(self._partial, flags, 0o666), "r+b") as file:
@@ -317,7 +319,7 @@ class Lock:
 
     def __init__(self, path: Path, of: Path) -> None:
         self.path = path
-        for _ in range(100):  # as often as those before us can be in the middle of removing it
+        for _ in range(100):  # again each time another process has just removed the file
             try:
                 self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
             except OSError as error:
@@ -339,13 +341,13 @@ class Lock:
         )
 
     def release(self) -> None:
-        """Others may have it."""
+        """Lets another process have the lock."""
         self.path.unlink(missing_ok=True)
         os.close(self._file)
 
 
 def _digest(file: Any, size: int) -> bytes:
-    """Of the first bytes of a file, whose position is then after them."""
+    """Checksum of the first `size` bytes; leaves the file's position after them."""
     file.seek(0)
     found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     while size > 0:

@@ -1,4 +1,5 @@
-"""Marks of rows: four bytes per row that tell whether it is what it was when it was read before.
+"""Marks of rows: four bytes per row that tell whether the row is the same as when it was first
+read.
 
 Multilinear hashing (Lemire and Kaser 2014): the halves of a row's 8-byte words, each times a random
 64-bit number, summed modulo 2**64, of which the upper half is kept. A row that changes in any way
@@ -47,14 +48,14 @@ def row_marks(values: NDArray[Any]) -> Marks:
 
 
 class Seen:
-    """The marks of rows that were read so far, so that each is the same whenever it is read.
+    """The marks of the rows read so far; checks that a row is the same each time it is read.
 
     Attributes:
         marks: (n,), 0 where a row was not read yet.
     """
 
     def __init__(self, argument: str, name: str, n: int) -> None:
-        """For n rows of an argument, read from what `name` says."""
+        """For n rows of an argument, which are read from the file or object called `name`."""
         self.marks: Marks = np.zeros(n, np.uint32)
         self._argument, self._name, self._since = argument, name, "it was read first"
 
@@ -64,10 +65,11 @@ class Seen:
         self._since = since
 
     def check(self, rows: Any, values: NDArray[Any], numbers: Any) -> bool:
-        """Whether any of the rows is read for the first time. `numbers`: how messages call them.
+        """Whether any of the rows is read for the first time. `numbers`: the rows' numbers in
+        messages.
 
         Raises:
-            ValueError: a row is not what it was.
+            ValueError: a row has changed.
         """
         known, now = self.marks[rows], row_marks(values)
         changed = np.flatnonzero((known != now) & (known != 0))
@@ -93,7 +95,7 @@ def _words(values: NDArray[Any], words: int) -> NDArray[np.uint64]:
 
 @lru_cache(maxsize=8)
 def _multipliers(words: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Of whole words and, beside that, of their upper halves; the same in every process and
-    version, since checkpoints hold marks."""
+    """The random multipliers of whole words, and those of their upper halves; the same in every
+    process and version, since checkpoints hold marks."""
     drawn: NDArray[np.uint64] = np.random.PCG64(20240707).random_raw(2 * words)
     return drawn[:words], drawn[words:]

@@ -1,4 +1,4 @@
-"""A pool whose rows are in memory: what a selection needs of it beside the engine's primitives.
+"""A pool whose rows are in memory: what a selection needs of it besides the engine's primitives.
 
 `scale.streamed_pool.StreamedPool` has the same for rows that are read.
 """
@@ -51,7 +51,7 @@ class MemoryPool:
         return self._rows.take(rows)
 
     def like(self, found: Any) -> Any:
-        """Results where the rows are: in host memory or on their CUDA device."""
+        """Puts a result where the rows are: in host memory or on their CUDA device."""
         return self._rows.like(found)
 
     def center(self) -> int:
@@ -69,7 +69,7 @@ class MemoryPool:
         return float(squared[row]), row
 
     def marks(self) -> Marks:
-        """Of all rows, as they are when this is called first."""
+        """The marks of all rows, computed at the first call."""
         if self._marks is None:
             marks, step = np.empty(self.n, np.uint32), max(1, _PIECE // (8 * self.d))
             for at in range(0, self.n, step):
@@ -78,10 +78,10 @@ class MemoryPool:
         return self._marks
 
     def verify(self, marks: Marks) -> None:
-        """The rows must have these marks, those of a checkpoint.
+        """Compares the marks of the rows with those of a checkpoint.
 
         Raises:
-            ValueError: naming the first that has another.
+            ValueError: naming the first row that differs.
         """
         changed = np.flatnonzero(self.marks() != marks)
         if len(changed):

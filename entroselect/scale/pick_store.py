@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 class PickStore:
     """Picked vectors (count, d), read back in tiles, the newest first.
 
-    Full tiles beyond `in_memory` of them go to a temporary file, the oldest first, which is gone
-    with this object; TMPDIR says where.
+    Full tiles beyond `in_memory` of them go to a temporary file, the oldest first. The file is
+    removed with this object; TMPDIR names its folder.
     """
 
     def __init__(self, d: int, dtype: np.dtype[Any], tile: int, in_memory: int) -> None:
@@ -26,7 +26,7 @@ class PickStore:
         self._file: Any = None
 
     def append(self, vectors: NDArray[Any]) -> None:
-        """More picked vectors (m, d)."""
+        """Adds picked vectors (m, d)."""
         at = 0
         while at < len(vectors):
             place = self.count % self.tile

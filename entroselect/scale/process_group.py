@@ -1,7 +1,7 @@
 """Several processes that work on one pool, each with its own rows, over torch.distributed.
 
-What they exchange are small arrays: what is left out of a frontier, its best rows, picks. Python
-objects never travel, so nothing is unpickled.
+They exchange small arrays: the best row outside a frontier, the rows of a block, picks. Python
+objects are never sent, so nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# What an error of another process is raised as here; anything else becomes a RuntimeError.
+# Types that an error of another process keeps here; any other becomes a RuntimeError.
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
 
 _BOUND = np.dtype([("value", np.float64), ("index", np.int64)])
@@ -69,7 +69,7 @@ class ProcessGroup:
         self._group = None
 
     def wait(self) -> None:
-        """For all processes to come here."""
+        """Waits until all processes have called this."""
         self._call(lambda: self._distributed.barrier(group=self._group))
 
     def all_gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
@@ -84,7 +84,7 @@ class ProcessGroup:
         return [every[rank][: sizes[rank]] for rank in range(self.size)]
 
     def gather(self, array: NDArray[Any], root: int) -> list[NDArray[Any]] | None:
-        """The same on one process alone; None on the others."""
+        """As `all_gather`, on one process alone; None on the others."""
         sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
         sent = [None if rank == root else int(sizes[rank]) for rank in range(self.size)]
         if self.rank != root:
@@ -125,8 +125,8 @@ class ProcessGroup:
         return best, int(every["index"][every["value"] == best].min())
 
     def check_agreement(self, what: str) -> None:
-        """Raises ValueError on every process unless all of them gave the same text, made of
-        "name=value" parts that are separated by "; ". The message says what differs."""
+        """Raises ValueError on every process unless all of them passed the same text, made of
+        "name=value" parts separated by "; ". The message says what differs."""
         texts = self._texts(what)
         if len(set(texts)) == 1:
             return
@@ -219,12 +219,12 @@ class LostRank(RuntimeError):
 
 
 def process_group_of(group: Any) -> ProcessGroup | None:
-    """The argument `group`."""
+    """The argument `group` as a ProcessGroup; None stays None."""
     return group if group is None or isinstance(group, ProcessGroup) else ProcessGroup(group)
 
 
 def shared_errors(ranks: ProcessGroup | None) -> AbstractContextManager[None]:
-    """A block whose error on one process becomes one on all."""
+    """Runs a block; an error on one process becomes one on all."""
     return nullcontext() if ranks is None else ranks.shared_errors()
 
 

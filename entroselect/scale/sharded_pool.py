@@ -1,8 +1,9 @@
-"""A pool whose rows lie with several processes; the rows of rank r come after those of ranks < r.
+"""A pool whose rows are held by several processes; the rows of rank r follow those of ranks < r.
 
-Every process keeps the bounds of its own rows and all picks. A round exchanges the best row left
-out of each frontier, then the rows that may come next go to rank 0, which settles picks among them,
-and the picks go to every process. The pool itself never travels.
+Every process keeps the bounds of its own rows and all picks. In a round the processes exchange the
+best row left out of each frontier. Then the rows that may come next are sent to rank 0, which
+settles picks among them and sends the picks to every process. The other rows of the pool are never
+sent.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from entroselect.scale.process_group import ProcessGroup
 
 class ShardedPool:
     """engine.Pool over the pools of several processes. Rows that one primitive returns and another
-    takes are numbers of this process's own rows; picks are numbers in the whole pool."""
+    takes are numbered within their process; picks are numbered in the whole pool."""
 
     def __init__(
         self,
@@ -33,14 +34,14 @@ class ShardedPool:
         backend: Backend,
         ranks: ProcessGroup,
     ) -> None:
-        """`values` gives rows of the local pool in host memory."""
+        """`values` returns rows of the local pool in host memory."""
         self.local, self._values = local, values
         self.dtype, self.metric, self.backend, self.ranks = dtype, metric, backend, ranks
         sizes = np.concatenate(ranks.all_gather(np.array([local.n], dtype=np.int64)))
         self.first = int(sizes[: ranks.rank].sum())
         self.n, self.d = int(sizes.sum()), local.d
         self.count, self.available = 0, self.n
-        # Blocks are gathered on one process: the smallest that any of them asks for.
+        # A block is gathered on one process, so its size is the smallest that any process asks for.
         asked = getattr(local, "block_rows", 0) if local.n else 0
         limits = np.concatenate(ranks.all_gather(np.array([asked], dtype=np.int64)))
         if limits.any():
@@ -72,7 +73,8 @@ class ShardedPool:
             self.local.refresh(rows, enough)
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
-        """Own rows among about `size` with the largest bounds; the best row left out anywhere."""
+        """This process's rows among about `size` with the largest bounds; the best row left out of
+        any process's."""
         rows, rival, index = self._local_frontier(-(-size // self.ranks.size))
         rival, index = self.ranks.max_with_index(rival, index + self.first)
         return self._beating(rows, rival, index), rival, index
@@ -91,8 +93,8 @@ class ShardedPool:
         return self._settle(rows, rows + self.first, settle)
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
-        """Own rows among the next up to `size` of all that are not picked and have bounds of at
-        least `floor`, in order from a position; and the position after them."""
+        """The next `size` unpicked rows of all processes with bounds of at least `floor`, in order
+        from a position: those that are this process's own, and the position after all of them."""
         if self._order[0] is not order:
             own = (order >= self.first) & (order < self.first + self.local.n)
             places = np.flatnonzero(own)
@@ -150,7 +152,8 @@ class ShardedPool:
         keys: Int64,
         settle: Callable[[engine.SubPool, Int64], tuple[Int64, Float64, float]],
     ) -> tuple[Int64, Float64, float]:
-        """Settles picks on rank 0, among own rows of all processes, ascending by their keys."""
+        """Sends own rows, with their keys, to rank 0. There picks are settled among the rows of all
+        processes, in ascending order of keys, and broadcast."""
         ranks = self.ranks
         with ranks.shared_errors():
             own = self._records(rows + self.first, self.local.bounds(rows), self._values(rows))
@@ -173,7 +176,7 @@ class ShardedPool:
         return rows, picked["squared"].copy(), next_squared
 
     def _records(self, rows: Int64, squared: Float64, vectors: NDArray[Any]) -> NDArray[Any]:
-        """Rows of the whole pool as they travel."""
+        """Rows of the whole pool as they are sent."""
         fields: list[Any] = [("key", "i8"), ("row", "i8"), ("squared", "f8")]
         records = np.zeros(len(rows), [*fields, ("vector", vectors.dtype, (self.d,))])
         records["row"], records["squared"], records["vector"] = rows, squared, vectors

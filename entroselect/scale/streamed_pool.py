@@ -1,12 +1,11 @@
-"""A pool whose rows stay where they are, on disk for example, and are read in the rounds that need
-them.
+"""A pool whose rows stay in their Source, on disk for example, and are read when needed.
 
-In memory are 16 bytes per row, its bound, how many picks it has been compared with and its mark,
-and within the limit (scale/budget.py): a tile of rows being read and one being compared, the rows
-of the block in which picks are settled, and picks. Rows are read in ascending order, in large
-pieces, while those before them are compared; a row that is read again must have the mark that it
-had the first time. Rows are compared and picks settled in small pools in memory (engine.SubPool),
-which start from the stored bounds.
+Per row only 16 bytes are in memory: its bound, how many picks it has met, its mark. Within the
+memory limit (scale/budget.py) there are besides: a tile being read, a tile being compared, the
+block in which picks are settled, and picks. Rows are read in ascending order, in large pieces,
+while those before them are compared. A row that is read again must have the mark that it had the
+first time. Rows are compared, and picks settled, in sub-pools in memory (engine.SubPool) that start
+from the stored bounds.
 """
 
 from __future__ import annotations
@@ -76,12 +75,12 @@ class StreamedPool:
         self._append(values, dtype)
 
     def exclude(self, rows: Int64) -> None:
-        """These rows may not be picked any more."""
+        """Marks these rows as picked; their vectors are added separately, by `add_vectors`."""
         self._bounds[rows] = -1.0
         self.available -= len(rows)
 
     def bounds(self, rows: Int64) -> Float64:
-        """Their bounds."""
+        """Their bounds, -1 where picked."""
         return self._bounds[rows]
 
     def state(self) -> tuple[Float64, Int64]:
@@ -96,14 +95,14 @@ class StreamedPool:
         self._keep(self._kept_as, self._picked.dtype)
 
     def marks(self) -> Marks:
-        """Of all rows that were read; 0 for the others."""
+        """The marks of all rows that were read; 0 for the others."""
         return self._seen.marks
 
     def verify(self, marks: Marks) -> None:
-        """Reads all rows, which must have these marks, those of a checkpoint.
+        """Reads all rows and compares their marks with those of a checkpoint.
 
         Raises:
-            ValueError: naming the first that has another.
+            ValueError: naming the first row that differs.
         """
         self._seen.expect(marks, "the checkpoint was saved")
         for _ in self._tiles(np.arange(self.n)):
@@ -209,7 +208,7 @@ class StreamedPool:
         return max(0.0, float(self._bounds.max(initial=0.0)))
 
     def beating(self, rows: Int64, rival: float, rival_index: int) -> Int64:
-        """Those of the rows that come before the rival."""
+        """Those of the rows that beat the rival."""
         bounds = self._bounds[rows]
         beating: Int64 = rows[(bounds > rival) | ((bounds == rival) & (rows < rival_index))]
         return beating
@@ -221,7 +220,7 @@ class StreamedPool:
         return self.nearest_to(total / self.n)[1]
 
     def like(self, found: Any) -> Any:
-        """Results where the rows are: as they are, in host memory."""
+        """Puts a result where the rows are: it is in host memory already."""
         return found
 
     def add_rows(self, total: Float64) -> None:
@@ -240,7 +239,7 @@ class StreamedPool:
         return best, row
 
     def profile(self) -> dict[str, Any]:
-        """Counters; bytes_read is what was asked of files."""
+        """Counters; bytes_read counts what was asked of files."""
         return {
             **self._counted,
             **{f"{name}_seconds": spent for name, spent in self._spent.items()},
@@ -273,14 +272,14 @@ class StreamedPool:
         return left
 
     def _take_over(self, block: engine.SubPool, rows: Int64) -> None:
-        """Bounds and counts of a block's rows, which had been compared with every pick before."""
+        """Copies back the bounds and counts of a block's rows, which had met every pick before."""
         bounds, met = block.state()
         self._bounds[rows] = bounds
         self._met[rows] = self.count + met
         self._count(block)
 
     def _keep(self, dtype: str, stored: np.dtype[Any]) -> None:
-        """Begins an empty store of picks."""
+        """Starts an empty store of picks of this dtype, and divides the limit anew."""
         self._kept_as = dtype
         self.budget = Budget.of(
             self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
@@ -307,7 +306,8 @@ class StreamedPool:
             self._counted[name] += counted[name]
 
     def _stale(self, rows: Any, enough: float) -> Int64:
-        """Places, among the given rows, of those that have unmet picks."""
+        """Places, among the given rows, of those that must be compared with picks: with a bound of
+        at least `enough`, and unmet picks."""
         bounds = self._bounds[rows]
         stale: Int64 = np.flatnonzero(
             (bounds >= enough) & (bounds > 0) & (self._met[rows] < self.count)
@@ -315,7 +315,7 @@ class StreamedPool:
         return stale
 
     def _let_go(self) -> None:
-        """Of the rows that the last refresh kept."""
+        """Frees the rows that the last refresh kept."""
         self._held = (_NO_ROWS, self._nothing)
 
     def _read(self, rows: Int64) -> NDArray[Any]:
@@ -333,7 +333,7 @@ class StreamedPool:
         return values
 
     def _tiles(self, rows: Int64) -> Iterator[tuple[Int64, NDArray[Any]]]:
-        """(rows, values) of all the rows, given ascending; the next tile is read ahead."""
+        """(rows, values) of the rows, which ascend, tile by tile; the next tile is read ahead."""
         size = self.budget.tile
         return read_ahead(self._read, [rows[at : at + size] for at in range(0, len(rows), size)])
 

@@ -1,9 +1,9 @@
 """Nearest neighbours of rows that are not all in memory, or not all in one process.
 
-A block of one side stays in memory while the other side passes by in tiles; the next tile is read
-while one is compared. A query's list of neighbours is carried from tile to tile, so that few pairs
-of a later tile are looked at twice. Blocks are as large as the memory limit allows
-(scale/budget.py), since every block costs another pass over the other side.
+A block of one side (queries or points) stays in memory while the other side is read in tiles; the
+next tile is read while one is compared. A query's list of neighbours is kept from tile to tile, so
+that few pairs of a later tile need an exact distance. Blocks are as large as the memory limit
+allows (scale/budget.py), since every block costs another pass over the other side.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from entroselect.scale.batches import Batches, numpy_dtype
 from entroselect.scale.budget import TilePlan
 from entroselect.scale.process_group import ProcessGroup
 
-# In a list, a place that holds no neighbour yet: (infinity, NO_NEIGHBOUR).
+# A place in a list that holds no neighbour yet has distance infinity and this index.
 NO_NEIGHBOUR = np.iinfo(np.int64).max
 
-# Processes send the type of their rows as its place in this.
+# Processes send the dtype of their rows as its place in this list.
 DTYPES = ("float64", "float32", "float16", "uint8", "bfloat16")
 
 
@@ -71,7 +71,7 @@ class NeighbourLists:
     def neighbours(self, queries: Batches, traffic: Traffic) -> Neighbours:
         """The lists as a result, which lies where the queries do."""
         distances, indices = np.sqrt(self.squared, out=self.squared), self.indices
-        if queries.rows is not None:  # perhaps on a GPU
+        if queries.rows is not None:  # then results go where they are, perhaps to a GPU
             distances, indices = queries.rows.like(distances), queries.rows.like(indices)
         profile = {**traffic.since(), "tiles": self.tiles}
         return Neighbours(distances, indices, self._backend.name, profile=profile)
@@ -109,7 +109,7 @@ def in_processes(
     report: Report | None,
 ) -> Neighbours:
     """The neighbours of this process's queries among the points of all; arguments are checked.
-    `shards`: how many points every process has, and their type."""
+    `shards`: how many points every process has, and their dtype."""
     traffic = Traffic(queries, queries if points is None else points, ranks)
     pairs = queries.n * sum(n for n, _ in shards)
     lists = NeighbourLists(queries.n, k, backend, queries.metric, pairs, report)
@@ -120,8 +120,8 @@ def in_processes(
 
 
 def search_within(pool: Batches, lists: NeighbourLists, plan: TilePlan) -> None:
-    """Every row against all others: a block is compared with itself, then with each later tile, for
-    both of them, so that about n**2 / (2 block) rows are read."""
+    """Every row against all others. A block of rows is compared with itself, then with each later
+    tile, in both directions; about n**2 / (2 block) rows are read."""
     for first in range(0, pool.n, plan.block):
         last = min(first + plan.block, pool.n)
         block = pool.piece(first, last, plan.tile)
@@ -131,7 +131,7 @@ def search_within(pool: Batches, lists: NeighbourLists, plan: TilePlan) -> None:
             lists.tiles += 1
             lists.compare(first, block, tile, start)
             lists.compare(start, tile, block, first)
-        del block  # before there is another
+        del block  # before the next one is made
 
 
 def search_against(
@@ -155,12 +155,12 @@ def search_ranks(
     limit: int | None,
     ranks: ProcessGroup,
 ) -> None:
-    """The queries of every process against the points of all. Blocks of points go round, rank
-    after rank; each process reads its own queries once for each."""
+    """The queries of every process against the points of all. Blocks of points are broadcast, rank
+    after rank; each process reads its own queries once per block."""
     own = queries if points is None else points
     plan = budget.plan_ranks(queries, own, lists.squared.shape[1], shards, limit)
     size = min(int(block[0]) for block in ranks.all_gather(np.array([plan.block])))
-    offset = 0  # of the points of the process whose turn it is
+    offset = 0  # number of the first point of rank `root`
     for root, (count, dtype) in enumerate(shards):
         mine = root == ranks.rank
         for first in range(0, count, size):
@@ -186,7 +186,7 @@ def search_ranks(
 
 
 def shards_of_all(own: Batches, ranks: ProcessGroup) -> list[tuple[int, str]]:
-    """How many rows every process has, and their type."""
+    """The number of points of every process, and their dtype."""
     every = ranks.all_gather(np.array([own.n, DTYPES.index(own.dtype)]))
     return [(int(n), DTYPES[code]) for n, code in every]
 

@@ -1,7 +1,7 @@
 // A kernel here is a plain struct whose operator() is given a block of threads and works in phases:
 // block.each(f) runs f(thread) for every thread and waits for all of them. nvcc makes the block a
-// CUDA block; a C++ compiler makes it a loop, so that tests run the same source without a GPU.
-// What only the device has (atomics, rounding intrinsics, launches) stands in this file alone.
+// CUDA block; a C++ compiler makes it a loop, so that tests run the same source without a GPU. What
+// only the device has (atomics, rounding intrinsics, launches) is in this file alone.
 #pragma once
 
 #include <cmath>

@@ -28,7 +28,7 @@ struct CatchUp {
       if (at >= state->micro) return;
       const int64_t row = rows[at];
       double nearest = selection.bounds[row];
-      if (nearest <= 0) return;  // nothing can lower it
+      if (nearest <= 0) return;  // no pick can lower it
       for (int64_t c = selection.met[row] + place % splits; c < state->count; c += splits) {
         const double squared = selection.distance_to(row, c);
         if (squared < nearest) nearest = squared;

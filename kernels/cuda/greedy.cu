@@ -1,5 +1,5 @@
-// Farthest-first inside a block: a few kernels settle picks by the hundred, and the host looks only
-// now and then. The argument is that of docs/exactness.md, "The block".
+// Farthest-first inside a block: a few kernels settle hundreds of picks between two looks of the
+// host at the state. The proof is that of docs/exactness.md, "The block".
 
 #include "kernels.h"
 #include "micro_block.cuh"
@@ -14,9 +14,8 @@ namespace {
 //
 //   grid      1 block of 1024 threads; the block's rows must ascend
 //   shared    29 KB; 20 syncs per running sum, three sums, two syncs per step of the search
-//   method    a radix search for a cut that at most kMicro keys reach, 8 bits per step, ended as
-//   soon
-//             as half of kMicro do; equal keys are taken from the front
+//   method    a radix search for a cut that at most kMicro keys reach, 8 bits per step, ended when
+//             at least half of kMicro do; equal keys are taken from the front
 //   valid     any number of rows; bounds >= 0 or kPicked
 struct TakeBest {
   static constexpr int threads = 1024;

@@ -1,5 +1,5 @@
 // Every operation of this folder. Pointers are device memory, work is queued on the stream; only
-// farthest_first and in_order wait for it. No framework is known here: see module.cpp.
+// farthest_first and in_order wait for it. Nothing here depends on a framework: see module.cpp.
 #pragma once
 
 #include "state.cuh"
@@ -14,7 +14,7 @@ struct Coded {
   float* residual;
 };
 
-// What the filter left open: place of the row in its tile, column, score.
+// The pairs that the filter left open: place of the row in its tile, column, score.
 struct Pairs {
   const int32_t* slot;
   const int32_t* column;
@@ -28,7 +28,7 @@ struct Sides {
   const int64_t* row;
   const int64_t* index;
   Coded rows, columns;
-  const float* reach;  // of each slot: no pair beyond it matters
+  const float* reach;  // per slot: no pair beyond it matters
   double gamma;        // relative error of a score
 };
 
@@ -45,7 +45,7 @@ void code(const Rows& rows, const int64_t* index, int64_t first, int64_t n, cons
 
 void distances_to(const Rows& rows, int64_t n, const Rows& vector, double* out, Stream stream);
 
-// What Rows::lengths holds for rows that have none yet; 0 for rows of zeros only.
+// The values of Rows::lengths for rows that have none yet; 0 for rows of zeros only.
 void lengths(const Rows& rows, int64_t n, double* out, Stream stream);
 
 void roots(double* values, int64_t n, Stream stream);
@@ -55,7 +55,7 @@ void widen_rows(const Rows& rows, const int64_t* index, int64_t n, double* out, 
 
 void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
 
-// Exact bounds of n rows by every pick they have not met.
+// Lowers the bounds of n rows to their exact distances to all unmet picks.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,
               int64_t count, Stream stream);
 

@@ -11,7 +11,7 @@ struct MicroRows {
   bool active[kMicro];  // may be picked in this step; others keep their stale bound
   Key best[kMicro];
 
-  // Row t, which has met every pick; whether it is active is for the caller to say.
+  // Loads row t, which must have met every pick; the caller sets whether it is active.
   ENTROSELECT_ANY void load(const Selection& selection, const Scratch& scratch, int t) {
     active[t] = t < scratch.state->micro;
     if (!active[t]) return;

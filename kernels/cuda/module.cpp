@@ -1,6 +1,6 @@
 // The Python module entroselect._cuda: thin bindings over raw pointers, no framework, no decisions.
-// entroselect/cuda is the only caller and answers for shapes and lifetimes. Tests build the same
-// file for the host under the name _cuda_host.
+// entroselect/backends/cuda is the only caller and is responsible for shapes and lifetimes. Tests
+// build the same file for the host under the name _cuda_host.
 
 #include <pybind11/pybind11.h>
 

@@ -1,4 +1,4 @@
-// Passes over all rows that are no matrix product.
+// Passes over all rows: distances to a vector, lengths, roots, float64 rows, the mean.
 
 #include "catch_up.cuh"
 #include "kernels.h"
@@ -57,7 +57,7 @@ struct Lengths {
   }
 };
 
-// values[i] <- its square root, correctly rounded; torch promises no such thing.
+// values[i] <- its square root, correctly rounded, which torch does not promise.
 //
 //   grid      ceil(n / 256) blocks of 256 threads, one thread per value
 //   shared    none; no syncs
@@ -77,7 +77,7 @@ struct Roots {
   }
 };
 
-// Rows as float64, divided by their lengths where they have some.
+// Rows as float64, divided by their lengths if they have any.
 //
 //   grid      ceil(n d / 256) blocks of 256 threads, one thread per value
 //   shared    none; no syncs

@@ -1,5 +1,5 @@
-// What a selection keeps in device memory, and the small state of settling picks among a block's
-// rows without a look from the host.
+// What a selection keeps in device memory, and the small state with which kernels settle picks
+// among a block's rows without the host.
 #pragma once
 
 #include "rows.cuh"

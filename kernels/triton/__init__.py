@@ -1,1 +1,1 @@
-"""Triton kernels: what is a matrix product. Importing this needs the package triton."""
+"""The Triton kernels, which are matrix products. Importing this needs the package triton."""

@@ -6,7 +6,7 @@ import triton.language as tl
 # Covers the float32 roundings of a threshold and of what enters it, 16 units of roundoff.
 SLACK = tl.constexpr(2.0**-20)
 
-# Below every score and every threshold; no infinities meet, so no NaN arises.
+# Below every score and every threshold; finite, so that no difference of infinities makes a NaN.
 NOTHING = tl.constexpr(-3e38)
 LOWEST = tl.constexpr(-1e38)
 
@@ -83,7 +83,7 @@ def filter_pairs(
             sums = tl.dot(a, b, sums, input_precision="ieee")
         y_norm = tl.load(norm + c, mask=within, other=0.0)
         y_residual = tl.load(residual + c, mask=within, other=0.0)
-        # Columns without a code (infinite residual) pass whatever they score, and nothing more is
+        # Columns without a code (infinite residual) pass at any score, and nothing more is
         # concluded from them; places past the end score -inf.
         coded = y_residual < float("inf")
         half = tl.load(norm2 + c, mask=within, other=float("inf")) * 0.5

@@ -1,4 +1,4 @@
-"""Which shape of tiles is taken; that any of them gives the same answers is for test_cuda.py."""
+"""Which shape of tiles is taken. test_cuda.py tests that every shape gives the same answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The CUDA pool: what it knows of its rows, how early it stops, blocks of streamed pools."""
+"""The CUDA pool: bounds and counts of met picks, rows that drop out early, blocks of streamed
+pools."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def test_a_block_knows_what_it_says(
         others = rng.permutation(n)[:30]
         block.refresh(others)
         check_block(block, model, others)
-        rows = np.flatnonzero(model.start >= 0)[:2]  # not met by anyone before more come
+        rows = np.flatnonzero(model.start >= 0)[:2]  # no row meets these before more come
         block.add_picks(rows)
         model.choose(model.values[rows])
         model.exclude(rows)
@@ -63,13 +64,13 @@ def test_a_block_knows_what_it_says(
         check_block(block, model, everything, enough)
         if round_ == 1:
             bounds, met = block.state()
-            # Anything above what is known will do, and choices that a row is said to have met
-            # must not be looked at.
+            # Any upper bound is a valid start, and picks that a row has met must not be compared
+            # again.
             bounds = np.where(bounds < 0, bounds, np.minimum(bounds * 1.5, model.start))
             met = rng.integers(0, 3, n)
             block.restart(bounds, met)
             model.restart(bounds, met)
-            check_block(block, model)  # nobody has met anything yet
+            check_block(block, model)  # no row has met any pick yet
     block.refresh()
     check_block(block, model, everything)
     np.testing.assert_array_equal(block.bounds(everything), model.nearest(np.full(n, 10**9)))
@@ -89,7 +90,7 @@ def test_a_row_below_enough_is_left_alone(
     counted = []
     for enough in (0.0, 1.0):
         block, model = new_block(request, pool, "euclidean"), Model(pool, "euclidean")
-        # The newest choices lie at the first 100 rows, the older ones at nobody's place.
+        # The newest picks lie at the first 100 rows, the older ones at no row's place.
         block.add_vectors(np.concatenate([pool[:100] * 5, near[:32]]), "float32")
         model.choose(np.concatenate([pool[:100] * 5, near[:32]]).astype(np.float64))
         block.refresh(None, enough)
@@ -97,7 +98,7 @@ def test_a_row_below_enough_is_left_alone(
         counted.append(block.profile()["pairs"])
         if enough:
             met = block.state()[1]
-            assert not met[:32].any()  # stopped, so only choices in order count
+            assert not met[:32].any()  # dropped out, so only picks in order count
             assert np.all(met[32:][block.bounds(np.arange(32, 200)) >= enough] == 132)
             before = block.profile()["pairs"]
             block.refresh(np.arange(32), enough)  # nothing to do

@@ -1,5 +1,5 @@
-"""Which backend serves a request, and what it is refused with. Tests register backends of their own
-in `_dispatch.BACKENDS`."""
+"""Which backend serves a request, and with which error a request is refused. Tests register
+backends of their own in `_dispatch.BACKENDS`."""
 
 from __future__ import annotations
 

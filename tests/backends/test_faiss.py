@@ -1,4 +1,4 @@
-"""Backend "faiss": canonical distances, an honest recall, bounds that hold; never by itself."""
+"""Backend "faiss": canonical distances, an honest recall, bounds that hold; used only by name."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def are_canonical(
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("name", [name for name in POOLS if name != "one_row"])
 def test_adversarial_pools(name: str, k: int) -> None:
-    """An index that misses nothing gives the reference's lists wherever float32 can."""
+    """An index that misses nothing gives the reference's lists, as far as float32 can."""
     pool = POOLS[name]()[:500]
     k = min(k, len(pool) - 1)
     found = nearest_distances(pool, k=k, backend="faiss:Flat")

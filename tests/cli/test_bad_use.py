@@ -1,4 +1,4 @@
-"""Unreadable files, bad data and bad options are refused before the work; nothing partial stays."""
+"""Unreadable files, bad data and bad options are refused before any work; no partial file stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong on the command line is one plain line that names the file and the option."""
+"""A failure of a command is one plain line that names the file and the option."""
 
 from __future__ import annotations
 

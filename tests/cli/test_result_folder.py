@@ -1,4 +1,4 @@
-"""Folders of results: never in place of what others put there, whole or absent."""
+"""Folders of results: complete or absent, and never in the place of other files."""
 
 from __future__ import annotations
 

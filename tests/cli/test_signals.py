@@ -1,4 +1,5 @@
-"""Signals at any moment: a selection stays or nothing does, and the command says what to do."""
+"""Signals at any moment: a selection is complete or absent, and the message says how to
+continue."""
 
 from __future__ import annotations
 

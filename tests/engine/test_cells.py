@@ -1,5 +1,5 @@
-"""Choices in cells that the triangle inequality keeps most rows from meeting: never another answer,
-used where rows lie in clusters, and nowhere else."""
+"""Picks grouped in cells, most of which the triangle inequality skips: the answer never changes,
+and cells are used for clustered pools only."""
 
 from __future__ import annotations
 

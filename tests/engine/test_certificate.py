@@ -1,8 +1,7 @@
 """Tries to break the certificate: the filter's interval must hold the true distance, always.
 
 The truth comes from long double differences of the float64 values, which is exact far beyond the
-interval's own rounding. What the intervals allow is also asked for: they must be narrow enough to
-be of use.
+interval's own rounding. The intervals must also be narrow enough to be of use.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_pools_whose_distances_are_subnormal() -> None:
 
 @pytest.mark.slow
 def test_threads_that_were_started_under_flush_to_zero() -> None:
-    """They last as long as the process: whoever comes first would decide for all."""
+    """Threads last as long as the process: the first caller's environment would decide for all."""
     pytest.importorskip("torch")
     done = _python(
         """

@@ -1,4 +1,4 @@
-"""What a pool must do, whoever supplies it: the primitives that entroselect/engine.py documents.
+"""What every pool must do: the primitives that entroselect/engine.py documents.
 
 A pool knows an upper bound of each row's squared distance to its nearest pick. Its round loops
 need these rules and no others, and every implementer is held to all of them:

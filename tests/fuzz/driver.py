@@ -2,7 +2,7 @@
 
 A child reads changed inputs, each under a time limit and all under a limit of memory. It writes an
 input down before it reads it: when the process dies, that file is the finding. Errors that are not
-allowed are findings as well, and the child goes on.
+allowed are findings as well; the child then continues.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def child(name: str, seconds: float, seed: int, out: Path, found: Targets) -> No
     rng, outcome = random.Random(f"{name} {seed}"), Outcome()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, wherever it is
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process at any point
     current, until, kinds = out / "current", time.monotonic() + seconds, set()
     run(seeds[0])  # which must be good
     told = time.monotonic()

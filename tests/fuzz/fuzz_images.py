@@ -1,8 +1,8 @@
 """Bytes that images, zips, arrays and tables of images are read from, for a fuzzer to change.
 
 `targets()` gives, for each reader, well-formed files and a function that reads bytes as one. Bad
-input may end in a ValueError whose message begins with the file; whatever else it ends in is a
-finding. Run alone, it changes the files at random for a while:
+input may end in a ValueError whose message begins with the file; every other end is a finding. Run
+alone, it changes the files at random for a while:
 
     python -m tests.fuzz.fuzz_images SECONDS [SEED] [TARGET]
 """

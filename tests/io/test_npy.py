@@ -1,5 +1,5 @@
-"""Headers of .npy files, by themselves and in archives: read as NumPy reads them, and refused where
-NumPy refuses, or would hand out something else than was meant, in one plain message."""
+"""Headers of .npy files, by themselves and in archives: read as NumPy reads them; refused, in one
+plain message, where NumPy refuses or would return something that was not meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Objects that hold numbers: read as what they say, or refused with the line that converts them."""
+"""Objects that hold numbers: read without a change of value, or refused with the line that converts
+them."""
 
 from __future__ import annotations
 

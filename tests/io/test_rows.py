@@ -1,4 +1,5 @@
-"""Whatever holds numbers on the CPU can be a pool, and gives the picks of its float64 values."""
+"""Every object that holds numbers on the CPU can be a pool, and gives the picks of its float64
+values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choice among features, and the pools of the paradigms."""
+"""Picking by features, and the pools of the paradigms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders and zips of images: what is read, what is passed over, classes and labels."""
+"""Folders and zips of images: what is read, what is skipped, classes and labels."""
 
 from __future__ import annotations
 

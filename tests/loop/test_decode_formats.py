@@ -219,7 +219,8 @@ def test_cut_anywhere_an_image_is_whole_or_an_error(kind: str, options: dict[str
 
 
 def test_what_libtiff_prints_is_raised(capfd: pytest.CaptureFixture[str]) -> None:
-    """It fills up the picture and tells nobody else; what others print meanwhile is passed on."""
+    """libtiff fills up the picture and reports it only there; what other code prints meanwhile is
+    passed on."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 2, (16, 16)).astype(bool))
     content = saved(image, "TIFF", compression="group4")
     raised = []

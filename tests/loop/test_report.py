@@ -1,4 +1,4 @@
-"""The page of `entroselect report`: what it says of runs, and of folders that are not well."""
+"""The page of `entroselect report`: runs, and folders that are damaged or incomplete."""
 
 from __future__ import annotations
 

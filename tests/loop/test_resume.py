@@ -121,7 +121,7 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
         held.stdout.readline()
         with pytest.raises(ValueError, match="another process is writing this run"):
             run.run(SHORT, tmp_path)
-    # Left by a dead process it blocks nobody, and then it is ours.
+    # A lock file left by a dead process blocks no other, and can be locked again.
     with _files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
         run.run(SHORT, tmp_path)
 

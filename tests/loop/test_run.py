@@ -344,7 +344,7 @@ def test_bad_use_of_the_commands(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_floor_is_taken_in_the_selections_own_space(tmp_path: Path) -> None:
-    """Also for a random choice, which looks at nothing else."""
+    """Also for a random selection, which needs features for nothing else."""
     select = config.Select("random", "encoder", drop_far=0.25)
     assert run.run(changed(iterations=2, select=select), tmp_path / "run")
     pool = data.read(tmp_path / "run/iteration-01", "generated")

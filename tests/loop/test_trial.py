@@ -1,4 +1,4 @@
-"""What options can get wrong is found before training, and nothing that is not finite goes on."""
+"""Wrong options are found before training, and values that are not finite end a run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 // Prints what the kernels of every instruction set that runs here make of fixed rows. The bits of
-// the canonical functions must be the same on every machine; tests/test_other_machines.py compares
-// them between architectures. Scores may differ in rounding; they are held to float64 here.
+// the canonical functions must be the same on every machine;
+// tests/backends/test_instruction_sets.py compares them between architectures. Scores may differ in
+// rounding; they are held to float64 here.
 
 #include <cmath>
 #include <cstdio>

@@ -92,6 +92,28 @@ def test_rows_far_less_exact_than_most(backend: str) -> None:
     same_neighbours(found, reference.nearest_distances(pool))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_near_code_does_not_hide_a_nearer_row(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Roundings that move the query's code towards one point and away from the nearest one.
+
+    The frame has centre 0 and scale 1; `step` is that of bfloat16 codes from 1 to 2. The codes of
+    the two points are 60 and 61 steps from the query's, the points 60 + 2a and 61 - 2a steps.
+    """
+    monkeypatch.setenv("ENTROSELECT_FILTER", "bf16")
+    step, a = 2.0**-7, 0.3
+    points = np.zeros((300, 16))
+    points[::10, 0] = 1.0
+    points[5::10, 0] = -1.0
+    query = np.zeros((1, 16))
+    query[0, 0] = 1.5 - a * step
+    points[[3, 271], 0] = 1.5 + (60 + a) * step, 1.5 - (61 - a) * step
+    found = nearest_distances(query, points, backend=backend)
+    assert found.indices[0, 0] == 271
+    same_neighbours(found, reference.nearest_distances(query, points))
+
+
 def test_itself_is_excluded_but_copies_are_not() -> None:
     pool = POOLS["duplicates"]()
     found = nearest_distances(pool, k=4)

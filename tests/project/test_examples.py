@@ -1,4 +1,4 @@
-"""The programs in examples/ run as users run them, and what they print bears out what they say."""
+"""The programs in examples/ run as users run them, and their output is as their text claims."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and locks."""
+"""Files are complete or absent, and locks end with their process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The oracles, tested by other means: what every other test trusts is held here against answers
+"""The oracles, tested by other means: what every other test trusts is compared here with answers
 written by hand, brute force over Python numbers and fractions, and SciPy. tests/operations has more
 of the reference; the helpers that compare answers have to fail on every changed one."""
 

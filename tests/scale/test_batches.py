@@ -1,4 +1,4 @@
-"""Reading ahead: one piece is read while the caller works on the one before, and no other."""
+"""Reading ahead: while the caller works on one piece, the next one is read, and no further one."""
 
 from __future__ import annotations
 

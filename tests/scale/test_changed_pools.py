@@ -1,4 +1,4 @@
-"""Pools that change under a call: an error, never an answer from a mixture, and never no end."""
+"""Pools that change during a call: an error, never an answer from mixed rows or an endless loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def no_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Rows:
-    """Items that somebody may write to."""
+    """Items that a test writes to."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -54,7 +54,7 @@ class Rows:
 
 
 def once(change: Callable[[], object], at: int = 2) -> Callable[..., None]:
-    """As `progress`: something happens after so many rounds."""
+    """As `progress`: calls `change` after `at` rounds."""
     rounds = [0]
 
     def report(*_: Any) -> None:

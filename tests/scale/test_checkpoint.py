@@ -1,4 +1,5 @@
-"""Checkpoints: what is damaged, changed or somebody else's is never gone on from."""
+"""Checkpoints: a selection never resumes from one that is damaged, changed or of another
+selection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a selection asks of its rows beside the engine's primitives: the same answers from rows in
+"""What a selection needs of its rows besides the engine's primitives: the same answers from rows in
 memory and from rows that are read."""
 
 from __future__ import annotations

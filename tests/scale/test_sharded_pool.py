@@ -156,7 +156,7 @@ def test_the_command_line(tmp_path: Path) -> None:
     assert done.stdout.count("picked 60 of 500 rows") == 1
     oracle = reference.greedy_select(pool, 60)
     assert np.load(tmp_path / "out" / "indices.npy").tolist() == oracle.indices.tolist()
-    # One process goes on where two were.
+    # One process resumes where two stopped.
     found = greedy_select(pool, 90, checkpoint=tmp_path / "c")
     assert found.indices.tolist() == reference.greedy_select(pool, 90).indices.tolist()
     again = command(tmp_path, 2, "select", "pool.npy", "-k", 60, "-o", "out", code=None)

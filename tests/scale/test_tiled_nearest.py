@@ -1,4 +1,4 @@
-"""Neighbours and entropy of rows that are read in tiles, or lie in several processes: the same
+"""Neighbours and entropy of rows that are read in tiles, or held by several processes: the same
 bits as in one piece."""
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Callable[[Any], Source]:
 
 @pytest.fixture
 def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """Makes blocks and tiles of so many rows."""
+    """Sets the number of rows of blocks and of tiles."""
 
     def use(block: int, tile: int) -> None:
         made_up = budget.TilePlan(block, tile)

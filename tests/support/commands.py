@@ -1,4 +1,4 @@
-"""Runs the command line in this process and looks at what it says."""
+"""Runs the command line in this process and checks what it prints."""
 
 from __future__ import annotations
 

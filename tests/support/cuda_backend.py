@@ -50,7 +50,8 @@ def new_block(request: pytest.FixtureRequest, pool: Any, metric: str) -> Any:
 
 
 class Model:
-    """What a block must know: every distance to every choice, and what was told of earlier ones."""
+    """The model of a block: every distance to every pick, and the bounds and counts at the
+    restart."""
 
     def __init__(self, pool: Any, metric: str) -> None:
         self.values = reference.canonical_rows(as_rows("pool", pool), metric)
@@ -69,7 +70,7 @@ class Model:
         self.start[rows] = -1
 
     def nearest(self, met: Any) -> Any:
-        """Squared distance to the choices from the first unmet at the restart to `met`."""
+        """Squared distance to the picks from the first unmet at the restart to `met`."""
         place = np.arange(self.squared.shape[1])
         open_ = (place >= self.met[:, None]) & (place < met[:, None])
         found = np.where(open_, self.squared, np.inf).min(axis=1, initial=np.inf)

@@ -1,4 +1,4 @@
-"""Images encoded by hand, and what they show."""
+"""Images encoded by hand, and their pixels."""
 
 from __future__ import annotations
 

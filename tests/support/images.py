@@ -1,4 +1,4 @@
-"""Folders and zips of small images, and how loading them is tried."""
+"""Folders and zips of small images, and helpers that load them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Other processes for tests: with a time limit, with all they said where they fail, and ended with
-their children when the test ends."""
+"""Other processes for tests: with a time limit, with their whole output when they fail, and ended
+with their children when the test ends."""
 
 from __future__ import annotations
 

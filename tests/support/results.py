@@ -1,4 +1,4 @@
-"""What a selection leaves in its folder."""
+"""The files in a selection's result folder."""
 
 from __future__ import annotations
 

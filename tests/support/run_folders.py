@@ -1,4 +1,4 @@
-"""Copies of a run's folder, and a note of what a run said."""
+"""Copies of a run's folder, and a record of what a run prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A sharded pool in threads of one process: quick, and broken in one place at a time."""
+"""A sharded pool whose processes are threads of one process: quick, and easy to break in one
+place."""
 
 from __future__ import annotations
 

@@ -48,24 +48,25 @@ TILES = {
     ),
 }
 
-# Codes (rows x width) below which timing would cost more than it brings: a shape that is new to a
-# machine has to be compiled, a second or two.
+# With fewer codes (rows x width) than this, timing costs more than it saves: a shape that is new to
+# a machine has to be compiled, which takes a second or two.
 WORTH = 1 << 24
 
-# No further shape is timed once passes of those before add up to this; each is run five times.
+# Once the passes timed so far add up to this, no further shape is timed; each shape is run five
+# times.
 BUDGET_MS = 8.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was found for a device and a class of widths: milliseconds of each shape timed, or why
-    it could not be."""
+    """The result of timing for a device and a class of widths: milliseconds of each shape, or why
+    it could not be timed."""
 
     tile: Tile
     timed: dict[Tile, float | str]
 
 
-# Of this process and no longer, by name of the device and class of widths.
+# By name of the device and class of widths; kept until the process ends.
 CHOICES: dict[tuple[str, int], Choice] = {}
 
 

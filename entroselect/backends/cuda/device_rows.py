@@ -64,7 +64,8 @@ class DeviceRows:
         return out
 
     def float64(self, rows: torch.Tensor) -> torch.Tensor:
-        """The given rows as the contract means them, exactly."""
+        """The given rows as the exact float64 values that the contract compares: divided by their
+        lengths for cosine."""
         out = self.empty((len(rows), self.d), torch.float64)
         rows = rows.contiguous()
         self.kernels.widen_rows(
@@ -73,12 +74,12 @@ class DeviceRows:
         return out
 
     def roots(self, squared: torch.Tensor) -> torch.Tensor:
-        """Square roots, correctly rounded, in place."""
+        """Replaces the values by their square roots, correctly rounded."""
         self.kernels.roots(squared.data_ptr(), squared.numel(), self.stream())
         return squared
 
     def kernel_argument(self, start: int = 0) -> Any:
-        """What kernels take: these rows from `start` on."""
+        """These rows from `start` on, as kernels take them."""
         step = self.values.stride(0) * self.values.element_size()
         lengths = 0 if self.lengths is None else self.lengths.data_ptr() + 8 * start
         address = self.values.data_ptr() + start * step

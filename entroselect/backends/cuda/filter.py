@@ -48,7 +48,8 @@ class Found:
     gamma: float
 
     def arguments(self, kernels: Any, row: torch.Tensor) -> tuple[Any, Any]:
-        """(Pairs, Sides); `row` says which row each place stands for when distances are exact."""
+        """(Pairs, Sides), as the exact kernels take them; `row`: the row at each place of the
+        pass."""
         pairs = kernels.Pairs(
             self.slot.data_ptr(), self.column.data_ptr(), self.score.data_ptr(), len(self.slot)
         )
@@ -63,13 +64,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Task:
-    """What a pass is about.
+    """The work of a pass.
 
     Attributes:
-        rows: the rows' memory.
+        rows: the rows that the pass can name.
         kept: the codes of all of them, if they are kept.
         columns: coded columns.
-        reach: of some rows (m,): no pair beyond it matters; float32 (m,).
+        reach: float32 (m,): of each row of the pass, the largest distance in the frame at which a
+            pair can still matter.
         recheck: takes what a pass leaves open, which later passes overwrite.
         tighten: only each row's nearest column is wanted (and its ties).
         met: per row, the number of columns that it has been compared with; they do not count.
@@ -100,7 +102,7 @@ class Filter:
         known = autotune.table(rows.device) if tile is None else (tile,)
         if tile is not None and tile.capacity is not None:
             most = tile.capacity
-        # One tile can always be done.
+        # There is room for all pairs of at least one tile.
         self.capacity = max(most, *(each.rows * each.columns for each in known))
         self.slot = rows.empty(self.capacity, torch.int32)
         self.column = rows.empty(self.capacity, torch.int32)
@@ -208,7 +210,8 @@ class Filter:
         if tile.tma:
             import triton
 
-            # Descriptors live in memory that the launch asks for; the caller's allocator stays.
+            # Triton allocates descriptors with an allocator set for this launch alone; the caller's
+            # stays.
             context = contextvars.copy_context()
             context.run(triton.set_allocator, self._allocate)
             context.run(launch)
@@ -240,7 +243,7 @@ class Filter:
         event: Any = torch.cuda.Event
         events = [event(enable_timing=True) for _ in range(4)]
         for event in [None, *events]:  # the first pass compiles and warms up
-            # Within reach is only the row itself: the rare branch stays rare.
+            # Only the row itself is within reach, so the rare branch stays rare.
             limits = torch.zeros(m, dtype=torch.float32, device=device)
             counter = torch.zeros(1, dtype=torch.int32, device=device)
             if event is not None:

@@ -33,7 +33,7 @@ class Coded:
         return len(self.norm)
 
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All four."""
+        """Its four tensors."""
         return self.codes, self.norm2, self.norm, self.residual
 
     def part(self, start: int, stop: int) -> Coded:
@@ -41,13 +41,13 @@ class Coded:
         return Coded(*(tensor[start:stop] for tensor in self.tensors()))
 
     def kernel_argument(self, kernels: Any) -> Any:
-        """What kernels take."""
+        """These rows as kernels take them."""
         return kernels.Coded(*(tensor.data_ptr() for tensor in self.tensors()))
 
 
 class Frame:
-    """Where rows are coded: X = scale (x - centre). Any centre and scale are correct; column
-    medians and a typical magnitude, which no outlier moves, keep residuals small."""
+    """The frame in which rows are coded: X = scale (x - centre). Any centre and scale are correct;
+    column medians and a typical magnitude, which no outlier moves, keep residuals small."""
 
     def __init__(self, rows: DeviceRows) -> None:
         count = min(rows.n, 128)

@@ -221,7 +221,7 @@ class Pool:
             self.picks = grown
 
     def _pack(self) -> None:
-        """Codes pool rows that were picked since the last time."""
+        """Codes the pool rows that were picked since the last call."""
         if self.packed < self.count:
             self._code(self.held, self.picks[self.packed : self.count])
 
@@ -301,7 +301,7 @@ class Pool:
             self._progress.data_ptr(), self.micro.data_ptr(), self.between.data_ptr(),
             keys.data_ptr(), squared.data_ptr(),
         )  # fmt: skip
-        return scratch, squared, keys  # to be kept until the kernels are done
+        return scratch, squared, keys  # the caller keeps these until the kernels are done
 
     def _settled(self, picked: int, squared: torch.Tensor) -> tuple[Int64, Float64]:
         rows = self.picks[self.count : self.count + picked].cpu().numpy()
