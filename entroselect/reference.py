@@ -207,18 +207,30 @@ def kl_entropy(
     Shares nothing with entroselect/entropy.py, so that each checks the other.
     """
     _checks.choice("duplicates", duplicates, ("error", "floor", "drop"))
+    floor = _checks.real("floor", floor, "> 0", lambda x: math.isfinite(x) and x > 0)
+    k = _checks.integer("k", k, 1)
     rows = _checks.usable_rows("features", features)
-    n, d = rows.n, rows.d
-    zeros = _kth_distances(values := canonical_rows(rows, "euclidean"), k) == 0
-    if duplicates == "error" and zeros.any():
-        raise ValueError(f"features: {zeros.sum()} of {n} rows have their neighbour at distance 0")
+    n, d, nth = rows.n, rows.d, "nearest" if k == 1 else f"{k}-th nearest"
+    if k >= n:
+        raise ValueError(f"k: the {nth} other row needs at least {k + 1} rows, features has {n}")
+    values = canonical_rows(rows, "euclidean")
+    distances = _kth_distances(values, k)
+    zero = distances == 0
+    if duplicates == "error" and zero.any():
+        raise ValueError(
+            f"features: {zero.sum()} of {n} rows have their {nth} row at distance 0 "
+            f"(the first: row {zero.argmax()}), so the entropy is -inf; pass duplicates='drop' to "
+            "keep one of each, or duplicates='floor' to count them at the distance `floor`"
+        )
+    if duplicates == "floor":
+        distances = np.maximum(distances, floor)
     if duplicates == "drop":  # a row at distance 0 from an earlier one
         copies = [bool((squared_distances(values[:i], values[i]) == 0).any()) for i in range(n)]
         values = values[~np.array(copies)]
         n = len(values)
-    distances = _kth_distances(values, k)
-    if duplicates == "floor":
-        distances = np.maximum(distances, floor)
+        if n <= k:
+            raise ValueError(f"features: only {n} distinct rows, the {nth} needs {k + 1}")
+        distances = _kth_distances(values, k)
     mean_log = math.fsum(map(math.log, distances)) / n
     psi_n_minus_psi_k = math.fsum(1 / i for i in range(k, n))
     log_ball = 0.5 * d * math.log(math.pi) - math.lgamma(0.5 * d + 1)
@@ -227,7 +239,7 @@ def kl_entropy(
         n=n,
         d=d,
         k=k,
-        zero_distances=int(zeros.sum()),
+        zero_distances=int(zero.sum()),
         geometric_mean_distance=math.exp(mean_log),
         backend=NAME,
     )
@@ -235,7 +247,6 @@ def kl_entropy(
 
 def _kth_distances(values: Float64, k: int) -> Float64:
     """Distance of every row to its k-th nearest other row."""
-    _checks.integer("k", k, 1, len(values) - 1, f" (of {len(values)} rows)")
     kth = np.empty(len(values))
     for row, vector in enumerate(values):
         squared = np.delete(squared_distances(values, vector), row)

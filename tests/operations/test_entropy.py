@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
-from typing import Literal
+import re
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -89,9 +90,28 @@ def test_duplicates_equal_to_the_reference(name: str, duplicates: Literal["floor
     assert (ours.n, ours.zero_distances) == (oracle.n, oracle.zero_distances)
 
 
-def test_the_reference_refuses_duplicates() -> None:
-    with pytest.raises(ValueError, match="distance 0"):
-        reference.kl_entropy(POOLS["duplicates"]())
+@pytest.mark.parametrize(
+    ("pool", "k", "options"),
+    [
+        ("duplicates", 1, {}),
+        ("duplicates", 3, {}),
+        ("duplicates", 10**6, {}),
+        ("duplicates", 0, {}),
+        ("duplicates", 1.5, {}),
+        ("duplicates", 1, {"duplicates": "keep"}),
+        ("duplicates", 1, {"duplicates": "floor", "floor": 0}),
+        ("duplicates", 1, {"floor": "1"}),
+        ("constant", 2, {"duplicates": "drop"}),
+    ],
+)
+def test_the_reference_refuses_in_the_same_words(
+    pool: str, k: Any, options: dict[str, Any]
+) -> None:
+    rows = np.ones((6, 3)) if pool == "constant" else POOLS[pool]()
+    with pytest.raises((TypeError, ValueError)) as ours:
+        kl_entropy(rows, k, **options)
+    with pytest.raises(ours.type, match=f"^{re.escape(str(ours.value))}$"):
+        reference.kl_entropy(rows, k, **options)
 
 
 def test_finite_at_any_width() -> None:
