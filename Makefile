@@ -15,8 +15,8 @@ demo: .venv/demo  ## selection and a small loop on digit images; writes demo-rep
 	.venv/bin/python -m entroselect.cli.demo --out demo-report
 	.venv/bin/python -m entroselect.cli.demo_loop --out demo-loop
 
-test-fast: .venv/test  ## all tests but those marked slow, which start processes or compilers (a minute)
-	.venv/bin/python -m pytest tests -m "not slow"
+test-fast: .venv/test  ## all tests but those marked slow, in two processes (about a minute)
+	.venv/bin/python -m pytest tests -m "not slow" -n 2
 
 test: .venv/test  ## all tests (a quarter of an hour), then the slowest of them
 	.venv/bin/python -m pytest tests --durations=15

@@ -77,6 +77,7 @@ def test_directions_of_tiny_rows_are_scattered():
     assert figures.scatter(tiny, tiny[:9], "greedy", "cosine") == expected
 
 
+@pytest.mark.slow
 def test_whole_pool_picked_leaves_nothing_out(tmp_path):
     pool = np.random.default_rng(0).integers(0, 256, size=(12, 4, 4), dtype=np.uint8)
     html = page(tmp_path, pool, "-k", "12")

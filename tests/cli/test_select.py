@@ -96,6 +96,7 @@ def test_min_distance_may_end_early(folder):
     assert report["picked"] == len(np.load("out/indices.npy")) < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectors", [False, True])
 def test_selected_continues(folder, vectors):
     pool = np.load("pool.npy")
@@ -139,6 +140,7 @@ def test_duplicates_do_not_fail_the_measures(folder):
     assert after["mean_nearest_distance"] == 0
 
 
+@pytest.mark.slow
 def test_one_row_can_be_picked(folder):
     for method in ("greedy", "threshold", "random"):
         ok("select", "pool.npy", "-k", 1, "-o", method, "--method", method, "--report")

@@ -136,6 +136,7 @@ def test_selection_parquet_of_a_random_draw_and_of_one_row(folder):
     assert "selection.parquet" not in entries(folder / "c")
 
 
+@pytest.mark.slow
 def test_every_format_serves_every_command(folder):
     pool = np.load("pool.npy")
     write_parquet("pool.parquet", pool, other=[[1.0]] * 60)

@@ -39,6 +39,7 @@ def test_auto_is_the_best_that_runs_here(monkeypatch: pytest.MonkeyPatch) -> Non
     assert greedy_select(POOL, 2).backend == "reference"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "work",
     [

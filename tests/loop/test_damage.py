@@ -19,6 +19,7 @@ from tests.support.loop_runs import TINY  # noqa: E402
 from tests.support.run_folders import SHORT, Notes, cut, same  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_damaged_configuration_is_named(copy: Path) -> None:
     for content in (b"{", b"\xff", b"[" * 100_000, b"[]", b'{"seed": "a"}'):
         (copy / "config.json").write_bytes(content)
@@ -53,6 +54,7 @@ def test_a_damaged_array_is_named_and_made_again(damage: Any, name: str, copy: P
     folder.read_images(here, name.split(".")[0].split("_")[0], count, (8, 8, 1))
 
 
+@pytest.mark.slow
 def test_a_run_says_so_and_makes_again_what_was_deleted(copy: Path, whole: Path) -> None:
     path = copy / "iteration-01" / "training_origins.npy"
     shorter(path)

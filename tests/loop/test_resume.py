@@ -88,6 +88,7 @@ def test_a_folder_without_fingerprints_is_taken_with_a_note(copy: Path, whole: P
     same(whole, copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["dpmpp", "ddim", "ddpm"])
 @pytest.mark.parametrize("kind", ["ddpm", "edm"])
 def test_a_batch_goes_on_where_it_was_stopped(sampler: str, kind: Any, tmp_path: Path) -> None:

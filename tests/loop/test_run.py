@@ -144,6 +144,7 @@ def test_time_is_up_at_every_step(
     assert differing(contents(tmp_path / "run"), whole) == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(
     whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_full_disk_loses_nothing(
     assert differing(contents(tmp_path / "run"), whole) == []
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_configuration(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.run(changed(iterations=1), folder)
@@ -265,6 +267,7 @@ def test_as_many_generated_images_are_measured_as_there_were_real_ones(
     assert measured["spaces"]["pixels"]["generated"]["n"] == 40
 
 
+@pytest.mark.slow
 def test_provenance_points_at_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.run(changed(paradigm="accumulate"), folder)

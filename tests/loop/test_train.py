@@ -87,6 +87,7 @@ def test_every_image_is_seen_once_an_epoch() -> None:
         assert sorted(epoch) == list(range(10))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_and_says_what_to_try() -> None:
     net = diffusion.network(TINY.model, (8, 8, 1), 0, seeds.noise(0))
     options = dataclasses.asdict(config.Train(steps=60, batch=8, warmup=1, learning_rate=1e20))

@@ -202,6 +202,7 @@ def test_weights_that_are_not_usable_are_an_error(options: Any, digits: data.Ima
         train.train(digits, network(), config.Diffusion(), **(given | options))
 
 
+@pytest.mark.slow
 def test_the_last_good_state_is_kept(
     digits: data.Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

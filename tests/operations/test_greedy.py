@@ -47,6 +47,7 @@ def _oracle(name: str, k: int) -> reference.Selection:
     return _ORACLES[name, k]
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     n=st.integers(1, 220),
@@ -79,6 +80,7 @@ def test_any_pool(
     same_selection(ours, reference.greedy_select(pool, k, **options))
 
 
+@pytest.mark.slow
 def test_a_larger_pool() -> None:
     pool = normal(12000, 48)
     same_selection(greedy_select(pool, 800), reference.greedy_select(pool, 800))

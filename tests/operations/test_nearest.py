@@ -25,6 +25,7 @@ def test_adversarial_pools(name: str, k: int, backend: str) -> None:
     same_neighbours(nearest_distances(pool, k=k, backend=backend), oracle)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(
     queries=st.integers(1, 150),

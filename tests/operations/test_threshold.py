@@ -20,6 +20,7 @@ def test_adversarial_pools(name: str, seed: int | None, backend: str) -> None:
     same_selection(threshold_select(pool, len(pool), seed=seed, backend=backend), oracle)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     n=st.integers(1, 200),

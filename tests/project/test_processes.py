@@ -22,6 +22,7 @@ def test_what_a_failure_printed_is_shown() -> None:
     assert [done.stdout for done in processes.together([good, good])] == ["fine\n", "fine\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_children_end_with_the_test(tmp_path: Path) -> None:
     code = (

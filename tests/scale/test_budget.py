@@ -89,6 +89,7 @@ MEASURED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts its pages")
 @pytest.mark.parametrize("what", MEASURED)
 def test_allocated_bytes_per_row(what: str) -> None:

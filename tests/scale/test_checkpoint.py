@@ -110,6 +110,7 @@ def test_rows_count_as_they_were_at_the_beginning(tmp_path: Path) -> None:
 # Damaged files
 
 
+@pytest.mark.slow
 def test_bits_that_fell_over_and_files_cut_short(saved: Path) -> None:
     whole = saved.read_bytes()
     rng = np.random.default_rng(0)
@@ -215,6 +216,7 @@ def test_a_header_nested_too_deeply(saved: Path) -> None:
     refused(saved, "damaged")
 
 
+@pytest.mark.slow
 def test_fuzz_targets() -> None:
     """A short turn of what `make fuzz` does for long."""
     rng = np.random.default_rng(0)

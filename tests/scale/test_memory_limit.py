@@ -49,6 +49,7 @@ SMALLEST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SMALLEST)
 @pytest.mark.parametrize(("n", "k"), [(900, 4), (120, 100), (60, 3)])
 def test_the_smallest_limit_works(what: str, n: int, k: int, tmp_path: Path) -> None:
@@ -86,6 +87,7 @@ def test_the_smallest_limit_of_rows_that_are_decoded(tmp_path: Path) -> None:
     assert pool[found.indices[1], 0] in (0, 999)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts its pages")
 def test_decoding_once_stays_within_the_limit(tmp_path):
     """80 MB of a Zarr array, of whose chunks the allocator keeps some."""
@@ -162,6 +164,7 @@ def test_peak_memory_stays_near_the_limit(tmp_path: Path) -> None:
     assert int(done.stdout) < 20e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("duplicates", ["floor", "drop"])
 def test_the_smallest_limit_works_for_the_entropy(k: int, duplicates: str, file: Any) -> None:

@@ -55,6 +55,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     return use
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("name", SEVERAL)
 def test_adversarial_pools(name: str, k: int, file: Any, plan: Any) -> None:
@@ -98,6 +99,7 @@ def test_cosine_within_one_set(file: Any, plan: Any) -> None:
         same_neighbours(found, reference.nearest_distances(pool, k=k, metric="cosine"))
 
 
+@pytest.mark.slow
 def test_tiles_of_a_single_row(file: Any, plan: Any) -> None:
     """Most lists have places left when a tile has been met; every border is between equal rows."""
     pool = np.repeat(normal(6, 10), 4, axis=0)
@@ -107,6 +109,7 @@ def test_tiles_of_a_single_row(file: Any, plan: Any) -> None:
         same_neighbours(nearest_distances(file(pool), k=k, memory_limit=LIMIT), oracle)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(
     n=st.integers(2, 120),
@@ -261,6 +264,7 @@ def _same_entropy(ours: Any, oracle: Any) -> None:
         assert getattr(ours, name) == getattr(oracle, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("name", SEVERAL)
 def test_entropy_to_the_last_bit(name: str, k: int, file: Any, plan: Any) -> None:
