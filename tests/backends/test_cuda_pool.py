@@ -12,7 +12,8 @@ import pytest
 from entroselect import greedy_select, open_pool, reference, threshold_select
 from entroselect.scale import budget, streamed_pool
 from tests.conftest import NO_GPU, normal
-from tests.support.cuda_backend import Model, check_block, cut, new_block, same
+from tests.support.cuda_backend import cut, new_block, same
+from tests.support.pool_model import Model, check
 
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
 
@@ -35,33 +36,31 @@ def test_a_block_knows_what_it_says(
     rng = np.random.default_rng(2)
     everything = np.arange(n)
     for round_ in range(3):
-        rows = rng.choice(np.flatnonzero(model.start >= 0), 3, replace=False)
+        rows = rng.choice(model.available, 3, replace=False)
         block.add_picks(rows)
-        model.choose(model.values[rows])
-        model.exclude(rows)
-        check_block(block, model)
+        model.add_picks(rows)
+        check(block, model)
         others = rng.permutation(n)[:30]
         block.refresh(others)
-        check_block(block, model, others)
-        rows = np.flatnonzero(model.start >= 0)[:2]  # no row meets these before more come
+        check(block, model, others)
+        rows = model.available[:2]  # no row meets these before more come
         block.add_picks(rows)
-        model.choose(model.values[rows])
-        model.exclude(rows)
+        model.add_picks(rows)
         # Vectors of other places, one of them this pool's, which it may not pick itself.
         given = rng.permutation(n)[:25]
         own = given[model.start[given] >= 0][:1]
         block.add_vectors(pool[given], str(pool.dtype))
         block.exclude(own)
-        model.choose(model.values[given])
+        model.add_vectors(pool[given])
         model.exclude(own)
-        check_block(block, model)
+        check(block, model)
         # Rows at the very bound that is enough are not below it: by a stale bound, by an exact one.
-        for known in (block.bounds(others), model.nearest(np.full(n, 10**9))[others]):
+        for known in (block.bounds(others), model.nearest()[others]):
             enough = float(np.sort(known)[len(known) // 2])
             block.refresh(others, enough)
-            check_block(block, model, others, enough)
+            check(block, model, others, enough)
         block.refresh(None, enough)
-        check_block(block, model, everything, enough)
+        check(block, model, everything, enough)
         if round_ == 1:
             bounds, met = block.state()
             # Any upper bound is a valid start, and picks that a row has met must not be compared
@@ -70,10 +69,10 @@ def test_a_block_knows_what_it_says(
             met = rng.integers(0, 3, n)
             block.restart(bounds, met)
             model.restart(bounds, met)
-            check_block(block, model)  # no row has met any pick yet
+            check(block, model)  # no row has met any pick yet
     block.refresh()
-    check_block(block, model, everything)
-    np.testing.assert_array_equal(block.bounds(everything), model.nearest(np.full(n, 10**9)))
+    check(block, model, everything)
+    np.testing.assert_array_equal(block.bounds(everything), model.nearest())
 
 
 @pytest.mark.slow
@@ -92,9 +91,9 @@ def test_a_row_below_enough_is_left_alone(
         block, model = new_block(request, pool, "euclidean"), Model(pool, "euclidean")
         # The newest picks lie at the first 100 rows, the older ones at no row's place.
         block.add_vectors(np.concatenate([pool[:100] * 5, near[:32]]), "float32")
-        model.choose(np.concatenate([pool[:100] * 5, near[:32]]).astype(np.float64))
+        model.add_vectors(np.concatenate([pool[:100] * 5, near[:32]]))
         block.refresh(None, enough)
-        check_block(block, model, np.arange(200), enough)
+        check(block, model, np.arange(200), enough)
         counted.append(block.profile()["pairs"])
         if enough:
             met = block.state()[1]
