@@ -94,8 +94,8 @@ def loop(
 
 
 def _run(config: Config, out: Path, threads: int | None, began: float, max_seconds: float) -> None:
+    from entroselect.loop import run
     from entroselect.loop.progress import Progress
-    from entroselect.loop.run import run
 
     with Progress() as progress:
         try:

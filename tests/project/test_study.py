@@ -15,7 +15,7 @@ from benchmarks.study import __main__ as command
 from benchmarks.study import claims, figures, runs, tables
 from benchmarks.support.record import RESULTS, Row, read
 from entroselect.loop import config as options
-from entroselect.loop import run as loop
+from entroselect.loop import iterate as loop
 from tests.support.loop_runs import contents, differing
 
 TINY = [
