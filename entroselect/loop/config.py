@@ -232,7 +232,7 @@ def complete(config: Config) -> Config:
         models = config.models or ("ddpm", "edm")
         config = replace(config, paradigm="accumulate-subsample", models=models)
     _check(config)
-    naming.check(config, SPACES, MODELS)
+    naming.check(config, MODELS)
     return config
 
 
