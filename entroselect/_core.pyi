@@ -91,6 +91,16 @@ def add_rows(
 def distances_to(
     values: NDArray[Any], dtype: str, vector: Float64, cosine: bool, threads: int
 ) -> Float64: ...
+def add_distances(
+    values: NDArray[Any],
+    dtype: str,
+    points: NDArray[Any],
+    point_dtype: str,
+    cosine: bool,
+    isa: str,
+    threads: int,
+    totals: Float64,
+) -> None: ...
 def instruction_sets() -> list[tuple[str, str]]: ...
 
 # Bytes that rows take at most beside their values: a row of a pool; of a pool that may be a tree;
