@@ -10,15 +10,13 @@
 
 #include "arrays.h"
 #include "base/dlpack.h"
+#include "bindings.h"
 #include "isa/lengths.h"
 #include "nearest/all_pairs.h"
 #include "nearest/nearest.h"
 #include "select/filter_pool.h"
 #include "tree/tree.h"
 #include "tree_or_filter.h"
-
-namespace py = pybind11;
-using namespace py::literals;
 
 namespace entroselect {
 namespace {
@@ -296,23 +294,6 @@ class PyFloatEnvironment {
   std::optional<FloatEnvironment> environment_;
 };
 
-// A module or a class whose functions all run in the default floating-point environment, not in the
-// caller's.
-template <class Scope>
-class Guarded {
- public:
-  explicit Guarded(Scope scope) : scope_(std::move(scope)) {}
-
-  template <class... Definition>
-  Guarded& def(const Definition&... definition) {
-    scope_.def(definition..., py::call_guard<FloatEnvironment>());
-    return *this;
-  }
-
- private:
-  Scope scope_;
-};
-
 void bind_pool(py::module_& m) {
   py::class_<PyPool> pool(m, "Pool");
   pool.def_property_readonly("n", [](PyPool& p) { return p.pool().n(); })
@@ -379,4 +360,5 @@ PYBIND11_MODULE(_core, m) {
   m.attr("TREE_WIDTH") = kTreeWidth;
   bind_pool(m);
   bind_functions(m);
+  bind_exchange(m);
 }
