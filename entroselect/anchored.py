@@ -13,9 +13,10 @@ from entroselect import _checks, _core, _dispatch
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import reporter
-from entroselect.backends.base import Backend, Exchanged, Objective
+from entroselect.backends.base import Backend
 from entroselect.backends.cpu import LISTED, distances_to
 from entroselect.entropy import from_neighbours
+from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
 from entroselect.results import AnchoredSelection, Int64, Metric, Neighbours
 from entroselect.scale.budget import check_least, point_bytes
@@ -114,9 +115,8 @@ def anchored_select(
     if reference is not None:
         targets = _checks.usable_rows("reference", reference, metric)
         _checks.same_width("reference", targets, "features", rows)
-    if targets.n < 2:
-        named = "features" if reference is None else "reference"
-        raise ValueError(f"{named}: at least 2 rows needed, got {targets.n}")
+        if targets.n < 2:
+            raise ValueError(f"reference: at least 2 rows needed, got {targets.n}")
     k = _checks.integer("k", k, 1, rows.n, " (the pool's rows)")
     diversity = _checks.real(
         "diversity", diversity, f"from 0 to {MOST_DIVERSITY:g}", lambda x: 0 <= x <= MOST_DIVERSITY
@@ -213,18 +213,20 @@ class _Anchor:
         largest = 2.0
         if self.metric == "euclidean":
             origin = self.targets.float64(0)
-            squared = (distances_to(rows, "euclidean", origin) for rows in (self.rows, self.targets))
+            squared = (
+                distances_to(rows, "euclidean", origin) for rows in (self.rows, self.targets)
+            )
             largest = 2 * math.sqrt(max(found.max() for found in squared)) or 1.0
         most = 2.0**59 / (k * largest)  # the sums of k distances, times k
         if diversity > 0:  # k logarithms, times k; none is beyond 32
             most = min(most, 2.0**56 / (float(k) * k * diversity * self.scale))
-        per = 2.0 ** (math.frexp(most)[1] - 1)
+        per = 2.0 ** (math.frexp(min(most, 2.0**1000))[1] - 1)
         return Objective(
             k=k,
             attraction=np.rint(self.sums * per / self.targets.n).astype(np.int64),
             per=per,
             weight=diversity * self.scale * per / 2 if k > 1 else 0.0,
-            scale_squared=self.scale**2,
+            scale_squared=max(self.scale**2, 2.0**-1000),  # tinier squares lose digits
             floor=SMALLEST**2,
         )
 
