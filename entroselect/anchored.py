@@ -71,7 +71,8 @@ def anchored_select(
     a warning is given then.
 
     Args:
-        features: (n, d) pool, as in `greedy_select`; a Source is read into memory.
+        features: (n, d) pool, as in `greedy_select`; a Source is read into memory, which
+            `memory_limit` does not count.
         k: how many rows, 1 <= k <= n.
         reference: (m, d) rows, m >= 2, such as real images; None: the pool itself, which gives
             a small set that is distributed like the pool.
@@ -96,8 +97,8 @@ def anchored_select(
         UserWarning: the reference is too small to steer by.
 
     Complexity: n m + m^2 exact distances once; n of them per row of the start, 2 n per exchange;
-    about 1 to 3 exchanges per row. Memory: 350 bytes per pool row (1,120 with diversity) besides
-    the rows.
+    usually fewer exchanges than rows picked. Memory: at most 240 bytes per pool row, with diversity
+    1,400 + 2 d more.
 
     Example:
         >>> import numpy as np
