@@ -21,6 +21,8 @@ except ImportError:
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
+from entroselect.measures.energy import energy_distance, mmd
+from entroselect.measures.frechet import frechet_distance
 from entroselect.nearest import nearest_distances
 from entroselect.results import Entropy, Neighbours, Selection
 from entroselect.threshold import threshold_select
@@ -31,10 +33,13 @@ __all__ = [
     "Entropy",
     "Neighbours",
     "Selection",
+    "energy_distance",
+    "frechet_distance",
     "generalization_score",
     "greedy_select",
     "kl_entropy",
     "mean_nearest_distance",
+    "mmd",
     "nearest_distances",
     "open_pool",
     "threshold_select",

@@ -245,6 +245,35 @@ def kl_entropy(
     )
 
 
+@in_default_float_environment
+def energy_distance(one: Any, other: Any, *, metric: str = "euclidean") -> float:
+    """2 E d(x, y) - E d(x, x') - E d(y, y'), one row after the other."""
+    x, y = (canonical_rows(rows, metric) for rows in _two(one, other, metric))
+
+    def mean(a: Float64, b: Float64) -> float:
+        sums = (np.cumsum(np.sqrt(squared_distances(b, row)))[-1] for row in a)  # in order
+        return math.fsum(sums) / (len(a) * len(b))
+
+    return max(0.0, 2 * mean(x, y) - mean(x, x) - mean(y, y))
+
+
+@in_default_float_environment
+def mmd(
+    one: Any, other: Any, *, bandwidth: float | None = None, metric: str = "euclidean"
+) -> float:
+    """Squared mean discrepancy of the Gaussian kernel: the mean of the signed kernel matrix."""
+    x, y = (canonical_rows(rows, metric) for rows in _two(one, other, metric))
+    rows = np.concatenate([x, y])
+    sign = np.concatenate([np.full(len(x), 1 / len(x)), np.full(len(y), -1 / len(y))])
+    squared = squared_distances(rows[:, None], rows[None])
+    width = bandwidth or float(np.sqrt(squared[: len(x), len(x) :]).mean())
+    return float(sign @ np.exp(-squared / (2 * width**2)) @ sign)
+
+
+def _two(one: Any, other: Any, metric: str) -> tuple[Rows, Rows]:
+    return _checks.usable_rows("one", one, metric), _checks.usable_rows("other", other, metric)
+
+
 def _kth_distances(values: Float64, k: int) -> Float64:
     """Distance of every row to its k-th nearest other row."""
     kth = np.empty(len(values))

@@ -28,9 +28,10 @@ class Backend(Protocol):
 
     Attributes:
         name: what results say in `.backend`.
-        takes: what the backend serves: the operations "selection" and "nearest"; the arguments
-            "memory_limit", "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch`
-            refuses everything else, so a method that only serves something else is never called.
+        takes: what the backend serves: the operations "selection", "nearest" and "pairs" (sums
+            over all pairs of rows); the arguments "memory_limit", "group" and "checkpoint"; "cuda",
+            rows on a CUDA device. `_dispatch` refuses everything else, so a method that only serves
+            something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """
@@ -70,6 +71,10 @@ class Backend(Protocol):
         place what is known of the queries' neighbours: squared distances and indices, (Nq, k),
         sorted by (distance, index), with infinity and the largest int64 in empty places.
         points=None means the other queries."""
+
+    def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
+        """Adds to totals, (n,), the canonical distances of every row to the points, in place and
+        one point after the other."""
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""

@@ -9,13 +9,14 @@ import numpy as np
 from entroselect import _core, _settings
 from entroselect._settings import cells, threads
 from entroselect.io.rows import Rows
+from entroselect.reference import canonical_rows
 from entroselect.results import Float64, Int64, Neighbours
 
 
 class Cpu:
     """Opens pools and finds neighbours with the kernels of one instruction set."""
 
-    takes = frozenset({"selection", "nearest", "memory_limit", "group", "checkpoint"})
+    takes = frozenset({"selection", "nearest", "pairs", "memory_limit", "group", "checkpoint"})
     loops = None
 
     def __init__(self, name: str) -> None:
@@ -90,6 +91,12 @@ class Cpu:
             indices,
             offset,
         )
+
+    def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
+        """Adds the canonical distances of every row to the points to totals, point after point."""
+        vectors = canonical_rows(points, metric)
+        for vector in vectors:
+            totals += np.sqrt(distances_to(rows, metric, vector))
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""

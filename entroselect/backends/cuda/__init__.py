@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from entroselect.backends.base import not_taken
 from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.nearest import Search
@@ -85,6 +86,8 @@ class Cuda:
             found = search.run(progress)
             squared[...] = found[0].cpu().numpy()
             indices[...] = found[1].cpu().numpy() + offset
+
+    add_distances = not_taken
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""
