@@ -23,6 +23,7 @@ from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
 from entroselect.measures.energy import energy_distance, mmd
 from entroselect.measures.frechet import frechet_distance
+from entroselect.moments import FrechetSelection, frechet_select
 from entroselect.nearest import nearest_distances
 from entroselect.results import Entropy, Neighbours, Selection
 from entroselect.threshold import threshold_select
@@ -31,10 +32,12 @@ __version__ = _version("entroselect")
 
 __all__ = [
     "Entropy",
+    "FrechetSelection",
     "Neighbours",
     "Selection",
     "energy_distance",
     "frechet_distance",
+    "frechet_select",
     "generalization_score",
     "greedy_select",
     "kl_entropy",

@@ -77,7 +77,7 @@ def test_the_bits_do_not_depend_on_how_rows_are_read(
     more = {"progress": lambda *now: done.append(now)}
     assert measure(*sources, memory_limit="32KB", **more) == expected
     assert done[-1][0] == done[-1][1]
-    assert len(done) > 100  # in many tiles
+    assert len(done) > 50  # in many tiles
     monkeypatch.setenv("ENTROSELECT_THREADS", "3")
     monkeypatch.setattr(pairs, "TILE", 17)
     assert measure(one, other) == expected
