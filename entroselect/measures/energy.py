@@ -140,7 +140,7 @@ def mmd(
     Example:
         >>> from entroselect import mmd
         >>> round(mmd([[0.0], [1.0]], [[2.0], [3.0]], bandwidth=1.0), 4)
-        1.0649
+        1.1624
         >>> mmd([[0.0], [1.0]], [[1.0], [0.0]])
         0.0
     """
