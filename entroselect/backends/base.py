@@ -6,11 +6,55 @@ To add a backend, write a class with these members in a module beside this one, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
 from entroselect import engine
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours, Selection
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What anchored selection minimises, in whole numbers, so that no order of additions matters:
+
+        J(S) = 2 k sum A(x) - sum D(x, y) - k sum L(nearest distance of x within S)
+
+    over x and y in S, k = |S|. D is the distance and A the mean distance to the reference, both
+    rounded to units of 1 / per; L(r) = round(weight * log(max(r**2 / scale**2, floor))).
+
+    Attributes:
+        k: rows of S.
+        attraction: int64 (n,); A of every pool row.
+        per: units of one distance, a power of two.
+        weight: diversity * mean of A / 2.
+        scale_squared: square of the mean distance to the reference.
+        floor: the smallest ratio of squared distances that counts.
+    """
+
+    k: int
+    attraction: Int64
+    per: float
+    weight: float
+    scale_squared: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """What exchanges ended with.
+
+    Attributes:
+        members: int64 (k,), pool rows.
+        sums: int64 (k,); of each member the sum of D over all members.
+        nearest: float64 (n,); squared distance of every pool row to the nearest other member.
+        exchanges: how many were made.
+    """
+
+    members: Int64
+    sums: Int64
+    nearest: Float64
+    exchanges: int
 
 
 class Loops(Protocol):
@@ -28,10 +72,10 @@ class Backend(Protocol):
 
     Attributes:
         name: what results say in `.backend`.
-        takes: what the backend serves: the operations "selection", "nearest" and "pairs" (sums
-            over all pairs of rows); the arguments "memory_limit", "group" and "checkpoint"; "cuda",
-            rows on a CUDA device. `_dispatch` refuses everything else, so a method that only serves
-            something else is never called.
+        takes: what the backend serves: the operations "selection", "nearest", "pairs" (sums over
+            all pairs of rows) and "exchange" (anchored selection); the arguments "memory_limit",
+            "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch` refuses everything
+            else, so a method that only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """
@@ -72,12 +116,36 @@ class Backend(Protocol):
         sorted by (distance, index), with infinity and the largest int64 in empty places.
         points=None means the other queries."""
 
-    def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
-        """Adds to totals, (n,), the canonical distances of every row to the points, in place and
-        one point after the other."""
-
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""
+
+    def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
+        """Adds to the total of every row, (n,), its canonical distances to the points, one after
+        the other, in place."""
+
+    def exchange(
+        self,
+        rows: Rows,
+        metric: str,
+        objective: Objective,
+        first: Int64 | None,
+        most: int,
+        progress: Any,
+    ) -> Exchanged:
+        """Members of the pool that minimise the objective.
+
+        Args:
+            rows: the pool.
+            metric: of distances.
+            objective: see there.
+            first: the first members, in order; None: added one by one, the first where A is least,
+                then each where J with one more member is least, not counting what the new member
+                does to the nearest distances of the others.
+            most: exchanges at most. Members are looked at in turn; each is exchanged for the row
+                that lowers J most, the lowest of equals, and stays if none does. It ends when all
+                have stayed since the last exchange.
+            progress: None or a function of the work done, which is 2 k at the end.
+        """
 
 
 def not_taken(backend: Backend, *_arguments: Any, **_options: Any) -> NoReturn:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from entroselect import reference
-from entroselect.backends.base import not_taken
+from entroselect import reference, reference_exchange
+from entroselect.backends.base import Exchanged, Objective, not_taken
 from entroselect.io.rows import Rows
-from entroselect.results import Float64, Neighbours
+from entroselect.results import Float64, Int64, Neighbours
 
 
 class Reference:
-    """Selects, finds neighbours and adds distances of rows in memory, in one process."""
+    """Selects and finds neighbours of rows in memory, in one process."""
 
     name = reference.NAME
-    takes = frozenset({"selection", "nearest", "pairs"})
+    takes = frozenset({"selection", "nearest", "pairs", "exchange"})
     loops = reference
 
     def nearest(
@@ -26,9 +24,19 @@ class Reference:
         return reference.nearest_distances(queries, points, k, metric=metric, progress=progress)
 
     def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
-        """Adds the distances of every row to the points to totals, point after point."""
-        values = reference.canonical_rows(rows, metric)
-        for point in reference.canonical_rows(points, metric):
-            totals += np.sqrt(reference.squared_distances(values, point))
+        """Adds to the total of every row its distances to the points, in place."""
+        reference.add_distances(rows, points, metric, totals)
+
+    def exchange(
+        self,
+        rows: Rows,
+        metric: str,
+        objective: Objective,
+        first: Int64 | None,
+        most: int,
+        progress: Any,
+    ) -> Exchanged:
+        """Members of the pool that minimise the objective; see base.Backend."""
+        return reference_exchange.exchange(rows, metric, objective, first, most, progress)
 
     new_pool = update_neighbours = center = not_taken

@@ -37,7 +37,7 @@ def reference_noise(reference: Any, *, metric: str = "euclidean", seed: int = 0)
     takes for agreement. Of more than 2,000 rows 2,000 are split, and the result is scaled.
 
     Args:
-        reference: (m, d) rows, m >= 2, in host memory.
+        reference: (m, d) rows, m >= 2.
         metric: as in `energy_distance`.
         seed: for the splits.
 
@@ -54,8 +54,8 @@ def reference_noise(reference: Any, *, metric: str = "euclidean", seed: int = 0)
     found = []
     for _ in range(SPLITS):
         order = draw.permutation(rows.n)
-        parts = (Rows(rows.values[order[i : i + half]], rows.dtype) for i in (0, half))
-        terms = EnergyTerms(*parts, metric, "cpu")
+        one, other = (Rows(rows.take(order[i : i + half]), rows.dtype) for i in (0, half))
+        terms = EnergyTerms(one, other, metric, "cpu")
         if terms.cross > 0:
             found.append((2 * terms.cross - terms.one - terms.other) / terms.cross)
     return max(0.0, math.fsum(found) / SPLITS / 4 * 2 * half / rows.n)
@@ -65,9 +65,7 @@ def beyond_noise(terms: EnergyTerms, n: int, m: int) -> float:
     """The energy distance of the distributions of which n and m rows were drawn, over the mean
     distance between the two: each row's distance to itself, which is 0, is left out. 0 on average
     where the distributions are equal, and then as often below as above."""
-    own = sum(
-        within * count / (count - 1) for within, count in ((terms.one, n), (terms.other, m))
-    )
+    own = sum(within * count / (count - 1) for within, count in ((terms.one, n), (terms.other, m)))
     return (2 * terms.cross - own) / terms.cross if terms.cross > 0 else 0.0
 
 

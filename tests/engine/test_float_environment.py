@@ -202,6 +202,11 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         _core.add_rows(rows.values[150:], rows.dtype, False, total, 2)
         return [total]
 
+    def distances() -> Any:
+        totals = np.zeros(rows.n)
+        _core.add_distances(*given, *given, False, isa, 2, totals)
+        return [totals]
+
     def nearest(cosine: bool, form: str) -> Any:
         return _core.nearest(*given, *given, True, 2, cosine, isa, form, 2, None)
 
@@ -219,6 +224,7 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "first_zero_row": lambda: [_core.first_zero_row(*given, 2)],
         "frontier": lambda: _core.frontier(bounds, 100, 2),
         "add_rows": total,
+        "add_distances": distances,
         "distances_to": lambda: [_core.distances_to(*given, SHRINKING[199], False, 2)],
     }
 

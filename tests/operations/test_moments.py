@@ -16,7 +16,7 @@ from entroselect import (
     kl_entropy,
     moments,
     open_pool,
-    reference,
+    reference_measures,
 )
 from entroselect.io.rows import Rows
 from tests.conftest import normal
@@ -29,7 +29,7 @@ START = np.random.default_rng(4).permutation(600)[:250]
 
 
 def test_every_pass_is_the_textbooks() -> None:
-    expected = reference.frechet_select(POOL, 250, REFERENCE, START)
+    expected = reference_measures.frechet_select(POOL, 250, REFERENCE, START)
     assert len(expected) > 10
     for passes, picks in enumerate(expected):
         found = frechet_select(POOL, 250, REFERENCE, start=START, max_passes=passes)
@@ -156,7 +156,7 @@ def test_bad_arguments_are_named(given: dict[str, Any], said: str) -> None:
 
 
 def test_frechet_distance_is_the_textbooks() -> None:
-    expected = reference.frechet_distance(POOL, REFERENCE)
+    expected = reference_measures.frechet_distance(POOL, REFERENCE)
     assert frechet_distance(POOL, REFERENCE) == pytest.approx(expected, rel=1e-10)
     assert frechet_distance([[0.0], [2.0]], [[1.0], [5.0]]) == pytest.approx(6.0)  # 4 + 2 + 8 - 8
 
