@@ -15,8 +15,8 @@ from benchmarks.support.record import PROVENANCE, Row, provenance, read, rounded
 from entroselect import _files
 from entroselect.cli.errors import say
 from entroselect.loop import config as options
-from entroselect.loop import data, features, files, metrics, paradigms
-from entroselect.loop import run as loop
+from entroselect.loop import data, features, files, metrics, paradigms, plan
+from entroselect.loop import iterate as loop
 from entroselect.loop.config import Config
 from entroselect.loop.progress import Progress
 
@@ -241,9 +241,9 @@ def start_from(folder: Path, config: Config, out: Path) -> None:
 
 def first_training(config: Config) -> tuple[Any, ...]:
     """All that the encoder and the first training depend on."""
-    steps = loop.training_steps(config, config.data.images or 0)
+    steps = plan.training_steps(config, config.data.images or 0)
     train = replace(config.train, steps=steps)
-    kinds = tuple(paradigms.kinds(config))
+    kinds = tuple(paradigms.models(config))
     return config.seed, config.device, config.data, config.model, config.diffusion, train, kinds
 
 
@@ -271,7 +271,7 @@ def measured(folder: Path, task: Task, config: Config) -> list[Row]:
 
 def other_real(folder: Path, config: Config) -> list[Row]:
     """Iteration 0: N other real images, which no model was trained on, in the place of G_1."""
-    real, _, rest = loop.split(config)
+    real, _, rest = plan.split(config)
     if len(rest) < len(real):
         return []
     spaces = features.spaces(config.measure.spaces, real, folder=folder, key=(config.seed,))

@@ -46,8 +46,9 @@ def page(folders: Sequence[Path]) -> str:
     main = spaces[-1]
     sections = [_curves(compared, space) for space in spaces]
     sections += [_correlation(runs, space) for space in spaces]
-    sections += [_samples(arm) for arm in compared]
-    sections += [_copies(arm) for arm in compared]
+    pictured = [arm for arm in compared if arm.runs[0].images(1, "training").are_images]
+    sections += [_samples(arm) for arm in pictured]
+    sections += [_copies(arm) for arm in pictured]
     sections.append(_provenance(compared))
     sections.append(_radius(compared))
     first = runs[0].config

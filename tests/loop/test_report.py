@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 from typer.testing import CliRunner
 
 from entroselect.cli.app import app
-from entroselect.loop import compared, data, report, run
+from entroselect.loop import compared, data, iterate, report
 from entroselect.loop.compared import Arm, Run
 from entroselect.report import figures as pictures
 from tests.support.loop_runs import TINY
@@ -33,7 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     for method in ("none", "greedy"):
         select = dataclasses.replace(TINY.select, method=method)
-        run.run(dataclasses.replace(TINY, iterations=2, select=select), root / method)
+        iterate.run(dataclasses.replace(TINY, iterations=2, select=select), root / method)
     return {method: root / method for method in ("none", "greedy")}
 
 
@@ -156,7 +156,7 @@ def test_runs_of_fewer_images_than_a_line_holds(tmp_path: Path) -> None:
     few = dataclasses.replace(
         TINY, iterations=2, data=dataclasses.replace(TINY.data, images=8, held_out=4)
     )
-    run.run(few, tmp_path / "few")
+    iterate.run(few, tmp_path / "few")
     assert "Samples" in report.page([tmp_path / "few"])
 
 
