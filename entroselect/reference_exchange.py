@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from entroselect._float_environment import in_default_float_environment
-from entroselect.backends.base import Exchanged, Objective
+from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
 from entroselect.reference import canonical_rows, squared_distances
 from entroselect.results import Float64, Int64
@@ -37,13 +37,11 @@ def exchange(
     made = stayed = slot = 0
     while stayed < objective.k < rows.n and made < most:
         others = members[:slot] + members[slot + 1 :]
-        changes = [objective_of(objective, [*others, row], squared, away) for row in range(rows.n)]
-        now = changes[members[slot]]
-        for row in members:  # no row comes in twice
-            changes[row] = now
-        best = changes.index(min(changes))
-        if changes[best] < now:
-            members[slot] = best
+        may_come = [members[slot], *sorted({*range(rows.n)} - {*members})]
+        reached = [objective_of(objective, [*others, row], squared, away) for row in may_come]
+        best = reached.index(min(reached))  # the first of equals: the one there, then the lowest
+        if best > 0:
+            members[slot] = may_come[best]
             made, stayed = made + 1, 0
         else:
             stayed += 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from entroselect import _core, _settings
 from entroselect._settings import cells, threads
-from entroselect.backends.base import Exchanged, Objective
+from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from entroselect import reference, reference_exchange
-from entroselect.backends.base import Exchanged, Objective, not_taken
+from entroselect.backends.base import not_taken
+from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
 

@@ -87,8 +87,6 @@ class Cuda:
             squared[...] = found[0].cpu().numpy()
             indices[...] = found[1].cpu().numpy() + offset
 
-    add_distances = exchange = not_taken
-
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""
         held = self._hold(rows, metric)
@@ -97,6 +95,8 @@ class Cuda:
             self.kernels.mean_row(held.kernel_argument(), held.n, mean.data_ptr(), held.stream())
             squared = held.distances_to(mean)
             return int((squared == squared.min()).nonzero()[0])
+
+    add_distances = exchange = not_taken
 
     def _hold(self, rows: Rows, metric: str, device: torch.device | None = None) -> DeviceRows:
         if device is None:
