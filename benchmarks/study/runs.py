@@ -249,7 +249,8 @@ def first_training(config: Config) -> tuple[Any, ...]:
 
 def first_images(config: Config) -> tuple[Any, ...]:
     """What its generated images and their measures depend on besides."""
-    return config.sample, paradigms.to_generate(config, config.data.images or 0), config.measure
+    measure = replace(config.measure, judge=None)  # which a run that has begun has decided
+    return config.sample, paradigms.to_generate(config, config.data.images or 0), measure
 
 
 def measured(folder: Path, task: Task, config: Config) -> list[Row]:
