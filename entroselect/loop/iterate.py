@@ -53,6 +53,8 @@ from entroselect.loop.progress import Progress
 from entroselect.loop.selection import choose
 from entroselect.loop.stop import Stopped, until
 from entroselect.loop.trial import try_out
+from entroselect.measures.frechet import frechet_distance
+from entroselect.measures.manifold import manifold
 
 
 def run(
@@ -366,9 +368,9 @@ class _Loop:
             memorised=options.memorised,
         )
         if options.reference == "held-out":
-            found["frechet_distance"] = metrics.frechet_distance(held_out, g_n)
+            found["frechet_distance"] = frechet_distance(held_out, g_n)
             found["kid"] = metrics.kid(held_out, g_n)
-            found |= metrics.manifold(held_out, g_n, options.neighbours)
+            found |= manifold(held_out, g_n, options.neighbours)
         if len(g_n) > len(d_1):  # entropies compare only at equal sizes
             found["generated"] = metrics.spread(g_n[evenly(len(g_n), len(d_1))])
         return found
