@@ -17,8 +17,9 @@ from typing import IO
 
 from entroselect import _files
 from entroselect.cli.errors import plain_failures, say, show
-from entroselect.loop.compared import arms, findings, read
+from entroselect.loop.compared import arms, findings
 from entroselect.loop.report import page
+from entroselect.loop.runs import read
 
 METHODS = ("none", "greedy")
 # Few images collapse fast: the entropy of the arm without a selection falls from the start.
@@ -59,7 +60,7 @@ def run(out: Path, settings: list[str]) -> None:
         raise RuntimeError(f"the arm {failed[0]} failed; the lines above say why")
     folders = [out / method for method in METHODS]
     _files.write_text(out / "report.html", page(folders))
-    runs = [read(folder) for folder in folders]
+    runs = read(folders)
     space = list(runs[0].measured[0]["spaces"])[-1]
     show(f"What came out, measured in the space {space}:")
     for sentence in findings(arms(runs), space):

@@ -140,17 +140,25 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path(
         "report.html"
     ),
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for the paper's figures, each as SVG and CSV.")
+    ] = None,
 ) -> None:
-    """Compare runs of the loop on one page."""
+    """Compare runs of the loop on one page, and perhaps export the paper's figures of them."""
     _check_packages()
     if out.suffix.lower() not in (".html", ".htm"):
         bad_use("--out", f"{out}: a page is HTML; give a name that ends in .html")
     if not out.absolute().parent.is_dir():
         bad_use("--out", f"{out.absolute().parent}: no such folder")
+    if export is not None and export.exists() and not export.is_dir():
+        bad_use("--export", f"{export}: is a file; give a folder")
+    from entroselect.loop.export import export as export_figures
     from entroselect.loop.report import page
 
     _files.write_text(out, page(runs))
     say(f"written: {out}")
+    if export is not None:
+        say(f"written: {len(export_figures(runs, export))} files in {export}")
 
 
 def _check_packages() -> None:
@@ -165,9 +173,9 @@ def _check_packages() -> None:
 
 
 def _lines(out: Path) -> list[str]:
-    from entroselect.loop.compared import read
+    from entroselect.loop.runs import read_run
 
-    run = read(out)
+    run = read_run(out)
     space = list(run.measured[0]["spaces"])[-1]
     head = ["iteration", "entropy of G_n", "generalisation score", "Frechet distance"]
     columns = [

@@ -1,4 +1,4 @@
-"""Runs of the loop as they were measured: read, grouped, and described in sentences."""
+"""Runs of the loop grouped into arms, and described in sentences."""
 
 from __future__ import annotations
 
@@ -6,60 +6,22 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from entroselect.io.errors import printable
 from entroselect.loop import config as options
-from entroselect.loop import data
 from entroselect.loop.config import Config
-from entroselect.loop.data import Images
+from entroselect.loop.runs import MEASURES, Run
 from entroselect.report import figures
+from entroselect.results import Float64
 
-CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a")
-METHODS = {**figures.COLOURS, "none": "#57606a", "variance": "#b3446c"}
-
-# What is measured in each space, and where it stands in metrics.json.
-MEASURES: dict[str, tuple[str, ...]] = {
-    "entropy of G_n (nats)": ("generated", "entropy"),
-    "entropy of D_n (nats)": ("training", "entropy"),
-    "geometric mean distance of D_n": ("training", "geometric_mean_distance"),
-    "generalisation score": ("generalization_score",),
-    "Frechet distance to real": ("frechet_distance",),
-    "variance of G_n": ("generated", "variance"),
-    "variance of D_n": ("training", "variance"),
-    "precision": ("precision",),
-    "recall": ("recall",),
-    "density": ("density",),
-    "coverage": ("coverage",),
-    "Vendi score": ("vendi_score",),
-    "FLD": ("fld",),
-    "memorised fraction": ("memorised_fraction",),
-}
+CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a", "#e0a100", "#55a0e0", "#7a3b10")
+METHODS = {**figures.COLOURS, "none": "#57606a", "variance": "#b3446c", "anchored": "#8250df"}
 
 # Precision and coverage of a first model below which it makes no images like the real ones.
 NEAR = 0.02
-
-
-@dataclass(frozen=True)
-class Run:
-    """One folder: its options and what was measured, by iteration."""
-
-    folder: Path
-    config: Config
-    measured: list[dict[str, Any]]
-
-    def series(self, space: str, *names: str) -> list[float]:
-        """One measure over the iterations, NaN where there is none."""
-        found = []
-        for iteration in self.measured:
-            value = _at(iteration["spaces"][space], names)
-            found.append(math.nan if value is None else float(value))
-        return found
-
-    def images(self, iteration: int, name: str) -> Images:
-        """ "training" or "generated" of that iteration, from 1."""
-        return data.read(self.folder / f"iteration-{iteration:02d}", name)
 
 
 @dataclass(frozen=True)
@@ -76,51 +38,10 @@ class Arm:
         values = [value for value in values if not math.isnan(value)]
         return sum(values) / len(values) if values else math.nan
 
-
-def _at(measured: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        measured = measured[name]
-    return measured
-
-
-def read(folder: Path) -> Run:
-    """A run folder, complete or not.
-
-    Raises:
-        ValueError: not a run, nothing measured yet, or a file that is damaged, by name.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{folder}: not a run folder (no config.json); pass what was --out of entroselect loop"
-        )
-    found = sorted(folder.glob("iteration-*/metrics.json"))
-    if not found:
-        raise ValueError(f"{folder}: nothing is measured yet; let the run finish an iteration")
-    return Run(folder, options.from_json(path), [_measured(file) for file in found])
-
-
-def _measured(file: Path) -> dict[str, Any]:
-    """The measures that run.py wrote; everything that the report reads is checked."""
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if found["iteration"] != int(file.parent.name.removeprefix("iteration-")):
-            raise ValueError(f"says that it is of iteration {found['iteration']!r}")
-        whole = [
-            found["training_size"],
-            *(found["origins"][kind] for kind in data.ORIGINS.values()),
-        ]
-        for space in found["spaces"].values():
-            values = [_at(space, names) for names in MEASURES.values()]
-            whole += [0.0 if value is None else value for value in values]
-        if not found["spaces"] or not all(math.isfinite(value) for value in whole):
-            raise ValueError("values that are not finite, or none")
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-        raise ValueError(
-            f"{file}: damaged, or not what this version measures ({type(e).__name__}: {e}); delete "
-            "it and start the run again: it measures again what is missing"
-        ) from None
-    return found
+    def courses(self, space: str, measure: str) -> Float64:
+        """(runs, iterations) of a measure, as far as all of its runs have iterations."""
+        found = [run.series(space, *MEASURES[measure]) for run in self.runs]
+        return np.array([values[: min(map(len, found))] for values in found])
 
 
 def arms(runs: Sequence[Run]) -> list[Arm]:
@@ -138,9 +59,9 @@ def arms(runs: Sequence[Run]) -> list[Arm]:
     made, used = [], set()
     for number, group in enumerate(groups.values()):
         label = _label(group[0].config, list(differing))
-        colour = METHODS.get(group[0].config.select.method, CYCLE[0])
-        if colour in used:
-            colour = CYCLE[number % len(CYCLE)]
+        wanted = METHODS.get(group[0].config.select.method, CYCLE[0])
+        free = [colour for colour in (wanted, *CYCLE) if colour not in used]
+        colour = free[0] if free else CYCLE[number % len(CYCLE)]
         used.add(colour)
         made.append(Arm(label, colour, group))
     return made

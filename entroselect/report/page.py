@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -53,11 +54,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures under a heading and a sentence that says what they show."""
+    """Pictures and notes under a heading and a sentence that says what they show.
+
+    Attributes:
+        heading, text: the words above.
+        pictures: data URIs.
+        captions: above each picture; none, or one per picture.
+        notes: further texts, whose lines are kept.
+    """
 
     heading: str
     text: str
-    pictures: list[str]
+    pictures: Sequence[str] = ()
+    captions: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def render(title: str, lead: list[str], table: Table, sections: list[Section], footer: str) -> str:

@@ -21,8 +21,9 @@ pytest.importorskip("matplotlib")
 from typer.testing import CliRunner
 
 from entroselect.cli.app import app
-from entroselect.loop import compared, data, report, run
-from entroselect.loop.compared import Arm, Run
+from entroselect.loop import compared, data, plots, report, run, runs
+from entroselect.loop.compared import Arm
+from entroselect.loop.runs import Run
 from entroselect.report import figures as pictures
 from tests.support.loop_runs import TINY
 
@@ -67,9 +68,9 @@ def figures(entropy: float, distance: float) -> dict[str, Any]:
     spread = {"entropy": entropy, "geometric_mean_distance": 1.0, "variance": 1.0}
     return {
         "generated": spread, "training": {**spread, "entropy": 30.0},
-        "generalization_score": 1.0, "frechet_distance": distance, "precision": 1.0,
-        "recall": 1.0, "density": 1.0, "coverage": 1.0, "vendi_score": 1.0, "fld": None,
-        "memorised_fraction": 0.0,
+        "mean_nearest_distance": 1.0, "generalization_score": 1.0, "frechet_distance": distance,
+        "precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0, "vendi_score": 1.0,
+        "fld": None, "memorised_fraction": 0.0,
     }  # fmt: skip
 
 
@@ -113,11 +114,11 @@ def test_findings_go_by_the_figures() -> None:
 
 def test_no_correlation_of_a_handful_of_points() -> None:
     x = np.arange(10.0)
-    assert report.correlation(x, 3 * x) == "Pearson r = 1.00 (10 points)"
-    assert report.correlation(x, -x) == "Pearson r = -1.00 (10 points)"
+    assert plots.correlation(x, 3 * x) == "Pearson r = 1.00 (10 points)"
+    assert plots.correlation(x, -x) == "Pearson r = -1.00 (10 points)"
     for n in (0, 1, 2, 3, 4, 5, 9):
-        assert report.correlation(x[:n], -x[:n]) == f"too few points for a correlation ({n})"
-    assert report.correlation(x, np.ones(10)).startswith("too few")
+        assert plots.correlation(x[:n], -x[:n]) == f"too few points for a correlation ({n})"
+    assert plots.correlation(x, np.ones(10)).startswith("too few")
 
 
 @pytest.mark.slow
@@ -143,7 +144,7 @@ def test_real_images_are_shown_from_all_classes(
         return ""
 
     monkeypatch.setattr(pictures, "image_grid", image_grid)
-    report._samples(compared.arms([compared.read(folders["none"])])[0])
+    report.samples(runs.read_run(folders["none"]))
     sheet, columns = shown[0]
     assert (len(sheet), columns) == (45, 15)
     real = data.read(folders["none"] / "iteration-01", "training")
