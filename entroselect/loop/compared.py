@@ -20,6 +20,8 @@ from entroselect.results import Float64
 CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a", "#e0a100", "#55a0e0", "#7a3b10")
 METHODS = {**figures.COLOURS, "none": "#57606a", "variance": "#b3446c", "anchored": "#8250df"}
 
+UNUSED = ("keep", "select.space", "select.diversity", "select.reference")  # without a selection
+
 # Precision and coverage of a first model below which it makes no images like the real ones.
 NEAR = 0.02
 
@@ -75,6 +77,8 @@ def _label(config: Config, differing: list[str]) -> str:
         value: Any = config
         for part in name.split("."):
             value = getattr(value, part)
+        if name in UNUSED and config.select.method == "none":
+            continue
         bare = name in ("paradigm", "select.method")
         shown = printable(value)  # a path may hold bytes that are no text
         parts.append(shown if bare else f"{name.split('.')[-1]} {shown}")
@@ -87,27 +91,37 @@ def last_iteration(compared: Sequence[Arm]) -> int:
 
 
 def findings(compared: Sequence[Arm], space: str) -> list[str]:
-    """Sentences about these runs, from their measures in that space."""
+    """Sentences about these runs, from their measures in that space.
+
+    Arms that select are compared with the one that does not, if their paradigm has exactly one;
+    of this one they say whether its first model repeats itself or scatters.
+    """
     last = last_iteration(compared)
     plain = [arm for arm in compared if arm.runs[0].config.select.method == "none"]
-    told = []
+    told: list[str] = []
+    regimes: dict[tuple[float, float], list[str]] = {}  # arms that begin alike share a sentence
     for arm in compared:
+        beside = [other for other in plain if _family(other) == _family(arm)]
         if _learned_nothing(arm, space):
             told.append(
                 f"{arm.label}: hardly any of the generated images is near a real one (precision "
                 f"and coverage below {NEAR}), already at the first iteration. These models have "
                 "not learned enough for differences between them to mean anything: train longer."
             )
-            continue
-        made = arm.mean(space, "entropy of G_n (nats)", 1)
-        real = arm.mean(space, "entropy of D_n (nats)", 1)
-        if len(plain) == 1 and arm is not plain[0] and last > 1:
-            if _learned_nothing(plain[0], space):
-                continue
-            told.append(_against(arm, plain[0], space, last))
-        elif arm in plain and math.isfinite(made - real):
-            told.append(_regime(arm.label, made, real))
-    return [sentence for sentence in told if sentence]
+        elif arm in plain:
+            made = arm.mean(space, "entropy of G_n (nats)", 1)
+            real = arm.mean(space, "entropy of D_n (nats)", 1)
+            if math.isfinite(made - real):
+                regimes.setdefault((made, real), []).append(arm.label)
+        elif len(beside) == 1 and last > 1 and not _learned_nothing(beside[0], space):
+            told.append(_against(arm, beside[0], space, last))
+    first = [_regime("; ".join(labels), *values) for values, labels in regimes.items()]
+    return [sentence for sentence in first + told if sentence]
+
+
+def _family(arm: Arm) -> str:
+    """What the paradigm does with older images, whether it draws from them or selects."""
+    return arm.runs[0].config.paradigm.removesuffix("-subsample")
 
 
 def _learned_nothing(arm: Arm, space: str) -> bool:
