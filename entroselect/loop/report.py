@@ -198,7 +198,7 @@ def samples(run: Run) -> str:
     real = run.images(1, "training")
     columns = min(SHOWN, len(real), *map(len, lines))
     lines = [real.take(spread_out(real, columns)), *(x.take(np.arange(columns)) for x in lines)]
-    return figures.image_grid(np.concatenate([_shown(images) for images in lines]), columns)
+    return figures.image_grid(np.concatenate([shown(images) for images in lines]), columns)
 
 
 def spread_out(images: Images, count: int) -> Any:
@@ -225,7 +225,7 @@ def _pairs(run: Run) -> str:
     few = generated.take(np.arange(min(12, len(generated))))
     found = nearest_distances(features.pixels(few), features.pixels(training))
     nearest = training.take(found.indices[:, 0])
-    return figures.image_pairs(_shown(few), _shown(nearest), found.distances[:, 0])
+    return figures.image_pairs(shown(few), shown(nearest), found.distances[:, 0])
 
 
 def _radius(compared: list[Arm]) -> Section | None:
@@ -266,7 +266,8 @@ def _radius(compared: list[Arm]) -> Section | None:
     )
 
 
-def _shown(images: Images) -> Any:
+def shown(images: Images) -> Any:
+    """The images as figures draw them, on 0 to 1."""
     shape = images.pixels.shape[1:]
     rows = images.pixels.reshape(len(images), -1)
     draw: Callable[..., Any] = figures.Images(rows, shape)
