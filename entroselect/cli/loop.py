@@ -58,6 +58,9 @@ def loop(
         int | None,
         typer.Option(min=1, help="Of torch. Default: those of the first start, else measured."),
     ] = None,
+    log_with: Annotated[
+        Text, typer.Option(help="Losses and measures to tensorboard or wandb too.")
+    ] = None,
 ) -> None:
     """Train, generate, select, train again: the self-consuming loop.
 
@@ -90,12 +93,20 @@ def loop(
         elif out is None:
             bad_use("--out", "give the folder of the run")
         else:
-            _run(resolved, out, threads, began, math.inf if max_seconds is None else max_seconds)
+            limit = math.inf if max_seconds is None else max_seconds
+            _run(resolved, out, threads, began, limit, log_with)
 
 
-def _run(config: Config, out: Path, threads: int | None, began: float, max_seconds: float) -> None:
+def _run(
+    config: Config,
+    out: Path,
+    threads: int | None,
+    began: float,
+    max_seconds: float,
+    log_with: str | None,
+) -> None:
+    from entroselect.loop import run
     from entroselect.loop.progress import Progress
-    from entroselect.loop.run import run
 
     with Progress() as progress:
         try:
@@ -105,6 +116,7 @@ def _run(config: Config, out: Path, threads: int | None, began: float, max_secon
                 max_seconds=max_seconds - (time.monotonic() - began),
                 progress=progress,
                 threads=threads,
+                log_with=log_with,
             )
         except KeyboardInterrupt:
             say(f"interrupted: what was finished is in {out}; the same command goes on with it")
@@ -176,7 +188,7 @@ def _lines(out: Path) -> list[str]:
     from entroselect.loop.runs import read_run
 
     run = read_run(out)
-    space = list(run.measured[0]["spaces"])[-1]
+    space = run.judge
     head = ["iteration", "entropy of G_n", "generalisation score", "Frechet distance"]
     columns = [
         [str(m["iteration"]) for m in run.measured],

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from entroselect.loop.config import Config, nearest
+from entroselect.loop.config import Config
+from entroselect.loop.naming import nearest
 from entroselect.loop.nested import flat
 
 TRACKERS = ("tensorboard", "wandb")
@@ -70,12 +71,11 @@ class Tracking:
         if self.tracker is not None:
             self.tracker.finish()
 
-    def trained(
-        self, iteration: int, model: str, step: int, steps: int, loss: float, rate: float
-    ) -> None:
-        """The loss at a step, of `steps` per iteration."""
-        values = {f"{model}/loss": loss, f"{model}/learning_rate": rate}
-        self._log(values, iteration, (iteration - 1) * steps + step)
+    def trained(self, line: dict[str, Any], steps: int) -> None:
+        """A line of stats.jsonl, of a model that takes `steps` at each iteration."""
+        model, iteration = line["model"], line["iteration"]
+        values = {f"{model}/{name}": line[name] for name in ("loss", "learning_rate")}
+        self._log(values, iteration, (iteration - 1) * steps + line["step"])
 
     def measured(self, measures: dict[str, Any]) -> None:
         """What metrics.json says of an iteration; measures that are missing are left out."""

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from entroselect.loop import config, data, features, metrics, paradigms  # noqa: E402
-from entroselect.loop.choose import choose  # noqa: E402
+from entroselect.loop.selection import choose  # noqa: E402
 from tests.support.images import pixels  # noqa: E402
 from tests.support.loop_runs import TINY  # noqa: E402
 
@@ -81,23 +81,25 @@ def test_what_is_far_from_real_images_can_be_kept_out(method: config.Method) -> 
         ("accumulate-subsample", "none", 10, 30, 10),
         ("fresh-data", "none", 10, 25, 25),
         ("fresh-data", "greedy", 10, 25, 12),
-        ("multi-model", "none", 5, 10, 10),
-        ("multi-model", "greedy", 10, 20, 10),
+        ("multi-model", "none", 10, 50, 10),
+        ("multi-model", "greedy", 10, 50, 10),
     ],
 )
 def test_pools_of_the_paradigms(
     paradigm: Any, method: Any, made: int, pool: int, wanted: int
 ) -> None:
-    options = dataclasses.replace(TINY, paradigm=paradigm, fresh=5)
+    options = dataclasses.replace(TINY, paradigm=paradigm)
     options = dataclasses.replace(options, select=config.Select(method=method))
-    real, models = images(10, data.REAL), len(paradigms.kinds(options))
+    fresh_images = 5 if paradigm == "fresh-data" else 0
+    options = config.complete(dataclasses.replace(options, fresh=fresh_images))
+    real, models = images(10, data.REAL), len(paradigms.models(options))
     assert paradigms.to_generate(options, 10) == made
     generated = [images(made * models, data.SYNTHETIC, i) for i in (1, 2)]
     fresh = images(5, data.FRESH) if paradigm == "fresh-data" else None
     found = paradigms.pool(options, real, real, generated, fresh)
     assert len(found) == pool
     assert paradigms.wanted(options, 10, len(found)) == wanted
-    assert (found.origins[:, 0] == data.REAL).any() == (paradigm not in ("replace", "multi-model"))
+    assert (found.origins[:, 0] == data.REAL).any() == (paradigm != "replace")
 
 
 def test_quotas_are_equal() -> None:

@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 from typer.testing import CliRunner
 
 from entroselect.cli.app import app
-from entroselect.loop import compared, config, data, plots, report, run, runs
+from entroselect.loop import compared, config, data, iterate, plots, report, runs
 from entroselect.loop.compared import Arm
 from entroselect.loop.runs import Run
 from entroselect.report import figures as pictures
@@ -35,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     for method in ("none", "greedy"):
         select = dataclasses.replace(TINY.select, method=method)
-        run.run(dataclasses.replace(TINY, iterations=2, select=select), root / method)
+        iterate.run(dataclasses.replace(TINY, iterations=2, select=select), root / method)
     return {method: root / method for method in ("none", "greedy")}
 
 
@@ -184,7 +184,7 @@ def test_runs_of_fewer_images_than_a_line_holds(tmp_path: Path) -> None:
     few = dataclasses.replace(
         TINY, iterations=2, data=dataclasses.replace(TINY.data, images=8, held_out=4)
     )
-    run.run(few, tmp_path / "few")
+    iterate.run(few, tmp_path / "few")
     assert "Samples" in report.page([tmp_path / "few"])
 
 

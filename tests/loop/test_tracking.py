@@ -25,10 +25,15 @@ MEASURED: dict[str, Any] = {
 }
 
 
+def line(iteration: int, step: int, loss: float) -> dict[str, Any]:
+    found = {"iteration": iteration, "model": "ddpm", "step": step}
+    return {**found, "loss": loss, "learning_rate": 1e-3}
+
+
 def report(log_with: str | None, folder: Path) -> None:
     with tracking.Tracking(log_with, folder, CONFIG) as to:
-        to.trained(1, "ddpm", 50, 100, 0.5, 1e-3)
-        to.trained(2, "ddpm", 100, 100, 0.25, 1e-4)
+        to.trained(line(1, 50, 0.5), 100)
+        to.trained(line(2, 100, 0.25), 100)
         to.measured(MEASURED)
 
 

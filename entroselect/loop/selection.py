@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect import greedy_select, nearest_distances, threshold_select
+import entroselect
+from entroselect import greedy_select, kl_entropy, nearest_distances, threshold_select
 from entroselect.loop import seeds, shares
 from entroselect.loop.config import Method
 from entroselect.results import on_host
@@ -21,6 +22,8 @@ def choose(
     drop_outliers: float = 0.0,
     drop_far: float = 0.0,
     real: Any = None,
+    diversity: float = 0.003,
+    reference: int | None = None,
     key: tuple[int | str, ...] = (0,),
 ) -> NDArray[np.int64]:
     """k rows of the pool, in pick order.
@@ -30,20 +33,24 @@ def choose(
         k: how many, at most n.
         method: "none", the first k; "random"; "greedy", farthest first from a random row
             (algorithm 1 of Shi et al. 2025); "threshold", decaying (algorithm 2); "variance",
-            the k farthest from the pool's mean, which have the largest sum of variances.
+            the k farthest from the pool's mean, which have the largest sum of variances;
+            "anchored", distributed like `real` and spread out, as far as `diversity` asks;
+            "moments", mean and covariance of `real`, with at least the entropy of k random rows.
         drop_outliers: this share of the pool, the rows with the largest distance to their 5th
             nearest other row, cannot be picked. Farthest first tends to pick outliers, and in a
             generated pool these are often failures.
         drop_far: this share of the pool, the rows farthest from any of `real`, cannot be picked.
-        real: (m, d) of the real images, for `drop_far`.
+        real: (m, d) of the real images, for `drop_far`, "anchored" and "moments".
+        diversity: w of `anchored_select`; 0: matching alone.
+        reference: match so many of `real`, drawn at random; None: all.
         key: what the random numbers depend on.
 
     Raises:
-        ValueError: fewer than k rows are left.
+        ValueError: fewer than k rows are left, or `real` is needed and missing.
 
     Example:
         >>> import numpy as np
-        >>> from entroselect.loop.choose import choose
+        >>> from entroselect.loop.selection import choose
         >>> sorted(choose(np.array([[0.0], [1.0], [9.0], [10.0]]), 2, "variance").tolist())
         [0, 3]
     """
@@ -73,11 +80,37 @@ def choose(
         chosen = on_host(greedy_select(usable, k, start="random", seed=seed).indices)
     elif method == "threshold":
         chosen = on_host(threshold_select(usable, k, seed=seed).indices)
+    elif method in ("anchored", "moments"):
+        chosen = _matched(usable, k, method, real, diversity, reference, seed, key)
     else:
         values = on_host(usable)
         centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
         chosen = np.argsort(-(centred**2).sum(axis=1), kind="stable")[:k]
     return rows[chosen]
+
+
+def _matched(
+    usable: Any,
+    k: int,
+    method: Method,
+    real: Any,
+    diversity: float,
+    reference: int | None,
+    seed: int,
+    key: tuple[int | str, ...],
+) -> NDArray[np.int64]:
+    if real is None:
+        raise ValueError(f"{method}: needs real, the images that are matched")
+    if reference is not None:
+        drawn = seeds.numbers(*key, "reference").choice(len(real), reference, replace=False)
+        real = real[np.sort(drawn)]
+    if method == "anchored":
+        found = entroselect.anchored_select(usable, k, real, diversity=diversity, seed=seed)
+    else:
+        drawn = np.sort(seeds.numbers(*key, "random").choice(len(usable), k, replace=False))
+        least = float(kl_entropy(usable[drawn], duplicates="drop"))
+        found = entroselect.frechet_select(usable, k, real, min_entropy=least, seed=seed)
+    return np.asarray(on_host(found.indices))
 
 
 def _largest(distances: NDArray[Any], share: float) -> NDArray[np.int64]:
