@@ -18,19 +18,22 @@ except ImportError:
         "start Python in another folder"
     ) from None
 
+from entroselect.anchored import anchored_select
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
 from entroselect.nearest import nearest_distances
-from entroselect.results import Entropy, Neighbours, Selection
+from entroselect.results import AnchoredSelection, Entropy, Neighbours, Selection
 from entroselect.threshold import threshold_select
 
 __version__ = _version("entroselect")
 
 __all__ = [
+    "AnchoredSelection",
     "Entropy",
     "Neighbours",
     "Selection",
+    "anchored_select",
     "generalization_score",
     "greedy_select",
     "kl_entropy",
