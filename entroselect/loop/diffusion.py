@@ -104,7 +104,9 @@ def save(net: Denoiser, schedule: Any, folder: Path) -> None:
     """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`; the
     network is in unet/ whatever its kind."""
     _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
-    _files.write_json(folder / "unet" / "config.json", _plain(net.config))
+    _files.write_json(
+        folder / "unet" / "config.json", _plain(net.config) | {"_class_name": type(net).__name__}
+    )
     files.write_tensors(
         folder / "unet" / "diffusion_pytorch_model.safetensors", net.state_dict(), format="pt"
     )

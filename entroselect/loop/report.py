@@ -30,6 +30,7 @@ def page(folders: Sequence[Path]) -> str:
     runs = read(folders)
     spaces = common_spaces(runs)
     compared = arms(runs)
+    pictured = [arm for arm in compared if arm.runs[0].images(1, "training").are_images]
     main = spaces[0]
     sections = [
         _diagnoses(compared),
@@ -38,8 +39,8 @@ def page(folders: Sequence[Path]) -> str:
         _section(plots.real_share(compared)),
         _section(plots.projection(compared)),
         *(_correlation(runs, space) for space in spaces),
-        _samples(compared),
-        _copies(compared),
+        _samples(pictured) if pictured else None,
+        _copies(pictured) if pictured else None,
         _radius(compared),
     ]
     first = runs[0].config

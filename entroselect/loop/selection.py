@@ -105,7 +105,7 @@ def _matched(
         drawn = seeds.numbers(*key, "reference").choice(len(real), reference, replace=False)
         real = real[np.sort(drawn)]
     if method == "anchored":
-        found = entroselect.anchored_select(usable, k, real, diversity=diversity, seed=seed)
+        found = entroselect.anchored_select(usable, k, real, diversity=diversity)
     else:
         drawn = np.sort(seeds.numbers(*key, "random").choice(len(usable), k, replace=False))
         least = float(kl_entropy(usable[drawn], duplicates="drop"))
