@@ -73,23 +73,32 @@ def page(regimes: Sequence[Regime], title: str, lead: Sequence[str], footer: str
     """
     columns, body, methods = [], [], dict[str, None]()
     for regime in regimes:
-        runs = read(regime.folders)
-        space = report.common_spaces(runs)[0]
-        compared = [replace(arm, label=named(arm)) for arm in arms(runs)]
+        compared, space = _compared(regime)
         found = outcomes(compared, space)
         methods |= dict.fromkeys(found)
         columns.append(_column(regime, compared, found, space))
         last = last_iteration(compared)
+        values = list(found.values())
         body += [
-            [f"{regime.title}: Frechet distance of G_{last}",
-             *(f"{o.mean:.4g}" for o in found.values())],
-            ["seeds in which it is lower than without",
-             *(_count(o) for o in found.values())],
-            [f"entropy of G_{last} (nats)", *(f"{o.entropy:.4g}" for o in found.values())],
-        ]  # fmt: skip
+            [f"{regime.title}: Frechet distance of G_{last}", *(f"{o.mean:.4g}" for o in values)],
+            ["in how many seeds it is lower than without", *map(_count, values)],
+            [f"entropy of G_{last} (nats)", *(f"{o.entropy:.4g}" for o in values)],
+        ]
     table = Table(["", *methods], body)
     made = f"entroselect {version('entroselect')}. {footer}".strip()
     return render_columns(title, list(lead), table, columns, made)
+
+
+def findings_of(regime: Regime) -> list[str]:
+    """The diagnosis of a regime, what came out, and what to use, in sentences."""
+    compared, space = _compared(regime)
+    return [*diagnosis(compared, space), *told(outcomes(compared, space))]
+
+
+def _compared(regime: Regime) -> tuple[list[Arm], str]:
+    """Its arms, named after their selection, and the space in which they are judged."""
+    runs = read(regime.folders)
+    return [replace(arm, label=named(arm)) for arm in arms(runs)], report.common_spaces(runs)[0]
 
 
 def named(arm: Arm) -> str:
