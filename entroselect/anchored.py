@@ -18,6 +18,7 @@ from entroselect.backends.cpu import LISTED, distances_to
 from entroselect.entropy import from_neighbours
 from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
+from entroselect.measures.noise import reference_noise, steers
 from entroselect.results import AnchoredSelection, Int64, Metric, Neighbours
 from entroselect.scale.budget import check_least, point_bytes
 
@@ -30,9 +31,6 @@ MOST_DIVERSITY = 1000.0
 
 # Rows of a pool that its distance to the reference is taken from, unless the reference is larger.
 SAMPLE = 10_000
-
-# A reference steers by its own noise where the pool is nearer to it than so many times that noise.
-STEERS = 3.0
 
 
 @in_default_float_environment
@@ -71,7 +69,8 @@ def anchored_select(
     a warning is given then.
 
     Args:
-        features: (n, d) pool, as in `greedy_select`; a Source is read into memory.
+        features: (n, d) pool, as in `greedy_select`; a Source is read into memory, which
+            `memory_limit` does not count.
         k: how many rows, 1 <= k <= n.
         reference: (m, d) rows, m >= 2, such as real images; None: the pool itself, which gives
             a small set that is distributed like the pool.
@@ -96,8 +95,8 @@ def anchored_select(
         UserWarning: the reference is too small to steer by.
 
     Complexity: n m + m^2 exact distances once; n of them per row of the start, 2 n per exchange;
-    about 1 to 3 exchanges per row. Memory: 350 bytes per pool row (1,120 with diversity) besides
-    the rows.
+    usually fewer exchanges than rows picked. Memory: at most 240 bytes per pool row, with diversity
+    1,400 + 2 d more.
 
     Example:
         >>> import numpy as np
@@ -175,38 +174,25 @@ class _Anchor:
         backend.add_distances(rows, targets, metric, self.sums)
         self.scale = math.fsum(self.sums) / (rows.n * targets.n) or 1.0
         if targets is rows:
-            self.within, self.noise, self.pool_distance = self.scale, 0.0, 0.0
+            self.within, self.noise, self.pool_distance, self.steers = self.scale, 0.0, 0.0, True
             return
-        self.within, self.noise = self._reference()
+        self.within = self._mean(targets, targets)
+        self.noise = reference_noise(targets, metric=metric)
         sample = np.arange(rows.n)
         if rows.n > max(targets.n, SAMPLE):
             sample = sample[:: -(-rows.n // max(targets.n, SAMPLE))]
-        own = self._mean(_part(rows, sample), _part(rows, sample))
-        across = math.fsum(self.sums[sample]) / (len(sample) * targets.n)
+        n, m, pool = len(sample), targets.n, _part(rows, sample)
+        across, own = math.fsum(self.sums[sample]) / (n * m), self._mean(pool, pool)
         self.pool_distance = (2 * across - own - self.within) / self.scale
+        # Without each row's distance to itself, as measures.noise.beyond_noise.
+        apart = 2 * across - own * n / max(1, n - 1) - self.within * m / (m - 1)
+        self.steers = steers(apart / self.scale, self.noise)
 
     def _mean(self, some: Rows, others: Rows) -> float:
         """Mean distance over all pairs."""
         totals = np.zeros(some.n)
         self.backend.add_distances(some, others, self.metric, totals)
         return math.fsum(totals) / (some.n * others.n)
-
-    def _reference(self) -> tuple[float, float]:
-        """Mean distance within the reference, and its energy distance to what it was drawn from.
-
-        For samples of a and b rows of one distribution the expected energy distance is
-        (1 / a + 1 / b) times the mean distance, so two halves tell that of all rows to it.
-        """
-        m = self.targets.n
-        order = np.random.default_rng(0).permutation(m)
-        one, other = (_part(self.targets, np.sort(half)) for half in np.array_split(order, 2))
-        a, b = one.n, other.n
-        across, first, second = (
-            self._mean(x, y) for x, y in ((one, other), (one, one), (other, other))
-        )
-        within = (2 * a * b * across + a * a * first + b * b * second) / (m * m)
-        noise = (2 * across - first - second) * a * b / (m * m)
-        return within, noise / self.scale
 
     def objective(self, k: int, diversity: float) -> Objective:
         """The objective in whole numbers, of as many bits as no sum overflows."""
@@ -232,7 +218,7 @@ class _Anchor:
 
     def warn(self) -> None:
         """Warns where the pool is too near the reference to tell apart from the latter's noise."""
-        if self.targets is not self.rows and self.pool_distance < STEERS * self.noise:
+        if not self.steers:
             warnings.warn(
                 f"reference: too small to steer by: its {self.targets.n} rows are at an energy "
                 f"distance of {self.noise:.2g} (in mean distances) from what they are a sample of, "

@@ -29,10 +29,10 @@ class Backend(Protocol):
 
     Attributes:
         name: what results say in `.backend`.
-        takes: what the backend serves: the operations "selection", "nearest" and "exchange" (which
-            is anchored selection); the arguments
-            "memory_limit", "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch`
-            refuses everything else, so a method that only serves something else is never called.
+        takes: what the backend serves: the operations "selection", "nearest", "pairs" (sums over
+            all pairs of rows) and "exchange" (anchored selection); the arguments "memory_limit",
+            "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch` refuses everything
+            else, so a method that only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """

@@ -20,7 +20,9 @@ LISTED = 64
 class Cpu:
     """Opens pools and finds neighbours with the kernels of one instruction set."""
 
-    takes = frozenset({"selection", "nearest", "exchange", "memory_limit", "group", "checkpoint"})
+    takes = frozenset(
+        {"selection", "nearest", "pairs", "exchange", "memory_limit", "group", "checkpoint"}
+    )
     loops = None
 
     def __init__(self, name: str) -> None:

@@ -15,7 +15,7 @@ class Reference:
     """Selects and finds neighbours of rows in memory, in one process."""
 
     name = reference.NAME
-    takes = frozenset({"selection", "nearest", "exchange"})
+    takes = frozenset({"selection", "nearest", "pairs", "exchange"})
     loops = reference
 
     def nearest(

@@ -33,13 +33,22 @@ def loop(
         typer.Option(help="replace, accumulate, accumulate-subsample, fresh-data or multi-model."),
     ] = None,
     select: Annotated[
-        Text, typer.Option(help="none, random, greedy, threshold or variance.")
+        Text,
+        typer.Option(help="none, random, greedy, threshold, variance, anchored or moments."),
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the pool that is kept.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
     data: Annotated[
         Text, typer.Option(help="Images: file or folder. Default: the preset's.")
+    ] = None,
+    generator: Annotated[
+        list[str] | None,
+        typer.Option(help="ddpm, edm, resample or your package.module:Class. Repeatable."),
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="Features of your own: name=package.module:function. Repeatable."),
     ] = None,
     weights: Annotated[
         Text, typer.Option(help="Local DINOv2 folder or Inception file, for those spaces.")
@@ -83,6 +92,8 @@ def loop(
         keep=keep,
         seed=seed,
         data__source=data,
+        models=generator or None,
+        features=space or None,
         measure__weights=weights,
     )
     if threads is not None:
@@ -214,21 +225,28 @@ def _estimate(config: Config, threads: int | None) -> None:
     import torch
 
     from entroselect.loop import config as options
+    from entroselect.loop import plan
     from entroselect.loop.device import device_of, fastest_threads
     from entroselect.loop.estimate import estimate, training_step
-    from entroselect.loop.plan import check, classes_of, split, training_steps
+    from entroselect.loop.models import models_of
     from entroselect.loop.trial import try_out
 
+    config = plan.named(config)
+    models, own = models_of(config), plan.own_spaces(config, None)
+    real, held_out, stream = plan.split(config)
+    config = plan.settled(config, real, None)
     show(options.to_json(config), end="")
-    real, held_out, stream = split(config)
-    check(config, real, stream)
-    device, classes = device_of(config), classes_of(config, real, stream)
+    plan.check(config, real, stream)
+    device, classes = device_of(config), plan.classes_of(config, real, stream)
     if threads is not None:
         torch.set_num_threads(threads)
-    try_out(config, real, classes, held_out, device)
+    try_out(config, real, classes, held_out, device, own.values())
+    if not plan.denoisers(config):
+        show(f"{len(real):,} images; {models[0].name} tells no time before it runs")
+        return
     if threads is None and device == "cpu":
         fastest_threads(lambda: training_step(config, real, classes, device, longest=0.5).seconds)
-    found = estimate(config, real, classes, training_steps(config, len(real)), device)
+    found = estimate(config, real, classes, plan.training_steps(config, len(real)), device)
     height, width, channels = real.pixels.shape[1:]
     show(
         f"{found.parameters:,} parameters, {len(real):,} images of {width} x {height} x "

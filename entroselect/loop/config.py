@@ -133,7 +133,9 @@ class Select(_Strict):
     # Shares of the pool that are left out before selecting:
     drop_outliers: Share = 0.0  # largest distances to the 5th nearest other image
     drop_far: Share = 0.0  # largest distances to the nearest real image
-    diversity: PositiveOrNone = 0.003  # "anchored": weight of spreading out against matching
+    diversity: Annotated[float, Field(ge=0, le=1000)] = (
+        0.003  # "anchored": weight of spreading out against matching
+    )
     # "anchored", "moments": how many of the real images to match, drawn at random; None: all.
     reference: Annotated[Annotated[int, Field(ge=2)] | None, NONE] = None
 
@@ -239,7 +241,7 @@ def complete(config: Config) -> Config:
         models = config.models or ("ddpm", "edm")
         config = replace(config, paradigm="accumulate-subsample", models=models)
     _check(config)
-    naming.check(config, SPACES, MODELS)
+    naming.check(config, MODELS)
     return config
 
 

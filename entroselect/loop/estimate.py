@@ -94,7 +94,8 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Time and disk of a whole run, without feature spaces, selecting and measuring."""
+    """Time and disk of a whole run: of its diffusion models alone, without feature spaces,
+    selecting and measuring."""
 
     parameters: int
     generated: int  # images per iteration
@@ -112,8 +113,10 @@ def estimate(config: Config, real: Images, classes: int, steps: int, device: str
     training = training_step(config, real, classes, device)
     sampling = sampling_step(config, real, classes, device)
     models, made = paradigms.together(config), paradigms.to_generate(config, len(real))
-    seconds = steps * training.of(config.train.batch) + config.sample.steps * sampling.of(made)
+    networks = min(len(plan.denoisers(config)), models)
+    drawn = made + paradigms.to_measure(config, len(real))
+    seconds = steps * training.of(config.train.batch) + config.sample.steps * sampling.of(drawn)
     kept = [len(real), *(taken for _, taken in paradigms.sizes(config, len(real)))]
-    images = sum(kept) + models * made * config.iterations
-    disk = 4 * parameters * models * config.iterations + images * (math.prod(shape) + 24)
-    return Estimate(parameters, made * models, training, sampling, models * seconds, disk / 1e6)
+    images = sum(kept) + models * drawn * config.iterations
+    disk = 4 * parameters * networks * config.iterations + images * (math.prod(shape) + 24)
+    return Estimate(parameters, made * models, training, sampling, networks * seconds, disk / 1e6)

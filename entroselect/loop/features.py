@@ -23,7 +23,7 @@ from entroselect.loop.diffusion import load_weights
 from entroselect.loop.stop import Stopped
 from entroselect.loop.train import optimiser_tensors, set_optimiser
 
-Extract = Callable[[Images], NDArray[np.float32]]
+Extract = Callable[[Images], NDArray[Any]]
 
 BATCH = 512
 
@@ -69,9 +69,10 @@ def spaces(
     return made
 
 
-def pixels(images: Images) -> NDArray[np.float32]:
-    """(n, h w channels), 0 to 255."""
-    return images.pixels.reshape(len(images), -1).astype(np.float32)
+def pixels(images: Images) -> NDArray[Any]:
+    """(n, h w channels), 0 to 255; of rows their values, and their dtype if it is a float's."""
+    rows = images.pixels.reshape(len(images), -1)
+    return rows if rows.dtype.kind == "f" else rows.astype(np.float32)
 
 
 def for_selection(extract: Extract, images: Images) -> Any:

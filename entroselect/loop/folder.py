@@ -67,10 +67,10 @@ def check_configuration(config: Config, before: Config | None, folder: Path) -> 
                 f"{folder}: holds a run of another configuration: there, {told}; choose another "
                 "--out, or the same options to go on with it"
             )
-        if not grown:
-            return
-        (folder / "DONE").unlink(missing_ok=True)
-    _files.write_text(path, options.to_json(config))
+        if grown:
+            (folder / "DONE").unlink(missing_ok=True)
+    if before is None or path.read_text(encoding="utf-8") != options.to_json(config):
+        _files.write_text(path, options.to_json(config))
 
 
 def recorded(folder: Path) -> Config | None:

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -298,17 +299,21 @@ class _Loop:
             space = features.pixels
             if plan.looks(config):
                 space = self.spaces[str(config.select.space)]
-            rows = choose(
-                features.for_selection(space, pool),
-                count,
-                method,
-                drop_outliers=config.select.drop_outliers,
-                drop_far=config.select.drop_far,
-                real=features.for_selection(space, self.real),
-                diversity=config.select.diversity,
-                reference=config.select.reference,
-                key=key,
-            )
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                rows = choose(
+                    features.for_selection(space, pool),
+                    count,
+                    method,
+                    drop_outliers=config.select.drop_outliers,
+                    drop_far=config.select.drop_far,
+                    real=features.for_selection(space, self.real),
+                    diversity=config.select.diversity,
+                    reference=config.select.reference,
+                    key=key,
+                )
+            for warning in told:  # a reference that is too small, with "anchored"
+                self.progress.note(f"iteration {iteration}: {warning.message}")
         files.write_array(self.here(iteration) / "indices.npy", rows)
         return pool.take(rows)
 

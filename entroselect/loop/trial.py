@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -99,7 +100,9 @@ def _try_selecting(config: Config, size: int) -> None:
     for pool, taken in sorted(set(paradigms.sizes(config, size))):
         if pool > FEW or (select.method == "none" and config.paradigm == "accumulate-subsample"):
             continue  # plan.check has counted
-        with _saying(f"selecting {taken} of {pool} images", "select, keep and generate"):
+        saying = _saying(f"selecting {taken} of {pool} images", "select, keep and generate")
+        with saying, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the random rows, which mean nothing
             choose(
                 _rows(pool),
                 taken,

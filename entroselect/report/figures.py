@@ -21,6 +21,7 @@ COLOURS = {
     "before": "#9aa3ad",
     "greedy": "#1f6fb2",
     "threshold": "#d9762b",
+    "anchored": "#8a4fa3",
     "random": "#4c9a62",
 }
 WIDTH = 9.0  # inches

@@ -251,7 +251,7 @@ def test_paradigms(
     assert [m["training_size"] for m in found] == [40, *sizes]
     assert {name for name, share in found[-1]["origins"].items() if share} == kinds
     if options.get("paradigm") == "multi-model":
-        models = np.load(folder / "iteration-02" / "training_origins.npy")[:, 2]
+        models = np.load(folder / "iteration-02" / "generated_origins.npy")[:, 2]
         assert set(models.tolist()) == {0, 1}
     rows = np.load(folder / "iteration-03" / "indices.npy")
     assert len(set(rows.tolist())) == len(rows) == sizes[-1]

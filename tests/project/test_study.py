@@ -16,6 +16,7 @@ from benchmarks.study import claims, figures, runs, tables
 from benchmarks.support.record import RESULTS, Row, read
 from entroselect.loop import config as options
 from entroselect.loop import iterate as loop
+from entroselect.loop import plan
 
 TINY = [
     "iterations=2", "data.images=40", "model.channels=[8,8]", "model.groups=4", "train.steps=4",
@@ -50,8 +51,8 @@ def test_every_arm_resolves_and_is_unlike_the_others(scale: str) -> None:
     # Enough digits for the arms with new images, and nothing else that can be known to fail.
     for task, config in zip(todo, resolved, strict=True):
         if task.data == "digits":
-            real, _, stream = loop.split(config)
-            loop.check(config, real, stream)
+            real, _, stream = plan.split(config)
+            plan.check(config, real, stream)
 
 
 def test_fresh_arms_have_the_papers_proportions() -> None:
