@@ -22,6 +22,7 @@ from entroselect.anchored import anchored_select
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
+from entroselect.measures.diagnosis import Diagnosis, diagnose
 from entroselect.measures.energy import energy_distance, mmd
 from entroselect.measures.frechet import frechet_distance
 from entroselect.moments import FrechetSelection, frechet_select
@@ -33,11 +34,13 @@ __version__ = _version("entroselect")
 
 __all__ = [
     "AnchoredSelection",
+    "Diagnosis",
     "Entropy",
     "FrechetSelection",
     "Neighbours",
     "Selection",
     "anchored_select",
+    "diagnose",
     "energy_distance",
     "frechet_distance",
     "frechet_select",

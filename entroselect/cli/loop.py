@@ -67,6 +67,9 @@ def loop(
         int | None,
         typer.Option(min=1, help="Of torch. Default: those of the first start, else measured."),
     ] = None,
+    log_with: Annotated[
+        Text, typer.Option(help="Losses and measures to tensorboard or wandb too.")
+    ] = None,
 ) -> None:
     """Train, generate, select, train again: the self-consuming loop.
 
@@ -101,10 +104,18 @@ def loop(
         elif out is None:
             bad_use("--out", "give the folder of the run")
         else:
-            _run(resolved, out, threads, began, math.inf if max_seconds is None else max_seconds)
+            limit = math.inf if max_seconds is None else max_seconds
+            _run(resolved, out, threads, began, limit, log_with)
 
 
-def _run(config: Config, out: Path, threads: int | None, began: float, max_seconds: float) -> None:
+def _run(
+    config: Config,
+    out: Path,
+    threads: int | None,
+    began: float,
+    max_seconds: float,
+    log_with: str | None,
+) -> None:
     from entroselect.loop import run
     from entroselect.loop.progress import Progress
 
@@ -116,6 +127,7 @@ def _run(config: Config, out: Path, threads: int | None, began: float, max_secon
                 max_seconds=max_seconds - (time.monotonic() - began),
                 progress=progress,
                 threads=threads,
+                log_with=log_with,
             )
         except KeyboardInterrupt:
             say(f"interrupted: what was finished is in {out}; the same command goes on with it")
@@ -151,17 +163,25 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path(
         "report.html"
     ),
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for the paper's figures, each as SVG and CSV.")
+    ] = None,
 ) -> None:
-    """Compare runs of the loop on one page."""
+    """Compare runs of the loop on one page, and perhaps export the paper's figures of them."""
     _check_packages()
     if out.suffix.lower() not in (".html", ".htm"):
         bad_use("--out", f"{out}: a page is HTML; give a name that ends in .html")
     if not out.absolute().parent.is_dir():
         bad_use("--out", f"{out.absolute().parent}: no such folder")
+    if export is not None and export.exists() and not export.is_dir():
+        bad_use("--export", f"{export}: is a file; give a folder")
+    from entroselect.loop.export import export as export_figures
     from entroselect.loop.report import page
 
     _files.write_text(out, page(runs))
     say(f"written: {out}")
+    if export is not None:
+        say(f"written: {len(export_figures(runs, export))} files in {export}")
 
 
 def _check_packages() -> None:
@@ -176,10 +196,10 @@ def _check_packages() -> None:
 
 
 def _lines(out: Path) -> list[str]:
-    from entroselect.loop.compared import read
+    from entroselect.loop.runs import read_run
 
-    run = read(out)
-    space = run.measured[0].get("judge") or list(run.measured[0]["spaces"])[-1]
+    run = read_run(out)
+    space = run.judge
     head = ["iteration", "entropy of G_n", "generalisation score", "Frechet distance"]
     columns = [
         [str(m["iteration"]) for m in run.measured],

@@ -18,12 +18,13 @@ from entroselect.loop.presets import PRESETS
 
 Paradigm = Literal["replace", "accumulate", "accumulate-subsample", "fresh-data", "multi-model"]
 Method = Literal["none", "random", "greedy", "threshold", "variance", "anchored", "moments"]
-SpaceName = Literal["pixels", "encoder", "dinov2", "inception"]
+SpaceName = Literal["pixels", "encoder", "judge", "efficientnet", "dinov2", "inception"]
 Kind = Literal["ddpm", "edm"]
 SPACES = (*get_args(SpaceName), "rows")  # "rows" is "pixels", of data that are no images
 MODELS = ("ddpm", "edm", "resample")
 Split = Literal["train", "val", "test"]
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Network = Literal["unet", "mlp"]
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
@@ -55,12 +56,15 @@ class Data(_Strict):
 
 @dataclass(frozen=True)
 class Model(_Strict):
-    """diffusers' UNet2DModel."""
+    """diffusers' UNet2DModel, or the residual MLP of mlp.MLPModel."""
 
-    channels: tuple[Count, ...] = (16, 32)  # one resolution each, halved from one to the next
-    layers: Count = 1  # residual blocks per resolution
-    attention: tuple[CountOrNone, ...] = ()  # resolutions, counted from 0, that have attention
-    groups: Count = 8  # of GroupNorm
+    network: Network = "unet"
+    channels: tuple[Count, ...] = (16, 32)  # unet: one resolution each, halved from one to the next
+    layers: Count = 1  # unet: residual blocks per resolution
+    attention: tuple[CountOrNone, ...] = ()  # unet: resolutions, from 0, that have attention
+    groups: Count = 8  # unet: of GroupNorm
+    width: Count = 256  # mlp: of its hidden layers
+    blocks: Count = 3  # mlp: residual blocks
     dropout: Share = 0.0
     conditional: bool = False  # on the images' labels
 
@@ -99,12 +103,15 @@ class Train(_Strict):
     betas: tuple[Share, Share] = (0.95, 0.999)
     weight_decay: PositiveOrNone = 1e-6
     clip: Positive = 1.0  # largest norm of the gradient
-    precision: Precision = "fp32"  # autocast
+    precision: Precision = "auto"  # autocast; "auto": bf16 on a GPU, fp32 on the CPU
     # Decay of the averaged weights that are sampled from; 0: none. It rises with the step t to
     # this value, min(ema, t / (t + 9)), so that untrained weights count nothing and the average of
     # a short training is one of its last tenth.
     ema: Share = 0.0
     label_dropout: Share = 0.1  # conditional models, so that they can be guided
+    flip: bool = False  # mirrors each image of a batch, left to right, with probability 1/2
+    accumulate: Count = 1  # parts of a batch whose gradients are added before a step: less memory
+    compile: bool = False  # torch.compile: slow to begin with, then faster on a GPU
 
 
 @dataclass(frozen=True)
@@ -278,25 +285,13 @@ def names() -> list[str]:
 
 
 def _check(config: Config) -> None:
-    levels = len(config.model.channels)
-    for level in config.model.attention:
-        if level >= levels:
-            raise ValueError(f"model.attention: there is no resolution {level}, only {levels}")
-    # diffusers' heads are 8 wide, and where any resolution has attention the middle has it too.
-    for level in {*config.model.attention, levels - 1} if config.model.attention else ():
-        if config.model.channels[level] < 8:
-            raise ValueError(
-                f"model.channels: {config.model.channels[level]} channels at resolution {level}, "
-                "but attention, there or in the middle, needs 8 or more"
-            )
-    for channels in config.model.channels:
-        if channels % config.model.groups:
-            most = math.gcd(*config.model.channels)
-            fits = max(n for n in range(1, config.model.groups) if most % n == 0)
-            raise ValueError(
-                f"model.groups: {config.model.groups} does not divide {channels} channels; "
-                f"model.groups={fits} would do"
-            )
+    if config.model.network == "unet":
+        _check_unet(config.model)
+    if config.train.accumulate > config.train.batch:
+        raise ValueError(
+            f"train.accumulate: {config.train.accumulate} parts of a batch of "
+            f"{config.train.batch}; set train.accumulate={config.train.batch} or less"
+        )
     warmup = config.train.warmup
     if warmup is not None and warmup >= config.train.steps:
         raise ValueError(
@@ -320,6 +315,28 @@ def _check(config: Config) -> None:
             "measure.weights: the spaces dinov2 and inception need local weights; pass --weights "
             "PATH, or choose select.space=encoder and measure.spaces=['pixels','encoder']"
         )
+
+
+def _check_unet(model: Model) -> None:
+    levels = len(model.channels)
+    for level in model.attention:
+        if level >= levels:
+            raise ValueError(f"model.attention: there is no resolution {level}, only {levels}")
+    # diffusers' heads are 8 wide, and where any resolution has attention the middle has it too.
+    for level in {*model.attention, levels - 1} if model.attention else ():
+        if model.channels[level] < 8:
+            raise ValueError(
+                f"model.channels: {model.channels[level]} channels at resolution {level}, but "
+                "attention, there or in the middle, needs 8 or more"
+            )
+    for channels in model.channels:
+        if channels % model.groups:
+            most = math.gcd(*model.channels)
+            fits = max(n for n in range(1, model.groups) if most % n == 0)
+            raise ValueError(
+                f"model.groups: {model.groups} does not divide {channels} channels; "
+                f"model.groups={fits} would do"
+            )
 
 
 def _check_sampling(sample: Sample, noised: int) -> None:
@@ -363,6 +380,7 @@ def _literals(name: str) -> tuple[Any, ...]:
         "diffusion.kind": get_args(Kind),
         "diffusion.prediction": ("epsilon", "v"),
         "diffusion.schedule": ("linear", "cosine"),
+        "model.network": get_args(Network),
         "train.precision": get_args(Precision),
         "sample.sampler": ("ddpm", "ddim", "dpmpp"),
         "model_order": ("together", "alternate"),

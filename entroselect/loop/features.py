@@ -16,11 +16,12 @@ from torch import nn
 from entroselect import _settings
 from entroselect._dispatch import why_not_cuda
 from entroselect.loop import files, seeds
+from entroselect.loop.batches import scaled
 from entroselect.loop.config import SpaceName
 from entroselect.loop.data import Images
 from entroselect.loop.diffusion import load_weights
 from entroselect.loop.stop import Stopped
-from entroselect.loop.train import optimiser_tensors, scaled, set_optimiser
+from entroselect.loop.train import optimiser_tensors, set_optimiser
 
 Extract = Callable[[Images], NDArray[Any]]
 
@@ -165,7 +166,7 @@ def _teach(
     report: Callable[[int], None] | None,
     deadline: float,
 ) -> None:
-    optimiser = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=1e-2, foreach=False)
+    optimiser = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=1e-2, fused=True)
     for step in range(_resumed(net, optimiser, state), ENCODER_STEPS):
         for group in optimiser.param_groups:
             group["lr"] = _RATE * (1 - step / ENCODER_STEPS)

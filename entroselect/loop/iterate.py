@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ import numpy as np
 import torch
 
 from entroselect import _files
-from entroselect.loop import data, features, files, metrics, paradigms, plan
+from entroselect.loop import begin, data, features, files, metrics, paradigms, plan, tracking
 from entroselect.loop import folder as folders
 from entroselect.loop.config import Config, SpaceName
 from entroselect.loop.data import Images
@@ -65,6 +65,8 @@ def run(
     max_seconds: float = math.inf,
     progress: Progress | None = None,
     threads: int | None = None,
+    begin_from: Iterable[Path | str] = (),
+    log_with: str | None = None,
 ) -> bool:
     """Runs the loop in `folder`, or resumes it.
 
@@ -88,6 +90,9 @@ def run(
         progress: where to report to.
         threads: of torch. None: as many as at the first start, which takes OMP_NUM_THREADS or
             else measures what is fastest. Another number changes the last bits of what follows.
+        begin_from: folders of other runs. Where one of them began with the same training, a new
+            run copies it, and what was generated and measured as far as that is the same too.
+        log_with: "tensorboard" or "wandb": where losses and measures go too, see tracking.Tracking.
 
     Returns:
         Whether the run is complete (otherwise it was stopped by max_seconds).
@@ -114,7 +119,12 @@ def run(
     progress = progress or Progress(False)
     try:
         config = plan.named(config, generator, features, real)
-        _run(config, Path(folder), generator, features, real, deadline, progress, threads)
+        tracking.check(log_with)
+        others = [Path(other) for other in begin_from]
+        _run(
+            config, Path(folder), generator, features, real, deadline, progress, threads,
+            others, log_with,
+        )  # fmt: skip
     except Stopped:
         return False
     finally:
@@ -131,6 +141,8 @@ def _run(
     deadline: float,
     progress: Progress,
     threads: int | None,
+    others: list[Path],
+    log_with: str | None,
 ) -> None:
     folders.check_ours(folder)
     models, own = models_of(config, generator), plan.own_spaces(config, functions)
@@ -158,9 +170,11 @@ def _run(
             if config.measure.weights and {"dinov2", "inception"} & {*plan.spaces_of(config)}:
                 marks["weights"] = folders.of_weights(config.measure.weights)
             folders.check_fingerprints(folder, marks, progress.note)
+            begin.copy_first(config, folder, len(real), others)
             folders.keep_classes(folder, real)
             _set_threads(threads, config, folder, real, classes, device, progress)
-        making = Making(config, folder, len(real), classes, device, deadline, progress)
+        track = held.enter_context(tracking.Tracking(log_with, folder, config))
+        making = Making(config, folder, len(real), classes, device, deadline, progress, track)
         _Loop(config, folder, real, held_out, stream, models, own, making, deadline, progress).run()
 
 
@@ -350,6 +364,7 @@ class _Loop:
         if made.are_images:
             data.save_grid(here / "grid.png", made)
         _files.write_json(here / "metrics.json", measured)
+        self.making.tracking.measured(measured)
 
     def measured_in(self, extract: Any, training: Images, judged: Images) -> dict[str, Any]:
         """Everything that is measured in one space."""

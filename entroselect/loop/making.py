@@ -14,6 +14,7 @@ from entroselect.loop.denoiser import Denoiser
 from entroselect.loop.models import Model, checked, seeded
 from entroselect.loop.progress import Progress
 from entroselect.loop.stop import until
+from entroselect.loop.tracking import Tracking
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Making:
     size: of the first training set.
     classes: labels that a conditional network must know.
     device, deadline, progress: where it computes, until when, and where it reports to.
+    tracking: where losses go besides stats.jsonl.
     """
 
     config: Config
@@ -34,6 +36,7 @@ class Making:
     device: str
     deadline: float
     progress: Progress
+    tracking: Tracking
 
     def images(
         self, iteration: int, training: Images, model: Model, number: int, count: int
@@ -75,15 +78,20 @@ class Making:
         count: int,
     ) -> Any:
         """Images from a built-in diffusion model, which keeps its state."""
-        stats = self.folder / "stats.jsonl"
+        stats, steps = self.folder / "stats.jsonl", plan.training_steps(self.config, self.size)
+
+        def report(line: dict[str, Any]) -> None:
+            records.add_stats(stats, line)
+            self.tracking.trained(line, steps)
+
         denoiser = Denoiser(
             self.config,
             cast(Kind, model.name),
             iteration,
             self.classes,
-            plan.training_steps(self.config, self.size),
+            steps,
             self.device,
-            lambda line: records.add_stats(stats, line),
+            report,
             lambda step: records.cut_stats(stats, iteration, model.name, step),
             self.progress,
             self.deadline,

@@ -21,7 +21,7 @@ pytest.importorskip("diffusers")
 
 from entroselect import _files, nearest_distances
 from entroselect.cli import demo_loop as demo
-from entroselect.loop import compared, config, data, features, files, iterate, report, train
+from entroselect.loop import compared, config, data, features, files, iterate, report, runs, train
 from tests.support import processes
 from tests.support.loop_runs import TINY, contents, differing
 
@@ -247,7 +247,7 @@ def test_paradigms(
 ) -> None:
     folder = tmp_path / "run"
     assert iterate.run(changed(**options), folder)
-    found = compared.read(folder).measured
+    found = runs.read_run(folder).measured
     assert [m["training_size"] for m in found] == [40, *sizes]
     assert {name for name, share in found[-1]["origins"].items() if share} == kinds
     if options.get("paradigm") == "multi-model":
@@ -289,7 +289,7 @@ def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
         folders.append(tmp_path / str(number))
         select = dataclasses.replace(TINY.select, method=method)  # type: ignore[arg-type]
         iterate.run(changed(select=select, seed=seed), folders[-1])
-    arms = compared.arms([compared.read(folder) for folder in folders])
+    arms = compared.arms([runs.read_run(folder) for folder in folders])
     assert [(arm.label, len(arm.runs)) for arm in arms] == [("none", 1), ("greedy", 2)]
     page = report.page(folders)
     for heading in (

@@ -87,8 +87,6 @@ class Cuda:
             squared[...] = found[0].cpu().numpy()
             indices[...] = found[1].cpu().numpy() + offset
 
-    add_distances = exchange = not_taken
-
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""
         held = self._hold(rows, metric)
