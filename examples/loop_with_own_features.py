@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from entroselect.loop import resolve, run
-from entroselect.loop.compared import read
+from entroselect.loop.runs import read_run
 
 
 class Extractor:
@@ -55,7 +55,7 @@ def main() -> None:
             generator="resample",
             features={"random_conv": Extractor()},
         )
-        arms[method] = read(folder / method)
+        arms[method] = read_run(folder / method)
         print(f"{method:>18}", end="")
     print("  (in pixels)")
     columns = [
