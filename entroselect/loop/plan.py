@@ -100,11 +100,9 @@ def settled(config: Config, real: Images, recorded: Config | None) -> Config:
 
 
 def spaces_of(config: Config) -> list[str]:
-    """The feature spaces that a settled run needs."""
-    assert config.measure.spaces is not None
-    assert config.select.space is not None
-    wanted = (*config.measure.spaces, *([config.select.space] if looks(config) else []))
-    return list(dict.fromkeys(wanted))
+    """The feature spaces that a run needs, once they are decided; see `settled`."""
+    wanted = (*(config.measure.spaces or ()), *([config.select.space] if looks(config) else []))
+    return list(dict.fromkeys(space for space in wanted if space is not None))
 
 
 def looks(config: Config) -> bool:
@@ -149,6 +147,11 @@ def check(config: Config, real: Images, stream: Images) -> None:
     size, made = len(real), paradigms.to_generate(config, len(real))
     if not real.are_images:
         _check_rows(config, real)
+    if "judge" in spaces_of(config) and not config.data.held_out:
+        raise ValueError(
+            "measure.spaces: judge is an encoder taught on images held out, and there are none; "
+            "set data.held_out=N"
+        )
     if config.select.reference is not None and config.select.reference > size:
         raise ValueError(
             f"select.reference: {config.select.reference} real images to match, but the run has "
