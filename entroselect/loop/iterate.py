@@ -53,6 +53,7 @@ from entroselect.loop.progress import Progress
 from entroselect.loop.selection import choose
 from entroselect.loop.stop import Stopped, until
 from entroselect.loop.trial import try_out
+from entroselect.measures.diagnosis import WORDS, diagnose
 
 
 def run(
@@ -361,6 +362,12 @@ class _Loop:
         judged = drawn.take(evenly(len(drawn), config.measure.draw or len(self.real)))
         for name in config.measure.spaces or ():
             measured["spaces"][name] = self.measured_in(self.spaces[name], training, judged)
+        # Against held-out images: a network taught on the training images scatters all others.
+        fair = self.held_out if self.held_out and len(self.held_out) > 1 else self.real
+        extract = self.spaces[str(config.measure.judge)]
+        found = diagnose(extract(judged), extract(fair), training=extract(training))
+        measured["diagnosis"] = {"text": str(found), **found.to_dict()}
+        self.progress.note(f"iteration {iteration}: {WORDS[found.verdict]} {found.advice}")
         if made.are_images:
             data.save_grid(here / "grid.png", made)
         _files.write_json(here / "metrics.json", measured)
