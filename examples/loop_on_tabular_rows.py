@@ -19,7 +19,7 @@ from sklearn.datasets import load_wine
 from sklearn.mixture import GaussianMixture
 
 from entroselect.loop import resolve, run
-from entroselect.loop.compared import read
+from entroselect.loop.runs import read_run
 
 
 class Mixture:
@@ -42,7 +42,7 @@ def main() -> None:
     for method in ("none", "greedy"):
         options = resolve(None, iterations=10, select__method=method)
         run(options, folder / method, generator=Mixture, real=rows)
-        arms[method] = read(folder / method)
+        arms[method] = read_run(folder / method)
         print(f"{method:>22}", end="")
     print()
     columns = [

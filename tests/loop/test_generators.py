@@ -13,7 +13,19 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from entroselect.loop import compared, config, data, files, models, report, resolve, run  # noqa: E402
+from entroselect import frechet_distance  # noqa: E402
+from entroselect.loop import (  # noqa: E402
+    config,
+    data,
+    features,
+    files,
+    models,
+    plan,
+    report,
+    resolve,
+    run,
+    runs,
+)
 from tests.support.generators import Killed, Labelled, Shifted, Slow, halves  # noqa: E402
 from tests.support.loop_runs import contents, differing  # noqa: E402
 from tests.support.run_folders import Notes  # noqa: E402
@@ -262,10 +274,15 @@ def test_more_images_are_drawn_to_be_measured_alone(tmp_path: Path) -> None:
     assert len(training) == 20  # none of the others is trained on
     found = json.loads((here / "metrics.json").read_text())["spaces"]["pixels"]
     assert found["generated"]["n"] == 20  # entropies compare at equal sizes
+    held_out = plan.split(few, IMAGES)[1]
+    assert held_out is not None
+    every = features.pixels(data.stack([generated, extra]))
+    away = frechet_distance(features.pixels(held_out), every)
+    assert found["frechet_distance"] == pytest.approx(away, rel=1e-9)
     real = options("measure.draw=100", "data.held_out=10")
     run(real, tmp_path / "real", generator=["resample", Slow], real=IMAGES)
-    runs = [compared.read(tmp_path), compared.read(tmp_path / "real")]
-    to_held_out, to_real = (r.series("pixels", "frechet_distance") for r in runs)
+    both = [runs.read_run(tmp_path), runs.read_run(tmp_path / "real")]
+    to_held_out, to_real = (r.series("pixels", "frechet_distance") for r in both)
     assert to_held_out[0] > 1.2 * to_real[0]  # "resample" keeps near the real ones
 
 
