@@ -133,9 +133,8 @@ class Select(_Strict):
     # Shares of the pool that are left out before selecting:
     drop_outliers: Share = 0.0  # largest distances to the 5th nearest other image
     drop_far: Share = 0.0  # largest distances to the nearest real image
-    diversity: Annotated[float, Field(ge=0, le=1000)] = (
-        0.003  # "anchored": weight of spreading out against matching
-    )
+    # "anchored": the weight of spreading out against matching the real images.
+    diversity: Annotated[float, Field(ge=0, le=1000)] = 0.003
     # "anchored", "moments": how many of the real images to match, drawn at random; None: all.
     reference: Annotated[Annotated[int, Field(ge=2)] | None, NONE] = None
 

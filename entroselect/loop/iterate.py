@@ -368,22 +368,16 @@ class _Loop:
 
     def measured_in(self, extract: Any, training: Images, judged: Images) -> dict[str, Any]:
         """Everything that is measured in one space."""
-        options, held_out = self.config.measure, None
-        g_n, d_1 = extract(judged), extract(self.real)
-        if self.held_out is not None:
-            held_out = extract(self.held_out)
+        options, g_n, d_1 = self.config.measure, extract(judged), extract(self.real)
         found = metrics.measure(
             extract(training),
             g_n,
             d_1,
-            held_out,
+            None if self.held_out is None else extract(self.held_out),
             neighbours=options.neighbours,
             memorised=options.memorised,
+            reference=options.reference,
         )
-        if options.reference == "held-out":
-            found["frechet_distance"] = metrics.frechet_distance(held_out, g_n)
-            found["kid"] = metrics.kid(held_out, g_n)
-            found |= metrics.manifold(held_out, g_n, options.neighbours)
         if len(g_n) > len(d_1):  # entropies compare only at equal sizes
             found["generated"] = metrics.spread(g_n[evenly(len(g_n), len(d_1))])
         return found

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import entroselect
 from entroselect import (
     anchored_select,
+    frechet_select,
     greedy_select,
     kl_entropy,
     nearest_distances,
@@ -114,16 +114,12 @@ def _matched(
         real = real[np.sort(drawn)]
     if diversity is not None:
         return anchored_select(pool, k, real, diversity=diversity).indices
-    start, least = None, None
-    if len(np.unique(pool, axis=0)) >= k:  # otherwise some picks are equal, and have no entropy
-        start = np.sort(greedy_select(pool, k, start="random", seed=seed).indices)
-        drawn = np.sort(seeds.numbers(*key, "random").choice(len(pool), k, replace=False))
-        sets = pool[drawn], pool[start]
-        least = min(float(kl_entropy(rows, duplicates="drop")) for rows in sets)
-    found = entroselect.frechet_select(
-        pool, k, real, min_entropy=least, start=start if least is not None else "random", seed=seed
-    )
-    return np.asarray(found.indices)
+    if len(np.unique(pool, axis=0)) < k:  # then some picks are equal, and have no entropy
+        return frechet_select(pool, k, real, start="random", seed=seed).indices
+    start = np.sort(greedy_select(pool, k, start="random", seed=seed).indices)
+    drawn = np.sort(seeds.numbers(*key, "random").choice(len(pool), k, replace=False))
+    least = min(float(kl_entropy(pool[rows], duplicates="drop")) for rows in (drawn, start))
+    return frechet_select(pool, k, real, min_entropy=least, start=start).indices
 
 
 def _largest(distances: NDArray[Any], share: float) -> NDArray[np.int64]:

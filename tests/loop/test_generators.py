@@ -235,7 +235,20 @@ def test_multi_model_is_accumulating_with_both_kinds() -> None:
     assert own.models == ("resample", "edm")
 
 
-# measuring
+# selecting and measuring
+
+
+@pytest.mark.parametrize("method", ["anchored", "moments"])
+def test_matched_selections_end_with_the_same_bytes(method: str, tmp_path: Path) -> None:
+    """And a reference that is too small to steer by is a note, not a warning of Python's."""
+    wanted = options(f"select.method={method}", "select.reference=20")
+    progress, other = Notes(), Notes()
+    assert run(wanted, tmp_path / "a", generator="resample", real=IMAGES, progress=progress)
+    (tmp_path / "b").mkdir()
+    assert run(wanted, tmp_path / "b", generator="resample", real=IMAGES, progress=other)
+    assert differing(contents(tmp_path / "a"), contents(tmp_path / "b")) == []
+    noted = any(note.startswith("iteration 2: reference") for note in progress.notes)
+    assert noted == (method == "anchored")
 
 
 def test_more_images_are_drawn_to_be_measured_alone(tmp_path: Path) -> None:
