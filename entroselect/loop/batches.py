@@ -28,10 +28,10 @@ class Batch:
 
     def parts(self, count: int) -> Iterator[tuple[float, Batch]]:
         """`count` batches of sizes that differ by at most 1, each with its share of the whole."""
-        for rows in torch.arange(len(self.clean), device=self.clean.device).tensor_split(count):
-            labels = None if self.labels is None else self.labels[rows]
-            part = Batch(self.clean[rows], self.noise[rows], self.level[rows], labels)
-            yield len(rows) / len(self.clean), part
+        labels = [None] * count if self.labels is None else self.labels.tensor_split(count)
+        cut = (x.tensor_split(count) for x in (self.clean, self.noise, self.level))
+        for clean, noise, level, label in zip(*cut, labels, strict=True):
+            yield len(clean) / len(self.clean), Batch(clean, noise, level, label)
 
 
 @dataclass(frozen=True)

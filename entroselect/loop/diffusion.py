@@ -103,8 +103,8 @@ def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) 
 def save(net: Denoiser, schedule: Any, folder: Path) -> None:
     """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`; the
     network is in unet/ whatever its kind."""
-    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
-    _files.write_json(folder / "unet" / "config.json", _plain(net.config))
+    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule))
+    _files.write_json(folder / "unet" / "config.json", _plain(net))
     files.write_tensors(
         folder / "unet" / "diffusion_pytorch_model.safetensors", net.state_dict(), format="pt"
     )
@@ -141,8 +141,8 @@ def finite(tensors: Iterable[torch.Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    held = {k: v for k, v in dict(config).items() if not k.startswith("_")}
-    held["_class_name"] = config.get("_class_name", UNet2DModel.__name__)
+def _plain(part: Any) -> dict[str, Any]:
+    held = {k: v for k, v in dict(part.config).items() if not k.startswith("_")}
+    held["_class_name"] = type(part).__name__
     plain: dict[str, Any] = json.loads(json.dumps(held, default=list))
     return plain

@@ -205,6 +205,7 @@ class _Loop:
             wanted,
             self.real,
             folder=self.folder,
+            held_out=self.held_out,
             weights=config.measure.weights,
             device=self.device,
             key=(config.seed,),
