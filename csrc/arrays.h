@@ -16,6 +16,7 @@
 namespace entroselect {
 
 namespace py = pybind11;
+using namespace py::literals;
 
 inline Dtype dtype_of(const std::string& name) {
   if (name == "float64") return Dtype::f64;

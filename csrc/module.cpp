@@ -10,15 +10,13 @@
 
 #include "arrays.h"
 #include "base/dlpack.h"
+#include "bindings.h"
 #include "isa/lengths.h"
 #include "nearest/all_pairs.h"
 #include "nearest/nearest.h"
 #include "select/filter_pool.h"
 #include "tree/tree.h"
 #include "tree_or_filter.h"
-
-namespace py = pybind11;
-using namespace py::literals;
 
 namespace entroselect {
 namespace {
@@ -262,6 +260,19 @@ py::array_t<double> py_distances_to(py::array values, const std::string& dtype,
   return squared;
 }
 
+void py_add_distances(py::array values, const std::string& dtype, py::array points,
+                      const std::string& point_dtype, bool cosine, const std::string& isa,
+                      int threads, Doubles totals) {
+  const Kernels& kernels = kernels_named(isa);
+  const OwnedRows x(std::move(values), dtype, cosine, kernels, threads);
+  const OwnedRows y(std::move(points), point_dtype, cosine, kernels, threads);
+  if (totals.size() != x.rows.n || x.rows.d != y.rows.d)
+    throw std::invalid_argument("one total per row, rows and points of one width");
+  double* out = totals.mutable_data();
+  py::gil_scoped_release release;
+  add_distances(x.rows, y.rows, kernels, threads, check_signals, out);
+}
+
 std::vector<std::pair<std::string, std::string>> py_instruction_sets() {
   int count = 0;
   const InstructionSet* list = instruction_sets(&count);
@@ -281,23 +292,6 @@ class PyFloatEnvironment {
 
  private:
   std::optional<FloatEnvironment> environment_;
-};
-
-// A module or a class whose functions all run in the default floating-point environment, not in the
-// caller's.
-template <class Scope>
-class Guarded {
- public:
-  explicit Guarded(Scope scope) : scope_(std::move(scope)) {}
-
-  template <class... Definition>
-  Guarded& def(const Definition&... definition) {
-    scope_.def(definition..., py::call_guard<FloatEnvironment>());
-    return *this;
-  }
-
- private:
-  Scope scope_;
 };
 
 void bind_pool(py::module_& m) {
@@ -339,6 +333,8 @@ void bind_functions(py::module_& m) {
       .def("add_rows", &py_add_rows, "values"_a, "dtype"_a, "cosine"_a, "sum"_a.noconvert(),
            "threads"_a)
       .def("distances_to", &py_distances_to)
+      .def("add_distances", &py_add_distances, "values"_a, "dtype"_a, "points"_a, "point_dtype"_a,
+           "cosine"_a, "isa"_a, "threads"_a, "totals"_a.noconvert())
       .def("instruction_sets", &py_instruction_sets)
       // The most bytes that rows take besides their values.
       .def("pool_bytes_per_row", &FilterPool::bytes_per_row, "d"_a)
@@ -364,4 +360,5 @@ PYBIND11_MODULE(_core, m) {
   m.attr("TREE_WIDTH") = kTreeWidth;
   bind_pool(m);
   bind_functions(m);
+  bind_exchange(m);
 }

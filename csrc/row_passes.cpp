@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 
 #include "base/threads.h"
 #include "isa/lengths.h"
@@ -80,6 +81,36 @@ void distances_to(const Rows& rows, const double* vector, const Kernels& kernels
   std::copy(vector, vector + rows.d, x.begin());
   for_each_row(rows, threads, poll,
                [&](int64_t i) { squared[i] = kernels.distance_to_row(x.data(), rows, i); });
+}
+
+void add_distances(const Rows& rows, const Rows& points, const Kernels& kernels, int threads,
+                   const std::function<void()>& poll, double* totals) {
+  const int64_t width = padded(rows.d);
+  // As many canonical points at a time as a second-level cache holds.
+  const int64_t at_once =
+      std::min(points.n, std::max<int64_t>(8, (int64_t(1) << 18) / (8 * width)));
+  constexpr int64_t kRows = 64;
+  parallel_for(
+      threads, (rows.n + kRows - 1) / kRows,
+      [&](int64_t item, int) {
+        const int64_t first = item * kRows, count = std::min(kRows, rows.n - first);
+        std::vector<double> x(size_t(kRows * width)), y(size_t(at_once * width));
+        for (int64_t i = 0; i < count; ++i)
+          kernels.load_row(rows, first + i, &x[size_t(i * width)]);
+        for (int64_t start = 0; start < points.n; start += at_once) {
+          const int64_t size = std::min(at_once, points.n - start);
+          for (int64_t j = 0; j < size; ++j)
+            kernels.load_row(points, start + j, &y[size_t(j * width)]);
+          for (int64_t i = 0; i < count; ++i) {
+            double total = totals[first + i];
+            for (int64_t j = 0; j < size; ++j)
+              total +=
+                  std::sqrt(kernels.distance(&x[size_t(i * width)], &y[size_t(j * width)], width));
+            totals[first + i] = total;
+          }
+        }
+      },
+      poll);
 }
 
 }  // namespace entroselect

@@ -30,4 +30,9 @@ void add_rows(const Rows& rows, const Kernels& kernels, const std::function<void
 void distances_to(const Rows& rows, const double* vector, const Kernels& kernels, int threads,
                   const std::function<void()>& poll, double* squared);
 
+// Adds to the total of every row its canonical distances (square roots taken) to the points, one
+// after the other in their order: the same bits for every thread count and split of the points.
+void add_distances(const Rows& rows, const Rows& points, const Kernels& kernels, int threads,
+                   const std::function<void()>& poll, double* totals);
+
 }  // namespace entroselect

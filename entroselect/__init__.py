@@ -18,23 +18,37 @@ except ImportError:
         "start Python in another folder"
     ) from None
 
+from entroselect.anchored import anchored_select
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
+from entroselect.measures.diagnosis import Diagnosis, diagnose
+from entroselect.measures.energy import energy_distance, mmd
+from entroselect.measures.frechet import frechet_distance
+from entroselect.moments import FrechetSelection, frechet_select
 from entroselect.nearest import nearest_distances
-from entroselect.results import Entropy, Neighbours, Selection
+from entroselect.results import AnchoredSelection, Entropy, Neighbours, Selection
 from entroselect.threshold import threshold_select
 
 __version__ = _version("entroselect")
 
 __all__ = [
+    "AnchoredSelection",
+    "Diagnosis",
     "Entropy",
+    "FrechetSelection",
     "Neighbours",
     "Selection",
+    "anchored_select",
+    "diagnose",
+    "energy_distance",
+    "frechet_distance",
+    "frechet_select",
     "generalization_score",
     "greedy_select",
     "kl_entropy",
     "mean_nearest_distance",
+    "mmd",
     "nearest_distances",
     "open_pool",
     "threshold_select",

@@ -141,12 +141,12 @@ def picked_before(selected: Any, pool: Shaped, metric: str) -> tuple[Int64, Rows
             "selected: expected a list of pool indices or an (M, d) array of vectors, "
             f"got shape {tuple(shape)}"
         )
-    return _distinct_indices("selected", selected, pool.n), None
+    return distinct_indices("selected", selected, pool.n), None
 
 
 def traversal_order(order: Any, n: int) -> Int64:
     """`order` as a permutation of the n pool rows."""
-    indices = _distinct_indices("order", order, n)
+    indices = distinct_indices("order", order, n)
     if len(indices) != n:
         raise ValueError(
             f"order: expected a permutation of the {n} pool rows, got {len(indices)} entries"
@@ -154,7 +154,8 @@ def traversal_order(order: Any, n: int) -> Int64:
     return indices
 
 
-def _distinct_indices(name: str, given: Any, n: int) -> Int64:
+def distinct_indices(name: str, given: Any, n: int) -> Int64:
+    """`given` as distinct rows of a pool of n."""
     array = plain_array(name, given)
     if array.ndim == 1 and array.dtype == np.bool_:
         raise TypeError(

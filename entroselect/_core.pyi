@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.results import Float64, Int64
@@ -46,6 +47,29 @@ class Pool:
     def settle_in_order(self, rows: Int64, limit: int, floor: float) -> tuple[Int64, Float64]: ...
     def widest(self) -> float: ...
     def profile(self) -> dict[str, Any]: ...
+
+class Exchange:
+    def __init__(
+        self,
+        values: NDArray[Any],
+        dtype: str,
+        cosine: bool,
+        isa: str,
+        threads: int,
+        attraction: Int64,
+        k: int,
+        per: float,
+        weight: float,
+        scale_squared: float,
+        floor: float,
+        graph_squared: Float64,
+        graph_rows: NDArray[np.int32],
+        progress: Callable[[int], None] | None,
+    ) -> None: ...
+    def begin(self, rows: Int64 | None) -> None: ...
+    def run(self, most: int) -> int: ...
+    def members(self) -> tuple[Int64, Int64, Float64]: ...
+    def nearest(self) -> Float64: ...
 
 def nearest(
     queries: NDArray[Any],
@@ -91,6 +115,18 @@ def add_rows(
 def distances_to(
     values: NDArray[Any], dtype: str, vector: Float64, cosine: bool, threads: int
 ) -> Float64: ...
+def add_distances(
+    values: NDArray[Any],
+    dtype: str,
+    points: NDArray[Any],
+    point_dtype: str,
+    cosine: bool,
+    isa: str,
+    threads: int,
+    totals: Float64,
+) -> None: ...
+def canonical_log(values: Float64) -> Float64: ...
+def exchange_bytes_per_row() -> int: ...
 def instruction_sets() -> list[tuple[str, str]]: ...
 
 # Bytes that rows take at most beside their values: a row of a pool; of a pool that may be a tree;

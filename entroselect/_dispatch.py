@@ -32,10 +32,13 @@ NOT_ITS_OPERATION = {
     "selection": "finds approximate neighbours, and selection is exact only; nearest_distances, "
     "kl_entropy, generalization_score and mean_nearest_distance take it",
     "nearest": "finds no neighbours; use 'cpu'",
+    "pairs": "adds up no distances; use 'cpu', with the rows in host memory",
+    "exchange": "makes no anchored selections; use 'cpu', with the rows in host memory",
 }
 NOT_ITS_ARGUMENT = {
     "selection": "has no use for it; leave it out",
     "nearest": "holds all rows at once, in one process; use 'cpu'",
+    "pairs": "holds all rows at once; use 'cpu'",
 }
 
 
@@ -44,7 +47,7 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
 
     Args:
         backend: the caller's argument, as in the table above.
-        operation: "selection" or "nearest".
+        operation: "selection", "nearest", "pairs" or "exchange".
         inputs: the caller's rows; None, and what is not an array, is ignored.
         wanted: by name, arguments that not every backend takes; None: left out.
 

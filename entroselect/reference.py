@@ -245,6 +245,14 @@ def kl_entropy(
     )
 
 
+@in_default_float_environment
+def add_distances(rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
+    """Adds to the total of every row its distances to the points, one after the other."""
+    values, against = canonical_rows(rows, metric), canonical_rows(points, metric)
+    for point in against:
+        totals += np.sqrt(squared_distances(values, point))
+
+
 def _kth_distances(values: Float64, k: int) -> Float64:
     """Distance of every row to its k-th nearest other row."""
     kth = np.empty(len(values))

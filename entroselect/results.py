@@ -75,6 +75,37 @@ class Selection:
 
 
 @dataclass(frozen=True, eq=False)
+class AnchoredSelection(Selection):
+    """k rows of a pool that are distributed like a reference and spread out.
+
+    As a `Selection`, but a prefix is not the selection for that smaller k, and `distances` holds
+    each row's distance to its nearest other row among the k (inf for k = 1).
+
+    Attributes:
+        objective: energy_distance - diversity * mean log nearest distance, the distances in units
+            of `scale`; what was minimised.
+        energy_distance: of the rows to the reference, in units of `scale`: 0 if they are the same.
+        entropy: Kozachenko-Leonenko entropy of the rows in nats; None for k = 1 or where rows are
+            equal.
+        pool_distance: as energy_distance, of the pool (of an even sample of it, if it is larger
+            than the reference and 10,000 rows).
+        reference_noise: as energy_distance, what is expected between the reference and the
+            distribution that it is a sample of. Nearer than this, a selection copies the sample. 0
+            without a reference.
+        scale: mean distance of pool rows to reference rows, in the features' units.
+        exchanges: how many rows were exchanged for others after the start.
+    """
+
+    objective: float = 0.0
+    energy_distance: float = 0.0
+    entropy: float | None = None
+    pool_distance: float = 0.0
+    reference_noise: float = 0.0
+    scale: float = 0.0
+    exchanges: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Neighbours:
     """The k nearest points of every query, nearest first; ties: lowest index first. Of queries on a
     CUDA device, arrays are tensors there.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NoReturn, Protocol
 
 from entroselect import engine
+from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours, Selection
 
@@ -28,9 +29,10 @@ class Backend(Protocol):
 
     Attributes:
         name: what results say in `.backend`.
-        takes: what the backend serves: the operations "selection" and "nearest"; the arguments
-            "memory_limit", "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch`
-            refuses everything else, so a method that only serves something else is never called.
+        takes: what the backend serves: the operations "selection", "nearest", "pairs" (sums over
+            all pairs of rows) and "exchange" (anchored selection); the arguments "memory_limit",
+            "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch` refuses everything
+            else, so a method that only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """
@@ -73,6 +75,34 @@ class Backend(Protocol):
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""
+
+    def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
+        """Adds to the total of every row, (n,), its canonical distances to the points, one after
+        the other, in place."""
+
+    def exchange(
+        self,
+        rows: Rows,
+        metric: str,
+        objective: Objective,
+        first: Int64 | None,
+        most: int,
+        progress: Any,
+    ) -> Exchanged:
+        """Members of the pool that minimise the objective.
+
+        Args:
+            rows: the pool.
+            metric: of distances.
+            objective: see there.
+            first: the first members, in order; None: added one by one, the first where A is least,
+                then each where J with one more member is least, not counting what the new member
+                does to the nearest distances of the others.
+            most: exchanges at most. Members are looked at in turn; each is exchanged for the row
+                that lowers J most, the lowest of equals, and stays if none does. It ends when all
+                have stayed since the last exchange.
+            progress: None or a function of the work done, which is 2 k at the end.
+        """
 
 
 def not_taken(backend: Backend, *_arguments: Any, **_options: Any) -> NoReturn:

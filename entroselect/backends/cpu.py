@@ -8,14 +8,21 @@ import numpy as np
 
 from entroselect import _core, _settings
 from entroselect._settings import cells, threads
+from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbours
+
+# Nearest other rows that anchored selection has at hand for every row; within them lie nearly all
+# that are nearer than the nearest member where members are a tenth of the rows or more.
+LISTED = 64
 
 
 class Cpu:
     """Opens pools and finds neighbours with the kernels of one instruction set."""
 
-    takes = frozenset({"selection", "nearest", "memory_limit", "group", "checkpoint"})
+    takes = frozenset(
+        {"selection", "nearest", "pairs", "exchange", "memory_limit", "group", "checkpoint"}
+    )
     loops = None
 
     def __init__(self, name: str) -> None:
@@ -45,20 +52,7 @@ class Cpu:
         self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
     ) -> Neighbours:
         """k nearest points of each query; points=None means the other queries."""
-        targets = queries if points is None else points
-        squared, indices = _core.nearest(
-            queries.values,
-            queries.dtype,
-            targets.values,
-            targets.dtype,
-            points is None,
-            k,
-            metric == "cosine",
-            self.isa,
-            _filter_form(queries.d),
-            threads(),
-            progress,
-        )
+        squared, indices = self._nearest(queries, points, k, metric, progress)
         return Neighbours(np.sqrt(squared, out=squared), indices, self.name)
 
     def update_neighbours(
@@ -97,6 +91,73 @@ class Cpu:
         add_rows(rows, metric, mean)
         mean /= rows.n
         return int(np.argmin(distances_to(rows, metric, mean)))
+
+    def _nearest(
+        self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any
+    ) -> tuple[Float64, Int64]:
+        targets = queries if points is None else points
+        return _core.nearest(
+            queries.values,
+            queries.dtype,
+            targets.values,
+            targets.dtype,
+            points is None,
+            k,
+            metric == "cosine",
+            self.isa,
+            _filter_form(queries.d),
+            threads(),
+            progress,
+        )
+
+    def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
+        """Adds to the total of every row its canonical distances to the points, in place."""
+        _core.add_distances(
+            rows.values,
+            rows.dtype,
+            points.values,
+            points.dtype,
+            metric == "cosine",
+            self.isa,
+            threads(),
+            totals,
+        )
+
+    def exchange(
+        self,
+        rows: Rows,
+        metric: str,
+        objective: Objective,
+        first: Int64 | None,
+        most: int,
+        progress: Any,
+    ) -> Exchanged:
+        """Members of the pool that minimise the objective; see base.Backend."""
+        squared, others = np.empty((rows.n, 0)), np.empty((rows.n, 0), np.int32)
+        if objective.weight > 0 and rows.n > 1:
+            length = min(LISTED, rows.n - 1)
+            squared, indices = self._nearest(rows, None, length, metric, None)
+            others = indices.astype(np.int32)
+        core = _core.Exchange(
+            rows.values,
+            rows.dtype,
+            metric == "cosine",
+            self.isa,
+            threads(),
+            objective.attraction,
+            objective.k,
+            objective.per,
+            objective.weight,
+            objective.scale_squared,
+            objective.floor,
+            squared,
+            others,
+            progress,
+        )
+        core.begin(first)
+        made = core.run(most)
+        members, sums, _ = core.members()
+        return Exchanged(members, sums, core.nearest(), made)
 
 
 def _filter_form(d: int) -> str:

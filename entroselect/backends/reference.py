@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from entroselect import reference
+from entroselect import reference, reference_exchange
 from entroselect.backends.base import not_taken
+from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
-from entroselect.results import Neighbours
+from entroselect.results import Float64, Int64, Neighbours
 
 
 class Reference:
     """Selects and finds neighbours of rows in memory, in one process."""
 
     name = reference.NAME
-    takes = frozenset({"selection", "nearest"})
+    takes = frozenset({"selection", "nearest", "pairs", "exchange"})
     loops = reference
 
     def nearest(
@@ -22,5 +23,21 @@ class Reference:
     ) -> Neighbours:
         """k nearest points of each query; points=None means the other queries."""
         return reference.nearest_distances(queries, points, k, metric=metric, progress=progress)
+
+    def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
+        """Adds to the total of every row its distances to the points, in place."""
+        reference.add_distances(rows, points, metric, totals)
+
+    def exchange(
+        self,
+        rows: Rows,
+        metric: str,
+        objective: Objective,
+        first: Int64 | None,
+        most: int,
+        progress: Any,
+    ) -> Exchanged:
+        """Members of the pool that minimise the objective; see base.Backend."""
+        return reference_exchange.exchange(rows, metric, objective, first, most, progress)
 
     new_pool = update_neighbours = center = not_taken

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from entroselect.cli.diagnose import diagnose
 from entroselect.cli.entropy import entropy
 from entroselect.cli.errors import PlainErrors, show
 from entroselect.cli.info import info
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command()(select)
 app.command()(entropy)
 app.command()(nearest)
+app.command()(diagnose)
 app.command()(loop)
 app.command()(report)
 app.command()(info)

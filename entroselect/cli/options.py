@@ -19,6 +19,7 @@ class Method(str, Enum):
 
     greedy = "greedy"
     threshold = "threshold"
+    anchored = "anchored"
     random = "random"
 
 
@@ -27,6 +28,13 @@ class Metric(str, Enum):
 
     euclidean = "euclidean"
     cosine = "cosine"
+
+
+def method_of(method: Method | None, anchor: Path | None) -> str:
+    """The method: as given, or what an anchor is for."""
+    if method is not None:
+        return method.value
+    return "greedy" if anchor is None else "anchored"
 
 
 # Options that several commands have.
@@ -44,7 +52,9 @@ MemoryLimit = Annotated[
 
 # Options that only some methods have, and which methods.
 APPLIES = {
-    "start": ("greedy",),
+    "start": ("greedy", "anchored"),
+    "anchor": ("anchored",),
+    "diversity": ("anchored",),
     "min_distance": ("greedy",),
     "threshold": ("threshold",),
     "decay": ("threshold",),
@@ -76,6 +86,8 @@ class Options:
     parquet: bool
     memory_limit: str | None = None
     checkpoint: Path | None = None
+    anchor: Path | None = None
+    diversity: float | None = None
 
     def check(self, alone: bool) -> None:
         """Ends the command if the options contradict each other. `alone`: in a single process."""
@@ -84,12 +96,14 @@ class Options:
             why = "with --memory-limit" if alone else "in several processes"
             if self.report:
                 bad_use("--report", f"looks at all rows at once, which is not done {why}")
-            if self.method == "random":
-                bad_use("--method", f"random measures all rows at once, which is not done {why}")
+            if self.method in ("random", "anchored"):
+                bad_use(
+                    "--method", f"{self.method} compares all rows at once, which is not done {why}"
+                )
         if self.entropy and not alone:
             bad_use("--entropy", "is measured by 'entroselect entropy' in several processes")
-        if self.checkpoint is not None and self.method == "random":
-            bad_use("--checkpoint", "has no meaning with --method random")
+        if self.checkpoint is not None and self.method in ("random", "anchored"):
+            bad_use("--checkpoint", f"has no meaning with --method {self.method}")
         if (self.k is None) == (self.fraction is None):
             bad_use("-k / --fraction", "pass one of the two")
         if self.fraction is not None and not 0 < self.fraction <= 1:
@@ -100,8 +114,14 @@ class Options:
                     "--" + name.replace("_", "-"),
                     f"has no meaning with --method {self.method}, only with {' or '.join(methods)}",
                 )
-        if self.seed is not None and self.method == "greedy" and self.start != "random":
-            bad_use("--seed", "greedy draws nothing unless --start random")
+        draws = self.method not in ("greedy", "anchored") or self.start == "random"
+        if self.seed is not None and not draws:
+            bad_use("--seed", f"{self.method} draws nothing unless --start random")
+        starts = ("random", "herding") if self.method == "anchored" else ("random", "center")
+        if self.start is not None and not (
+            self.start in starts or (self.method == "greedy" and isinstance(self.start, int))
+        ):
+            bad_use("--start", f"{self.start} has no meaning with --method {self.method}")
         if self.selected is not None and self.start is not None:
             bad_use("--start", "has no meaning with --selected; picks continue from there")
         check_backend(self.backend, selecting=True)

@@ -12,7 +12,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from entroselect import _checks, greedy_select, threshold_select
 from entroselect._settings import threads
 from entroselect.cli import inputs, selection_files, torchrun
 from entroselect.cli.errors import (
@@ -23,7 +22,18 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.options import Backend, Column, Force, Key, Method, Metric, Options, Out
+from entroselect.cli.options import (
+    Backend,
+    Column,
+    Force,
+    Key,
+    Method,
+    Metric,
+    Options,
+    Out,
+    method_of,
+)
+from entroselect.cli.pick import anchored_lines, pick
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
@@ -44,10 +54,25 @@ def select(
         float | None, typer.Option(help="Or: which part of the pool, to the nearest row.")
     ] = None,
     method: Annotated[
-        Method, typer.Option(help="Farthest first, threshold decay, or a random draw to compare.")
-    ] = Method.greedy,
+        Method | None,
+        typer.Option(
+            help="Farthest first, threshold decay, anchored, or a random draw to compare. "
+            "Default: greedy, with --anchor anchored."
+        ),
+    ] = None,
+    anchor: Annotated[
+        Path | None,
+        typer.Option(help="Anchored: rows, such as real ones, that the picks shall be like."),
+    ] = None,
+    diversity: Annotated[
+        float | None,
+        typer.Option(min=0, help="Anchored: weight of the spread, 0 to 1000. Default 0.003."),
+    ] = None,
     start: Annotated[
-        str | None, typer.Option(help="First greedy pick: a row, 'random' or 'center'. Default 0.")
+        str | None,
+        typer.Option(
+            help="Greedy: first pick, a row, 'random' or 'center'; default 0. Anchored: 'random'."
+        ),
     ] = None,
     selected: Annotated[
         Path | None, typer.Option(help=".npy with pool rows, or vectors, that are chosen already.")
@@ -104,9 +129,9 @@ def select(
     Started by torchrun, every process takes its part of the pool.
     """
     options = Options(
-        pool, key, column, id_column, k, fraction, method.value, _start(start), selected,
-        min_distance, threshold, decay, metric.value, seed, backend, entropy, report, parquet,
-        memory_limit, checkpoint,
+        pool, key, column, id_column, k, fraction, method_of(method, anchor), _start(start),
+        selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
+        parquet, memory_limit, checkpoint, anchor, diversity,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
@@ -131,7 +156,11 @@ def run(
     source, rows, before = _opened(options, ranks)
     k = options.count(source.source.n)
     at = time.perf_counter()
-    with naming(features=source.path, selected=options.selected or Path("--selected")):
+    given = {
+        "selected": options.selected or Path("--selected"),
+        "reference": options.anchor or Path("--anchor"),
+    }
+    with naming(features=source.path, **given):
         picked = _pick(options, rows, k, before, ranks is not None, folder)
     seconds = {"select": time.perf_counter() - at}
     summary: dict[str, Any] = {}
@@ -267,49 +296,8 @@ def _pick(
         raise
 
 
-def pick(
-    options: Options, rows: Any, k: int, before: NDArray[Any] | None, group: bool = False
-) -> PickedRows:
-    """Selects as the options say. `group`: `rows` are this process's part of the pool."""
-    where: dict[str, Any] = {
-        "memory_limit": options.memory_limit,
-        "group": group or None,
-        "checkpoint": options.checkpoint,
-    }
-    common: dict[str, Any] = {
-        "metric": options.metric,
-        "backend": options.backend,
-        "progress": True,
-        "seed": options.seed,
-    }
-    if options.method == "random":
-        checked = _checks.usable_rows("features", rows, options.metric)
-        _checks.integer("k", k, 1, checked.n, f" (the pool has {checked.n} rows)")
-        drawn = np.random.default_rng(options.seed).choice(checked.n, k, replace=False)
-        return PickedRows(drawn.astype(np.int64), None, None, None, "numpy")
-    if options.method == "threshold":
-        decay: dict[str, Any] = {} if options.decay is None else {"decay": options.decay}
-        done = threshold_select(
-            rows, k, selected=before, threshold=options.threshold, **decay, **common, **where
-        )
-    else:
-        start = 0 if options.start is None else options.start
-        done = greedy_select(
-            rows,
-            k,
-            start=start,
-            selected=before,
-            min_distance=options.min_distance,
-            **common,
-            **where,
-        )
-    return PickedRows(
-        done.indices, done.distances, done.thresholds, done.radius, done.backend, done.profile
-    )
-
-
 def _start(text: str | None) -> int | str | None:
-    if text is None or text in STARTS:
+    if text is None or text in (*STARTS, "herding"):
         return text
     if not text.isdecimal():
         bad_use("--start", f"expected a pool row, 'random' or 'center', got {text!r}")
@@ -349,12 +337,14 @@ def _summary(
     given["pool"] = str(options.pool)
     given["selected"] = None if options.selected is None else str(options.selected)
     given["checkpoint"] = None if options.checkpoint is None else str(options.checkpoint)
+    given["anchor"] = None if options.anchor is None else str(options.anchor)
     return {
         "finished": False,
         "input": source.describe(),
         "options": given,
         "picked": len(picked.indices),
         "radius": picked.radius,
+        "anchored": picked.anchored,
         "spread": {},
         "spread_note": (
             "entropy: Kozachenko-Leonenko, k = 1, Euclidean, over the distinct rows "
@@ -382,6 +372,8 @@ def _show(summary: dict[str, Any]) -> None:
         f"{summary['seconds']['select']:.2f} s\n"
         f"backend {summary['backend']}, {summary['threads']} threads"
     )
+    if summary["anchored"]:
+        show(anchored_lines(summary["anchored"]))
     if summary["spread"]:
         show(spread_table(summary["spread"], options["metric"]))
         sizes = {part["measured_rows"] for part in summary["spread"].values()}

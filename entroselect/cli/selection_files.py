@@ -28,6 +28,7 @@ class PickedRows:
         radius: the largest distance of any pool row to its nearest pick; None if not known yet.
         backend: what computed it.
         profile: where the time went; empty for a random draw.
+        anchored: what an anchored selection reached.
     """
 
     indices: Int64
@@ -36,6 +37,7 @@ class PickedRows:
     radius: float | None
     backend: str
     profile: dict[str, Any] = field(default_factory=dict)
+    anchored: dict[str, Any] | None = None
 
 
 def write_indices(picked: PickedRows, folder: Folder) -> None:
@@ -75,7 +77,7 @@ def table(
         "index": picked.indices,
         "id": ids,
     }
-    if picked.distances is None:  # a random draw measures nothing
+    if picked.distances is None:  # random and anchored picks have none before them
         return columns
     given = before is not None and before.ndim == 1 and len(before) > 0
     vectors = pool.take(before) if given and before is not None else before

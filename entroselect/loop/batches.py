@@ -14,7 +14,7 @@ from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import seeds
 from entroselect.loop.config import Diffusion, Train
 from entroselect.loop.data import Images
-from entroselect.loop.diffusion import Denoiser
+from entroselect.loop.diffusion import Net
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Loss:
     def __init__(self, diffusion: Diffusion) -> None:
         self.diffusion, self.schedule = diffusion, diffusers_parts.noise_schedule(diffusion)
 
-    def __call__(self, net: Denoiser, batch: Batch) -> torch.Tensor:
+    def __call__(self, net: Net, batch: Batch) -> torch.Tensor:
         """The mean over the batch, a float32 scalar."""
         clean, noise, level, schedule = batch.clean, batch.noise, batch.level, self.schedule
         if self.diffusion.kind == "ddpm":

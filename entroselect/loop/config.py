@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -12,13 +11,17 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from entroselect.loop import naming
+from entroselect.loop.naming import nearest
 from entroselect.loop.nested import flat, merged, nested, read_toml, toml_value
 from entroselect.loop.presets import PRESETS
 
 Paradigm = Literal["replace", "accumulate", "accumulate-subsample", "fresh-data", "multi-model"]
-Method = Literal["none", "random", "greedy", "threshold", "variance"]
+Method = Literal["none", "random", "greedy", "threshold", "variance", "anchored", "moments"]
 SpaceName = Literal["pixels", "encoder", "judge", "efficientnet", "dinov2", "inception"]
 Kind = Literal["ddpm", "edm"]
+SPACES = (*get_args(SpaceName), "rows")  # "rows" is "pixels", of data that are no images
+MODELS = ("ddpm", "edm", "resample")
 Split = Literal["train", "val", "test"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Network = Literal["unet", "mlp"]
@@ -80,6 +83,14 @@ class Diffusion(_Strict):
 
 
 @dataclass(frozen=True)
+class Resample(_Strict):
+    """The generator "resample", which copies training rows and moves the copies."""
+
+    share: PositiveOrNone = 0.25  # how far, as a share of a typical nearest distance
+    towards: CountOrNone = 0  # towards one of so many nearest rows; 0: in a random direction
+
+
+@dataclass(frozen=True)
 class Train(_Strict):
     """AdamW with linear warm-up and cosine decay to 0."""
 
@@ -118,17 +129,28 @@ class Select(_Strict):
     """How the next training set is taken from the pool."""
 
     method: Method = "none"
-    space: SpaceName = "encoder"
+    space: Annotated[str | None, NONE] = None  # None: "encoder", or "rows" of what is no image
     # Shares of the pool that are left out before selecting:
     drop_outliers: Share = 0.0  # largest distances to the 5th nearest other image
     drop_far: Share = 0.0  # largest distances to the nearest real image
+    # "anchored": the weight of spreading out against matching the real images.
+    diversity: Annotated[float, Field(ge=0, le=1000)] = 0.003
+    # "anchored", "moments": how many of the real images to match, drawn at random; None: all.
+    reference: Annotated[Annotated[int, Field(ge=2)] | None, NONE] = None
 
 
 @dataclass(frozen=True)
 class Measure(_Strict):
     """What is measured at every iteration."""
 
-    spaces: tuple[SpaceName, ...] = ("pixels", "encoder")
+    # None: "pixels", "encoder" and, where installed, "efficientnet"; "rows" of what is no image.
+    spaces: Annotated[tuple[str, ...] | None, NONE] = None
+    judge: Annotated[str | None, NONE] = None  # the space of headlines; None: the last of `spaces`
+    # Generated images that are measured; beyond the pool's they serve for nothing else. None: of
+    # the pool's, as many as there are real ones.
+    draw: Annotated[Annotated[int, Field(ge=2)] | None, NONE] = None
+    # Of the Frechet distance, KID, precision, recall, density and coverage:
+    reference: Literal["real", "held-out"] = "real"
     weights: Annotated[str | None, NONE] = (
         None  # local DINOv2 folder or Inception file for those spaces
     )
@@ -150,9 +172,16 @@ class Config(_Strict):
     fresh: CountOrNone = 0  # new real images per iteration ("fresh-data")
     equal_compute: bool = False  # train longer instead of generating more; see run.training_steps
     device: str = "auto"  # "auto": a GPU if there is one
+    # What generates: "ddpm", "edm", "resample" or "package.module:object"; see models.py.
+    # None: diffusion.kind.
+    models: Annotated[tuple[str, ...] | None, NONE] = None
+    model_order: Literal["together", "alternate"] = "together"  # all or the next at each iteration
+    # Feature spaces of one's own, "name=package.module:function"; see given.py.
+    features: tuple[str, ...] = ()
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     diffusion: Diffusion = field(default_factory=Diffusion)
+    resample: Resample = field(default_factory=Resample)
     train: Train = field(default_factory=Train)
     sample: Sample = field(default_factory=Sample)
     select: Select = field(default_factory=Select)
@@ -163,7 +192,7 @@ _ADAPTER = TypeAdapter(Config)
 
 
 def resolve(
-    preset: str = "digits",
+    preset: str | None = "digits",
     file: Path | None = None,
     settings: Iterable[str] = (),
     **options: Any,
@@ -171,7 +200,7 @@ def resolve(
     """A preset, changed by a TOML file, then by `options`, then by `settings` ("train.steps=300").
 
     Args:
-        preset: a name in PRESETS.
+        preset: a name in PRESETS; None: the defaults of Config.
         file: TOML with the fields of Config; a table for each group.
         settings: "group.field=value", values as in TOML; bare words are strings; of two for one
             option the later counts.
@@ -185,9 +214,9 @@ def resolve(
         >>> resolve("digits", settings=["train.steps=300"], select__method="greedy").train.steps
         300
     """
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         raise ValueError(f"preset: {preset!r} is unknown{nearest(preset, PRESETS)}")
-    given = merged({}, PRESETS[preset])
+    given = merged({}, {} if preset is None else PRESETS[preset])
     if file is not None:
         given = merged(given, read_toml(file))
     for name, value in options.items():
@@ -202,11 +231,16 @@ def resolve(
 
 
 def complete(config: Config) -> Config:
-    """The same with train.warmup as a number; ValueError for options that contradict each other."""
+    """The same with train.warmup as a number, and "multi-model" as what it stands for; ValueError
+    for options that contradict each other."""
     train = config.train
     if train.warmup is None:
         config = replace(config, train=replace(train, warmup=warmup_of(train.steps)))
+    if config.paradigm == "multi-model":  # the paper's: both kinds, and the real images too
+        models = config.models or ("ddpm", "edm")
+        config = replace(config, paradigm="accumulate-subsample", models=models)
     _check(config)
+    naming.check(config, MODELS)
     return config
 
 
@@ -245,15 +279,6 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the most similar known name, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1, 0.6)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return "; known: " + ", ".join(known)
-
-
 def names() -> list[str]:
     """Dotted names of all options."""
     return list(flat(asdict(Config())))
@@ -273,7 +298,7 @@ def _check(config: Config) -> None:
             f"train.warmup: {warmup} is not below train.steps {config.train.steps}; leave it out, "
             f"or set train.warmup={warmup_of(config.train.steps)}"
         )
-    if config.diffusion.kind == "ddpm" or config.paradigm == "multi-model":
+    if "ddpm" in (config.models or (config.diffusion.kind,)):
         _check_sampling(config.sample, config.diffusion.steps)
     if config.sample.guidance != 1 and not config.model.conditional:
         raise ValueError("sample.guidance: needs model.conditional=true")
@@ -284,7 +309,7 @@ def _check(config: Config) -> None:
     for name in ("drop_outliers", "drop_far"):
         if config.select.method == "none" and getattr(config.select, name):
             raise ValueError(f"select.{name}: needs a selection; select.method is none")
-    spaces = {*config.measure.spaces, config.select.space}
+    spaces = {*(config.measure.spaces or ()), config.select.space, config.measure.judge}
     if "judge" in spaces and not config.data.held_out:
         raise ValueError(
             "measure.spaces: judge is an encoder taught on held-out images; set data.held_out"
@@ -355,7 +380,6 @@ def _literals(name: str) -> tuple[Any, ...]:
     return {
         "paradigm": get_args(Paradigm),
         "select.method": get_args(Method),
-        "select.space": get_args(SpaceName),
         "data.split": get_args(Split),
         "diffusion.kind": get_args(Kind),
         "diffusion.prediction": ("epsilon", "v"),
@@ -363,4 +387,6 @@ def _literals(name: str) -> tuple[Any, ...]:
         "model.network": get_args(Network),
         "train.precision": get_args(Precision),
         "sample.sampler": ("ddpm", "ddim", "dpmpp"),
-    }.get(name, get_args(SpaceName))
+        "model_order": ("together", "alternate"),
+        "measure.reference": ("real", "held-out"),
+    }.get(name, ())

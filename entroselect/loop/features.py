@@ -23,9 +23,10 @@ from entroselect.loop.diffusion import load_weights
 from entroselect.loop.stop import Stopped
 from entroselect.loop.train import optimiser_tensors, set_optimiser
 
-Extract = Callable[[Images], NDArray[np.float32]]
+Extract = Callable[[Images], NDArray[Any]]
 
 BATCH = 512  # images at once
+ENCODERS: tuple[SpaceName, ...] = ("encoder", "judge")  # spaces that are taught in a run
 
 
 def spaces(
@@ -65,7 +66,7 @@ def spaces(
     for name in wanted:
         if name == "pixels":
             made[name] = pixels
-        elif name in ("encoder", "judge"):
+        elif name in ENCODERS:
             taught = real if name == "encoder" else held_out
             if taught is None:
                 raise ValueError(
@@ -90,9 +91,10 @@ def _pretrained(name: SpaceName, weights: str | None, device: str) -> _Batches:
     return _Batches(pretrained.inception(weights), prepare, device, 64)
 
 
-def pixels(images: Images) -> NDArray[np.float32]:
-    """(n, h w channels), 0 to 255."""
-    return images.pixels.reshape(len(images), -1).astype(np.float32)
+def pixels(images: Images) -> NDArray[Any]:
+    """(n, h w channels), 0 to 255; of rows their values, and their dtype if it is a float's."""
+    rows = images.pixels.reshape(len(images), -1)
+    return rows if rows.dtype.kind == "f" else rows.astype(np.float32)
 
 
 def for_selection(extract: Extract, images: Images) -> Any:

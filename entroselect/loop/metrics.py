@@ -9,18 +9,20 @@ that are not finite under the argument's name, and returns None where a set is t
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from entroselect import nearest_distances
-from entroselect._checks import integer, same_width, usable_rows
+from entroselect import frechet_distance, nearest_distances
+from entroselect._checks import same_width, usable_rows
 from entroselect._float_environment import in_default_float_environment
 from entroselect.backends.cpu import distances_to
 from entroselect.entropy import from_neighbours
 from entroselect.io.rows import Rows
-from entroselect.reference import squared_distances, unit_rows
+from entroselect.measures.frechet import shifted
+from entroselect.measures.manifold import manifold
+from entroselect.reference import unit_rows
 from entroselect.results import Float64
 
 Features = Any
@@ -35,19 +37,22 @@ def measure(
     *,
     neighbours: int = 5,
     memorised: float = 0.33,
+    reference: Literal["real", "held-out"] = "real",
 ) -> dict[str, Any]:
     """Everything about one iteration, in one space.
 
     Args:
         training: D_n, what the model was trained on.
         generated: G_n, what it made.
-        real: the reference, D_1.
+        real: D_1.
         held_out: real images that no model was trained on; without them there is no FLD.
         neighbours: k of precision, recall, density and coverage.
         memorised: a generated image counts as memorised when its nearest training image is closer
             than this share of the real images' median nearest distance, not when it is at exactly
             that. Where the median is 0 (half of the real images have a copy) nothing can be
             closer: None.
+        reference: to what the Frechet distance, KID, precision, recall, density and coverage are
+            taken. A model that copies D_1 is near to that, and not to the held-out images.
 
     Returns:
         entropy (nats; one of equal images counts), geometric_mean_distance (in the unit of
@@ -64,6 +69,7 @@ def measure(
         same_width(name, found, "training", rows["training"])
     d_n, g_n, d_1 = rows["training"], rows["generated"], rows["real"]
     to_training = nearest_distances(g_n, d_n).distances[:, 0]
+    target = d_1 if reference == "real" else rows["held_out"]
     near, among_real = _nearest_others(d_n), _nearest_others(d_1)
     close = None if among_real is None else memorised * float(np.median(among_real))
     return {
@@ -73,9 +79,9 @@ def measure(
         "generalization_score_mse": float(np.mean(to_training**2) / d_n.d),
         "mean_nearest_distance": None if near is None else float(np.mean(near)),
         "memorised_fraction": float(np.mean(to_training < close)) if close else None,
-        "frechet_distance": frechet_distance(d_1, g_n),
-        "kid": kid(d_1, g_n),
-        **manifold(d_1, g_n, neighbours),
+        "frechet_distance": frechet_distance(target, g_n) if min(target.n, g_n.n) > 1 else None,
+        "kid": kid(target, g_n),
+        **manifold(target, g_n, neighbours),
         "vendi_score": vendi_score(g_n),
         "fld": fld(d_1, rows["held_out"], g_n) if "held_out" in rows else None,
     }
@@ -118,39 +124,6 @@ def variance(features: Features) -> float | None:
 
 
 @in_default_float_environment
-def frechet_distance(one: Features, other: Features) -> float | None:
-    """|mean difference|^2 + trace(A + B - 2 (A B)^(1/2)) for covariances A and B, ddof 1.
-
-    Heusel et al. 2017, equation 6; of Inception's features it is the FID. With A = R'R and
-    B = S'S (see `_factor`) the last trace is the sum of the singular values of R S': neither a
-    covariance nor a root of one is formed, which would cost half of the digits where covariances
-    are singular. Shifting both sets by the same vector changes nothing. None where a set has a
-    single row.
-    """
-    a, b = _pair(one, other)
-    if min(len(a), len(b)) < 2:
-        return None
-    shift = a.mean(axis=0) - b.mean(axis=0)
-    r, s = _factor(a), _factor(b)
-    shared = np.linalg.svd(r @ s.T, compute_uv=False).sum()
-    return max(0.0, float(shift @ shift + (r**2).sum() + (s**2).sum() - 2 * shared))
-
-
-def _factor(x: Float64) -> Float64:
-    """R, upper triangular, with R'R the covariance of x, from the centred rows Q R."""
-    return np.asarray(np.linalg.qr(x - x.mean(axis=0), mode="r")) / math.sqrt(len(x) - 1)
-
-
-def _pair(one: Features, other: Features) -> tuple[Float64, Float64]:
-    """Both as float64 relative to the first row of `one`; the difference of near values is exact,
-    so that an offset that both share leaves no trace."""
-    first, second = usable_rows("one", one), usable_rows("other", other)
-    same_width("other", second, "one", first)
-    origin = first.float64(slice(0, 1))
-    return first.float64() - origin, second.float64() - origin
-
-
-@in_default_float_environment
 def kid(one: Features, other: Features) -> float | None:
     """Unbiased squared MMD with the kernel (x.y / d + 1)^3, of whole sets (Binkowski et al. 2018).
 
@@ -159,7 +132,7 @@ def kid(one: Features, other: Features) -> float | None:
     row, or where the value is beyond float64.
     """
     rows = usable_rows("one", one)
-    a, b = _pair(rows, other)
+    a, b = shifted(rows, other)
     origin, d, n, m = rows.float64(0), rows.d, len(a), len(b)
     if min(n, m) < 2:
         return None
@@ -188,63 +161,6 @@ def _kernel(level: float, p: Float64, q: Float64, w: Float64) -> Float64:
     """
     line = level + p + q
     return np.asarray(3 * p * q * (level + line) + w * (3 * line * (line + w) + w * w))
-
-
-@in_default_float_environment
-def manifold(real: Features, made: Features, k: int) -> dict[str, float | None]:
-    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
-
-    A ball around every row reaches to its k-th nearest other row. Precision: share of made rows in
-    any real ball. Recall: share of real rows in any made ball. Coverage: share of real balls with
-    a made row. These balls are closed, as in equation 1 of the first paper: real images lie in
-    their own balls then, also where more than k of them are equal and the ball is a point.
-
-    Density: real balls around a made row, over k. It is 1 for what is like the real rows only if a
-    ball holds k of them: itself and the k - 1 before the k-th, which is at the edge and out. Where
-    several share the edge, a row there counts as the places left, over those that share them. So
-    made rows equal to the real ones always have density 1.
-
-    Without ties all four are those of the package prdc, whose balls are open; without real and made
-    rows at one distance, precision and recall also those of torch-fidelity, whose are closed.
-    None where a set has k rows or fewer. n m d exact differences.
-    """
-    real_rows, made_rows = usable_rows("real", real), usable_rows("made", made)
-    same_width("made", made_rows, "real", real_rows)
-    if min(real_rows.n, made_rows.n) <= integer("k", k, 1):
-        return dict.fromkeys(("precision", "recall", "density", "coverage"))
-    reach, shared = _reach(real_rows, k)
-    made_reach, _ = _reach(made_rows, k)
-    inside = np.zeros(made_rows.n, bool)
-    covering = np.zeros((real_rows.n, 2), bool)
-    weight = 0.0
-    for i in range(real_rows.n):
-        centre = real_rows.float64(i)
-        away = distances_to(made_rows, "euclidean", centre)
-        within = away <= reach[i]
-        inside |= within
-        covering[i] = within.any(), (away <= made_reach).any()
-        weight += np.count_nonzero(away < reach[i])
-        if shared[i]:
-            own = distances_to(real_rows, "euclidean", centre)
-            left = k - np.count_nonzero(own < reach[i])
-            edge = np.count_nonzero(away == reach[i])
-            weight += left * edge / np.count_nonzero(own == reach[i])
-    coverage, recall = covering.mean(axis=0)
-    return {
-        "precision": float(inside.mean()),
-        "recall": float(recall),
-        "density": float(weight / (k * made_rows.n)),
-        "coverage": float(coverage),
-    }
-
-
-def _reach(rows: Rows, k: int) -> tuple[Float64, Any]:
-    """Each row's squared distance to its k-th nearest other, and whether others may be at it too
-    for which there is a place in the ball."""
-    found = nearest_distances(rows, k=k)
-    x, distances = rows.float64(), found.distances
-    shared = distances[:, -1] == (distances[:, -2] if k > 1 else 0.0)
-    return squared_distances(x, x[found.indices[:, -1]]), shared
 
 
 @in_default_float_environment

@@ -82,6 +82,7 @@ _SAMPLED = (
 _METHODS = {
     "greedy": "one by one, each the farthest from all chosen before it",
     "threshold": "pass after pass, each farther than a decaying threshold from all before it",
+    "anchored": "together, so that they are like the anchor and spread out",
     "random": "at random",
 }
 

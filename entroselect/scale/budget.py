@@ -198,6 +198,18 @@ def demand_alone(queries: Batches, points: Batches | None, k: int) -> Demand:
     return Demand(once, (block, queries.n), (tile, own.n), whole)
 
 
+def demand_pairs(rows: Batches, points: Batches) -> Demand:
+    """What sums over all pairs of rows and points need: a sum per row, and for every row of a block
+    its length, the distance to a point and its square."""
+    once = rows.spare + (0 if points is rows else points.spare) + 8 * rows.n
+    length = length_bytes(rows.metric)
+    tile = length + max(3 * side.row_bytes + side.spare_bytes for side in (rows, points))
+    block = rows.row_bytes + length + 16
+    whole = once + rows.n * (block + rows.spare_bytes)
+    whole += points.n * (points.row_bytes + points.spare_bytes + length)
+    return Demand(once, (block, rows.n), (tile, points.n), whole)
+
+
 def demand_ranks(queries: Batches, own: Batches, k: int, shards: list[tuple[int, str]]) -> Demand:
     """What a search in several processes needs, which exchange blocks of points; `own`: this
     process's points."""

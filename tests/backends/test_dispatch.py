@@ -85,8 +85,8 @@ def _made(name: str) -> Any:
 def test_what_each_takes() -> None:
     """The whole table: a claim more or less is a change of what may be called."""
     everything = {"selection", "nearest", *ARGUMENTS}
-    assert Cpu.takes == everything
-    assert Reference.takes == {"selection", "nearest"}
+    assert Cpu.takes == {*everything, "pairs", "exchange"}
+    assert Reference.takes == {"selection", "nearest", "pairs", "exchange"}
     assert Faiss.takes == {"nearest"}
     assert _made("cuda").takes == {*everything, "cuda"}
     sets = [name for name in _dispatch.why_not() if name != "cuda"]
@@ -96,9 +96,16 @@ def test_what_each_takes() -> None:
 @pytest.mark.parametrize("name", ["cpu", "reference", "faiss", "cuda"])
 def test_a_method_that_is_not_taken_says_so(name: str) -> None:
     backend = _made(name)
-    serves = {"new_pool": "selection", "center": "selection", "update_neighbours": "memory_limit"}
+    serves = {
+        "new_pool": "selection",
+        "center": "selection",
+        "update_neighbours": "memory_limit",
+        "add_distances": "pairs",
+        "exchange": "exchange",
+    }
     for method, needed in serves.items():
-        has_it = needed in backend.takes and backend.loops is None
+        own = backend.loops is not None and needed == "selection"  # served without the method
+        has_it = needed in backend.takes and not own
         assert (getattr(type(backend), method) is not not_taken) == has_it
         if not has_it:
             with pytest.raises(NotImplementedError, match=f"'{name}' takes .*'nearest'"):

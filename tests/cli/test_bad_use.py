@@ -140,7 +140,9 @@ def test_existing_out_is_replaced_only_by_force(folder):
     assert entries(folder) == ["out", "pool.npy"]
 
 
-@pytest.mark.parametrize("step", ["greedy_select", "_summary", "selection_files.write_indices"])
+@pytest.mark.parametrize(
+    "step", ["pick.greedy_select", "select._summary", "select.selection_files.write_indices"]
+)
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
@@ -154,7 +156,7 @@ def test_nothing_partial_is_left(folder, monkeypatch, step, raised, code, said):
     def broken(*_, **__):
         raise raised
 
-    monkeypatch.setattr(f"entroselect.cli.select.{step}", broken)
+    monkeypatch.setattr(f"entroselect.cli.{step}", broken)
     result = run("select", "pool.npy", "-k", 3, "-o", "out")
     assert result.exit_code == code
     assert said in result.stderr

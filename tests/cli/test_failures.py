@@ -68,9 +68,12 @@ def test_whatever_the_work_raises_is_one_line(folder, monkeypatch, stray):
         raise stray
 
     monkeypatch.delenv("ENTROSELECT_DEBUG", raising=False)
-    for command, name in (("select", "greedy_select"), ("entropy", "kl_entropy"),
-                          ("nearest", "nearest_distances")):  # fmt: skip
-        module = importlib.import_module(f"entroselect.cli.{command}")
+    for command, module, name in (
+        ("select", "pick", "greedy_select"),
+        ("entropy", "entropy", "kl_entropy"),
+        ("nearest", "nearest", "nearest_distances"),
+    ):
+        module = importlib.import_module(f"entroselect.cli.{module}")
         monkeypatch.setattr(module, name, broken)
         out = [] if command == "entropy" else ["-o", "out"]
         arguments = [command, "pool.npy", "-k", 5, *out]
@@ -248,7 +251,7 @@ def test_brackets_are_not_markup(folder, monkeypatch):
 @pytest.mark.slow
 def test_what_is_offered_for_copying_works_in_a_shell(folder, monkeypatch):
     pytest.importorskip("diffusers")
-    monkeypatch.setattr("entroselect.loop.run.run", lambda *_, **__: True)
+    monkeypatch.setattr("entroselect.loop.iterate.run", lambda *_, **__: True)
     monkeypatch.setattr("entroselect.cli.loop._lines", lambda _: [])
     out = "my $run's (1); exit"
     said = ok("loop", "-o", out).stderr

@@ -18,7 +18,7 @@ from tests.support.results import STEP, check_selection, report
 
 def appearing(monkeypatch, command, act):
     """Something happens while the command works."""
-    where, name = STEP, "greedy_select"
+    where, name = "entroselect.cli.pick.", "greedy_select"
     if command == "nearest":
         where, name = "entroselect.cli.nearest.", "nearest_distances"
     original = getattr(entroselect, name)

@@ -249,3 +249,32 @@ def test_selection_within_a_memory_limit_and_gone_on_with(folder, monkeypatch):
 def test_bad_limits_and_checkpoints(folder, arguments, code, saying):
     fails(code, "select", "pool.npy", "-k", 5, "-o", "out", *arguments, saying=saying)
     assert entries(folder) == ["pool.npy"]
+
+
+def test_anchored_equals_anchored_select(folder):
+    pool = np.load("pool.npy")
+    np.save("real.npy", pool[::2] + 1)
+    result = ok("select", "pool.npy", "-k", "9", "--anchor", "real.npy", "-o", "out")
+    assert "warning: reference: too small" not in result.stderr
+    expected = entroselect.anchored_select(pool, 9, pool[::2] + 1)
+    assert np.load("out/indices.npy").tolist() == expected.indices.tolist()
+    reached = json.loads(Path("out/report.json").read_text())["anchored"]
+    assert reached["energy_distance"] == expected.energy_distance
+    assert f"{expected.energy_distance:.3g} to the anchor" in result.stdout
+    more = ["--diversity", "0.5", "--start", "random", "--seed", "3", "-o", "more", "--report"]
+    ok("select", "pool.npy", "-k", "9", "--anchor", "real.npy", *more)
+    options = {"diversity": 0.5, "start": "random", "seed": 3}
+    expected = entroselect.anchored_select(pool, 9, pool[::2] + 1, **options)
+    assert np.load("more/indices.npy").tolist() == expected.indices.tolist()
+    alone = ok("select", "pool.npy", "-k", "9", "--method", "anchored", "-o", "alone")
+    assert (
+        np.load("alone/indices.npy").tolist()
+        == entroselect.anchored_select(pool, 9).indices.tolist()
+    )
+    assert "to the pool" in alone.stdout
+
+
+def test_a_small_anchor_is_said(folder):
+    np.save("real.npy", np.random.default_rng(3).standard_normal((4, 5)))
+    result = ok("select", "pool.npy", "-k", "9", "--anchor", "real.npy", "-o", "out")
+    assert "warning: reference: too small to steer by: it has 4 rows" in result.stderr

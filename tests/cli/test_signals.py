@@ -16,7 +16,7 @@ from entroselect import greedy_select
 from entroselect.cli import errors
 from tests.support import processes
 from tests.support.commands import entries, ok, run
-from tests.support.results import STEP, report
+from tests.support.results import report
 
 
 def interruptible():
@@ -90,7 +90,7 @@ def test_an_interrupted_selection_says_where_it_goes_on(folder, monkeypatch):
         Path(checkpoint).write_text("")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(STEP + "greedy_select", interrupted)
+    monkeypatch.setattr("entroselect.cli.pick.greedy_select", interrupted)
     result = run("select", "pool.npy", "-k", 5, "-o", "out", "--checkpoint", "c")
     assert result.exit_code == 130
     said = result.stderr.splitlines()[-1]

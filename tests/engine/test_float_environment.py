@@ -18,10 +18,14 @@ import pytest
 import entroselect
 from entroselect import (
     _core,
+    anchored_select,
+    energy_distance,
+    frechet_select,
     generalization_score,
     greedy_select,
     kl_entropy,
     mean_nearest_distance,
+    mmd,
     nearest_distances,
     reference,
     threshold_select,
@@ -31,6 +35,7 @@ from entroselect.entropy import from_neighbours
 from entroselect.io.open import as_rows
 from tests.conftest import BACKENDS
 from tests.support import processes
+from tests.support.exchanges import exchange_calls
 from tests.support.pools import POOLS
 
 libm = ctypes.CDLL(ctypes.util.find_library("m"))
@@ -125,6 +130,7 @@ def test_threads_that_were_started_under_flush_to_zero() -> None:
 
 
 OPERATIONS: dict[str, Callable[[], Any]] = {
+    "anchored": lambda: anchored_select(NORMAL, 20, NORMAL + 1, diversity=0.1),
     "greedy denormals": lambda: greedy_select(TINY, 60),
     "greedy normal": lambda: greedy_select(NORMAL, 100),
     "greedy cosine": lambda: greedy_select(SHRINKING, 150, metric="cosine"),
@@ -136,6 +142,9 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     ),
     "threshold": lambda: threshold_select(NORMAL, 100, decay=0.9),
     "threshold denormals": lambda: threshold_select(TINY, 60, threshold=1e-43),
+    "energy distance": lambda: energy_distance(NORMAL, NORMAL[:70] * 2),
+    "mmd": lambda: mmd(NORMAL, NORMAL[:70] * 2),
+    "frechet select": lambda: frechet_select(NORMAL, 70, NORMAL[:70] * 2, seed=0).indices,
     "nearest": lambda: nearest_distances(NORMAL, k=3),
     "nearest underflowing": lambda: nearest_distances(POOLS["underflowing"](), k=3),
     "nearest cosine": lambda: nearest_distances(SHRINKING, NORMAL, k=3, metric="cosine"),
@@ -213,6 +222,7 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "first_zero_row": lambda: [_core.first_zero_row(*given, 2)],
         "frontier": lambda: _core.frontier(bounds, 100, 2),
         "add_rows": total,
+        **exchange_calls(rows, isa),
         "distances_to": lambda: [_core.distances_to(*given, SHRINKING[199], False, 2)],
     }
 
@@ -232,7 +242,7 @@ def test_every_entry_into_the_core(isa: str, call: str) -> None:
 def test_no_entry_is_forgotten() -> None:
     tried = {*_core_calls("portable"), "Pool", "FloatEnvironment"}
     free_of_floats = {"instruction_sets", "from_dlpack", "search_bytes", "TREE_WIDTH"}
-    rows = ("pool", "whole_pool", "point", "query", "pair")
+    rows = ("exchange", "pool", "whole_pool", "point", "query", "pair")
     free_of_floats |= {f"{name}_bytes_per_row" for name in rows}
     there = {name for name in dir(_core) if not name.startswith("_")}
     assert there - tried == free_of_floats

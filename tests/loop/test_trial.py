@@ -22,17 +22,17 @@ from entroselect.loop import (  # noqa: E402
     diffusion,
     estimate,
     files,
+    iterate,
     paradigms,
     plan,
     pretrained,
-    run,
     sample,
     seeds,
     shares,
     train,
     trial,
 )
-from entroselect.loop.choose import _largest, choose  # noqa: E402
+from entroselect.loop.selection import _largest, choose  # noqa: E402
 
 SMALL = [
     "data.images=32", "data.held_out=8", "model.channels=[8,16]", "train.steps=4",
@@ -80,7 +80,7 @@ def test_no_two_steps_of_dpmpp_are_at_one_place() -> None:
 
 def test_a_run_with_as_many_steps_makes_images(tmp_path: Path) -> None:
     settings = [*SMALL, "iterations=1", "diffusion.steps=10", "sample.steps=10"]
-    assert run.run(config.resolve("digits", settings=settings), tmp_path / "run")
+    assert iterate.run(config.resolve("digits", settings=settings), tmp_path / "run")
     assert len(np.unique(np.load(tmp_path / "run/iteration-01/generated.npy"))) > 100
 
 
@@ -162,7 +162,7 @@ def test_what_fails_is_found_before_training(settings: list[str], message: str) 
         ["data.held_out=1"],
         ["keep=0.01", "select.method=greedy"],
         ["train.precision=bf16"],
-        ["paradigm=multi-model", "sample.sampler=ddim", "generate=1"],
+        ["models=['ddpm','edm']", "paradigm=accumulate", "sample.sampler=ddim", "generate=1"],
         ["model.channels=[8,16]", "model.attention=[1]", "model.conditional=true"],
         ["select.method=threshold", "select.drop_outliers=0.2"],
     ],

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from entroselect.backends.base import not_taken
 from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.nearest import Search
@@ -94,6 +95,8 @@ class Cuda:
             self.kernels.mean_row(held.kernel_argument(), held.n, mean.data_ptr(), held.stream())
             squared = held.distances_to(mean)
             return int((squared == squared.min()).nonzero()[0])
+
+    add_distances = exchange = not_taken
 
     def _hold(self, rows: Rows, metric: str, device: torch.device | None = None) -> DeviceRows:
         if device is None:

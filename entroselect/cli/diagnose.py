@@ -1,0 +1,53 @@
+"""`entroselect diagnose`: what generated rows lack, and which selection helps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from entroselect import diagnose as find
+from entroselect.cli import inputs
+from entroselect.cli.errors import check_backend, naming, reading, show
+from entroselect.cli.options import Backend, Column, Key
+from entroselect.io import Source
+
+
+def diagnose(
+    generated: Annotated[
+        Path, typer.Argument(metavar="GENERATED", help=f"Rows of a model: {inputs.KINDS}.")
+    ],
+    real: Annotated[Path, typer.Argument(metavar="REAL", help="Real rows, the reference.")],
+    training: Annotated[
+        Path | None, typer.Option(help="Rows the model was trained on. Default: not compared.")
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", "--k", min=1, help="Rows to be picked. Default: half of GENERATED."),
+    ] = None,
+    neighbours: Annotated[int, typer.Option(min=1, help="Of precision and recall.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
+    key: Key = None,
+    column: Column = None,
+    backend: Backend = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Says what GENERATED lacks against REAL, variety or fidelity, and which selection to use."""
+    check_backend(backend, selecting=True)
+    files = {"features": generated, "reference": real, "training": training}
+    given = {name: path for name, path in files.items() if path is not None}
+    sources: dict[str, Source] = {}
+    with naming(**given):
+        for name, path in given.items():
+            with reading(path):
+                sources[name] = inputs.open_source(path, key, column)
+        found = find(
+            **sources, k=k, neighbours=neighbours, seed=seed, backend=backend, progress=True
+        )
+    if as_json:
+        described = {name: source.describe() for name, source in sources.items()}
+        show(json.dumps({**described, **found.to_dict()}))
+    else:
+        show(str(found))
