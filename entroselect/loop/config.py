@@ -310,6 +310,10 @@ def _check(config: Config) -> None:
         if config.select.method == "none" and getattr(config.select, name):
             raise ValueError(f"select.{name}: needs a selection; select.method is none")
     spaces = {*(config.measure.spaces or ()), config.select.space, config.measure.judge}
+    if "judge" in spaces and not config.data.held_out:
+        raise ValueError(
+            "measure.spaces: judge is an encoder taught on held-out images; set data.held_out"
+        )
     if spaces & {"dinov2", "inception"} and config.measure.weights is None:
         raise ValueError(
             "measure.weights: the spaces dinov2 and inception need local weights; pass --weights "
