@@ -14,7 +14,7 @@ from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import seeds
 from entroselect.loop.config import Diffusion, Train
 from entroselect.loop.data import Images
-from entroselect.loop.diffusion import Denoiser
+from entroselect.loop.diffusion import Net
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Batch:
 
     def parts(self, count: int) -> Iterator[tuple[float, Batch]]:
         """`count` batches of sizes that differ by at most 1, each with its share of the whole."""
-        for rows in torch.arange(len(self.clean), device=self.clean.device).tensor_split(count):
-            labels = None if self.labels is None else self.labels[rows]
-            part = Batch(self.clean[rows], self.noise[rows], self.level[rows], labels)
-            yield len(rows) / len(self.clean), part
+        labels = [None] * count if self.labels is None else self.labels.tensor_split(count)
+        cut = (x.tensor_split(count) for x in (self.clean, self.noise, self.level))
+        for clean, noise, level, label in zip(*cut, labels, strict=True):
+            yield len(clean) / len(self.clean), Batch(clean, noise, level, label)
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Loss:
     def __init__(self, diffusion: Diffusion) -> None:
         self.diffusion, self.schedule = diffusion, diffusers_parts.noise_schedule(diffusion)
 
-    def __call__(self, net: Denoiser, batch: Batch) -> torch.Tensor:
+    def __call__(self, net: Net, batch: Batch) -> torch.Tensor:
         """The mean over the batch, a float32 scalar."""
         clean, noise, level, schedule = batch.clean, batch.noise, batch.level, self.schedule
         if self.diffusion.kind == "ddpm":

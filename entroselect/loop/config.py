@@ -143,7 +143,8 @@ class Select(_Strict):
 class Measure(_Strict):
     """What is measured at every iteration."""
 
-    # None: "pixels", "encoder" and, where installed, "efficientnet"; "rows" of what is no image.
+    # None: "pixels", "encoder" and, to judge in, "efficientnet" where it is installed, or else
+    # "judge" where 200 or more images are held out; of what is no image "rows".
     spaces: Annotated[tuple[str, ...] | None, NONE] = None
     judge: Annotated[str | None, NONE] = None  # the space of headlines; None: the last of `spaces`
     # Generated images that are measured; beyond the pool's they serve for nothing else. None: of
@@ -310,6 +311,10 @@ def _check(config: Config) -> None:
         if config.select.method == "none" and getattr(config.select, name):
             raise ValueError(f"select.{name}: needs a selection; select.method is none")
     spaces = {*(config.measure.spaces or ()), config.select.space, config.measure.judge}
+    if "judge" in spaces and not config.data.held_out:
+        raise ValueError(
+            "measure.spaces: judge is an encoder taught on held-out images; set data.held_out"
+        )
     if spaces & {"dinov2", "inception"} and config.measure.weights is None:
         raise ValueError(
             "measure.weights: the spaces dinov2 and inception need local weights; pass --weights "

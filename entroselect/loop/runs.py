@@ -54,6 +54,15 @@ class Run:
         wanted = getattr(self.config.measure, "judge", None)
         return wanted if wanted in self.spaces else self.spaces[-1]
 
+    @property
+    def diagnosis(self) -> str | None:
+        """That of the first iteration in words, its numbers line by line; None without one."""
+        text = self.measured[0].get("diagnosis", {}).get("text")
+        if not text:
+            return None
+        numbers, *paragraphs = text.split("\n\n")  # filled for a terminal, which a page is not
+        return "\n".join([numbers, *(" ".join(paragraph.split()) for paragraph in paragraphs)])
+
     def series(self, space: str, *names: str) -> list[float]:
         """One measure over the iterations, NaN where there is none."""
         found = []

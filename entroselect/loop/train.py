@@ -18,7 +18,7 @@ from entroselect.loop import files, seeds
 from entroselect.loop.batches import Batches, Loss
 from entroselect.loop.config import Diffusion, Precision, Train, warmup_of
 from entroselect.loop.data import Images
-from entroselect.loop.diffusion import Denoiser
+from entroselect.loop.diffusion import Net
 from entroselect.loop.stop import Stopped
 
 EVERY = 50  # steps between reports; states are saved at reports
@@ -29,7 +29,7 @@ Report = Callable[[int, float, float], None]  # step, mean loss since the last, 
 
 def train(
     images: Images,
-    net: Denoiser,
+    net: Net,
     diffusion: Diffusion,
     *,
     key: tuple[int | str, ...] = (0,),
@@ -38,7 +38,7 @@ def train(
     report: Report | None = None,
     deadline: float = math.inf,
     **options: Any,
-) -> Denoiser:
+) -> Net:
     """Trains `net` on the images and returns what to sample from (the average, with `ema`).
 
     Every step draws its batch, noise levels and noise from a generator of its own, made of `key`
@@ -104,7 +104,7 @@ class Steps:
     def __init__(
         self,
         images: Images,
-        net: Denoiser,
+        net: Net,
         diffusion: Diffusion,
         options: Train,
         *,
@@ -195,7 +195,7 @@ class Steps:
         self.net.train()
         return found
 
-    def finish(self) -> Denoiser:
+    def finish(self) -> Net:
         """The network to sample from."""
         with torch.no_grad():
             for name, parameter in self.net.named_parameters() if self.options.ema else ():

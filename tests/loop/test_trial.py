@@ -21,11 +21,11 @@ from entroselect.loop import (  # noqa: E402
     device,
     diffusion,
     estimate,
-    features,
     files,
     iterate,
     paradigms,
     plan,
+    pretrained,
     sample,
     seeds,
     shares,
@@ -339,17 +339,17 @@ def test_weights_are_safetensors_or_refused(
     monkeypatch.setitem(sys.modules, "timm", fake)
     torch.save(made.state_dict(), tmp_path / "inception.pth")
     with pytest.raises(ValueError, match=r"inception.pth: expected .safetensors"):
-        features._inception(str(tmp_path / "inception.pth"))
+        pretrained.inception(str(tmp_path / "inception.pth"))
     extra = {"fc.weight": torch.ones(2), "AuxLogits.conv0.weight": torch.ones(2)}
     files.write_tensors(tmp_path / "good.safetensors", made.state_dict() | extra)
-    found = features._inception(str(tmp_path / "good.safetensors"))
+    found = pretrained.inception(str(tmp_path / "good.safetensors"))
     assert torch.equal(found.weight, made.weight)
     files.write_tensors(tmp_path / "bad.safetensors", {"weight": torch.ones(2)})
     with pytest.raises(ValueError, match=r"bad.safetensors: not Inception"):
-        features._inception(str(tmp_path / "bad.safetensors"))
+        pretrained.inception(str(tmp_path / "bad.safetensors"))
     (tmp_path / "cut.safetensors").write_bytes(b"123")
     with pytest.raises(ValueError, match=r"cut.safetensors: not safetensors"):
-        features._inception(str(tmp_path / "cut.safetensors"))
+        pretrained.inception(str(tmp_path / "cut.safetensors"))
 
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError
@@ -360,7 +360,7 @@ def test_weights_are_safetensors_or_refused(
     (tmp_path / "dino" / "config.json").write_text("{}")
     (tmp_path / "dino" / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ValueError, match=r"dino: holds no .safetensors"):
-        features._dinov2(str(tmp_path / "dino"))
+        pretrained.dinov2(str(tmp_path / "dino"))
 
 
 def test_toml_that_cannot_be_read_is_named(tmp_path: Path) -> None:
