@@ -277,7 +277,7 @@ class _Loop:
         self.spaces: dict[str, Any] = {"rows": features.pixels, **self.own}
         self.spaces.update(made.items())
         self.measuring = Measuring(config, self.spaces, self.real, self.held_out)
-        marks = {str(name): files.digest([path]) for name, path in encoders.items()}
+        marks: dict[str, str] = {name: files.digest([path]) for name, path in encoders.items()}
         folders.check_fingerprints(self.folder, marks, self.progress.note)
         if warning := plan.judging(config):
             self.progress.note(warning)

@@ -20,7 +20,6 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from entroselect import _files, nearest_distances
-from entroselect.cli import demo_loop as demo
 from entroselect.loop import (
     compared,
     config,
@@ -186,11 +185,6 @@ def test_a_folder_of_another_configuration(tmp_path: Path) -> None:
         iterate.run(other, folder)
     assert iterate.run(changed(iterations=2), folder)  # more iterations are another matter
     assert (folder / "iteration-02" / "DONE").exists()
-    written = (folder / "config.json").read_text(encoding="utf-8")
-    old = written.replace('"paradigm": "replace"', '"paradigm": "multi-model"')
-    (folder / "config.json").write_text(old, encoding="utf-8")
-    with pytest.raises(ValueError, match="begun by an older version"):
-        iterate.run(TINY, folder)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"not a run \(thesis.tex\)"):
@@ -332,19 +326,6 @@ def test_a_dry_run_prints_configuration_time_and_disk() -> None:
     assert '"steps": 300' in found.stdout
     assert " MB" in found.stdout
     assert "parameters" in found.stdout
-
-
-@pytest.mark.slow
-def test_the_demo_of_the_loop(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    settings = [
-        "data.images=40", "data.held_out=20", "model.channels=[8,8]", "model.groups=4",
-        "train.steps=6", "train.batch=8", "train.warmup=2", "sample.steps=2",
-        "select.space=pixels", "measure.spaces=['pixels']",
-    ]  # fmt: skip
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    demo.main(["--out", str(tmp_path / "demo"), *arguments])
-    assert "greedy" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
