@@ -307,7 +307,6 @@ def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
         "Samples",
         "nearest training image",
         "What explains",
-        "Where the training images",
         "Radius of the last",
     ):
         assert heading in page
