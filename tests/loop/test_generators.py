@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 from pathlib import Path
@@ -193,15 +192,20 @@ def test_an_exception_of_the_callers_says_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
 def test_rows_need_not_be_images(dtype: Any, tmp_path: Path) -> None:
     rows = (10 * ROWS).astype(dtype)
-    plain = resolve(None, iterations=2, select__method="greedy")
-    for name in ("none", "greedy"):
-        chosen = dataclasses.replace(plain, select=config.Select(name))  # type: ignore[arg-type]
-        assert run(chosen, tmp_path / name, generator="resample", real=rows)
-    here = tmp_path / "greedy" / "iteration-02"
+    wanted = resolve(None, iterations=2, select__method="greedy")
+    assert run(wanted, tmp_path, generator="resample", real=rows)
+    here = tmp_path / "iteration-02"
     made = files.read_array(here / "generated.npy")
     assert (made.shape, made.dtype) == ((80, 3), dtype)
     assert not (here / "grid.png").exists()
     assert list(json.loads((here / "metrics.json").read_text())["spaces"]) == ["rows"]
+
+
+@pytest.mark.slow
+def test_runs_on_rows_are_compared_on_a_page_without_pictures(tmp_path: Path) -> None:
+    for method in ("none", "greedy"):
+        wanted = resolve(None, iterations=2, select__method=method)
+        assert run(wanted, tmp_path / method, generator="resample", real=ROWS)
     page = report.page([tmp_path / "none", tmp_path / "greedy"])
     assert "greedy against none" in page
     assert "Samples" not in page
