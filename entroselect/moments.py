@@ -146,7 +146,7 @@ def frechet_select(
 
 
 def _first_picks(rows: Rows, k: int, start: Any, seed: Any, min_entropy: float | None) -> Int64:
-    """The picks that exchanges start from, ascending."""
+    """The picks that exchanges start from."""
     if start is None:
         start = "random" if min_entropy is None else "greedy"
     if _checks.seed_value(seed) is not None and not _is(start, "random"):
@@ -155,10 +155,10 @@ def _first_picks(rows: Rows, k: int, start: Any, seed: Any, min_entropy: float |
         picks = _checks.distinct_indices("start", start, rows.n)
         if len(picks) != k:
             raise ValueError(f"start: expected k = {k} pool rows, got {len(picks)}")
-        return np.sort(picks)
+        return picks
     if _checks.choice("start", start, ("random", "greedy")) == "greedy":
-        return np.sort(on_host(greedy_select(rows, k).indices))
-    return np.sort(np.random.default_rng(seed).permutation(rows.n)[:k])
+        return on_host(greedy_select(rows, k).indices)
+    return np.random.default_rng(seed).permutation(rows.n)[:k]
 
 
 def _is(start: Any, word: str) -> bool:
@@ -264,7 +264,7 @@ class Exchange:
         self._rows, self._target = rows, Target(reference)
         self._picked = np.zeros(rows.n, bool)
         self._picked[picks] = True
-        self._sums = Sums.of(rows, picks, self._target.origin)
+        self._sums = Sums.of(rows, self.picks, self._target.origin)
         self.distance = self._target.distance(*self._sums.moments())
         self.passes = self.exchanged = 0
         self._last = rows.n  # picks that the last pass exchanged
