@@ -18,6 +18,7 @@ from entroselect.backends.cpu import LISTED, distances_to
 from entroselect.entropy import from_neighbours
 from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
+from entroselect.measures.noise import ReferenceSize, deviation, reference_size
 from entroselect.results import AnchoredSelection, Int64, Metric, Neighbours
 from entroselect.scale.budget import check_least, point_bytes
 
@@ -30,9 +31,6 @@ MOST_DIVERSITY = 1000.0
 
 # Rows of a pool that its distance to the reference is taken from, unless the reference is larger.
 SAMPLE = 10_000
-
-# A reference steers by its own noise where the pool is nearer to it than so many times that noise.
-STEERS = 3.0
 
 
 @in_default_float_environment
@@ -92,6 +90,7 @@ def anchored_select(
 
     Raises:
         ValueError, TypeError: naming the argument, before any work.
+        RuntimeError: an array was written to meanwhile.
 
     Warns:
         UserWarning: the reference is too small to steer by.
@@ -128,7 +127,7 @@ def anchored_select(
     first = _first_rows(start, seed, k, rows.n)
     check_least(limit, _bytes(rows, diversity), f"{rows.n} rows of {rows.d} columns", None)
     with reporter(progress, "anchored") as report:
-        anchor = _Anchor(rows, targets, metric, served_by)
+        anchor = _Anchor(rows, targets, k, metric, served_by)
         objective = anchor.objective(k, diversity)
         told = None if report is None else lambda done: report(done, 2 * k)
         ready = time.perf_counter()
@@ -170,44 +169,37 @@ def _bytes(rows: Rows, diversity: float) -> int:
 class _Anchor:
     """What a selection needs to know of pool and reference: mean distances, before any search."""
 
-    def __init__(self, rows: Rows, targets: Rows, metric: str, backend: Backend) -> None:
+    size: ReferenceSize | None  # whether the reference is large enough; None without one
+
+    def __init__(self, rows: Rows, targets: Rows, k: int, metric: str, backend: Backend) -> None:
         self.rows, self.targets, self.metric, self.backend = rows, targets, metric, backend
         self.sums = np.zeros(rows.n)  # of every pool row's distances to the reference
         backend.add_distances(rows, targets, metric, self.sums)
         self.scale = math.fsum(self.sums) / (rows.n * targets.n) or 1.0
         if targets is rows:
-            self.within, self.noise, self.pool_distance = self.scale, 0.0, 0.0
+            self.within, self.pool_distance, self.size = self.scale, 0.0, None
             return
-        self.within, self.noise = self._reference()
+        self.within = self._mean(targets, targets)
         sample = np.arange(rows.n)
         if rows.n > max(targets.n, SAMPLE):
             sample = sample[:: -(-rows.n // max(targets.n, SAMPLE))]
-        own = self._mean(_part(rows, sample), _part(rows, sample))
-        across = math.fsum(self.sums[sample]) / (len(sample) * targets.n)
+        n, m, pool = len(sample), targets.n, _part(rows, sample)
+        across, own = math.fsum(self.sums[sample]) / (n * m), self._mean(pool, pool)
         self.pool_distance = (2 * across - own - self.within) / self.scale
+        self.size = reference_size(
+            across,
+            own * n / max(1, n - 1),
+            self.within * m / (m - 1),
+            deviation(targets, metric),
+            m=m,
+            k=k,
+        )
 
     def _mean(self, some: Rows, others: Rows) -> float:
         """Mean distance over all pairs."""
         totals = np.zeros(some.n)
         self.backend.add_distances(some, others, self.metric, totals)
         return math.fsum(totals) / (some.n * others.n)
-
-    def _reference(self) -> tuple[float, float]:
-        """Mean distance within the reference, and its energy distance to what it was drawn from.
-
-        For samples of a and b rows of one distribution the expected energy distance is
-        (1 / a + 1 / b) times the mean distance, so two halves tell that of all rows to it.
-        """
-        m = self.targets.n
-        order = np.random.default_rng(0).permutation(m)
-        one, other = (_part(self.targets, np.sort(half)) for half in np.array_split(order, 2))
-        a, b = one.n, other.n
-        across, first, second = (
-            self._mean(x, y) for x, y in ((one, other), (one, one), (other, other))
-        )
-        within = (2 * a * b * across + a * a * first + b * b * second) / (m * m)
-        noise = (2 * across - first - second) * a * b / (m * m)
-        return within, noise / self.scale
 
     def objective(self, k: int, diversity: float) -> Objective:
         """The objective in whole numbers, of as many bits as no sum overflows."""
@@ -232,13 +224,12 @@ class _Anchor:
         )
 
     def warn(self) -> None:
-        """Warns where the pool is too near the reference to tell apart from the latter's noise."""
-        if self.targets is not self.rows and self.pool_distance < STEERS * self.noise:
+        """Warns where the reference is too small to be better than random rows."""
+        if self.size is not None and not self.size.enough:
             warnings.warn(
-                f"reference: too small to steer by: its {self.targets.n} rows are at an energy "
-                f"distance of {self.noise:.2g} (in mean distances) from what they are a sample of, "
-                f"and the pool is at {self.pool_distance:.2g} from them; give more rows, or select "
-                "without a reference",
+                f"reference: too small to steer by: it has {self.targets.n} rows, and about "
+                f"{self.size.needed} are needed for this pool; the selection may be worse than "
+                "random rows. Give more rows, or none",
                 stacklevel=4,
             )
 
@@ -267,7 +258,7 @@ class _Anchor:
             energy_distance=energy,
             entropy=entropy,
             pool_distance=self.pool_distance,
-            reference_noise=self.noise,
+            reference_noise=0.0 if self.size is None else self.size.noise,
             scale=self.scale,
             exchanges=found.exchanges,
         )

@@ -89,8 +89,9 @@ class AnchoredSelection(Selection):
             equal.
         pool_distance: as energy_distance, of the pool (of an even sample of it, if it is larger
             than the reference and 10,000 rows).
-        reference_noise: as energy_distance, of the reference to what it is a sample of, estimated
-            from its halves. A selection cannot be trusted to be nearer than this.
+        reference_noise: as energy_distance, what is expected between the reference and the
+            distribution that it is a sample of. Nearer than this, a selection copies the sample. 0
+            without a reference.
         scale: mean distance of pool rows to reference rows, in the features' units.
         exchanges: how many rows were exchanged for others after the start.
     """

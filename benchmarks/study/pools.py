@@ -20,8 +20,8 @@ from benchmarks.support.record import PROVENANCE, RESULTS, Row, provenance, roun
 from entroselect.cli.errors import plain_failures, say
 from entroselect.loop import config as options
 from entroselect.loop import data, features, metrics
-from entroselect.loop.choose import choose
 from entroselect.loop.config import Method, SpaceName
+from entroselect.loop.selection import choose
 
 POOLS = ("greedy", "small greedy", "long greedy")
 FLOORS = (0.0, 0.2, 0.4)

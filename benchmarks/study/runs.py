@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.support.record import PROVENANCE, Row, provenance, read, rounded, write_csv
-from entroselect import _files
 from entroselect.cli.errors import say
 from entroselect.loop import config as options
-from entroselect.loop import data, features, files, metrics, paradigms
-from entroselect.loop import run as loop
+from entroselect.loop import data, features, files, metrics, plan
+from entroselect.loop import iterate as loop
 from entroselect.loop.config import Config
 from entroselect.loop.progress import Progress
 
@@ -200,56 +198,11 @@ def study(
             continue
         say(f"run {number} of {len(todo)}: {task.data}, {task.arm}, seed {task.seed}")
         config = options.resolve(task.data, settings=task.settings, data__source=sources[task.data])
-        start_from(folder, config, out)
         with Progress() as progress:
-            loop.run(config, folder, progress=progress)
+            loop.run(config, folder, progress=progress, begin_from=sorted(out.glob("*")))
         found = measured(folder, task, config)
         add(results, [{**row, "settings": settings, **stamp} for row in found])
     say(f"{len(todo)} runs are in {results}")
-
-
-def start_from(folder: Path, config: Config, out: Path) -> None:
-    """Copies the first training from a run in `out` that began with the same one, if there is any.
-
-    Arms of a seed differ in what follows the first training: its data, network and random numbers
-    are the same, and so are the weights. What was generated and measured is copied too, where it
-    is the same.
-    """
-    if folder.exists():
-        return
-    begun = [path.parents[1] for path in sorted(out.glob("*/iteration-01/DONE"))]
-    configs = {other: options.from_json(other / "config.json") for other in begun}
-    alike = [o for o in begun if first_training(configs[o]) == first_training(config)]
-    same = [o for o in alike if first_images(configs[o]) == first_images(config)]
-    if not alike:
-        return
-    other = (same or alike)[0]
-    left = ["DONE"] if same else ["DONE", "generated*", "metrics.json", "grid.png"]
-    work = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(
-        other / "iteration-01", work / "iteration-01", ignore=shutil.ignore_patterns(*left)
-    )
-    for path in other.glob("encoder.safetensors"):
-        shutil.copy(path, work)
-    lines = (other / "stats.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    first = [line for line in lines if json.loads(line)["iteration"] == 1]
-    _files.write_text(work / "stats.jsonl", "".join(first))
-    _files.write_text(work / "config.json", options.to_json(config))
-    work.rename(folder)
-
-
-def first_training(config: Config) -> tuple[Any, ...]:
-    """All that the encoder and the first training depend on."""
-    steps = loop.training_steps(config, config.data.images or 0)
-    train = replace(config.train, steps=steps)
-    kinds = tuple(paradigms.kinds(config))
-    return config.seed, config.device, config.data, config.model, config.diffusion, train, kinds
-
-
-def first_images(config: Config) -> tuple[Any, ...]:
-    """What its generated images and their measures depend on besides."""
-    return config.sample, paradigms.to_generate(config, config.data.images or 0), config.measure
 
 
 def measured(folder: Path, task: Task, config: Config) -> list[Row]:
@@ -271,7 +224,7 @@ def measured(folder: Path, task: Task, config: Config) -> list[Row]:
 
 def other_real(folder: Path, config: Config) -> list[Row]:
     """Iteration 0: N other real images, which no model was trained on, in the place of G_1."""
-    real, _, rest = loop.split(config)
+    real, _, rest = plan.split(config)
     if len(rest) < len(real):
         return []
     spaces = features.spaces(config.measure.spaces, real, folder=folder, key=(config.seed,))

@@ -33,13 +33,22 @@ def loop(
         typer.Option(help="replace, accumulate, accumulate-subsample, fresh-data or multi-model."),
     ] = None,
     select: Annotated[
-        Text, typer.Option(help="none, random, greedy, threshold or variance.")
+        Text,
+        typer.Option(help="none, random, greedy, threshold, variance, anchored or moments."),
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="How many.")] = None,
     keep: Annotated[float | None, typer.Option(help="Share of the pool that is kept.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
     data: Annotated[
         Text, typer.Option(help="Images: file or folder. Default: the preset's.")
+    ] = None,
+    generator: Annotated[
+        list[str] | None,
+        typer.Option(help="ddpm, edm, resample or your package.module:Class. Repeatable."),
+    ] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(help="Features of your own: name=package.module:function. Repeatable."),
     ] = None,
     weights: Annotated[
         Text, typer.Option(help="Local DINOv2 folder or Inception file, for those spaces.")
@@ -57,6 +66,9 @@ def loop(
     threads: Annotated[
         int | None,
         typer.Option(min=1, help="Of torch. Default: those of the first start, else measured."),
+    ] = None,
+    log_with: Annotated[
+        Text, typer.Option(help="Losses and measures to tensorboard or wandb too.")
     ] = None,
 ) -> None:
     """Train, generate, select, train again: the self-consuming loop.
@@ -80,6 +92,8 @@ def loop(
         keep=keep,
         seed=seed,
         data__source=data,
+        models=generator or None,
+        features=space or None,
         measure__weights=weights,
     )
     if threads is not None:
@@ -90,12 +104,20 @@ def loop(
         elif out is None:
             bad_use("--out", "give the folder of the run")
         else:
-            _run(resolved, out, threads, began, math.inf if max_seconds is None else max_seconds)
+            limit = math.inf if max_seconds is None else max_seconds
+            _run(resolved, out, threads, began, limit, log_with)
 
 
-def _run(config: Config, out: Path, threads: int | None, began: float, max_seconds: float) -> None:
+def _run(
+    config: Config,
+    out: Path,
+    threads: int | None,
+    began: float,
+    max_seconds: float,
+    log_with: str | None,
+) -> None:
+    from entroselect.loop import run
     from entroselect.loop.progress import Progress
-    from entroselect.loop.run import run
 
     with Progress() as progress:
         try:
@@ -105,6 +127,7 @@ def _run(config: Config, out: Path, threads: int | None, began: float, max_secon
                 max_seconds=max_seconds - (time.monotonic() - began),
                 progress=progress,
                 threads=threads,
+                log_with=log_with,
             )
         except KeyboardInterrupt:
             say(f"interrupted: what was finished is in {out}; the same command goes on with it")
@@ -140,17 +163,25 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write.")] = Path(
         "report.html"
     ),
+    export: Annotated[
+        Path | None, typer.Option(help="Folder for the paper's figures, each as SVG and CSV.")
+    ] = None,
 ) -> None:
-    """Compare runs of the loop on one page."""
+    """Compare runs of the loop on one page, and perhaps export the paper's figures of them."""
     _check_packages()
     if out.suffix.lower() not in (".html", ".htm"):
         bad_use("--out", f"{out}: a page is HTML; give a name that ends in .html")
     if not out.absolute().parent.is_dir():
         bad_use("--out", f"{out.absolute().parent}: no such folder")
+    if export is not None and export.exists() and not export.is_dir():
+        bad_use("--export", f"{export}: is a file; give a folder")
+    from entroselect.loop.export import export as export_figures
     from entroselect.loop.report import page
 
     _files.write_text(out, page(runs))
     say(f"written: {out}")
+    if export is not None:
+        say(f"written: {len(export_figures(runs, export))} files in {export}")
 
 
 def _check_packages() -> None:
@@ -165,10 +196,10 @@ def _check_packages() -> None:
 
 
 def _lines(out: Path) -> list[str]:
-    from entroselect.loop.compared import read
+    from entroselect.loop.runs import read_run
 
-    run = read(out)
-    space = list(run.measured[0]["spaces"])[-1]
+    run = read_run(out)
+    space = run.judge
     head = ["iteration", "entropy of G_n", "generalisation score", "Frechet distance"]
     columns = [
         [str(m["iteration"]) for m in run.measured],
@@ -194,21 +225,28 @@ def _estimate(config: Config, threads: int | None) -> None:
     import torch
 
     from entroselect.loop import config as options
+    from entroselect.loop import plan
     from entroselect.loop.device import device_of, fastest_threads
     from entroselect.loop.estimate import estimate, training_step
-    from entroselect.loop.plan import check, classes_of, split, training_steps
+    from entroselect.loop.models import models_of
     from entroselect.loop.trial import try_out
 
+    config = plan.named(config)
+    models, own = models_of(config), plan.own_spaces(config, None)
+    real, held_out, stream = plan.split(config)
+    config = plan.settled(config, real, None)
     show(options.to_json(config), end="")
-    real, held_out, stream = split(config)
-    check(config, real, stream)
-    device, classes = device_of(config), classes_of(config, real, stream)
+    plan.check(config, real, stream)
+    device, classes = device_of(config), plan.classes_of(config, real, stream)
     if threads is not None:
         torch.set_num_threads(threads)
-    try_out(config, real, classes, held_out, device)
+    try_out(config, real, classes, held_out, device, own.values())
+    if not plan.denoisers(config):
+        show(f"{len(real):,} images; {models[0].name} tells no time before it runs")
+        return
     if threads is None and device == "cpu":
         fastest_threads(lambda: training_step(config, real, classes, device, longest=0.5).seconds)
-    found = estimate(config, real, classes, training_steps(config, len(real)), device)
+    found = estimate(config, real, classes, plan.training_steps(config, len(real)), device)
     height, width, channels = real.pixels.shape[1:]
     show(
         f"{found.parameters:,} parameters, {len(real):,} images of {width} x {height} x "

@@ -1,4 +1,4 @@
-"""Runs of the loop as they were measured: read, grouped, and described in sentences."""
+"""Runs of the loop grouped into arms, and described in sentences."""
 
 from __future__ import annotations
 
@@ -6,60 +6,24 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from entroselect.io.errors import printable
 from entroselect.loop import config as options
-from entroselect.loop import data
 from entroselect.loop.config import Config
-from entroselect.loop.data import Images
+from entroselect.loop.runs import MEASURES, Run
 from entroselect.report import figures
+from entroselect.results import Float64
 
-CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a")
-METHODS = {**figures.COLOURS, "none": "#57606a", "variance": "#b3446c"}
+CYCLE = ("#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#4c566a", "#e0a100", "#55a0e0", "#7a3b10")
+METHODS = {**figures.COLOURS, "none": "#57606a", "variance": "#b3446c", "anchored": "#8250df"}
 
-# What is measured in each space, and where it stands in metrics.json.
-MEASURES: dict[str, tuple[str, ...]] = {
-    "entropy of G_n (nats)": ("generated", "entropy"),
-    "entropy of D_n (nats)": ("training", "entropy"),
-    "geometric mean distance of D_n": ("training", "geometric_mean_distance"),
-    "generalisation score": ("generalization_score",),
-    "Frechet distance to real": ("frechet_distance",),
-    "variance of G_n": ("generated", "variance"),
-    "variance of D_n": ("training", "variance"),
-    "precision": ("precision",),
-    "recall": ("recall",),
-    "density": ("density",),
-    "coverage": ("coverage",),
-    "Vendi score": ("vendi_score",),
-    "FLD": ("fld",),
-    "memorised fraction": ("memorised_fraction",),
-}
+UNUSED = ("keep", "select.space", "select.diversity", "select.reference")  # without a selection
 
 # Precision and coverage of a first model below which it makes no images like the real ones.
 NEAR = 0.02
-
-
-@dataclass(frozen=True)
-class Run:
-    """One folder: its options and what was measured, by iteration."""
-
-    folder: Path
-    config: Config
-    measured: list[dict[str, Any]]
-
-    def series(self, space: str, *names: str) -> list[float]:
-        """One measure over the iterations, NaN where there is none."""
-        found = []
-        for iteration in self.measured:
-            value = _at(iteration["spaces"][space], names)
-            found.append(math.nan if value is None else float(value))
-        return found
-
-    def images(self, iteration: int, name: str) -> Images:
-        """ "training" or "generated" of that iteration, from 1."""
-        return data.read(self.folder / f"iteration-{iteration:02d}", name)
 
 
 @dataclass(frozen=True)
@@ -76,51 +40,10 @@ class Arm:
         values = [value for value in values if not math.isnan(value)]
         return sum(values) / len(values) if values else math.nan
 
-
-def _at(measured: Any, names: Sequence[str]) -> Any:
-    for name in names:
-        measured = measured[name]
-    return measured
-
-
-def read(folder: Path) -> Run:
-    """A run folder, complete or not.
-
-    Raises:
-        ValueError: not a run, nothing measured yet, or a file that is damaged, by name.
-    """
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(
-            f"{folder}: not a run folder (no config.json); pass what was --out of entroselect loop"
-        )
-    found = sorted(folder.glob("iteration-*/metrics.json"))
-    if not found:
-        raise ValueError(f"{folder}: nothing is measured yet; let the run finish an iteration")
-    return Run(folder, options.from_json(path), [_measured(file) for file in found])
-
-
-def _measured(file: Path) -> dict[str, Any]:
-    """The measures that run.py wrote; everything that the report reads is checked."""
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if found["iteration"] != int(file.parent.name.removeprefix("iteration-")):
-            raise ValueError(f"says that it is of iteration {found['iteration']!r}")
-        whole = [
-            found["training_size"],
-            *(found["origins"][kind] for kind in data.ORIGINS.values()),
-        ]
-        for space in found["spaces"].values():
-            values = [_at(space, names) for names in MEASURES.values()]
-            whole += [0.0 if value is None else value for value in values]
-        if not found["spaces"] or not all(math.isfinite(value) for value in whole):
-            raise ValueError("values that are not finite, or none")
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-        raise ValueError(
-            f"{file}: damaged, or not what this version measures ({type(e).__name__}: {e}); delete "
-            "it and start the run again: it measures again what is missing"
-        ) from None
-    return found
+    def courses(self, space: str, measure: str) -> Float64:
+        """(runs, iterations) of a measure, as far as all of its runs have iterations."""
+        found = [run.series(space, *MEASURES[measure]) for run in self.runs]
+        return np.array([values[: min(map(len, found))] for values in found])
 
 
 def arms(runs: Sequence[Run]) -> list[Arm]:
@@ -138,9 +61,9 @@ def arms(runs: Sequence[Run]) -> list[Arm]:
     made, used = [], set()
     for number, group in enumerate(groups.values()):
         label = _label(group[0].config, list(differing))
-        colour = METHODS.get(group[0].config.select.method, CYCLE[0])
-        if colour in used:
-            colour = CYCLE[number % len(CYCLE)]
+        wanted = METHODS.get(group[0].config.select.method, CYCLE[0])
+        free = [colour for colour in (wanted, *CYCLE) if colour not in used]
+        colour = free[0] if free else CYCLE[number % len(CYCLE)]
         used.add(colour)
         made.append(Arm(label, colour, group))
     return made
@@ -154,6 +77,8 @@ def _label(config: Config, differing: list[str]) -> str:
         value: Any = config
         for part in name.split("."):
             value = getattr(value, part)
+        if name in UNUSED and config.select.method == "none":
+            continue
         bare = name in ("paradigm", "select.method")
         shown = printable(value)  # a path may hold bytes that are no text
         parts.append(shown if bare else f"{name.split('.')[-1]} {shown}")
@@ -166,27 +91,37 @@ def last_iteration(compared: Sequence[Arm]) -> int:
 
 
 def findings(compared: Sequence[Arm], space: str) -> list[str]:
-    """Sentences about these runs, from their measures in that space."""
+    """Sentences about these runs, from their measures in that space.
+
+    Arms that select are compared with the one that does not, if their paradigm has exactly one;
+    of this one they say whether its first model repeats itself or scatters.
+    """
     last = last_iteration(compared)
     plain = [arm for arm in compared if arm.runs[0].config.select.method == "none"]
-    told = []
+    told: list[str] = []
+    regimes: dict[tuple[float, float], list[str]] = {}  # arms that begin alike share a sentence
     for arm in compared:
+        beside = [other for other in plain if _family(other) == _family(arm)]
         if _learned_nothing(arm, space):
             told.append(
                 f"{arm.label}: hardly any of the generated images is near a real one (precision "
                 f"and coverage below {NEAR}), already at the first iteration. These models have "
                 "not learned enough for differences between them to mean anything: train longer."
             )
-            continue
-        made = arm.mean(space, "entropy of G_n (nats)", 1)
-        real = arm.mean(space, "entropy of D_n (nats)", 1)
-        if len(plain) == 1 and arm is not plain[0] and last > 1:
-            if _learned_nothing(plain[0], space):
-                continue
-            told.append(_against(arm, plain[0], space, last))
-        elif arm in plain and math.isfinite(made - real):
-            told.append(_regime(arm.label, made, real))
-    return [sentence for sentence in told if sentence]
+        elif arm in plain:
+            made = arm.mean(space, "entropy of G_n (nats)", 1)
+            real = arm.mean(space, "entropy of D_n (nats)", 1)
+            if math.isfinite(made - real):
+                regimes.setdefault((made, real), []).append(arm.label)
+        elif len(beside) == 1 and last > 1 and not _learned_nothing(beside[0], space):
+            told.append(_against(arm, beside[0], space, last))
+    first = [_regime("; ".join(labels), *values) for values, labels in regimes.items()]
+    return [sentence for sentence in first + told if sentence]
+
+
+def _family(arm: Arm) -> str:
+    """What the paradigm does with older images, whether it draws from them or selects."""
+    return arm.runs[0].config.paradigm.removesuffix("-subsample")
 
 
 def _learned_nothing(arm: Arm, space: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -12,15 +11,20 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from entroselect.loop import naming
+from entroselect.loop.naming import nearest
 from entroselect.loop.nested import flat, merged, nested, read_toml, toml_value
 from entroselect.loop.presets import PRESETS
 
 Paradigm = Literal["replace", "accumulate", "accumulate-subsample", "fresh-data", "multi-model"]
-Method = Literal["none", "random", "greedy", "threshold", "variance"]
-SpaceName = Literal["pixels", "encoder", "dinov2", "inception"]
+Method = Literal["none", "random", "greedy", "threshold", "variance", "anchored", "moments"]
+SpaceName = Literal["pixels", "encoder", "judge", "efficientnet", "dinov2", "inception"]
 Kind = Literal["ddpm", "edm"]
+SPACES = (*get_args(SpaceName), "rows")  # "rows" is "pixels", of data that are no images
+MODELS = ("ddpm", "edm", "resample")
 Split = Literal["train", "val", "test"]
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Network = Literal["unet", "mlp"]
 
 Count = Annotated[int, Field(ge=1)]
 CountOrNone = Annotated[int, Field(ge=0)]
@@ -52,12 +56,15 @@ class Data(_Strict):
 
 @dataclass(frozen=True)
 class Model(_Strict):
-    """diffusers' UNet2DModel."""
+    """diffusers' UNet2DModel, or the residual MLP of mlp.MLPModel."""
 
-    channels: tuple[Count, ...] = (16, 32)  # one resolution each, halved from one to the next
-    layers: Count = 1  # residual blocks per resolution
-    attention: tuple[CountOrNone, ...] = ()  # resolutions, counted from 0, that have attention
-    groups: Count = 8  # of GroupNorm
+    network: Network = "unet"
+    channels: tuple[Count, ...] = (16, 32)  # unet: one resolution each, halved from one to the next
+    layers: Count = 1  # unet: residual blocks per resolution
+    attention: tuple[CountOrNone, ...] = ()  # unet: resolutions, from 0, that have attention
+    groups: Count = 8  # unet: of GroupNorm
+    width: Count = 256  # mlp: of its hidden layers
+    blocks: Count = 3  # mlp: residual blocks
     dropout: Share = 0.0
     conditional: bool = False  # on the images' labels
 
@@ -76,6 +83,14 @@ class Diffusion(_Strict):
 
 
 @dataclass(frozen=True)
+class Resample(_Strict):
+    """The generator "resample", which copies training rows and moves the copies."""
+
+    share: PositiveOrNone = 0.25  # how far, as a share of a typical nearest distance
+    towards: CountOrNone = 0  # towards one of so many nearest rows; 0: in a random direction
+
+
+@dataclass(frozen=True)
 class Train(_Strict):
     """AdamW with linear warm-up and cosine decay to 0."""
 
@@ -88,12 +103,15 @@ class Train(_Strict):
     betas: tuple[Share, Share] = (0.95, 0.999)
     weight_decay: PositiveOrNone = 1e-6
     clip: Positive = 1.0  # largest norm of the gradient
-    precision: Precision = "fp32"  # autocast
+    precision: Precision = "auto"  # autocast; "auto": bf16 on a GPU, fp32 on the CPU
     # Decay of the averaged weights that are sampled from; 0: none. It rises with the step t to
     # this value, min(ema, t / (t + 9)), so that untrained weights count nothing and the average of
     # a short training is one of its last tenth.
     ema: Share = 0.0
     label_dropout: Share = 0.1  # conditional models, so that they can be guided
+    flip: bool = False  # mirrors each image of a batch, left to right, with probability 1/2
+    accumulate: Count = 1  # parts of a batch whose gradients are added before a step: less memory
+    compile: bool = False  # torch.compile: slow to begin with, then faster on a GPU
 
 
 @dataclass(frozen=True)
@@ -111,17 +129,29 @@ class Select(_Strict):
     """How the next training set is taken from the pool."""
 
     method: Method = "none"
-    space: SpaceName = "encoder"
+    space: Annotated[str | None, NONE] = None  # None: "encoder", or "rows" of what is no image
     # Shares of the pool that are left out before selecting:
     drop_outliers: Share = 0.0  # largest distances to the 5th nearest other image
     drop_far: Share = 0.0  # largest distances to the nearest real image
+    # "anchored": the weight of spreading out against matching the real images.
+    diversity: Annotated[float, Field(ge=0, le=1000)] = 0.003
+    # "anchored", "moments": how many of the real images to match, drawn at random; None: all.
+    reference: Annotated[Annotated[int, Field(ge=2)] | None, NONE] = None
 
 
 @dataclass(frozen=True)
 class Measure(_Strict):
     """What is measured at every iteration."""
 
-    spaces: tuple[SpaceName, ...] = ("pixels", "encoder")
+    # None: "pixels", "encoder" and, to judge in, "efficientnet" where it is installed, or else
+    # "judge" where 200 or more images are held out; of what is no image "rows".
+    spaces: Annotated[tuple[str, ...] | None, NONE] = None
+    judge: Annotated[str | None, NONE] = None  # the space of headlines; None: the last of `spaces`
+    # Generated images that are measured; beyond the pool's they serve for nothing else. None: of
+    # the pool's, as many as there are real ones.
+    draw: Annotated[Annotated[int, Field(ge=2)] | None, NONE] = None
+    # Of the Frechet distance, KID, precision, recall, density and coverage:
+    reference: Literal["real", "held-out"] = "real"
     weights: Annotated[str | None, NONE] = (
         None  # local DINOv2 folder or Inception file for those spaces
     )
@@ -143,9 +173,16 @@ class Config(_Strict):
     fresh: CountOrNone = 0  # new real images per iteration ("fresh-data")
     equal_compute: bool = False  # train longer instead of generating more; see run.training_steps
     device: str = "auto"  # "auto": a GPU if there is one
+    # What generates: "ddpm", "edm", "resample" or "package.module:object"; see models.py.
+    # None: diffusion.kind.
+    models: Annotated[tuple[str, ...] | None, NONE] = None
+    model_order: Literal["together", "alternate"] = "together"  # all or the next at each iteration
+    # Feature spaces of one's own, "name=package.module:function"; see given.py.
+    features: tuple[str, ...] = ()
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     diffusion: Diffusion = field(default_factory=Diffusion)
+    resample: Resample = field(default_factory=Resample)
     train: Train = field(default_factory=Train)
     sample: Sample = field(default_factory=Sample)
     select: Select = field(default_factory=Select)
@@ -156,7 +193,7 @@ _ADAPTER = TypeAdapter(Config)
 
 
 def resolve(
-    preset: str = "digits",
+    preset: str | None = "digits",
     file: Path | None = None,
     settings: Iterable[str] = (),
     **options: Any,
@@ -164,7 +201,7 @@ def resolve(
     """A preset, changed by a TOML file, then by `options`, then by `settings` ("train.steps=300").
 
     Args:
-        preset: a name in PRESETS.
+        preset: a name in PRESETS; None: the defaults of Config.
         file: TOML with the fields of Config; a table for each group.
         settings: "group.field=value", values as in TOML; bare words are strings; of two for one
             option the later counts.
@@ -178,9 +215,9 @@ def resolve(
         >>> resolve("digits", settings=["train.steps=300"], select__method="greedy").train.steps
         300
     """
-    if preset not in PRESETS:
+    if preset is not None and preset not in PRESETS:
         raise ValueError(f"preset: {preset!r} is unknown{nearest(preset, PRESETS)}")
-    given = merged({}, PRESETS[preset])
+    given = merged({}, {} if preset is None else PRESETS[preset])
     if file is not None:
         given = merged(given, read_toml(file))
     for name, value in options.items():
@@ -195,11 +232,16 @@ def resolve(
 
 
 def complete(config: Config) -> Config:
-    """The same with train.warmup as a number; ValueError for options that contradict each other."""
+    """The same with train.warmup as a number, and "multi-model" as what it stands for; ValueError
+    for options that contradict each other."""
     train = config.train
     if train.warmup is None:
         config = replace(config, train=replace(train, warmup=warmup_of(train.steps)))
+    if config.paradigm == "multi-model":  # the paper's: both kinds, and the real images too
+        models = config.models or ("ddpm", "edm")
+        config = replace(config, paradigm="accumulate-subsample", models=models)
     _check(config)
+    naming.check(config, MODELS)
     return config
 
 
@@ -238,47 +280,26 @@ def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:
     return {name: (a[name], b[name]) for name in a if a[name] != b[name]}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of an error message: the most similar known name, or all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, 1, 0.6)
-    if close:
-        return f"; did you mean {close[0]}?"
-    return "; known: " + ", ".join(known)
-
-
 def names() -> list[str]:
     """Dotted names of all options."""
     return list(flat(asdict(Config())))
 
 
 def _check(config: Config) -> None:
-    levels = len(config.model.channels)
-    for level in config.model.attention:
-        if level >= levels:
-            raise ValueError(f"model.attention: there is no resolution {level}, only {levels}")
-    # diffusers' heads are 8 wide, and where any resolution has attention the middle has it too.
-    for level in {*config.model.attention, levels - 1} if config.model.attention else ():
-        if config.model.channels[level] < 8:
-            raise ValueError(
-                f"model.channels: {config.model.channels[level]} channels at resolution {level}, "
-                "but attention, there or in the middle, needs 8 or more"
-            )
-    for channels in config.model.channels:
-        if channels % config.model.groups:
-            most = math.gcd(*config.model.channels)
-            fits = max(n for n in range(1, config.model.groups) if most % n == 0)
-            raise ValueError(
-                f"model.groups: {config.model.groups} does not divide {channels} channels; "
-                f"model.groups={fits} would do"
-            )
+    if config.model.network == "unet":
+        _check_unet(config.model)
+    if config.train.accumulate > config.train.batch:
+        raise ValueError(
+            f"train.accumulate: {config.train.accumulate} parts of a batch of "
+            f"{config.train.batch}; set train.accumulate={config.train.batch} or less"
+        )
     warmup = config.train.warmup
     if warmup is not None and warmup >= config.train.steps:
         raise ValueError(
             f"train.warmup: {warmup} is not below train.steps {config.train.steps}; leave it out, "
             f"or set train.warmup={warmup_of(config.train.steps)}"
         )
-    if config.diffusion.kind == "ddpm" or config.paradigm == "multi-model":
+    if "ddpm" in (config.models or (config.diffusion.kind,)):
         _check_sampling(config.sample, config.diffusion.steps)
     if config.sample.guidance != 1 and not config.model.conditional:
         raise ValueError("sample.guidance: needs model.conditional=true")
@@ -289,12 +310,38 @@ def _check(config: Config) -> None:
     for name in ("drop_outliers", "drop_far"):
         if config.select.method == "none" and getattr(config.select, name):
             raise ValueError(f"select.{name}: needs a selection; select.method is none")
-    spaces = {*config.measure.spaces, config.select.space}
+    spaces = {*(config.measure.spaces or ()), config.select.space, config.measure.judge}
+    if "judge" in spaces and not config.data.held_out:
+        raise ValueError(
+            "measure.spaces: judge is an encoder taught on held-out images; set data.held_out"
+        )
     if spaces & {"dinov2", "inception"} and config.measure.weights is None:
         raise ValueError(
             "measure.weights: the spaces dinov2 and inception need local weights; pass --weights "
             "PATH, or choose select.space=encoder and measure.spaces=['pixels','encoder']"
         )
+
+
+def _check_unet(model: Model) -> None:
+    levels = len(model.channels)
+    for level in model.attention:
+        if level >= levels:
+            raise ValueError(f"model.attention: there is no resolution {level}, only {levels}")
+    # diffusers' heads are 8 wide, and where any resolution has attention the middle has it too.
+    for level in {*model.attention, levels - 1} if model.attention else ():
+        if model.channels[level] < 8:
+            raise ValueError(
+                f"model.channels: {model.channels[level]} channels at resolution {level}, but "
+                "attention, there or in the middle, needs 8 or more"
+            )
+    for channels in model.channels:
+        if channels % model.groups:
+            most = math.gcd(*model.channels)
+            fits = max(n for n in range(1, model.groups) if most % n == 0)
+            raise ValueError(
+                f"model.groups: {model.groups} does not divide {channels} channels; "
+                f"model.groups={fits} would do"
+            )
 
 
 def _check_sampling(sample: Sample, noised: int) -> None:
@@ -334,11 +381,13 @@ def _literals(name: str) -> tuple[Any, ...]:
     return {
         "paradigm": get_args(Paradigm),
         "select.method": get_args(Method),
-        "select.space": get_args(SpaceName),
         "data.split": get_args(Split),
         "diffusion.kind": get_args(Kind),
         "diffusion.prediction": ("epsilon", "v"),
         "diffusion.schedule": ("linear", "cosine"),
+        "model.network": get_args(Network),
         "train.precision": get_args(Precision),
         "sample.sampler": ("ddpm", "ddim", "dpmpp"),
-    }.get(name, get_args(SpaceName))
+        "model_order": ("together", "alternate"),
+        "measure.reference": ("real", "held-out"),
+    }.get(name, ())

@@ -26,16 +26,17 @@ ORIGINS = {REAL: "real", SYNTHETIC: "synthetic", FRESH: "fresh"}
 
 @dataclass(frozen=True)
 class Images:
-    """n images and where they come from.
+    """n images, or rows that are no images, and where they come from.
 
-    pixels: (n, h, w, channels) uint8, channels 1 or 3.
+    pixels: (n, h, w, channels) uint8, channels 1 or 3; of rows the values, (n, d) or of any other
+        shape and real dtype.
     labels: (n,) int64 from 0, or None.
     origins: (n, 4) int32: kind (REAL, SYNTHETIC or FRESH), the iteration that made it (0 for real
         ones), which model, and the row there.
     names: what the labels 0, 1, ... are called in the source; empty where that is not known.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
     labels: NDArray[np.int64] | None
     origins: NDArray[np.int32]
     names: tuple[str, ...] = ()
@@ -47,6 +48,12 @@ class Images:
         """Those rows, in that order."""
         labels = None if self.labels is None else self.labels[rows]
         return Images(self.pixels[rows], labels, self.origins[rows], self.names)
+
+    @property
+    def are_images(self) -> bool:
+        """Whether they can be shown."""
+        shape = self.pixels.shape
+        return self.pixels.dtype == np.uint8 and len(shape) == 4 and shape[-1] in (1, 3)
 
     @property
     def classes(self) -> int:

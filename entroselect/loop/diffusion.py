@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import (
@@ -20,16 +20,21 @@ from diffusers import (
 from entroselect import _files
 from entroselect.loop import files
 from entroselect.loop.config import Diffusion, Model
+from entroselect.loop.mlp import MLPModel
 
 Shape = tuple[int, int, int]  # height, width, channels
 
+# What is trained: called with images, noise levels and labels, it returns an object with `sample`.
+Net: TypeAlias = UNet2DModel | MLPModel
+_KINDS: dict[str, Any] = {kind.__name__: kind for kind in (UNet2DModel, MLPModel)}
 
-def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> UNet2DModel:
-    """A UNet2DModel with fresh weights.
+
+def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> Net:
+    """A network with fresh weights.
 
     Args:
         model: its size.
-        shape: (height, width, channels) of the images; sides must be divisible by
+        shape: (height, width, channels) of the images; for a UNet the sides must be divisible by
             2 ** (resolutions - 1).
         classes: labels of a conditional model; one more, the last, means "no label".
         seed: where the weights come from.
@@ -37,30 +42,44 @@ def network(model: Model, shape: Shape, classes: int, seed: torch.Generator) -> 
     Raises:
         ValueError: images whose sides do not divide, conditional without labels.
     """
+    if model.conditional and classes == 0:
+        raise ValueError("model.conditional: the images have no labels")
+    labels = classes + 1 if model.conditional else None
+    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
+        torch.manual_seed(seed.initial_seed())
+        if model.network == "unet":
+            return _unet(model, shape, labels)
+        return MLPModel(
+            sample_size=shape[:2],
+            in_channels=shape[2],
+            width=model.width,
+            blocks=model.blocks,
+            dropout=model.dropout,
+            num_class_embeds=labels,
+        )
+
+
+def _unet(model: Model, shape: Shape, labels: int | None) -> UNet2DModel:
     halved = 2 ** (len(model.channels) - 1)
     if shape[0] % halved or shape[1] % halved:
         raise ValueError(
             f"model.channels: {len(model.channels)} resolutions need image sides divisible by "
-            f"{halved}, got {shape[1]} x {shape[0]}"
+            f"{halved}, got {shape[1]} x {shape[0]}; model.network=mlp takes any"
         )
-    if model.conditional and classes == 0:
-        raise ValueError("model.conditional: the images have no labels")
     attends = [level in model.attention for level in range(len(model.channels))]
-    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global generator
-        torch.manual_seed(seed.initial_seed())
-        return UNet2DModel(
-            sample_size=shape[:2],
-            in_channels=shape[2],
-            out_channels=shape[2],
-            block_out_channels=model.channels,
-            layers_per_block=model.layers,
-            down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-            up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
-            norm_num_groups=model.groups,
-            dropout=model.dropout,
-            add_attention=bool(model.attention),
-            num_class_embeds=classes + 1 if model.conditional else None,
-        )
+    return UNet2DModel(
+        sample_size=shape[:2],
+        in_channels=shape[2],
+        out_channels=shape[2],
+        block_out_channels=model.channels,
+        layers_per_block=model.layers,
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
+        norm_num_groups=model.groups,
+        dropout=model.dropout,
+        add_attention=bool(model.attention),
+        num_class_embeds=labels,
+    )
 
 
 def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) -> Any:
@@ -81,21 +100,25 @@ def noise_schedule(diffusion: Diffusion, sampler: str = "ddpm", steps: int = 0) 
     return (DDIMScheduler if sampler == "ddim" else DDPMScheduler)(**options)
 
 
-def save(net: UNet2DModel, schedule: Any, folder: Path) -> None:
-    """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`."""
-    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule.config))
-    _files.write_json(folder / "unet" / "config.json", _plain(net.config))
+def save(net: Net, schedule: Any, folder: Path) -> None:
+    """unet/ and scheduler/ as diffusers' pipelines have them, read by `from_pretrained`; the
+    network is in unet/ whatever its kind."""
+    _files.write_json(folder / "scheduler" / "scheduler_config.json", _plain(schedule))
+    _files.write_json(folder / "unet" / "config.json", _plain(net))
     files.write_tensors(
         folder / "unet" / "diffusion_pytorch_model.safetensors", net.state_dict(), format="pt"
     )
 
 
-def load(folder: Path) -> UNet2DModel:
+def load(folder: Path) -> Net:
     """Reads what `save` wrote; files.Damaged if anything is missing."""
     path = folder / "unet" / "config.json"
     held = files.read_json(path)
+    kind = _KINDS.get(str(held.get("_class_name")))
+    if kind is None:
+        raise files.Damaged(path, f"_class_name is none of {', '.join(_KINDS)}")
     try:
-        net: UNet2DModel = UNet2DModel.from_config(held)
+        net: Net = kind.from_config(held)
     except Exception as error:  # its layers raise many types for strange sizes
         raise files.Damaged(path, f"not of a network: {error}") from None
     load_weights(net, folder / "unet" / "diffusion_pytorch_model.safetensors")
@@ -118,8 +141,8 @@ def finite(tensors: Iterable[torch.Tensor]) -> bool:
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
-def _plain(config: Any) -> dict[str, Any]:
-    held = {k: v for k, v in dict(config).items() if not k.startswith("_")}
-    held["_class_name"] = config.get("_class_name", UNet2DModel.__name__)
+def _plain(part: Any) -> dict[str, Any]:
+    held = {k: v for k, v in dict(part.config).items() if not k.startswith("_")}
+    held["_class_name"] = type(part).__name__
     plain: dict[str, Any] = json.loads(json.dumps(held, default=list))
     return plain

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from entroselect.loop import diffusion, paradigms, seeds
+from entroselect.loop import diffusion, paradigms, plan, seeds
 from entroselect.loop.config import Config
 from entroselect.loop.data import Images
 from entroselect.loop.sample import generate
@@ -40,7 +40,7 @@ def training_step(
 
     def taking(batch: int) -> Callable[[], object]:
         net = diffusion.network(config.model, shape, classes, seeds.noise(0))
-        noise = replace(config.diffusion, kind=paradigms.kinds(config)[0])
+        noise = replace(config.diffusion, kind=plan.denoisers(config)[0])
         return Steps(real, net, noise, replace(config.train, batch=batch), device=device).take
 
     return _measured(taking, config.train.batch, longest)
@@ -50,7 +50,7 @@ def sampling_step(config: Config, real: Images, classes: int, device: str) -> St
     """One step of sample.steps, on a batch as the run makes it."""
     shape: Any = real.pixels.shape[1:]
     net = diffusion.network(config.model, shape, classes, seeds.noise(0))
-    noise = replace(config.diffusion, kind=paradigms.kinds(config)[0])
+    noise = replace(config.diffusion, kind=plan.denoisers(config)[0])
 
     def taking(batch: int) -> Callable[[], object]:
         labels = None if real.labels is None else np.resize(real.labels, batch)
@@ -94,7 +94,8 @@ def _seconds(call: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Time and disk of a whole run, without feature spaces, selecting and measuring."""
+    """Time and disk of a whole run: of its diffusion models alone, without feature spaces,
+    selecting and measuring."""
 
     parameters: int
     generated: int  # images per iteration
@@ -111,9 +112,11 @@ def estimate(config: Config, real: Images, classes: int, steps: int, device: str
     parameters = sum(p.numel() for p in net.parameters())
     training = training_step(config, real, classes, device)
     sampling = sampling_step(config, real, classes, device)
-    models, made = len(paradigms.kinds(config)), paradigms.to_generate(config, len(real))
-    seconds = steps * training.of(config.train.batch) + config.sample.steps * sampling.of(made)
+    models, made = paradigms.together(config), paradigms.to_generate(config, len(real))
+    networks = min(len(plan.denoisers(config)), models)
+    drawn = made + paradigms.to_measure(config, len(real))
+    seconds = steps * training.of(config.train.batch) + config.sample.steps * sampling.of(drawn)
     kept = [len(real), *(taken for _, taken in paradigms.sizes(config, len(real)))]
-    images = sum(kept) + models * made * config.iterations
-    disk = 4 * parameters * models * config.iterations + images * (math.prod(shape) + 24)
-    return Estimate(parameters, made * models, training, sampling, models * seconds, disk / 1e6)
+    images = sum(kept) + models * drawn * config.iterations
+    disk = 4 * parameters * networks * config.iterations + images * (math.prod(shape) + 24)
+    return Estimate(parameters, made * models, training, sampling, networks * seconds, disk / 1e6)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,28 @@ import numpy as np
 
 from entroselect import _files
 from entroselect.loop import config as options
-from entroselect.loop import data, files
+from entroselect.loop import data, files, given
 from entroselect.loop.config import Config
 from entroselect.loop.data import Images
+from entroselect.loop.given import Space
+from entroselect.loop.models import Model
 
 FINGERPRINTS = "fingerprints.json"
 _TOLD = {
     "data": "the images or labels of data.source",
     "weights": "the file or folder measure.weights",
     "encoder": "encoder.safetensors",
+    "judge": "judge.safetensors",
 }
+
+
+def _told(name: str) -> str:
+    return _TOLD.get(name, f"the file that defines {name}")
+
+
+def of_iteration(folder: Path, iteration: int) -> Path:
+    """The folder of an iteration, from 1."""
+    return folder / f"iteration-{iteration:02d}"
 
 
 def check_ours(folder: Path) -> None:
@@ -42,11 +54,10 @@ def check_ours(folder: Path) -> None:
         )
 
 
-def check_configuration(config: Config, folder: Path) -> None:
-    """Writes config.json, or ValueError if there is one with other options."""
+def check_configuration(config: Config, before: Config | None, folder: Path) -> None:
+    """Writes config.json; ValueError if the run there has, from `before`, other options."""
     path = folder / "config.json"
-    if path.exists():
-        before = options.complete(options.from_json(path))
+    if before is not None:
         changed = options.differences(before, config)
         grown = config.iterations > before.iterations
         if grown:
@@ -57,10 +68,28 @@ def check_configuration(config: Config, folder: Path) -> None:
                 f"{folder}: holds a run of another configuration: there, {told}; choose another "
                 "--out, or the same options to go on with it"
             )
-        if not grown:
-            return
-        (folder / "DONE").unlink(missing_ok=True)
-    _files.write_text(path, options.to_json(config))
+        if grown:
+            (folder / "DONE").unlink(missing_ok=True)
+    if before is None or path.read_text(encoding="utf-8") != options.to_json(config):
+        _files.write_text(path, options.to_json(config))
+
+
+def recorded(folder: Path) -> Config | None:
+    """The configuration that a run in that folder began with; None where there is none.
+
+    Raises:
+        ValueError: config.json is damaged, or of an older version and means something else now.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        return None
+    before = options.from_json(path)
+    if before.paradigm == "multi-model":  # this version writes what that stands for
+        raise ValueError(
+            f"{folder}: begun by an older version, whose multi-model pool had no real images; "
+            "choose another --out"
+        )
+    return options.complete(before)
 
 
 def fingerprint(parts: list[Images]) -> str:
@@ -82,11 +111,20 @@ def of_weights(weights: str) -> str:
     return files.digest(sorted([*path.glob("*.json"), *path.glob("*.safetensors")]))
 
 
+def of_code(models: Iterable[Model], own: Mapping[str, Space]) -> dict[str, str]:
+    """SHA-256 of the files that define the caller's generators and functions, by what they are."""
+    sources = {f"generator {model.name}": model.source for model in models}
+    sources |= {f"space {name}": given.file_of(space.function) for name, space in own.items()}
+    return {name: files.digest([path]) for name, path in sources.items() if path is not None}
+
+
 def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str], None]) -> None:
     """Writes what a run is made from; ValueError if it began with something else."""
     path = folder / FINGERPRINTS
     before = files.read_json(path) if path.exists() else {}
-    changed = [_TOLD[name] for name in found if before.get(name, found[name]) != found[name]]
+    if not (folder / "iteration-01" / "generated.npy").exists():  # code may still be mended
+        before = {name: mark for name, mark in before.items() if name in _TOLD}
+    changed = [_told(name) for name in found if before.get(name, found[name]) != found[name]]
     if changed:
         raise ValueError(
             f"{folder}: {' and '.join(changed)} changed since this run was begun; bring back what "
@@ -95,7 +133,7 @@ def check_fingerprints(folder: Path, found: dict[str, str], note: Callable[[str]
     new = {name: mark for name, mark in found.items() if name not in before}
     if new and (folder / "iteration-01" / "training.npy").exists():
         note(
-            f"{folder} was begun without fingerprints of {', '.join(_TOLD[n] for n in new)}, so "
+            f"{folder} was begun without fingerprints of {', '.join(map(_told, new))}, so "
             "whether they changed is not known"
         )
     if new:
@@ -115,14 +153,19 @@ def has_images(here: Path, name: str) -> bool:
 
 
 def read_images(
-    here: Path, name: str, count: int, size: tuple[int, ...], classes: int = 0
+    here: Path,
+    name: str,
+    count: int,
+    size: tuple[int, ...],
+    classes: int = 0,
+    dtype: Any = np.uint8,
 ) -> Images:
     """As `data.read`, with checks of what was read.
 
     Args:
         here: folder of an iteration.
-        name: "training" or "generated".
-        count, size: there must be `count` images of `size` (h, w, channels).
+        name: "training", "generated" or "measured".
+        count, size, dtype: there must be `count` images of `size` (h, w, channels), or rows.
         classes: there must be labels, below this; 0: labels do not matter.
 
     Raises:
@@ -131,10 +174,12 @@ def read_images(
     images = data.read(here, name)
     path, marks = here / f"{name}.npy", here / f"{name}_origins.npy"
     expected = (count, *size)
-    if images.pixels.shape != expected or images.pixels.dtype != np.uint8:
+    if images.pixels.shape != expected or images.pixels.dtype != dtype:
         raise files.Damaged(
-            path, f"{images.pixels.shape} {images.pixels.dtype}, not {expected} uint8"
+            path, f"{images.pixels.shape} {images.pixels.dtype}, not {expected} {np.dtype(dtype)}"
         )
+    if images.pixels.dtype.kind == "f" and not np.isfinite(images.pixels).all():
+        raise files.Damaged(path, "values that are not finite")
     if images.origins.shape != (count, 4) or images.origins.dtype != np.int32:
         raise files.Damaged(
             marks, f"{images.origins.shape} {images.origins.dtype}, not {(count, 4)} int32"
@@ -171,6 +216,12 @@ def has_metrics(here: Path) -> bool:
         return path.exists() and "spaces" in files.read_json(path)
     except files.Damaged:
         return False
+
+
+def add_stats(stats: Path, line: dict[str, Any]) -> None:
+    """Appends a line to stats.jsonl."""
+    with stats.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def cut_stats(stats: Path, iteration: int, kind: str, step: int) -> None:

@@ -9,7 +9,7 @@ that are not finite under the argument's name, and returns None where a set is t
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,19 +37,22 @@ def measure(
     *,
     neighbours: int = 5,
     memorised: float = 0.33,
+    reference: Literal["real", "held-out"] = "real",
 ) -> dict[str, Any]:
     """Everything about one iteration, in one space.
 
     Args:
         training: D_n, what the model was trained on.
         generated: G_n, what it made.
-        real: the reference, D_1.
+        real: D_1.
         held_out: real images that no model was trained on; without them there is no FLD.
         neighbours: k of precision, recall, density and coverage.
         memorised: a generated image counts as memorised when its nearest training image is closer
             than this share of the real images' median nearest distance, not when it is at exactly
             that. Where the median is 0 (half of the real images have a copy) nothing can be
             closer: None.
+        reference: to what the Frechet distance, KID, precision, recall, density and coverage are
+            taken. A model that copies D_1 is near to that, and not to the held-out images.
 
     Returns:
         entropy (nats; one of equal images counts), geometric_mean_distance (in the unit of
@@ -66,6 +69,7 @@ def measure(
         same_width(name, found, "training", rows["training"])
     d_n, g_n, d_1 = rows["training"], rows["generated"], rows["real"]
     to_training = nearest_distances(g_n, d_n).distances[:, 0]
+    target = d_1 if reference == "real" else rows["held_out"]
     near, among_real = _nearest_others(d_n), _nearest_others(d_1)
     close = None if among_real is None else memorised * float(np.median(among_real))
     return {
@@ -75,9 +79,9 @@ def measure(
         "generalization_score_mse": float(np.mean(to_training**2) / d_n.d),
         "mean_nearest_distance": None if near is None else float(np.mean(near)),
         "memorised_fraction": float(np.mean(to_training < close)) if close else None,
-        "frechet_distance": frechet_distance(d_1, g_n) if min(d_1.n, g_n.n) > 1 else None,
-        "kid": kid(d_1, g_n),
-        **manifold(d_1, g_n, neighbours),
+        "frechet_distance": frechet_distance(target, g_n) if min(target.n, g_n.n) > 1 else None,
+        "kid": kid(target, g_n),
+        **manifold(target, g_n, neighbours),
         "vendi_score": vendi_score(g_n),
         "fld": fld(d_1, rows["held_out"], g_n) if "held_out" in rows else None,
     }

@@ -9,27 +9,40 @@ from collections.abc import Sequence
 import numpy as np
 
 from entroselect.loop import seeds, shares
-from entroselect.loop.config import Config, Kind
+from entroselect.loop.config import Config
 from entroselect.loop.data import Images, stack
 
 
-def kinds(config: Config) -> list[Kind]:
-    """The models trained at every iteration: one, or with "multi-model" one of each kind."""
-    return ["ddpm", "edm"] if config.paradigm == "multi-model" else [config.diffusion.kind]
+def models(config: Config) -> list[str]:
+    """Names of the models of the run."""
+    return list(config.models or (config.diffusion.kind,))
+
+
+def together(config: Config) -> int:
+    """How many models generate at each iteration: all, or one where they alternate."""
+    return len(models(config)) if config.model_order == "together" else 1
 
 
 def to_generate(config: Config, size: int) -> int:
-    """Images that each model makes at an iteration, where the first training set had `size`.
+    """Images for the pool that each model makes at an iteration, where the first training set had
+    `size`.
 
-    "replace" and "multi-model" keep `size` images of what was made last, so the models together
-    make size / keep when something selects; otherwise every model makes `size`.
+    "replace" keeps `size` images of what was made last, so the models together make size / keep
+    when something selects, and `size` otherwise. Elsewhere every model makes `size`.
     """
     if config.generate is not None:
         return config.generate
-    made = size
-    if config.paradigm in ("replace", "multi-model") and config.select.method != "none":
-        made = math.ceil(size / shares.exact(config.keep))
-    return -(-made // len(kinds(config))) if config.paradigm == "multi-model" else made
+    if config.paradigm != "replace":
+        return size
+    made = size if config.select.method == "none" else math.ceil(size / shares.exact(config.keep))
+    return -(-made // together(config))
+
+
+def to_measure(config: Config, size: int) -> int:
+    """Images that each model makes besides, which are measured and never trained on."""
+    count = together(config)
+    extra = (config.measure.draw or 0) - count * to_generate(config, size)
+    return max(0, -(-extra // count))
 
 
 def pool(
@@ -41,7 +54,7 @@ def pool(
 ) -> Images:
     """The pool from which the next training set is picked.
 
-    replace, multi-model: the images made last, by all models;
+    replace: the images made last, by all models;
     accumulate, accumulate-subsample: the real images and everything made so far;
     fresh-data: the last training set, the images made last, and new real ones.
 
@@ -52,7 +65,7 @@ def pool(
         generated: the images made at each iteration so far.
         fresh: new real images, with "fresh-data".
     """
-    if config.paradigm in ("replace", "multi-model"):
+    if config.paradigm == "replace":
         return generated[-1]
     if config.paradigm == "fresh-data":
         return stack([training, generated[-1], *([fresh] if fresh is not None else [])])
@@ -79,10 +92,10 @@ def sizes(config: Config, size: int) -> list[tuple[int, int]]:
         config: the run.
         size: of the first training set.
     """
-    made = to_generate(config, size) * len(kinds(config))
+    made = to_generate(config, size) * together(config)
     found, training = [], size
     for iteration in range(2, config.iterations + 1):
-        if config.paradigm in ("replace", "multi-model"):
+        if config.paradigm == "replace":
             held = made
         elif config.paradigm == "fresh-data":
             held = training + made + config.fresh

@@ -9,47 +9,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from entroselect import nearest_distances
 from entroselect.io.errors import printable
-from entroselect.loop import features, paradigms
-from entroselect.loop.compared import (
-    MEASURES,
-    Arm,
-    Run,
-    arms,
-    findings,
-    last_iteration,
-    read,
-)
+from entroselect.loop import features, paradigms, plots
+from entroselect.loop.compared import Arm, arms, findings, last_iteration
 from entroselect.loop.data import Images
+from entroselect.loop.plots import Plot
+from entroselect.loop.runs import MEASURES, Run, Runs, read
 from entroselect.report import figures
 from entroselect.report.page import Section, Table, render
 from entroselect.report.spread import cover, rising_ranks
 
-ORIGIN_COLOURS = {"real": "#1f6fb2", "fresh": "#4c9a62", "synthetic": "#c9ced6"}
 SHOWN = 15  # images in a line
-FEWEST = 10  # points of which a correlation is worth printing
 
 
 def page(folders: Sequence[Path]) -> str:
-    """The page about those run folders."""
-    runs = [read(folder) for folder in folders]
-    spaces = [
-        s for s in runs[0].measured[0]["spaces"] if all(s in r.measured[0]["spaces"] for r in runs)
-    ]
-    if not spaces:
-        raise ValueError("the runs have no feature space in common that was measured in all")
+    """The page about those run folders; ValueError as `runs.read`, or without a common space."""
+    runs = read(folders)
+    spaces = common_spaces(runs)
     compared = arms(runs)
-    main = spaces[-1]
-    sections = [_curves(compared, space) for space in spaces]
-    sections += [_correlation(runs, space) for space in spaces]
-    sections += [_samples(arm) for arm in compared]
-    sections += [_copies(arm) for arm in compared]
-    sections.append(_provenance(compared))
-    sections.append(_radius(compared))
+    pictured = [arm for arm in compared if arm.runs[0].images(1, "training").are_images]
+    main = spaces[0]
+    sections = [
+        _diagnoses(compared),
+        *(_curves(compared, space) for space in spaces),
+        _section(plots.tradeoff(compared, main)),
+        _section(plots.real_share(compared)),
+        _section(plots.projection(compared)),
+        *(_correlation(runs, space) for space in spaces),
+        _samples(pictured) if pictured else None,
+        _copies(pictured) if pictured else None,
+        _radius(compared),
+    ]
     first = runs[0].config
     last = max(run.measured[-1]["iteration"] for run in runs)
     return render(
@@ -63,12 +56,61 @@ def page(folders: Sequence[Path]) -> str:
             "the model copies. More entropy is not more quality: read it beside precision and the "
             "Frechet distance to the real images, of which lower is better.",
             *findings(compared, main),
+            *_same_space(compared, main),
             f"The table shows the last iteration that every run has, means over seeds, in the "
             f"space {main}. All distances are Euclidean ones between features of that space.",
         ],
         _table(compared, main),
-        [section for section in sections if section.pictures],
+        [section for section in sections if section],
         f"entroselect {version('entroselect')}. Runs: " + ", ".join(map(printable, folders)) + ".",
+    )
+
+
+def common_spaces(runs: Runs) -> list[str]:
+    """Spaces that were measured in every run; first the one in which the first run is judged.
+
+    Raises:
+        ValueError: there are none.
+    """
+    shared = [space for space in runs[0].spaces if all(space in run.spaces for run in runs)]
+    if not shared:
+        raise ValueError("the runs have no feature space in common that was measured in all")
+    judge = runs[0].judge if runs[0].judge in shared else shared[-1]
+    return [judge, *(space for space in shared if space != judge)]
+
+
+def _same_space(compared: Sequence[Arm], space: str) -> list[str]:
+    """A warning where a selection is judged in the space that it looked at."""
+    blind = ("none", "random")
+    chosen = [arm.runs[0].config.select for arm in compared]
+    if not any(s.space == space and s.method not in blind for s in chosen):
+        return []
+    return [
+        f"Warning: images were selected by their distances in the space {space}, and this page "
+        "judges them in the same space. A selection can look better there than it is; set "
+        "measure.judge to a space that differs from select.space."
+    ]
+
+
+def _section(plot: Plot | None) -> Section | None:
+    if plot is None:
+        return None
+    return Section(plot.heading, plot.text, [figures.data_uri(plot.figure)])
+
+
+def _diagnoses(compared: Sequence[Arm]) -> Section | None:
+    """What each first model lacks; arms of a seed share their first model, and so the text."""
+    told: dict[str, list[str]] = {}
+    for arm in compared:
+        for run in arm.runs:
+            if run.diagnosis:
+                told.setdefault(run.diagnosis, []).append(f"{arm.label}, seed {run.config.seed}")
+    if not told:
+        return None
+    return Section(
+        "What the first models lack",
+        "Diagnosis of the images of the first iteration, before anything was selected.",
+        notes=[f"{'; '.join(whose)}\n{text}" for text, whose in told.items()],
     )
 
 
@@ -94,31 +136,16 @@ PANELS = (
 def _curves(compared: list[Arm], space: str) -> Section:
     figure = Figure(figsize=(figures.WIDTH, 5.2), layout="constrained")
     for axes, title in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
-        _style(axes)
+        figures.style(axes).set_title(title, fontsize=10)
         for arm in compared:
-            length = min(len(run.measured) for run in arm.runs)
-            values = np.array([run.series(space, *MEASURES[title])[:length] for run in arm.runs])
-            iterations = np.arange(1, length + 1)
-            axes.plot(
-                iterations, values.mean(axis=0), "o-", color=arm.colour,
-                label=figures.plain(arm.label), markersize=3.5, linewidth=1.7,
-            )  # fmt: skip
-            if len(values) > 1:
-                axes.fill_between(
-                    iterations, values.min(axis=0), values.max(axis=0),
-                    color=arm.colour, alpha=0.15, linewidth=0,
-                )  # fmt: skip
-        axes.set_title(title, fontsize=10)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(4, len(labels)), frameon=False
+            plots.course(axes, arm, arm.courses(space, title))
+    plots.legend(figure, compared)
+    return Section(
+        f"Through the iterations ({space})",
+        f"Measured in the space {space}, by iteration; distances are Euclidean."
+        + plots.bands(compared),
+        [figures.data_uri(figure)],
     )
-    several = any(len(arm.runs) > 1 for arm in compared)
-    text = f"Measured in the space {space}, by iteration; distances are Euclidean." + (
-        " Lines are means over seeds; bands reach from lowest to highest." if several else ""
-    )
-    return Section(f"Through the iterations ({space})", text, [figures.data_uri(figure)])
 
 
 def _correlation(runs: Sequence[Run], space: str) -> Section:
@@ -134,27 +161,20 @@ def _correlation(runs: Sequence[Run], space: str) -> Section:
         ("log of the geometric mean distance of D_n", "log of the variance of D_n"),
         strict=True,
     ):
-        _style(axes)
         usable = np.isfinite(x) & np.isfinite(scores)
-        axes.scatter(x[usable], scores[usable], s=14, color="#1f6fb2", alpha=0.8)
-        axes.set_title(correlation(x[usable], scores[usable]), fontsize=10)
+        figures.style(axes).scatter(x[usable], scores[usable], s=14, color="#1f6fb2", alpha=0.8)
+        axes.set_title(plots.correlation(x, scores), fontsize=10)
         axes.set_xlabel(name, fontsize=9)
         axes.set_ylabel("log generalisation score", fontsize=9)
     return Section(
         f"What explains generalisation ({space})",
-        f"One point for every iteration of every run, and r where there are {FEWEST} or more. "
-        "Points of one run follow from each other: a high r is weaker evidence than it looks. "
-        "Entropy is shown as the logarithm of the geometric mean distance: at one size of the "
-        "training set the entropy up to scale and shift. Between sizes neither compares.",
+        "One point for every iteration of every run, and r where there are "
+        f"{plots.FEWEST} or more. Points of one run follow from each other: a high r is weaker "
+        "evidence than it looks. Entropy is shown as the logarithm of the geometric mean "
+        "distance: at one size of the training set the entropy up to scale and shift. Between "
+        "sizes neither compares.",
         [figures.data_uri(figure)],
     )
-
-
-def correlation(x: Any, y: Any) -> str:
-    """Pearson's r in words; none of a handful of points, nor where one side does not vary."""
-    if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return f"too few points for a correlation ({len(x)})"
-    return f"Pearson r = {np.corrcoef(x, y)[0, 1]:.2f} ({len(x)} points)"
 
 
 def _logs(values: Sequence[float]) -> Any:
@@ -162,18 +182,23 @@ def _logs(values: Sequence[float]) -> Any:
         return np.log(values)
 
 
-def _samples(arm: Arm) -> Section:
-    run = arm.runs[0]
+def _samples(compared: Sequence[Arm]) -> Section:
+    return Section(
+        "Samples",
+        "First line of each picture: real images, taken evenly from all classes. Below: the first "
+        "images generated at each iteration, by the first run of the arm.",
+        [samples(arm.runs[0]) for arm in compared],
+        [arm.label for arm in compared],
+    )
+
+
+def samples(run: Run) -> str:
+    """Real images in a line, and below them the first ones of every iteration, as a data URI."""
     lines = [run.images(m["iteration"], "generated") for m in run.measured]
     real = run.images(1, "training")
     columns = min(SHOWN, len(real), *map(len, lines))
     lines = [real.take(spread_out(real, columns)), *(x.take(np.arange(columns)) for x in lines)]
-    return Section(
-        f"Samples ({arm.label})",
-        "First line: real images, taken evenly from all classes. Below: the first images generated "
-        "at each iteration.",
-        [figures.image_grid(np.concatenate([_shown(images) for images in lines]), columns)],
-    )
+    return figures.image_grid(np.concatenate([shown(images) for images in lines]), columns)
 
 
 def spread_out(images: Images, count: int) -> Any:
@@ -184,53 +209,28 @@ def spread_out(images: Images, count: int) -> Any:
     return order[np.arange(count) * len(images) // count]
 
 
-def _copies(arm: Arm) -> Section:
-    run = arm.runs[0]
+def _copies(compared: Sequence[Arm]) -> Section:
+    return Section(
+        "Generated, and the nearest training image",
+        "Upper lines: images of the last iteration. Lower lines: the training image nearest to "
+        "each in pixels, with the Euclidean distance. Copies are at 0.",
+        [_pairs(arm.runs[0]) for arm in compared],
+        [arm.label for arm in compared],
+    )
+
+
+def _pairs(run: Run) -> str:
     last = run.measured[-1]["iteration"]
     training, generated = run.images(last, "training"), run.images(last, "generated")
     few = generated.take(np.arange(min(12, len(generated))))
     found = nearest_distances(features.pixels(few), features.pixels(training))
-    return Section(
-        f"Generated, and the nearest training image ({arm.label})",
-        f"Upper line: images generated at iteration {last}. Lower line: the training image nearest "
-        "to each in pixels, with the Euclidean distance. Copies are at 0.",
-        [
-            figures.image_pairs(
-                _shown(few), _shown(training.take(found.indices[:, 0])), found.distances[:, 0]
-            )
-        ],
-    )
+    nearest = training.take(found.indices[:, 0])
+    return figures.image_pairs(shown(few), shown(nearest), found.distances[:, 0])
 
 
-def _provenance(compared: list[Arm]) -> Section:
-    figure = Figure(figsize=(figures.WIDTH, 0.9 + 1.1 * len(compared)), layout="constrained")
-    for axes, arm in zip(
-        figure.subplots(len(compared), 1, sharex=True, squeeze=False).flat, compared, strict=True
-    ):
-        _style(axes)
-        run = arm.runs[0]
-        iterations = [m["iteration"] for m in run.measured]
-        left = np.zeros(len(iterations))
-        for kind, colour in ORIGIN_COLOURS.items():
-            share = np.array([m["origins"][kind] for m in run.measured])
-            axes.bar(iterations, share, bottom=left, color=colour, label=kind, width=0.7)
-            left += share
-        axes.set_title(figures.plain(arm.label), fontsize=9, loc="left")
-        axes.set_ylim(0, 1)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
-    return Section(
-        "Where the training images come from",
-        "Shares of real, fresh and synthetic images in D_n, by iteration.",
-        [figures.data_uri(figure)],
-    )
-
-
-def _radius(compared: list[Arm]) -> Section:
+def _radius(compared: list[Arm]) -> Section | None:
     figure = Figure(figsize=(figures.WIDTH, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    _style(axes)
+    axes = figures.style(figure.add_subplot())
     for arm in compared:
         run = arm.runs[0]
         if len(run.measured) < 2:
@@ -252,7 +252,7 @@ def _radius(compared: list[Arm]) -> Section:
             linewidth=1.8,
         )
     if not axes.lines:
-        return Section("Radius", "", [])
+        return None
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("images chosen")
@@ -266,15 +266,9 @@ def _radius(compared: list[Arm]) -> Section:
     )
 
 
-def _shown(images: Images) -> Any:
+def shown(images: Images) -> Any:
+    """The images as figures draw them, on 0 to 1."""
     shape = images.pixels.shape[1:]
     rows = images.pixels.reshape(len(images), -1)
     draw: Callable[..., Any] = figures.Images(rows, shape)
     return draw(np.arange(len(images)))
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8)

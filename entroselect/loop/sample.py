@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DModel
 from numpy.typing import NDArray
 
 from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import files, seeds
 from entroselect.loop.config import Diffusion
+from entroselect.loop.diffusion import Net
 from entroselect.loop.stop import Stopped
 
 
 @torch.no_grad()
 def generate(
-    net: UNet2DModel,
+    net: Net,
     diffusion: Diffusion,
     count: int,
     labels: NDArray[np.int64] | None = None,
@@ -108,7 +108,7 @@ def _kept(part: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
     return images if images.shape == shape and images.dtype == np.uint8 else None
 
 
-def _shape(net: UNet2DModel) -> tuple[int, int, int]:
+def _shape(net: Net) -> tuple[int, int, int]:
     height, width = net.config["sample_size"]
     return height, width, net.config["in_channels"]
 
@@ -117,7 +117,7 @@ class _Begun:
     """A batch on its way from noise to images, (size, h, w, channels)."""
 
     def __init__(
-        self, size: int, net: UNet2DModel, schedule: Any, draw: torch.Generator, device: str
+        self, size: int, net: Net, schedule: Any, draw: torch.Generator, device: str
     ) -> None:
         height, width, channels = _shape(net)
         start = torch.randn((size, channels, height, width), generator=draw)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DModel
 from safetensors import safe_open
 from torch import nn
-from torch.nn.functional import mse_loss
 
 from entroselect.loop import diffusion as diffusers_parts
 from entroselect.loop import files, seeds
+from entroselect.loop.batches import Batches, Loss
 from entroselect.loop.config import Diffusion, Precision, Train, warmup_of
 from entroselect.loop.data import Images
+from entroselect.loop.diffusion import Net
 from entroselect.loop.stop import Stopped
 
 EVERY = 50  # steps between reports; states are saved at reports
@@ -30,25 +29,16 @@ Report = Callable[[int, float, float], None]  # step, mean loss since the last, 
 
 def train(
     images: Images,
-    net: UNet2DModel,
+    net: Net,
     diffusion: Diffusion,
     *,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    warmup: int | None,
-    betas: tuple[float, float],
-    weight_decay: float,
-    clip: float,
-    precision: Precision,
-    ema: float,
-    label_dropout: float,
     key: tuple[int | str, ...] = (0,),
     device: str = "cpu",
     state: Path | None = None,
     report: Report | None = None,
     deadline: float = math.inf,
-) -> UNet2DModel:
+    **options: Any,
+) -> Net:
     """Trains `net` on the images and returns what to sample from (the average, with `ema`).
 
     Every step draws its batch, noise levels and noise from a generator of its own, made of `key`
@@ -59,13 +49,12 @@ def train(
         images: what to learn.
         net: fresh weights; changed in place.
         diffusion: noise, and what the network predicts.
-        steps, batch, learning_rate, warmup, betas, weight_decay, clip, precision, ema,
-            label_dropout: see config.Train.
         key: what the random numbers depend on.
         device: "cpu", "cuda", ...
         state: a file to save to every 30 seconds, and to resume from if it exists.
         report: called every EVERY steps.
         deadline: time.monotonic() at which to save and stop.
+        options: the fields of config.Train, those that differ from their defaults.
 
     Raises:
         FloatingPointError: the loss or the weights are not finite, or the loss that the final
@@ -73,12 +62,9 @@ def train(
         files.Damaged: `state` is not a state of this training.
         Stopped: at the deadline.
     """
-    options = Train(
-        steps=steps, batch=batch, learning_rate=learning_rate, warmup=warmup, betas=betas,
-        weight_decay=weight_decay, clip=clip, precision=precision, ema=ema,
-        label_dropout=label_dropout,
-    )  # fmt: skip
-    taking = Steps(images, net, diffusion, options, key=key, device=device)
+    given = Train(**options)
+    taking = Steps(images, net, diffusion, given, key=key, device=device)
+    steps = given.steps
     if state and state.exists():
         taking.load(state)
     saved = time.monotonic()
@@ -104,76 +90,88 @@ def train(
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+def precision_on(device: str, precision: Precision) -> Precision:
+    """What "auto" means there: bf16 on a GPU that has it, else fp32."""
+    if precision != "auto":
+        return precision
+    on_gpu = torch.device(device).type == "cuda"
+    return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+
+
 class Steps:
     """A training that is taken step by step; see `train`."""
 
     def __init__(
         self,
         images: Images,
-        net: UNet2DModel,
+        net: Net,
         diffusion: Diffusion,
         options: Train,
         *,
         key: tuple[int | str, ...] = (0,),
         device: str = "cpu",
     ) -> None:
-        self.images, self.net, self.key, self.device = images, net.to(device).train(), key, device
-        self.options, self.noise = options, _Noise(diffusion, device)
+        self.net, self.options, self.key, self.device = net.to(device).train(), options, key, device
+        labels = net.config["num_class_embeds"]
+        no_label = None if labels is None else labels - 1
+        self.batches = Batches(images, diffusion, options, no_label, key, device)
+        self.loss = Loss(diffusion)
+        self.called: Any = torch.compile(net) if options.compile else net
+        self.precision = precision_on(device, options.precision)
         self.warmup = warmup_of(options.steps) if options.warmup is None else options.warmup
-        averaged = net.named_parameters() if options.ema else ()
-        self.average = {name: parameter.detach().clone() for name, parameter in averaged}
+        # Looked up once: finding them in a small network takes longer than averaging them.
+        self.parameters = dict(net.named_parameters())
+        averaged = self.parameters if options.ema else {}
+        self.average = {name: tensor.detach().clone() for name, tensor in averaged.items()}
         self.optimiser = torch.optim.AdamW(
-            net.parameters(),
+            self.parameters.values(),
             options.learning_rate,
             options.betas,
             weight_decay=options.weight_decay,
-            foreach=False,
+            fused=True,
         )
-        self.scaler = torch.amp.GradScaler(device, enabled=options.precision == "fp16")
+        self.scaler = torch.amp.GradScaler(device, enabled=self.precision == "fp16")
         self.done = 0
         self.total = torch.zeros((), device=device)  # of the losses since the last report
 
     def take(self) -> float:
         """Takes the next step; returns its learning rate."""
-        step, net, options = self.done, self.net, self.options
+        step, options = self.done, self.options
         rate = options.learning_rate * _share(step, options.steps, self.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        loss = self.loss(step, seeds.noise(*self.key, "step", step))
         self.optimiser.zero_grad()
-        self.scaler.scale(loss).backward()
+        batch = self.batches.at(step, seeds.noise(*self.key, "step", step))
+        with self._dropout(step):
+            for share, part in batch.parts(options.accumulate):
+                with self._autocast():
+                    loss = share * self.loss(self.called, part)
+                self.scaler.scale(loss).backward()
+                self.total += loss.detach()
         self.scaler.unscale_(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), options.clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), options.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         decay = min(options.ema, step / (step + 9))  # 0 at first: fresh weights count nothing
         with torch.no_grad():
-            for name, parameter in net.named_parameters() if options.ema else ():
-                self.average[name].lerp_(parameter, 1 - decay)
-            self.total += loss.detach()
+            for name, average in self.average.items():
+                average.lerp_(self.parameters[name], 1 - decay)
         self.done = step + 1
         return rate
 
-    def loss(self, step: int, draw: torch.Generator) -> torch.Tensor:
-        """The loss of the step's batch, with noise from `draw`."""
-        batch, dropout = self.options.batch, self.options.label_dropout
-        rows = _rows(self.key, len(self.images), step * batch, batch)
-        clean = scaled(self.images, rows).to(self.device)
-        labels = _labels(self.net, self.images, rows, dropout, draw, self.device)
-        # Dropout draws from the global generator, which is seeded here and restored after.
-        drops = self.net.training and bool(self.net.config.get("dropout"))
-        cards = [self.device] if self.device != "cpu" else []
-        with (
-            torch.random.fork_rng(cards, enabled=drops),
-            torch.autocast(
-                torch.device(self.device).type,
-                _DTYPES[self.options.precision],
-                enabled=self.options.precision != "fp32",
-            ),
-        ):
-            if drops:
-                torch.manual_seed(seeds.noise(*self.key, "dropout", step).initial_seed())
-            return self.noise.loss(self.net, clean, labels, draw)
+    def _autocast(self) -> Any:
+        kind, on = torch.device(self.device).type, self.precision != "fp32"
+        return torch.autocast(kind, _DTYPES[self.precision], enabled=on)
+
+    @contextmanager
+    def _dropout(self, step: int) -> Iterator[None]:
+        """Seeds torch's global generator, which dropout draws from, and restores it after."""
+        if not self.net.config.get("dropout"):
+            yield
+            return
+        with torch.random.fork_rng([self.device] if self.device != "cpu" else []):
+            torch.manual_seed(seeds.noise(*self.key, "dropout", step).initial_seed())
+            yield
 
     def check(self) -> None:
         """Raises FloatingPointError unless losses and weights are finite, and the loss that these
@@ -192,16 +190,18 @@ class Steps:
     def judged(self) -> float:
         """The loss of the last batch with the weights as they are now."""
         self.net.eval()
-        draw = seeds.noise(*self.key, "check", self.done)
-        found = float(self.loss(max(0, self.done - 1), draw))
+        batch = self.batches.at(max(0, self.done - 1), seeds.noise(*self.key, "check", self.done))
+        with self._autocast():
+            parts = batch.parts(self.options.accumulate)
+            found = sum(share * float(self.loss(self.net, part)) for share, part in parts)
         self.net.train()
         return found
 
-    def finish(self) -> UNet2DModel:
+    def finish(self) -> Net:
         """The network to sample from."""
         with torch.no_grad():
-            for name, parameter in self.net.named_parameters() if self.options.ema else ():
-                parameter.copy_(self.average[name])
+            for name, average in self.average.items():
+                self.parameters[name].copy_(average)
         self.check()
         return self.net.eval()
 
@@ -260,7 +260,7 @@ def set_optimiser(
     for name, parameter in net.named_parameters():
         found = {part: held.get(f"optimiser.{part}.{name}") for part in _PARTS}
         optimiser.state[parameter] = {
-            part: tensor.to("cpu" if part == "step" else parameter.device)
+            part: tensor.to(parameter.device)
             for part, tensor in found.items()
             if tensor is not None
         }
@@ -283,77 +283,6 @@ def saved_step(state: Path) -> int:
         raise
     except Exception as error:  # safetensors raises an error that is only an Exception
         raise files.Damaged(state, f"not a state: {error}") from None
-
-
-@dataclass
-class _Noise:
-    """The loss of one batch."""
-
-    diffusion: Diffusion
-    device: str
-
-    def __post_init__(self) -> None:
-        self.schedule = diffusers_parts.noise_schedule(self.diffusion)
-
-    def loss(
-        self,
-        net: UNet2DModel,
-        clean: torch.Tensor,
-        labels: torch.Tensor | None,
-        draw: torch.Generator,
-    ) -> torch.Tensor:
-        noise = torch.randn(clean.shape, generator=draw).to(self.device)
-        count, schedule = len(clean), self.schedule
-        if self.diffusion.kind == "ddpm":
-            times = torch.randint(self.diffusion.steps, (count,), generator=draw).to(self.device)
-            guess = net(schedule.add_noise(clean, noise, times), times, labels).sample
-            target = noise
-            if self.diffusion.prediction == "v":
-                target = schedule.get_velocity(clean, noise, times)
-            return mse_loss(guess.float(), target)
-        # Karras et al. 2022, table 1 and equations 7 and 8.
-        normal = torch.randn((count, 1, 1, 1), generator=draw).to(self.device)
-        sigma = (self.diffusion.log_sigma_mean + self.diffusion.log_sigma_std * normal).exp()
-        noisy = clean + sigma * noise
-        entering = schedule.precondition_inputs(noisy, sigma)
-        guess = net(entering, schedule.precondition_noise(sigma).flatten(), labels).sample
-        denoised = schedule.precondition_outputs(noisy, guess.float(), sigma)
-        data = self.diffusion.sigma_data
-        weight = (sigma**2 + data**2) / (sigma * data) ** 2
-        return (weight * (denoised - clean) ** 2).mean()
-
-
-def scaled(images: Images, rows: Any) -> torch.Tensor:
-    """(n, channels, h, w) float32 on -1 to 1."""
-    pixels = torch.from_numpy(images.pixels[rows]).permute(0, 3, 1, 2)
-    return pixels.float() / 127.5 - 1
-
-
-def _rows(key: tuple[int | str, ...], count: int, first: int, batch: int) -> Any:
-    """The batch that begins at place `first` of an endless sequence of shuffled epochs."""
-    places = torch.arange(first, first + batch)
-    epochs = torch.div(places, count, rounding_mode="floor")
-    rows = torch.empty(batch, dtype=torch.long)
-    for epoch in epochs.unique().tolist():
-        inside = epochs == epoch
-        rows[inside] = _shuffled(key, count, epoch)[places[inside] % count]
-    return rows.numpy()
-
-
-@lru_cache(maxsize=4)
-def _shuffled(key: tuple[int | str, ...], count: int, epoch: int) -> torch.Tensor:
-    return torch.randperm(count, generator=seeds.noise(*key, "epoch", epoch))
-
-
-def _labels(
-    net: UNet2DModel, images: Images, rows: Any, dropout: float, draw: torch.Generator, device: str
-) -> torch.Tensor | None:
-    if net.config["num_class_embeds"] is None or images.labels is None:
-        return None
-    labels = torch.from_numpy(images.labels[rows])
-    none = net.config["num_class_embeds"] - 1
-    dropped = torch.rand(len(labels), generator=draw) < dropout
-    return torch.where(dropped, none, labels).to(device)
 
 
 def _share(step: int, steps: int, warmup: int) -> float:

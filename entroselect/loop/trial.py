@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from types import SimpleNamespace
@@ -11,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from entroselect.loop import diffusion, metrics, paradigms, seeds
-from entroselect.loop.choose import choose
+from entroselect.loop import diffusion, metrics, paradigms, plan, seeds
 from entroselect.loop.config import Config, Diffusion
 from entroselect.loop.data import Images
+from entroselect.loop.given import Space
 from entroselect.loop.sample import generate
+from entroselect.loop.selection import choose
 from entroselect.loop.train import Steps
 
 FEW = 64  # rows that stand for more when measuring and selecting
@@ -27,9 +29,11 @@ def try_out(
     classes: int,
     held_out: Images | None,
     device: str,
+    own: Iterable[Space] = (),
 ) -> None:
     """Takes one step of training and two of sampling on two images, all steps of sampling with a
-    stand-in for the network, and measures and selects random rows.
+    stand-in for the network, measures and selects random rows, and calls the caller's functions on
+    four images.
 
     Raises:
         ValueError: something cannot work with these options.
@@ -38,7 +42,9 @@ def try_out(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two images are too little for more; see device.WORTH
     try:
-        for kind in paradigms.kinds(config):
+        for space in own:
+            space.try_out(real)
+        for kind in plan.denoisers(config):
             _try_model(config, real, classes, replace(config.diffusion, kind=kind), device)
         _try_measuring(config, len(real), 0 if held_out is None else len(held_out))
         _try_selecting(config, len(real))
@@ -72,7 +78,7 @@ class _Still(torch.nn.Module):
 
 
 def _try_measuring(config: Config, size: int, held_out: int) -> None:
-    made = paradigms.to_generate(config, size) * len(paradigms.kinds(config))
+    made = paradigms.to_generate(config, size) * paradigms.together(config)
     trained = {size, *(taken for _, taken in paradigms.sizes(config, size))}
     for training in sorted({min(count, FEW) for count in trained}):
         with _saying(
@@ -94,7 +100,9 @@ def _try_selecting(config: Config, size: int) -> None:
     for pool, taken in sorted(set(paradigms.sizes(config, size))):
         if pool > FEW or (select.method == "none" and config.paradigm == "accumulate-subsample"):
             continue  # plan.check has counted
-        with _saying(f"selecting {taken} of {pool} images", "select, keep and generate"):
+        saying = _saying(f"selecting {taken} of {pool} images", "select, keep and generate")
+        with saying, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the random rows, which mean nothing
             choose(
                 _rows(pool),
                 taken,
@@ -102,6 +110,8 @@ def _try_selecting(config: Config, size: int) -> None:
                 drop_outliers=select.drop_outliers,
                 drop_far=select.drop_far,
                 real=_rows(size),
+                diversity=select.diversity,
+                reference=select.reference and min(select.reference, FEW),
             )
 
 

@@ -176,10 +176,7 @@ def scatter(rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str) ->
     pool, picks = sample(rows, 3000), sample(picked, 3000)
     if metric == "cosine":
         pool, picks = (unit_rows(x) for x in (pool, picks))
-    mean = pool.mean(axis=0)
-    axes_found = np.linalg.svd(pool - mean, full_matrices=False)[2][:2]
-    directions = np.zeros((2, rows.shape[1]))
-    directions[: len(axes_found)] = axes_found
+    mean, directions = principal(pool)
     figure, axes = _axes(5.6)
     for values, colour, size, label in (
         (pool, COLOURS["whole pool"], 7, f"pool ({len(pool):,} of {len(rows):,} shown)"),
@@ -194,13 +191,28 @@ def scatter(rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str) ->
     return data_uri(figure)
 
 
+def principal(rows: Float64) -> tuple[Float64, Float64]:
+    """(mean (d,), first two singular directions (2, d) of the centred rows, 0 if there are less);
+    an SVD of n x d."""
+    mean = rows.mean(axis=0)
+    found = np.linalg.svd(rows - mean, full_matrices=False)[2][:2]
+    directions = np.zeros((2, rows.shape[1]))
+    directions[: len(found)] = found
+    return mean, directions
+
+
 def _axes(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.add_subplot()
+    return figure, style(figure.add_subplot())
+
+
+def style(axes: Axes) -> Axes:
+    """The same axes in the style of all pictures."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e8eb", linewidth=0.8)
     axes.set_axisbelow(True)
-    return figure, axes
+    axes.tick_params(labelsize=8)
+    return axes
 
 
 def plain(label: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -28,6 +30,8 @@ WORDS = {
     "0 if the model only copies.",
     "Frechet distance": "How far two sets are apart in mean and covariance; lower is better. It "
     "is what is called FID when the space is Inception's.",
+    "space judge": "Features of a small network that was taught on real images which no model was "
+    "trained on; no selection looks at them.",
     "precision": "The share of generated images that lie among the real ones, that is no farther "
     "from one of them than its k-th nearest real neighbour.",
     "recall": "The share of real images that lie among the generated ones in the same sense.",
@@ -53,27 +57,69 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """Pictures under a heading and a sentence that says what they show."""
+    """Pictures and notes under a heading and a sentence that says what they show.
+
+    Attributes:
+        heading, text: the words above.
+        pictures: data URIs.
+        captions: above each picture; none, or one per picture.
+        notes: further texts, whose lines are kept.
+    """
 
     heading: str
     text: str
-    pictures: list[str]
+    pictures: Sequence[str] = ()
+    captions: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """Sections under a title, shown beside another column with as many of them."""
+
+    title: str
+    text: str
+    sections: Sequence[Section]
 
 
 def render(title: str, lead: list[str], table: Table, sections: list[Section], footer: str) -> str:
     """The page. Every text is escaped."""
+    return _render("page.html", title, lead, table, sections, footer, sections=sections)
+
+
+def render_columns(
+    title: str, lead: list[str], table: Table, columns: Sequence[Column], footer: str
+) -> str:
+    """A page of columns side by side, on a phone one below the other. Every text is escaped."""
+    sections = [section for column in columns for section in column.sections]
+    return _render("columns.html", title, lead, table, sections, footer, columns=columns)
+
+
+def _render(
+    template: str,
+    title: str,
+    lead: list[str],
+    table: Table,
+    told: Sequence[Section],
+    footer: str,
+    **parts: Any,
+) -> str:
     environment = Environment(
         loader=PackageLoader("entroselect", "report"), autoescape=True, undefined=StrictUndefined
     )
     cells = [cell for line in (table.head, *table.body) for cell in line]
-    texts = [text for section in sections for text in (section.heading, section.text)]
-    return environment.get_template("page.html").render(
+    texts = [
+        text
+        for section in told
+        for text in (section.heading, section.text, *section.notes, *section.captions)
+    ]
+    return environment.get_template(template).render(
         title=title,
         lead=lead,
         table=table,
-        sections=sections,
         words=words(" ".join([title, *lead, *cells, *texts])),
         footer=footer,
+        **parts,
     )
 
 

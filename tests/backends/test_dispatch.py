@@ -96,8 +96,13 @@ def test_what_each_takes() -> None:
 @pytest.mark.parametrize("name", ["cpu", "reference", "faiss", "cuda"])
 def test_a_method_that_is_not_taken_says_so(name: str) -> None:
     backend = _made(name)
-    serves = {"new_pool": "selection", "center": "selection", "update_neighbours": "memory_limit"}
-    serves |= {"add_distances": "pairs", "exchange": "exchange"}
+    serves = {
+        "new_pool": "selection",
+        "center": "selection",
+        "update_neighbours": "memory_limit",
+        "add_distances": "pairs",
+        "exchange": "exchange",
+    }
     for method, needed in serves.items():
         own = backend.loops is not None and needed == "selection"  # served without the method
         has_it = needed in backend.takes and not own

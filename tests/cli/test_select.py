@@ -277,4 +277,4 @@ def test_anchored_equals_anchored_select(folder):
 def test_a_small_anchor_is_said(folder):
     np.save("real.npy", np.random.default_rng(3).standard_normal((4, 5)))
     result = ok("select", "pool.npy", "-k", "9", "--anchor", "real.npy", "-o", "out")
-    assert "warning: reference: too small to steer by: its 4 rows" in result.stderr
+    assert "warning: reference: too small to steer by: it has 4 rows" in result.stderr

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from entroselect.loop import compared, config
+from entroselect.loop import config, runs
 from tests.fuzz.driver import Targets
 from tests.fuzz.fuzz_files import joined, on_folder
 
@@ -15,7 +15,7 @@ from tests.fuzz.fuzz_files import joined, on_folder
 def targets() -> Targets:
     options = json.dumps(asdict(config.resolve("digits")), indent=2).encode()
     space: dict[str, Any] = {"training": {}, "generated": {}}
-    for first, *second in compared.MEASURES.values():
+    for first, *second in runs.MEASURES.values():
         (space[first] if second else space)[second[0] if second else first] = 1.5
     shares = {"real": 1.0, "fresh": 0.0, "synthetic": 0.0}
     measured = {
@@ -32,7 +32,7 @@ def targets() -> Targets:
 def read(folder: Path) -> None:
     """An error has to name the folder or a file in it."""
     try:
-        compared.read(folder)
+        runs.read_run(folder)
     except (ValueError, TypeError) as error:
         if not str(error).startswith(str(folder)):
             raise AssertionError(f"no plain message: {error}") from error

@@ -11,11 +11,11 @@ import pytest
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run; not to be changed."""
-    from entroselect.loop import run
+    from entroselect.loop import iterate
     from tests.support.run_folders import SHORT
 
     made = tmp_path_factory.mktemp("whole") / "run"
-    assert run.run(SHORT, made)
+    assert iterate.run(SHORT, made)
     return made
 
 

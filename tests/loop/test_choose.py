@@ -11,8 +11,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from entroselect import energy_distance, frechet_distance  # noqa: E402
 from entroselect.loop import config, data, features, metrics, paradigms  # noqa: E402
-from entroselect.loop.choose import choose  # noqa: E402
+from entroselect.loop.selection import choose  # noqa: E402
 from tests.support.images import pixels  # noqa: E402
 from tests.support.loop_runs import TINY  # noqa: E402
 
@@ -81,26 +82,74 @@ def test_what_is_far_from_real_images_can_be_kept_out(method: config.Method) -> 
         ("accumulate-subsample", "none", 10, 30, 10),
         ("fresh-data", "none", 10, 25, 25),
         ("fresh-data", "greedy", 10, 25, 12),
-        ("multi-model", "none", 5, 10, 10),
-        ("multi-model", "greedy", 10, 20, 10),
+        ("multi-model", "none", 10, 50, 10),
+        ("multi-model", "greedy", 10, 50, 10),
     ],
 )
 def test_pools_of_the_paradigms(
     paradigm: Any, method: Any, made: int, pool: int, wanted: int
 ) -> None:
-    options = dataclasses.replace(TINY, paradigm=paradigm, fresh=5)
+    options = dataclasses.replace(TINY, paradigm=paradigm)
     options = dataclasses.replace(options, select=config.Select(method=method))
-    real, models = images(10, data.REAL), len(paradigms.kinds(options))
+    fresh_images = 5 if paradigm == "fresh-data" else 0
+    options = config.complete(dataclasses.replace(options, fresh=fresh_images))
+    real, models = images(10, data.REAL), len(paradigms.models(options))
     assert paradigms.to_generate(options, 10) == made
     generated = [images(made * models, data.SYNTHETIC, i) for i in (1, 2)]
     fresh = images(5, data.FRESH) if paradigm == "fresh-data" else None
     found = paradigms.pool(options, real, real, generated, fresh)
     assert len(found) == pool
     assert paradigms.wanted(options, 10, len(found)) == wanted
-    assert (found.origins[:, 0] == data.REAL).any() == (paradigm not in ("replace", "multi-model"))
+    assert (found.origins[:, 0] == data.REAL).any() == (paradigm != "replace")
 
 
 def test_quotas_are_equal() -> None:
     rows = paradigms.quotas((0,), [20, 20, 20], 10)
     assert np.bincount(rows // 20).tolist() == [4, 3, 3]
     assert len(set(rows.tolist())) == 10
+
+
+@pytest.fixture(scope="module")
+def matched() -> tuple[Any, Any]:
+    """A pool of which half is like the real images, and half far from them."""
+    draw = np.random.default_rng(0)
+    real = draw.standard_normal((300, 6))
+    pool = np.concatenate([draw.standard_normal((150, 6)), 3 * draw.standard_normal((150, 6)) + 4])
+    return pool, real
+
+
+def test_anchored_matches_the_real_images_as_far_as_diversity_allows(matched: Any) -> None:
+    pool, real = matched
+    away = {
+        w: energy_distance(pool[choose(pool, 60, "anchored", real=real, diversity=w)], real)
+        for w in (0.0, 0.003, 1.0)
+    }
+    random = energy_distance(pool[choose(pool, 60, "random")], real)
+    assert 5 * away[0.0] < random
+    assert away[0.0] < away[0.003] < away[1.0]
+    with pytest.raises(ValueError, match="need real"):
+        choose(pool, 60, "anchored")
+
+
+def test_moments_match_and_keep_the_entropy_of_random_rows(matched: Any) -> None:
+    pool, real = matched
+    rows = choose(pool, 60, "moments", real=real, key=(3,))
+    drawn = choose(pool, 60, "random", key=(3,))
+    away = [frechet_distance(pool[chosen], real) for chosen in (rows, drawn)]
+    assert away[0] < 0.8 * away[1]
+    entropy = [metrics.spread(pool[chosen])["entropy"] for chosen in (rows, drawn)]
+    assert entropy[0] >= entropy[1]
+    assert len(set(choose(pool, 300, "moments", real=real).tolist())) == 300
+    few = np.repeat(pool[:20], 5, axis=0)  # some of 60 picks are equal, and have no entropy
+    assert len(set(choose(few, 60, "moments", real=real).tolist())) == 60
+
+
+def test_a_part_of_the_real_images_may_be_matched(matched: Any) -> None:
+    pool, real = matched
+    biased = np.concatenate([real, np.full((300, 6), 50.0)])
+    picks = [
+        choose(pool, 20, "anchored", real=biased, reference=count, key=(key,)).tolist()
+        for count, key in ((600, 0), (300, 0), (300, 1), (300, 1))
+    ]
+    assert picks[0] == choose(pool, 20, "anchored", real=biased, key=(5,)).tolist()
+    assert picks[1] != picks[2] == picks[3]

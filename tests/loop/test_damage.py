@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 pytest.importorskip("sklearn")
 
-from entroselect.loop import data, diffusion, files, folder, run, sample  # noqa: E402
+from entroselect.loop import data, diffusion, files, folder, iterate, sample  # noqa: E402
 from tests.support.loop_runs import TINY  # noqa: E402
 from tests.support.run_folders import SHORT, Notes, cut, same  # noqa: E402
 
@@ -24,7 +24,7 @@ def test_a_damaged_configuration_is_named(copy: Path) -> None:
     for content in (b"{", b"\xff", b"[" * 100_000, b"[]", b'{"seed": "a"}'):
         (copy / "config.json").write_bytes(content)
         with pytest.raises(ValueError, match=r"config.json: damaged.*\([\w'(]"):
-            run.run(SHORT, copy)
+            iterate.run(SHORT, copy)
 
 
 def shorter(path: Path) -> None:
@@ -59,10 +59,10 @@ def test_a_run_says_so_and_makes_again_what_was_deleted(copy: Path, whole: Path)
     path = copy / "iteration-01" / "training_origins.npy"
     shorter(path)
     with pytest.raises(files.Damaged, match=r"training_origins.npy: damaged \(\(39, 4\) int32"):
-        run.run(SHORT, copy)
+        iterate.run(SHORT, copy)
     path.unlink()
     (copy / "iteration-01" / "metrics.json").write_text("{")  # is measured again by itself
-    assert run.run(SHORT, copy)
+    assert iterate.run(SHORT, copy)
     same(whole, copy)
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_state_costs_time_only(damage: str, copy: Path, whole: Path) -
     elif damage != "another network's":
         state.write_bytes(state.read_bytes()[: 0 if damage == "empty" else 40])
     progress = Notes()
-    assert run.run(SHORT, copy, progress=progress)
+    assert iterate.run(SHORT, copy, progress=progress)
     assert any("training begins again" in note for note in progress.notes)
     same(whole, copy)
 

@@ -293,7 +293,7 @@ def test_options_without_a_meaning_are_refused(tmp_path: Path, option: str) -> N
 
 
 def test_options_of_a_configuration(tmp_path: Path) -> None:
-    from entroselect.loop.run import split
+    from entroselect.loop.plan import split
 
     settings = [f"data.source={saved(tmp_path, x_train=stored(), x_test=stored(4, 7))!r}"]
     settings += ["data.split=test", "data.label_column=none", "data.images=none"]

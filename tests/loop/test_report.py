@@ -21,10 +21,12 @@ pytest.importorskip("matplotlib")
 from typer.testing import CliRunner
 
 from entroselect.cli.app import app
-from entroselect.loop import compared, data, report, run
-from entroselect.loop.compared import Arm, Run
+from entroselect.loop import compared, config, data, iterate, plots, report, runs
+from entroselect.loop.compared import Arm
+from entroselect.loop.runs import Run
 from entroselect.report import figures as pictures
 from tests.support.loop_runs import TINY
+from tests.support.measured_runs import write_run
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     for method in ("none", "greedy"):
         select = dataclasses.replace(TINY.select, method=method)
-        run.run(dataclasses.replace(TINY, iterations=2, select=select), root / method)
+        iterate.run(dataclasses.replace(TINY, iterations=2, select=select), root / method)
     return {method: root / method for method in ("none", "greedy")}
 
 
@@ -67,9 +69,9 @@ def figures(entropy: float, distance: float) -> dict[str, Any]:
     spread = {"entropy": entropy, "geometric_mean_distance": 1.0, "variance": 1.0}
     return {
         "generated": spread, "training": {**spread, "entropy": 30.0},
-        "generalization_score": 1.0, "frechet_distance": distance, "precision": 1.0,
-        "recall": 1.0, "density": 1.0, "coverage": 1.0, "vendi_score": 1.0, "fld": None,
-        "memorised_fraction": 0.0,
+        "mean_nearest_distance": 1.0, "generalization_score": 1.0, "frechet_distance": distance,
+        "precision": 1.0, "recall": 1.0, "density": 1.0, "coverage": 1.0, "vendi_score": 1.0,
+        "fld": None, "memorised_fraction": 0.0,
     }  # fmt: skip
 
 
@@ -111,13 +113,39 @@ def test_findings_go_by_the_figures() -> None:
     assert len(compared.findings([none, greedy], "encoder")) == 1
 
 
+def test_each_paradigm_has_its_own_arm_to_compare_with() -> None:
+    def of(paradigm: str, method: str, *values: tuple[float, float]) -> Arm:
+        made = arm(method, *values)
+        config = dataclasses.replace(made.runs[0].config, paradigm=paradigm)  # type: ignore[arg-type]
+        run = dataclasses.replace(made.runs[0], config=config)
+        return dataclasses.replace(made, label=f"{paradigm} {method}", runs=[run])
+
+    told = compared.findings(
+        [
+            of("replace", "none", (51, 4), (55, 10)),
+            of("accumulate", "greedy", (51, 4), (52, 3)),
+            of("replace", "greedy", (51, 4), (68, 29)),
+            of("accumulate-subsample", "none", (51, 4), (53, 5)),
+            of("fresh-data", "greedy", (51, 4), (53, 5)),
+        ],
+        "encoder",
+    )
+    assert [sentence.partition(",")[0] for sentence in told] == [
+        "replace none; accumulate-subsample none: what the first model makes is more scattered "
+        "than the real images it was trained on (entropy 51 against 30): where images are more "
+        "scattered than real ones",
+        "accumulate greedy against accumulate-subsample none",
+        "replace greedy against replace none",
+    ]
+
+
 def test_no_correlation_of_a_handful_of_points() -> None:
     x = np.arange(10.0)
-    assert report.correlation(x, 3 * x) == "Pearson r = 1.00 (10 points)"
-    assert report.correlation(x, -x) == "Pearson r = -1.00 (10 points)"
+    assert plots.correlation(x, 3 * x) == "Pearson r = 1.00 (10 points)"
+    assert plots.correlation(x, -x) == "Pearson r = -1.00 (10 points)"
     for n in (0, 1, 2, 3, 4, 5, 9):
-        assert report.correlation(x[:n], -x[:n]) == f"too few points for a correlation ({n})"
-    assert report.correlation(x, np.ones(10)).startswith("too few")
+        assert plots.correlation(x[:n], -x[:n]) == f"too few points for a correlation ({n})"
+    assert plots.correlation(x, np.ones(10)).startswith("too few")
 
 
 @pytest.mark.slow
@@ -143,7 +171,7 @@ def test_real_images_are_shown_from_all_classes(
         return ""
 
     monkeypatch.setattr(pictures, "image_grid", image_grid)
-    report._samples(compared.arms([compared.read(folders["none"])])[0])
+    report.samples(runs.read_run(folders["none"]))
     sheet, columns = shown[0]
     assert (len(sheet), columns) == (45, 15)
     real = data.read(folders["none"] / "iteration-01", "training")
@@ -156,7 +184,7 @@ def test_runs_of_fewer_images_than_a_line_holds(tmp_path: Path) -> None:
     few = dataclasses.replace(
         TINY, iterations=2, data=dataclasses.replace(TINY.data, images=8, held_out=4)
     )
-    run.run(few, tmp_path / "few")
+    iterate.run(few, tmp_path / "few")
     assert "Samples" in report.page([tmp_path / "few"])
 
 
@@ -222,6 +250,32 @@ def test_names_with_dollars_and_bytes_that_are_not_text(
     page = out.read_text(encoding="utf-8")
     assert "source a$x_{$b.npy" in page
     assert "source b\\udcff$\\frac$.npy" in page
+
+
+def test_the_page_of_two_seeds_and_paradigms(tmp_path: Path) -> None:
+    """Diagnosis and judging space are on it; a selection judged by its own space is warned of."""
+    greedy = config.Select(method="greedy", space="encoder")
+    made = [
+        write_run(tmp_path / f"{name}-{seed}", dataclasses.replace(options, seed=seed),
+                  real=(1.0, share), diagnosis=f"Seed {seed} repeats itself.")
+        for seed in (0, 1)
+        for name, options, share in (
+            ("none", config.Config(), 0.0),
+            ("greedy", config.Config(paradigm="accumulate", select=greedy), 0.5),
+        )
+    ]  # fmt: skip
+    page = text(report.page(made))
+    assert "replace, none, seed 0; accumulate, greedy, seed 0 Seed 0 repeats itself." in page
+    assert "seed 1 Seed 1 repeats itself." in page
+    assert "Warning: images were selected by their distances in the space encoder" in page
+    for heading in ("Share of real images", "Where generated images lie", "What a selection buys"):
+        assert heading in page
+    elsewhere = dataclasses.replace(greedy, space="pixels")
+    other = write_run(tmp_path / "other", config.Config(select=elsewhere))
+    page = text(report.page([other]))
+    assert "Warning" not in page
+    assert "What the first models lack" not in page
+    assert "Share of real images" not in page
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from entroselect.loop import (  # noqa: E402
     features,
     files,
     folder,
-    run,
+    iterate,
     sample,
     stop,
     train,
@@ -42,16 +42,16 @@ def test_data_that_changed(tmp_path: Path) -> None:
     np.save(tmp_path / "i.npy", draw.integers(0, 256, (64, 8, 8), dtype="u1"))
     source = dataclasses.replace(TINY.data, source=str(tmp_path / "i.npy"))
     given = dataclasses.replace(TINY, data=source, iterations=1)
-    assert run.run(given, tmp_path / "run")
+    assert iterate.run(given, tmp_path / "run")
     pixels = np.load(tmp_path / "i.npy")
     pixels[5, 0, 0] ^= 1
     np.save(tmp_path / "i.npy", pixels)
     longer = dataclasses.replace(given, iterations=2)
     with pytest.raises(ValueError, match=r"run: the images or labels of data.source changed"):
-        run.run(longer, tmp_path / "run")
+        iterate.run(longer, tmp_path / "run")
     pixels[5, 0, 0] ^= 1
     np.save(tmp_path / "i.npy", pixels)
-    assert run.run(longer, tmp_path / "run")
+    assert iterate.run(longer, tmp_path / "run")
 
 
 def test_labels_and_shapes_belong_to_the_fingerprint() -> None:
@@ -83,7 +83,7 @@ def test_encoder_or_weights_that_changed(tmp_path: Path) -> None:
 def test_a_folder_without_fingerprints_is_taken_with_a_note(copy: Path, whole: Path) -> None:
     (copy / folder.FINGERPRINTS).unlink()
     progress = Notes()
-    assert run.run(SHORT, copy, progress=progress)
+    assert iterate.run(SHORT, copy, progress=progress)
     assert any("begun without fingerprints of the images" in note for note in progress.notes)
     same(whole, copy)
 
@@ -121,10 +121,10 @@ def test_two_processes_in_one_folder(tmp_path: Path) -> None:
         assert held.stdout is not None
         held.stdout.readline()
         with pytest.raises(ValueError, match="another process is writing this run"):
-            run.run(SHORT, tmp_path)
+            iterate.run(SHORT, tmp_path)
     # A lock file left by a dead process blocks no other, and can be locked again.
     with _files.locked(tmp_path), pytest.raises(ValueError, match="another process"):
-        run.run(SHORT, tmp_path)
+        iterate.run(SHORT, tmp_path)
 
 
 def test_partial_files_never_follow_links_and_are_swept_up(copy: Path, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_partial_files_never_follow_links_and_are_swept_up(copy: Path, tmp_path:
 
 def test_a_run_sweeps_and_goes_on(copy: Path, whole: Path) -> None:
     (copy / "config.json.partial").write_bytes(b"{")
-    assert run.run(SHORT, copy)
+    assert iterate.run(SHORT, copy)
     assert not list(copy.rglob("*.partial"))
     same(whole, copy)
 
@@ -162,7 +162,7 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(copy: Path, whole: Pat
 
     torch.set_num_threads(2)
     try:
-        assert run.run(SHORT, copy, progress=Looking())
+        assert iterate.run(SHORT, copy, progress=Looking())
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -173,7 +173,7 @@ def test_a_run_goes_on_with_the_threads_it_was_begun_with(copy: Path, whole: Pat
 def test_other_threads_are_noted(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
     progress = Notes()
-    assert run.run(SHORT, tmp_path / "run", progress=progress, threads=2)
+    assert iterate.run(SHORT, tmp_path / "run", progress=progress, threads=2)
     assert any("begun on 1 threads of cpu, goes on with 2" in note for note in progress.notes)
 
 
@@ -192,7 +192,7 @@ def test_what_saves_nothing_is_broken_off_at_the_deadline() -> None:
 def test_time_is_up_while_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "load", lambda *_, **__: time.sleep(60))
     progress = Notes()
-    assert not run.run(SHORT, tmp_path / "run", max_seconds=0.2, progress=progress)
+    assert not iterate.run(SHORT, tmp_path / "run", max_seconds=0.2, progress=progress)
     assert not (tmp_path / "run").exists()
 
 

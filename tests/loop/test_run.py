@@ -20,8 +20,18 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from entroselect import _files, nearest_distances
-from entroselect.cli import demo_loop as demo
-from entroselect.loop import compared, config, data, features, files, report, run, train
+from entroselect.loop import (
+    compared,
+    config,
+    data,
+    features,
+    files,
+    iterate,
+    measuring,
+    report,
+    runs,
+    train,
+)
 from tests.support import processes
 from tests.support.loop_runs import TINY, contents, differing
 
@@ -43,7 +53,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     every, seconds = train.EVERY, train.SECONDS_BETWEEN_SAVES
     train.EVERY, train.SECONDS_BETWEEN_SAVES = 2, -1.0
     try:
-        assert run.run(TINY, folder)
+        assert iterate.run(TINY, folder)
     finally:
         train.EVERY, train.SECONDS_BETWEEN_SAVES = every, seconds
     return contents(folder)
@@ -97,7 +107,7 @@ def test_killed_at_every_write_it_ends_with_the_same_bytes(
         # Going on rewrites the list of losses, and a set of images takes three writes.
         left = 5 + attempts % 3
         try:
-            assert run.run(TINY, tmp_path / "run")
+            assert iterate.run(TINY, tmp_path / "run")
             break
         except Killed:
             continue
@@ -135,9 +145,9 @@ def test_time_is_up_at_every_step(
     whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step of training or of sampling is the least that an attempt does, and it is kept."""
-    monkeypatch.setattr(run, "until", lambda deadline: contextlib.nullcontext())
+    monkeypatch.setattr(iterate, "until", lambda deadline: contextlib.nullcontext())
     attempts = 0
-    while not run.run(TINY, tmp_path / "run", max_seconds=0):
+    while not iterate.run(TINY, tmp_path / "run", max_seconds=0):
         attempts += 1
         assert attempts < 60
     assert attempts > 3 * (TINY.train.steps - 1 + 3)  # and three batches of two steps
@@ -159,26 +169,26 @@ def test_a_full_disk_loses_nothing(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device.*what was finished is kept"):
-        run.run(TINY, tmp_path / "run")
+        iterate.run(TINY, tmp_path / "run")
     assert not list((tmp_path / "run").rglob("*.partial"))
     room = 10**9
-    assert run.run(TINY, tmp_path / "run")
+    assert iterate.run(TINY, tmp_path / "run")
     assert differing(contents(tmp_path / "run"), whole) == []
 
 
 @pytest.mark.slow
 def test_a_folder_of_another_configuration(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    run.run(changed(iterations=1), folder)
+    iterate.run(changed(iterations=1), folder)
     other = changed(iterations=1, keep=0.25, seed=4)
     with pytest.raises(ValueError, match=r"there, seed is 0, not 4, keep is 0.5, not 0.25"):
-        run.run(other, folder)
-    assert run.run(changed(iterations=2), folder)  # more iterations are another matter
+        iterate.run(other, folder)
+    assert iterate.run(changed(iterations=2), folder)  # more iterations are another matter
     assert (folder / "iteration-02" / "DONE").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"not a run \(thesis.tex\)"):
-        run.run(TINY, tmp_path / "other")
+        iterate.run(TINY, tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +209,7 @@ def test_what_cannot_work_is_said_before_training(
     options: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        run.run(changed(**options), tmp_path / "run")
+        iterate.run(changed(**options), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -210,7 +220,7 @@ def test_a_conditional_model_needs_labels(tmp_path: Path) -> None:
         model=dataclasses.replace(TINY.model, conditional=True),
     )
     with pytest.raises(ValueError, match=r"model.conditional: .*a.npy has no labels"):
-        run.run(options, tmp_path / "run")
+        iterate.run(options, tmp_path / "run")
 
 
 PARADIGMS: list[tuple[dict[str, Any], list[int], set[str]]] = [
@@ -227,7 +237,7 @@ PARADIGMS: list[tuple[dict[str, Any], list[int], set[str]]] = [
         [60, 72],
         {"real", "synthetic", "fresh"},
     ),
-    ({"paradigm": "multi-model"}, [40, 40], {"synthetic"}),
+    ({"paradigm": "multi-model"}, [40, 40], {"real", "synthetic"}),
     (
         {
             "model": dataclasses.replace(TINY.model, conditional=True),
@@ -246,12 +256,12 @@ def test_paradigms(
     options: dict[str, Any], sizes: list[int], kinds: set[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    assert run.run(changed(**options), folder)
-    found = compared.read(folder).measured
+    assert iterate.run(changed(**options), folder)
+    found = runs.read_run(folder).measured
     assert [m["training_size"] for m in found] == [40, *sizes]
     assert {name for name, share in found[-1]["origins"].items() if share} == kinds
     if options.get("paradigm") == "multi-model":
-        models = np.load(folder / "iteration-02" / "training_origins.npy")[:, 2]
+        models = np.load(folder / "iteration-02" / "generated_origins.npy")[:, 2]
         assert set(models.tolist()) == {0, 1}
     rows = np.load(folder / "iteration-03" / "indices.npy")
     assert len(set(rows.tolist())) == len(rows) == sizes[-1]
@@ -260,8 +270,8 @@ def test_paradigms(
 def test_as_many_generated_images_are_measured_as_there_were_real_ones(
     whole: dict[str, bytes],
 ) -> None:
-    assert run.evenly(80, 40).tolist() == list(range(0, 80, 2))
-    assert run.evenly(3, 40).tolist() == [0, 1, 2]
+    assert measuring.evenly(80, 40).tolist() == list(range(0, 80, 2))
+    assert measuring.evenly(3, 40).tolist() == [0, 1, 2]
     measured = json.loads(whole["iteration-01/metrics.json"])
     assert measured["generated_size"] == 80
     assert measured["spaces"]["pixels"]["generated"]["n"] == 40
@@ -270,7 +280,7 @@ def test_as_many_generated_images_are_measured_as_there_were_real_ones(
 @pytest.mark.slow
 def test_provenance_points_at_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    run.run(changed(paradigm="accumulate"), folder)
+    iterate.run(changed(paradigm="accumulate"), folder)
     training = data.read(folder / "iteration-03", "training")
     sources = {n: data.read(folder / f"iteration-{n:02d}", "generated") for n in (1, 2)}
     real = data.read(folder / "iteration-01", "training")
@@ -288,8 +298,8 @@ def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
     for number, (method, seed) in enumerate((("none", 0), ("greedy", 0), ("greedy", 1))):
         folders.append(tmp_path / str(number))
         select = dataclasses.replace(TINY.select, method=method)  # type: ignore[arg-type]
-        run.run(changed(select=select, seed=seed), folders[-1])
-    arms = compared.arms([compared.read(folder) for folder in folders])
+        iterate.run(changed(select=select, seed=seed), folders[-1])
+    arms = compared.arms([runs.read_run(folder) for folder in folders])
     assert [(arm.label, len(arm.runs)) for arm in arms] == [("none", 1), ("greedy", 2)]
     page = report.page(folders)
     for heading in (
@@ -319,19 +329,6 @@ def test_a_dry_run_prints_configuration_time_and_disk() -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_of_the_loop(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    settings = [
-        "data.images=40", "data.held_out=20", "model.channels=[8,8]", "model.groups=4",
-        "train.steps=6", "train.batch=8", "train.warmup=2", "sample.steps=2",
-        "select.space=pixels", "measure.spaces=['pixels']",
-    ]  # fmt: skip
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    demo.main(["--out", str(tmp_path / "demo"), *arguments])
-    assert "greedy" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
 def test_bad_use_of_the_commands(tmp_path: Path) -> None:
     for arguments, message in (
         (("loop",), "give the folder"),
@@ -349,7 +346,7 @@ def test_bad_use_of_the_commands(tmp_path: Path) -> None:
 def test_a_floor_is_taken_in_the_selections_own_space(tmp_path: Path) -> None:
     """Also for a random selection, which needs features for nothing else."""
     select = config.Select("random", "encoder", drop_far=0.25)
-    assert run.run(changed(iterations=2, select=select), tmp_path / "run")
+    assert iterate.run(changed(iterations=2, select=select), tmp_path / "run")
     pool = data.read(tmp_path / "run/iteration-01", "generated")
     real = data.read(tmp_path / "run/iteration-01", "training")
     space = features.spaces(["encoder"], real, folder=tmp_path / "run")["encoder"]

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from entroselect.loop import config, data, diffusion, sample, seeds, train  # noqa: E402
+from entroselect.loop import batches, config, data, diffusion, sample, seeds, train  # noqa: E402
 from tests.support.loop_runs import TINY  # noqa: E402
 
 
@@ -82,7 +82,7 @@ def test_weights_depend_on_their_seed_alone() -> None:
 
 
 def test_every_image_is_seen_once_an_epoch() -> None:
-    rows = np.concatenate([train._rows((0,), 10, first, 4) for first in range(0, 40, 4)])
+    rows = np.concatenate([batches.rows_of((0,), 10, first, 4) for first in range(0, 40, 4)])
     for epoch in rows.reshape(4, 10):
         assert sorted(epoch) == list(range(10))
 

@@ -21,18 +21,18 @@ from entroselect.loop import (  # noqa: E402
     device,
     diffusion,
     estimate,
-    features,
     files,
+    iterate,
     paradigms,
     plan,
-    run,
+    pretrained,
     sample,
     seeds,
     shares,
     train,
     trial,
 )
-from entroselect.loop.choose import _largest, choose  # noqa: E402
+from entroselect.loop.selection import _largest, choose  # noqa: E402
 
 SMALL = [
     "data.images=32", "data.held_out=8", "model.channels=[8,16]", "train.steps=4",
@@ -80,7 +80,7 @@ def test_no_two_steps_of_dpmpp_are_at_one_place() -> None:
 
 def test_a_run_with_as_many_steps_makes_images(tmp_path: Path) -> None:
     settings = [*SMALL, "iterations=1", "diffusion.steps=10", "sample.steps=10"]
-    assert run.run(config.resolve("digits", settings=settings), tmp_path / "run")
+    assert iterate.run(config.resolve("digits", settings=settings), tmp_path / "run")
     assert len(np.unique(np.load(tmp_path / "run/iteration-01/generated.npy"))) > 100
 
 
@@ -162,7 +162,10 @@ def test_what_fails_is_found_before_training(settings: list[str], message: str) 
         ["data.held_out=1"],
         ["keep=0.01", "select.method=greedy"],
         ["train.precision=bf16"],
-        ["paradigm=multi-model", "sample.sampler=ddim", "generate=1"],
+        ["train.flip=true", "train.accumulate=3"],
+        ["model.network=mlp", "model.width=16", "model.dropout=0.1"],
+        ["model.network=mlp", "model.width=16", "model.conditional=true", "diffusion.kind=edm"],
+        ["models=['ddpm','edm']", "paradigm=accumulate", "sample.sampler=ddim", "generate=1"],
         ["model.channels=[8,16]", "model.attention=[1]", "model.conditional=true"],
         ["select.method=threshold", "select.drop_outliers=0.2"],
     ],
@@ -261,7 +264,7 @@ def test_one_option_is_enough() -> None:
     presets = {name: config.resolve(name, measure__weights="w").train for name in config.PRESETS}
     assert {name: found.warmup for name, found in presets.items()} == {
         "digits": 250, "mnist": 400, "mnist-cfg": 500, "cifar-small": 500, "paper-cifar": 500,
-        "paper-ffhq": 500,
+        "paper-ffhq": 500, "repeats": 100, "scatters": 40, "no-network": 250,
     }  # fmt: skip
 
 
@@ -339,17 +342,17 @@ def test_weights_are_safetensors_or_refused(
     monkeypatch.setitem(sys.modules, "timm", fake)
     torch.save(made.state_dict(), tmp_path / "inception.pth")
     with pytest.raises(ValueError, match=r"inception.pth: expected .safetensors"):
-        features._inception(str(tmp_path / "inception.pth"))
+        pretrained.inception(str(tmp_path / "inception.pth"))
     extra = {"fc.weight": torch.ones(2), "AuxLogits.conv0.weight": torch.ones(2)}
     files.write_tensors(tmp_path / "good.safetensors", made.state_dict() | extra)
-    found = features._inception(str(tmp_path / "good.safetensors"))
+    found = pretrained.inception(str(tmp_path / "good.safetensors"))
     assert torch.equal(found.weight, made.weight)
     files.write_tensors(tmp_path / "bad.safetensors", {"weight": torch.ones(2)})
     with pytest.raises(ValueError, match=r"bad.safetensors: not Inception"):
-        features._inception(str(tmp_path / "bad.safetensors"))
+        pretrained.inception(str(tmp_path / "bad.safetensors"))
     (tmp_path / "cut.safetensors").write_bytes(b"123")
     with pytest.raises(ValueError, match=r"cut.safetensors: not safetensors"):
-        features._inception(str(tmp_path / "cut.safetensors"))
+        pretrained.inception(str(tmp_path / "cut.safetensors"))
 
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError
@@ -360,7 +363,7 @@ def test_weights_are_safetensors_or_refused(
     (tmp_path / "dino" / "config.json").write_text("{}")
     (tmp_path / "dino" / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ValueError, match=r"dino: holds no .safetensors"):
-        features._dinov2(str(tmp_path / "dino"))
+        pretrained.dinov2(str(tmp_path / "dino"))
 
 
 def test_toml_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from benchmarks.study import __main__ as command
 from benchmarks.study import claims, figures, runs, tables
 from benchmarks.support.record import RESULTS, Row, read
 from entroselect.loop import config as options
-from entroselect.loop import run as loop
-from tests.support.loop_runs import contents, differing
+from entroselect.loop import iterate as loop
+from entroselect.loop import plan
 
 TINY = [
     "iterations=2", "data.images=40", "model.channels=[8,8]", "model.groups=4", "train.steps=4",
@@ -51,8 +51,8 @@ def test_every_arm_resolves_and_is_unlike_the_others(scale: str) -> None:
     # Enough digits for the arms with new images, and nothing else that can be known to fail.
     for task, config in zip(todo, resolved, strict=True):
         if task.data == "digits":
-            real, _, stream = loop.split(config)
-            loop.check(config, real, stream)
+            real, _, stream = plan.split(config)
+            plan.check(config, real, stream)
 
 
 def test_fresh_arms_have_the_papers_proportions() -> None:
@@ -107,25 +107,6 @@ def test_without_mnist_it_says_so_in_a_line(
     command.main(["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "study.csv")])
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "digits only: no MNIST was named (--mnist FILE, or make study MNIST=FILE)"
-
-
-@pytest.mark.slow
-def test_a_shared_first_training_changes_no_byte(tmp_path: Path) -> None:
-    extra = [*TINY, "measure.spaces=['encoder']"]
-    todo = {task.arm: task for task in runs.tasks("small", ["digits", "mnist"], [0], extra)}
-    shared, alone = tmp_path / "shared", tmp_path / "alone"
-    # "none" and "guided none" begin something new; the others find one of them to begin with.
-    for arm in ("none", "guided none", "greedy", "accumulate none", "guided greedy"):
-        config = options.resolve("digits", settings=todo[arm].settings, data__source="digits")
-        runs.start_from(shared / arm, config, shared)
-        begun = shared / arm / "iteration-01"
-        assert (begun / "ddpm").exists() == (arm not in ("none", "guided none"))
-        # As many images are made as in "none" only where nothing selects.
-        assert (begun / "generated.npy").exists() == (arm in ("accumulate none", "guided greedy"))
-        assert loop.run(config, shared / arm)
-        if arm.endswith("greedy"):
-            assert loop.run(config, alone / arm)
-            assert differing(contents(shared / arm), contents(alone / arm)) == []
 
 
 def test_mnist_is_shrunk_by_means(tmp_path: Path) -> None:
