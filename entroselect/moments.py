@@ -99,8 +99,8 @@ def frechet_select(
         ValueError, TypeError: naming the argument, before any work; if the start's entropy is below
             `min_entropy`, with that entropy.
 
-    Complexity: n d**2 + d**3 products per pass, typically 10 to 60 passes; extra memory: 25 bytes
-    per row, 24 MB, and a few d by d matrices. With `min_entropy`, one `greedy_select`, and one
+    Complexity: n d**2 + d**3 products per pass, typically 10 to 100 passes; extra memory: 40 bytes
+    per row, 32 MB, and a few d by d matrices. With `min_entropy`, one `greedy_select`, and one
     `kl_entropy` of the picks per pass and about log2(k) more at the end.
 
     Example:
