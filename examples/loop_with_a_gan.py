@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from entroselect.loop import resolve, run
-from entroselect.loop.compared import read
+from entroselect.loop.runs import read_run
 
 NOISE, STEPS, BATCH = 16, 300, 64
 
@@ -65,7 +65,7 @@ def main() -> None:
             folder / method,
             generator=Gan,
         )
-        found = read(folder / method).series("pixels", "frechet_distance")
+        found = read_run(folder / method).series("pixels", "frechet_distance")
         print(f"{method:>7}:", *(f"{distance:>9,.0f}" for distance in found))
     print(f"in {folder}; compare with: entroselect report {folder}/*")
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from entroselect.loop import resolve, run
-from entroselect.loop.compared import read
+from entroselect.loop.runs import read_run
 
 
 class Extractor:
@@ -42,23 +42,28 @@ class Extractor:
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     settings = [
-        "data.images=128", "data.held_out=256", "iterations=5", "select.method=greedy",
-        "select.space=random_conv", "measure.spaces=['random_conv','pixels']",
+        "data.images=128", "data.held_out=256", "iterations=5",
+        "select.space=random_conv", "measure.spaces=['random_conv']", "measure.judge=pixels",
     ]  # fmt: skip
-    # "resample" copies training images and moves the copies a little: a generator without a network
-    run(
-        resolve("digits", settings=settings),
-        folder,
-        generator="resample",
-        features={"random_conv": Extractor()},
-    )
-    found = read(folder)
-    print("iteration   entropy of the training set   Frechet distance")
-    print("            random_conv        pixels          pixels")
-    entropies = [found.series(s, "training", "entropy") for s in ("random_conv", "pixels")]
-    distances = found.series("pixels", "frechet_distance")
-    for iteration, (own, pixels, distance) in enumerate(zip(*entropies, distances, strict=True), 1):
-        print(f"{iteration:>9} {own:>13.1f} {pixels:>13.1f} {distance:>15,.0f}")
+    print("in pixels:  entropy of what was generated     Frechet distance")
+    arms = {}
+    for method in ("none", "greedy"):
+        # "resample" copies training images and moves the copies a little: it needs no network
+        run(
+            resolve("digits", settings=[*settings, f"select.method={method}"]),
+            folder / method,
+            generator="resample",
+            features={"random_conv": Extractor()},
+        )
+        arms[method] = read_run(folder / method)
+    print("iteration          none         greedy           none         greedy")
+    columns = [
+        arm.series("pixels", *measure)
+        for measure in (("generated", "entropy"), ("frechet_distance",))
+        for arm in arms.values()
+    ]
+    for iteration, values in enumerate(zip(*columns, strict=True), 1):
+        print(f"{iteration:>9}", *(f"{value:>14,.1f}" for value in values))
 
 
 if __name__ == "__main__":

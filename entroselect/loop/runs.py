@@ -152,7 +152,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _measured(file: Path) -> dict[str, Any]:
-    """The measures that run.py wrote; everything that the report reads is checked."""
+    """The measures that iterate.py wrote; everything that the report reads is checked."""
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if found["iteration"] != int(file.parent.name.removeprefix("iteration-")):

@@ -266,7 +266,10 @@ def test_printable():
     )
 
 
-@pytest.mark.parametrize("command", ["", "select", "entropy", "nearest", "loop", "report", "info"])
+COMMANDS = ["", "select", "entropy", "nearest", "diagnose", "loop", "report", "info"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_is_plain_text_of_80_columns(folder, command):
     shown = ok(*filter(None, [command]), "--help").stdout
     assert max(map(len, shown.splitlines())) <= 80

@@ -19,6 +19,7 @@ import entroselect
 from entroselect import (
     _core,
     anchored_select,
+    diagnose,
     energy_distance,
     frechet_select,
     generalization_score,
@@ -143,6 +144,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "threshold": lambda: threshold_select(NORMAL, 100, decay=0.9),
     "threshold denormals": lambda: threshold_select(TINY, 60, threshold=1e-43),
     "energy distance": lambda: energy_distance(NORMAL, NORMAL[:70] * 2),
+    "diagnose": lambda: np.array(repr(diagnose(NORMAL, NORMAL[:70] * 2).size)),
     "mmd": lambda: mmd(NORMAL, NORMAL[:70] * 2),
     "frechet select": lambda: frechet_select(NORMAL, 70, NORMAL[:70] * 2, seed=0).indices,
     "nearest": lambda: nearest_distances(NORMAL, k=3),

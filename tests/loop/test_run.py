@@ -20,7 +20,18 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from entroselect import _files, nearest_distances
-from entroselect.loop import compared, config, data, features, files, iterate, report, runs, train
+from entroselect.loop import (
+    compared,
+    config,
+    data,
+    features,
+    files,
+    iterate,
+    measuring,
+    report,
+    runs,
+    train,
+)
 from tests.support import processes
 from tests.support.loop_runs import TINY, contents, differing
 
@@ -174,6 +185,11 @@ def test_a_folder_of_another_configuration(tmp_path: Path) -> None:
         iterate.run(other, folder)
     assert iterate.run(changed(iterations=2), folder)  # more iterations are another matter
     assert (folder / "iteration-02" / "DONE").exists()
+    written = (folder / "config.json").read_text(encoding="utf-8")
+    old = written.replace('"paradigm": "replace"', '"paradigm": "multi-model"')
+    (folder / "config.json").write_text(old, encoding="utf-8")
+    with pytest.raises(ValueError, match="begun by an older version"):
+        iterate.run(TINY, folder)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"not a run \(thesis.tex\)"):
@@ -259,8 +275,8 @@ def test_paradigms(
 def test_as_many_generated_images_are_measured_as_there_were_real_ones(
     whole: dict[str, bytes],
 ) -> None:
-    assert iterate.evenly(80, 40).tolist() == list(range(0, 80, 2))
-    assert iterate.evenly(3, 40).tolist() == [0, 1, 2]
+    assert measuring.evenly(80, 40).tolist() == list(range(0, 80, 2))
+    assert measuring.evenly(3, 40).tolist() == [0, 1, 2]
     measured = json.loads(whole["iteration-01/metrics.json"])
     assert measured["generated_size"] == 80
     assert measured["spaces"]["pixels"]["generated"]["n"] == 40

@@ -215,6 +215,20 @@ def test_noise_is_what_another_sample_is_at() -> None:
     assert noise == pytest.approx(distance, rel=0.25)
 
 
+@pytest.mark.parametrize("diversity", [0, 0.1])
+def test_rows_that_change_meanwhile_are_an_error(diversity: float) -> None:
+    pool = normal(400, 4, dtype=np.float64)
+    calls = iter(range(10**9))
+
+    def meddle(done: int, total: int) -> None:
+        if done >= 100 and next(calls) % 2:
+            pool[::3] *= -1.5
+
+    options: dict[str, Any] = {"diversity": diversity, "start": "random", "seed": 0}
+    with pytest.raises(RuntimeError, match="features: rows changed while"):
+        anchored_select(pool, 100, normal(200, 4, seed=1), progress=meddle, **options)
+
+
 def test_progress_and_limit() -> None:
     seen: list[tuple[int, int]] = []
     anchored_select(normal(300, 4), 50, progress=lambda done, total: seen.append((done, total)))

@@ -65,3 +65,38 @@ def test_self_consuming_loop() -> None:
     assert random_gs < first_gs / 5
     assert random + 5 < greedy < first
     assert 3 * random_gs < greedy_gs < first_gs
+
+
+def test_loop_with_a_gan() -> None:
+    said = output_of("loop_with_a_gan.py")
+    for method in ("none", "greedy"):
+        (line,) = re.findall(rf"{method}:(.*)", said)
+        assert len([float(word.replace(",", "")) for word in line.split()]) == 3
+
+
+def test_loop_with_diffusers(tmp_path: Path) -> None:
+    from diffusers import DDIMPipeline
+
+    said = python("-W", "error", EXAMPLES / "loop_with_diffusers.py", tmp_path).stdout
+    assert said.count("nats") == 2
+    for place in re.findall(r"pipeline: (.+)", said):
+        DDIMPipeline.from_pretrained(tmp_path / place)
+
+
+def test_loop_with_own_features() -> None:
+    lines = output_of("loop_with_own_features.py").splitlines()[2:]
+    assert len(lines) == 5
+    values = [float(word.replace(",", "")) for word in lines[-1].split()]
+    _, none, greedy, none_distance, greedy_distance = values
+    assert greedy > none + 10  # in another space than that of the selection
+    assert greedy_distance < 0.8 * none_distance
+
+
+def test_loop_on_tabular_rows() -> None:
+    lines = output_of("loop_on_tabular_rows.py").splitlines()[2:]
+    rows = [[float(word) for word in line.split()] for line in lines]
+    assert [row[0] for row in rows] == list(range(1, 11))
+    _, none, greedy, none_distance, greedy_distance = rows[-1]
+    assert none < rows[0][1] - 1  # it collapses without a selection
+    assert greedy > rows[0][2] + 5  # and flies apart with farthest-first
+    assert greedy_distance > 5 * none_distance

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from entroselect import (
+    energy_distance,
     greedy_select,
     kl_entropy,
     nearest_distances,
@@ -174,3 +175,44 @@ def test_the_smallest_limit_works_for_the_entropy(k: int, duplicates: str, file:
         least = smallest_limit(kl_entropy, rows, k, duplicates=duplicates)
         found = kl_entropy(rows, k, duplicates=duplicates, memory_limit=least)
         assert found == kl_entropy(pool, k, duplicates=duplicates)
+
+
+# Sums over pairs
+
+
+def test_the_smallest_limit_works_for_sums_over_pairs(file: Any) -> None:
+    one, other = normal(900, 40), normal(700, 40, seed=1).astype("f8")
+    expected = energy_distance(one, other)
+    for rows in (one, file(one)):
+        least = smallest_limit(energy_distance, rows, other)
+        assert energy_distance(rows, other, memory_limit=least) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts its pages")
+def test_peak_memory_of_sums_over_pairs_stays_within_the_limit(tmp_path: Path) -> None:
+    """60 MB of rows and as many points pass by within 12 MB, without the distances."""
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((30_000, 500), np.float32))
+    code = f"""if True:
+        from entroselect import energy_distance, open_pool
+        def peak():
+            status = open("/proc/self/status").read()
+            return 1024 * int(status.split("VmHWM:")[1].split()[0])
+        from entroselect.measures.pairs import PairMeans, opened
+        rows, points = (open_pool({str(tmp_path / "rows.npy")!r}) for _ in "12")
+        energy_distance(rows.read(0, 9), rows.read(0, 9))
+        rows, points = opened(rows, points, "euclidean", 12_000_000)
+        list(points.pieces(0, 300, 100))
+        read = []
+        def add(block, tile, totals):
+            read.append(tile.n)
+            totals += 1
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        PairMeans([(rows, points)], 12_000_000, None).mean(rows, points, add)
+        assert sum(read) > 4 * 30_000, read
+        print(peak() - before)
+    """
+    # So that what is freed leaves the process at once, and only what is held is counted.
+    environment = {"ENTROSELECT_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "100000"}
+    assert int(python("-c", code, environment=environment).stdout) < 12e6
