@@ -185,11 +185,6 @@ def test_a_folder_of_another_configuration(tmp_path: Path) -> None:
         iterate.run(other, folder)
     assert iterate.run(changed(iterations=2), folder)  # more iterations are another matter
     assert (folder / "iteration-02" / "DONE").exists()
-    written = (folder / "config.json").read_text(encoding="utf-8")
-    old = written.replace('"paradigm": "replace"', '"paradigm": "multi-model"')
-    (folder / "config.json").write_text(old, encoding="utf-8")
-    with pytest.raises(ValueError, match="begun by an older version"):
-        iterate.run(TINY, folder)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match=r"not a run \(thesis.tex\)"):
