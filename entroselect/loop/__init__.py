@@ -9,7 +9,7 @@ Shi et al. 2025 (arXiv 2509.16499). Needs the extra `loop`. Four functions:
 
 Behind them, each usable alone: `data.load` images from files, `models` what generates,
 `train.train` one diffusion model, `sample.generate` images from it, `features.spaces` where
-distances are taken, `report.page` runs compared.
+distances are taken, `runs.read` runs as one table, `report.page` runs compared on a page.
 """
 
 from __future__ import annotations

@@ -276,6 +276,7 @@ class _Loop:
         )
         self.spaces: dict[str, Any] = {"rows": features.pixels, **self.own}
         self.spaces.update(made.items())
+        self.measuring = Measuring(config, self.spaces, self.real, self.held_out)
         marks: dict[str, str] = {name: files.digest([path]) for name, path in encoders.items()}
         folders.check_fingerprints(self.folder, marks, self.progress.note)
         if warning := plan.judging(config):
@@ -356,8 +357,7 @@ class _Loop:
         """Writes metrics.json and the grid."""
         here = self.here(iteration)
         self.progress.start(f"iteration {iteration}: measuring", None)
-        measuring = Measuring(self.config, self.spaces, self.real, self.held_out)
-        measured, found = measuring.iteration(iteration, training, made, extra)
+        measured, found = self.measuring.iteration(iteration, training, made, extra)
         self.progress.note(f"iteration {iteration}: {WORDS[found.verdict]} {found.advice}")
         if made.are_images:
             data.save_grid(here / "grid.png", made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ class Measuring:
     spaces: Mapping[str, Any]
     real: Images
     held_out: Images | None
+    known: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # see _fixed
 
     def iteration(
         self, iteration: int, training: Images, made: Images, extra: Images
@@ -43,35 +44,40 @@ class Measuring:
         drawn = data.stack([made, extra])
         # At most as many as there were real ones, where no number is asked for.
         judged = drawn.take(evenly(len(drawn), config.measure.draw or len(self.real)))
-        found = self._diagnosis(training, judged)
-        return {
+        measured: dict[str, Any] = {
             "iteration": iteration,
             "training_size": len(training),
             "generated_size": len(made),
             "origins": {name: float(np.mean(kinds == kind)) for kind, name in data.ORIGINS.items()},
             "judge": config.measure.judge,
             "warning": plan.judging(config),
-            "spaces": {
-                name: self._in(self.spaces[name], training, judged)
-                for name in config.measure.spaces or ()
-            },
-            "diagnosis": {"text": str(found), **found.to_dict()},
-        }, found
-
-    def _diagnosis(self, training: Images, judged: Images) -> Diagnosis:
+            "spaces": {},
+        }
+        for name in config.measure.spaces or ():  # the judge is the last
+            extract = self.spaces[name]
+            d_n, g_n, (d_1, held_out) = extract(training), extract(judged), self._fixed(name)
+            measured["spaces"][name] = self._measured(d_n, g_n, d_1, held_out)
         # Against held-out images: a network taught on the training images scatters all others.
-        fair = self.held_out if self.held_out and len(self.held_out) > 1 else self.real
-        extract = self.spaces[str(self.config.measure.judge)]
-        return diagnose(extract(judged), extract(fair), training=extract(training))
+        fair = d_1 if held_out is None or len(held_out) < 2 else held_out
+        found = diagnose(g_n, fair, training=d_n)
+        measured["diagnosis"] = {"text": str(found), **found.to_dict()}
+        return measured, found
 
-    def _in(self, extract: Any, training: Images, judged: Images) -> dict[str, Any]:
+    def _fixed(self, name: str) -> tuple[Any, Any]:
+        """Features of the real and the held-out images, which are the same at every iteration."""
+        if name not in self.known:
+            extract, held_out = self.spaces[name], self.held_out
+            self.known[name] = extract(self.real), None if held_out is None else extract(held_out)
+        return self.known[name]
+
+    def _measured(self, d_n: Any, g_n: Any, d_1: Any, held_out: Any) -> dict[str, Any]:
         """Everything that is measured in one space."""
-        options, g_n, d_1 = self.config.measure, extract(judged), extract(self.real)
+        options = self.config.measure
         found = metrics.measure(
-            extract(training),
+            d_n,
             g_n,
             d_1,
-            None if self.held_out is None else extract(self.held_out),
+            held_out,
             neighbours=options.neighbours,
             memorised=options.memorised,
             reference=options.reference,

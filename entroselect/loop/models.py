@@ -168,7 +168,7 @@ def seeded(seed: int) -> Iterator[None]:
     """Seeds the global generators of random, NumPy and torch, and puts them back afterwards."""
     plain, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
             torch.manual_seed(seed)

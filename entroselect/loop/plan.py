@@ -150,11 +150,6 @@ def check(config: Config, real: Images, stream: Images) -> None:
     size, made = len(real), paradigms.to_generate(config, len(real))
     if not real.are_images:
         _check_rows(config, real)
-    if "judge" in spaces_of(config) and not config.data.held_out:
-        raise ValueError(
-            "measure.spaces: judge is an encoder taught on images held out, and there are none; "
-            "set data.held_out=N"
-        )
     if config.select.reference is not None and config.select.reference > size:
         raise ValueError(
             f"select.reference: {config.select.reference} real images to match, but the run has "

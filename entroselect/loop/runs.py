@@ -126,12 +126,15 @@ def read(folders: Sequence[Path | str]) -> Runs:
             holds a damaged file.
 
     Example:
-        >>> from entroselect.loop import runs
-        >>> runs.read(["no-such-run"])
-        Traceback (most recent call last):
-        ...
-        ValueError: no-such-run: not a run folder (no config.json); pass what was --out of \
-entroselect loop
+        >>> import numpy as np, tempfile
+        >>> from entroselect.loop import resolve, run, runs
+        >>> rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+        >>> folder = tempfile.mkdtemp()
+        >>> run(resolve(None, iterations=2), folder, generator="resample", real=rows)
+        True
+        >>> table = runs.read([folder]).to_dataframe()
+        >>> table[["iteration", "space", "training.n"]].values.tolist()
+        [[1, 'rows', 60], [2, 'rows', 60]]
     """
     if not folders:
         raise ValueError("folders: none given; expected run folders of entroselect loop")

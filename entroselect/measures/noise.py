@@ -88,7 +88,8 @@ def deviation(rows: Rows, metric: str = "euclidean") -> float:
     """Standard deviation of the energy distance of m rows to their distribution, times m, over the
     mean distance between two different rows: sqrt(2 E h(x, y)^2), h being the distance less its
     means over x and over y and plus the mean over both (Szekely and Rizzo 2013, section 4). 0 where
-    all rows are equal. At most 1,000 rows are taken, evenly."""
+    all rows are equal, and at most sqrt(2), which is taken for fewer than 4 rows. At most 1,000
+    rows are looked at, evenly."""
     part = Rows(rows.take(slice(None, None, -(-rows.n // MOST_ROWS))), rows.dtype)
     vectors = canonical_rows(part, metric)
     distances = np.sqrt([distances_to(part, metric, vector) for vector in vectors])
@@ -96,7 +97,7 @@ def deviation(rows: Rows, metric: str = "euclidean") -> float:
     mean = sums.sum() / (n * (n - 1))
     if mean == 0.0 or n < 4:
         return 0.0 if mean == 0.0 else math.sqrt(2)
-    own = (sums - mean) / (n - 2)  # so that h is 0 on average for every x, without x itself
+    own = sums / (n - 2)  # so that h is 0 on average over all y but x, for every x
     h = distances - own - own[:, None] + mean * n / (n - 2)
     np.fill_diagonal(h, 0.0)
     return float(math.sqrt(2 * np.square(h).sum() / (n * (n - 1))) / mean)

@@ -21,8 +21,8 @@ TINY = [
 
 
 def test_the_settings_fit_and_no_space_judges_itself() -> None:
-    for regime in demo.REGIMES.values():
-        found = config.resolve("digits", settings=[*demo.COMMON, *regime.settings])
+    for preset, regime in demo.REGIMES.items():
+        found = config.resolve(preset, settings=regime.settings)
         assert found.measure.judge != found.select.space
         assert found.data.held_out == 899
         assert (found.data.images or 0) + found.data.held_out <= 1797

@@ -24,6 +24,7 @@ def test_real_data_of_any_shape() -> None:
     assert (images.labels[:2].tolist(), images.names) == ([1, 0], ("a", "b"))
     rows = given.images_of(torch.arange(12.0).reshape(4, 3))
     assert (rows.pixels.dtype, rows.are_images, rows.labels) == (np.float32, False, None)
+    assert not given.images_of(np.zeros((4, 8, 8, 1))).are_images  # of floats no picture is made
     assert given.images_of(images) is images
 
 

@@ -51,9 +51,3 @@ def test_a_run_that_has_begun_keeps_its_spaces() -> None:
     measure = dataclasses.replace(before.measure, spaces=("encoder", "pixels"), judge="pixels")
     before = dataclasses.replace(before, measure=measure)
     assert spaces(installed=True, before=before)[1] == ("encoder", "pixels")
-
-
-def test_a_judge_is_taught_on_images_held_out() -> None:
-    wanted = plan.settled(config.resolve(None, measure__judge="judge"), IMAGES, None)
-    with pytest.raises(ValueError, match=r"judge is an encoder .*; set data.held_out=N"):
-        plan.check(wanted, IMAGES, IMAGES.take([]))

@@ -304,8 +304,8 @@ def test_the_report_compares_arms_and_seeds(tmp_path: Path) -> None:
     page = report.page(folders)
     for heading in (
         "Through the iterations",
-        "Samples (greedy)",
-        "nearest training image (none)",
+        "Samples",
+        "nearest training image",
         "What explains",
         "Where the training images",
         "Radius of the last",

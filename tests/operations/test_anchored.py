@@ -44,12 +44,14 @@ def test_adversarial_pools(name: str, metric: str) -> None:
 
 
 def test_ties_go_to_the_lowest_row() -> None:
-    """Small integer pools, where most exchanges have an equal."""
+    """Lattices in shuffled order, where most exchanges have an equal."""
     rng = np.random.default_rng(0)
     for _ in range(150):
-        n, d = rng.integers(4, 16), rng.integers(1, 3)
-        pool = rng.integers(0, 3, (n, d))
-        k, diversity = int(rng.integers(2, min(n, 6))), float(rng.choice([0.001, 0.1, 1]))
+        side, d = ((3, 2), (4, 2), (9, 1), (2, 3))[rng.integers(4)]
+        pool = np.stack(np.meshgrid(*[np.arange(side)] * d), -1).reshape(-1, d)
+        n = len(pool)
+        pool = rng.permutation(pool)
+        k, diversity = int(rng.integers(1, 6)), float(rng.choice([0, 0.001, 0.1, 1]))
         start = rng.permutation(n)[:k]
         options: dict[str, Any] = {"diversity": diversity, "start": start}
         oracle = anchored_select(pool, k, backend="reference", **options)

@@ -209,4 +209,5 @@ def test_sampling_errors_are_what_the_rule_says(metric: Any) -> None:
 
 def test_deviation_of_few_and_equal_rows() -> None:
     assert deviation(as_rows("", np.ones((9, 2)))) == 0.0
+    assert deviation(as_rows("", np.eye(5))) == pytest.approx(0)  # no row is unlike the others
     assert deviation(as_rows("", [[0.0], [1.0]])) == pytest.approx(2**0.5)  # the most there is

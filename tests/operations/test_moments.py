@@ -120,6 +120,16 @@ def test_singular_covariances() -> None:
     assert line[alike.indices].tolist() == [[0.0], [0.0]]
 
 
+def test_rows_of_every_size() -> None:
+    """Whose squares, or squares of squares, are beyond float64."""
+    expected = frechet_select(POOL, 250, REFERENCE, start=START)
+    for scale in (2.0**-500, 2.0**-300, 2.0**300, 2.0**490):
+        pool, real = POOL.astype("f8") * scale, REFERENCE.astype("f8") * scale
+        found = frechet_select(pool, 250, real, start=START)
+        assert found.indices.tolist() == expected.indices.tolist()
+        assert found.frechet_distance == pytest.approx(expected.frechet_distance * scale**2)
+
+
 def test_all_rows_and_no_pass() -> None:
     assert frechet_select(POOL, 600, REFERENCE).passes == 0
     found = frechet_select(POOL, 9, REFERENCE, max_passes=0, seed=3)
