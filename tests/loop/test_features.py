@@ -62,7 +62,9 @@ def test_the_judge_is_taught_on_the_images_held_out(
     found = both["judge"](digits)
     assert found.shape == (1797, 64)
     assert found.dtype == np.float32
-    assert not np.allclose(found, both["encoder"](digits))
+    encoder = features.spaces(["encoder"], real, folder=tmp_path / "e", key=(3,))["encoder"]
+    np.testing.assert_array_equal(encoder(digits), both["encoder"](digits))
+    assert not np.allclose(found, encoder(digits))
 
     def judge(real: data.Images, held_out: data.Images, name: str) -> Any:
         given = {"folder": tmp_path / name, "held_out": held_out, "key": (3,)}
