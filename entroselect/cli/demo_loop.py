@@ -56,8 +56,8 @@ REGIMES = {
 TITLE = "When does a selection help a model that learns from its own images?"
 LEAD = (
     "A model is trained on real images and makes new ones; the next model is trained on those, and "
-    "so on. Each is worse than the one before: model collapse. Making twice as many images as are "
-    "needed and choosing which to keep can slow this down or speed it up. Greedy selection keeps "
+    "so on. Each is worse than the one before: model collapse. Making more images than are needed "
+    "and choosing which to keep can slow this down or speed it up. Greedy selection keeps "
     "images that are far from each other. Anchored selection does the same while it matches the "
     "distribution of the real images. Which one helps depends on how the model fails, and that can "
     "be seen before anything is selected: a model that repeats itself makes images that are less "
@@ -143,7 +143,9 @@ def _report(out: Path) -> None:
     for regime in shown:
         show(f"{regime.title}:")
         for sentence in regimes.findings_of(regime):
-            show(textwrap.fill(sentence, 79, initial_indent="- ", subsequent_indent="  "))
+            for number, line in enumerate(sentence.splitlines()):
+                first = "  " if number else "- "
+                show(textwrap.fill(line, 79, initial_indent=first, subsequent_indent="  "))
     say(f"written: {out / 'report.html'}")
 
 

@@ -56,12 +56,12 @@ class Run:
 
     @property
     def diagnosis(self) -> str | None:
-        """That of the first iteration in words, its numbers line by line; None without one."""
+        """That of the first iteration: its words, a line each, then its numbers; None without."""
         text = self.measured[0].get("diagnosis", {}).get("text")
         if not text:
             return None
         numbers, *paragraphs = text.split("\n\n")  # filled for a terminal, which a page is not
-        return "\n".join([numbers, *(" ".join(paragraph.split()) for paragraph in paragraphs)])
+        return "\n".join([*(" ".join(paragraph.split()) for paragraph in paragraphs), numbers])
 
     def series(self, space: str, *names: str) -> list[float]:
         """One measure over the iterations, NaN where there is none."""

@@ -45,7 +45,7 @@ HURTS = {"none": (10, 10, 10), "greedy": (15, 14, 16), "anchored": (9, 11, 8)}
 def test_what_came_out(tmp_path: Path) -> None:
     told = regimes.findings_of(regime(tmp_path, "helps", HELPS, "Numbers\n\nIt repeats\nitself."))
     assert told == [
-        "Numbers\nIt repeats itself.",
+        "It repeats itself.\nNumbers",
         "greedy: 10% nearer to the real images than without a selection (Frechet distance 45 "
         "against 50); nearer in 2 of 3 seeds.",
         "anchored: 80% nearer to the real images than without a selection (Frechet distance 10 "
