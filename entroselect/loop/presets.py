@@ -31,8 +31,48 @@ _MNIST: dict[str, Any] = {
     "train": {"steps": 4000, "learning_rate": 2e-3},
 }
 
+# Two regimes of one network in seconds per iteration on a CPU. What decides between them is the
+# number of steps over the number of images (Bonnaire et al. 2025, arXiv 2505.17638): "repeats"
+# passes a thousand times over 128 images and copies them, "scatters" 28 times over 898 and makes
+# images that are more scattered than real ones. Judged by images and an encoder kept apart.
+_REGIME: dict[str, Any] = {
+    "keep": 0.25,
+    "model": {"network": "mlp"},
+    "select": {"space": "encoder"},
+    "measure": {
+        "spaces": ("pixels", "judge"),
+        "judge": "judge",
+        "reference": "held-out",
+        "draw": 2000,
+    },
+}
+_REPEATS: dict[str, Any] = {
+    **_REGIME,
+    "iterations": 5,
+    "data": {"source": "digits", "images": 128, "held_out": 899},
+    "train": {"steps": 1000, "batch": 128, "learning_rate": 1e-2},
+    "sample": {"sampler": "ddim", "steps": 20, "batch": 1000},
+}
+_SCATTERS: dict[str, Any] = {
+    **_REGIME,
+    "iterations": 3,
+    "data": {"source": "digits", "images": 898, "held_out": 899},
+    "model": {"network": "mlp", "width": 128},
+    "train": {"steps": 400, "batch": 64, "learning_rate": 5e-3},
+    "sample": {"steps": 10, "batch": 1000},
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {"data": {"source": "digits", "images": 898, "held_out": 400}},
+    "repeats": _REPEATS,
+    "scatters": _SCATTERS,
+    # The repeating regime without a network: copies of training images, moved a little.
+    "no-network": {
+        **_REGIME,
+        "iterations": 8,
+        "models": ("resample",),
+        "data": {"source": "digits", "images": 128, "held_out": 899},
+    },
     "mnist": _MNIST,
     "mnist-cfg": {
         **_MNIST,
