@@ -68,7 +68,6 @@ ARMS: dict[str, list[str]] = {
     "anchored": ANCHORED,
     "energy": [*ANCHORED, "select.diversity=0.0"],
     "anchored 0.01": [*ANCHORED, "select.diversity=0.01"],
-    "anchored 0.03": [*ANCHORED, "select.diversity=0.03"],
     "anchored 0.1": [*ANCHORED, "select.diversity=0.1"],
     "anchored 1": [*ANCHORED, "select.diversity=1.0"],
     "moments": ["select.method=moments"],
