@@ -90,6 +90,7 @@ def anchored_select(
 
     Raises:
         ValueError, TypeError: naming the argument, before any work.
+        RuntimeError: an array was written to meanwhile.
 
     Warns:
         UserWarning: the reference is too small to steer by.

@@ -37,14 +37,13 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     rows = load_wine().data
     rows = (rows - rows.mean(axis=0)) / rows.std(axis=0)  # (178, 13) float64
-    print("iteration   entropy of what was generated, nats   Frechet distance")
+    print("            entropy, nats          Frechet distance")
+    print("iteration   none      greedy       none      greedy")
     arms = {}
     for method in ("none", "greedy"):
         options = resolve(None, iterations=10, select__method=method)
         run(options, folder / method, generator=Mixture, real=rows)
         arms[method] = read_run(folder / method)
-        print(f"{method:>22}", end="")
-    print()
     columns = [
         arm.series("rows", *measure)
         for measure in (("generated", "entropy"), ("frechet_distance",))

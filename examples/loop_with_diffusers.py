@@ -63,9 +63,8 @@ def main() -> None:
         "select.method=greedy", "select.space=pixels", "measure.spaces=['pixels']",
     ]  # fmt: skip
     run(resolve("digits", settings=settings), folder, generator=Diffusers)
-    for iteration, entropy in enumerate(
-        read_run(folder).series("pixels", "generated", "entropy"), 1
-    ):
+    entropies = read_run(folder).series("pixels", "generated", "entropy")
+    for iteration, entropy in enumerate(entropies, 1):
         print(f"iteration {iteration}: entropy {entropy:.1f} nats")
     for path in sorted(folder.glob("iteration-*/Diffusers/model_index.json")):
         print(f"pipeline: {path.parent.relative_to(folder)}")

@@ -45,7 +45,7 @@ def main() -> None:
         "data.images=128", "data.held_out=256", "iterations=5",
         "select.space=random_conv", "measure.spaces=['random_conv']", "measure.judge=pixels",
     ]  # fmt: skip
-    print("iteration     entropy of what was generated     Frechet distance")
+    print("in pixels:  entropy of what was generated     Frechet distance")
     arms = {}
     for method in ("none", "greedy"):
         # "resample" copies training images and moves the copies a little: it needs no network
@@ -56,8 +56,7 @@ def main() -> None:
             features={"random_conv": Extractor()},
         )
         arms[method] = read_run(folder / method)
-        print(f"{method:>18}", end="")
-    print("  (in pixels)")
+    print("iteration          none         greedy           none         greedy")
     columns = [
         arm.series("pixels", *measure)
         for measure in (("generated", "entropy"), ("frechet_distance",))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 
 #include "base/threads.h"
@@ -234,8 +235,27 @@ Exchange::Best Exchange::best_for(int64_t leaving) {
 
 // ---------------------------------------------------------------- exchanges
 
+// J of the members, from the sums and nearest distances that are kept.
+__int128 Exchange::value() const {
+  __int128 total = 0;
+  for (const int64_t row : members_)
+    total += 2 * objective_.k * attraction_[row] - distances_[size_t(row)] -
+             objective_.k * log_nearest_[size_t(row)];
+  return total;
+}
+
+// The kept numbers are whole, so they add up to what the exchanges said, unless somebody writes to
+// the rows; then the search might also never end.
+void Exchange::check(__int128 expected) const {
+  if (value() != expected)
+    throw std::runtime_error(
+        "features: rows changed while they were being compared (another thread or process writes "
+        "to them?); there is no answer, start again and leave them alone meanwhile");
+}
+
 int64_t Exchange::run(int64_t most) {
   const int64_t k = objective_.k;
+  __int128 expected = value();
   int64_t made = 0, stayed = 0, longest = 0, polled = 0;
   for (int64_t slot = 0; stayed < k && made < most && k < rows_.n; slot = (slot + 1) % k) {
     if (++polled % kPolled == 0) poll_(k + longest);
@@ -245,9 +265,11 @@ int64_t Exchange::run(int64_t most) {
       continue;
     }
     exchange(slot, best.row);
-    ++made;
+    expected += best.change;
+    if (++made % (k + kPolled) == 0) check(expected);
     stayed = 0;
   }
+  check(expected);
   poll_(2 * k);
   return made;
 }

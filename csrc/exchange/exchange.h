@@ -33,7 +33,8 @@ class Exchange {
   void begin(const int64_t* rows);
 
   // Exchanges members in turn, each for the row that lowers the objective most, the lowest of
-  // equals, until all stay or `most` exchanges are made. Returns how many.
+  // equals, until all stay or `most` exchanges are made. Returns how many. Throws
+  // std::runtime_error where rows have changed meanwhile.
   int64_t run(int64_t most);
 
   const std::vector<int64_t>& members() const { return members_; }
@@ -60,6 +61,8 @@ class Exchange {
   bool member(int64_t row) const { return is_member_[size_t(row)] != 0; }
   int64_t add(int64_t row, bool herding);
   void finish_beginning();
+  __int128 value() const;
+  void check(__int128 expected) const;
   Best best_for(int64_t leaving);
   void exchange(int64_t slot, int64_t coming);
   void update_lists(int64_t leaving, int64_t coming, std::vector<int64_t>& touched);

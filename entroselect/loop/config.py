@@ -143,7 +143,8 @@ class Select(_Strict):
 class Measure(_Strict):
     """What is measured at every iteration."""
 
-    # None: "pixels", "encoder" and, where installed, "efficientnet"; "rows" of what is no image.
+    # None: "pixels", "encoder" and, to judge in, "efficientnet" where it is installed, or else
+    # "judge" where 200 or more images are held out; of what is no image "rows".
     spaces: Annotated[tuple[str, ...] | None, NONE] = None
     judge: Annotated[str | None, NONE] = None  # the space of headlines; None: the last of `spaces`
     # Generated images that are measured; beyond the pool's they serve for nothing else. None: of

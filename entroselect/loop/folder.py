@@ -75,9 +75,21 @@ def check_configuration(config: Config, before: Config | None, folder: Path) -> 
 
 
 def recorded(folder: Path) -> Config | None:
-    """The configuration that a run in that folder began with; None where there is none."""
+    """The configuration that a run in that folder began with; None where there is none.
+
+    Raises:
+        ValueError: config.json is damaged, or of an older version and means something else now.
+    """
     path = folder / "config.json"
-    return options.complete(options.from_json(path)) if path.exists() else None
+    if not path.exists():
+        return None
+    before = options.from_json(path)
+    if before.paradigm == "multi-model":  # this version writes what that stands for
+        raise ValueError(
+            f"{folder}: begun by an older version, whose multi-model pool had no real images; "
+            "choose another --out"
+        )
+    return options.complete(before)
 
 
 def fingerprint(parts: list[Images]) -> str:

@@ -40,7 +40,7 @@ import numpy as np
 import torch
 
 from entroselect import _files
-from entroselect.loop import begin, data, features, files, metrics, paradigms, plan, tracking
+from entroselect.loop import begin, data, features, files, paradigms, plan, tracking
 from entroselect.loop import folder as folders
 from entroselect.loop.config import Config, SpaceName
 from entroselect.loop.data import Images
@@ -48,12 +48,13 @@ from entroselect.loop.device import device_of, environment, fastest_threads
 from entroselect.loop.estimate import training_step
 from entroselect.loop.given import Space
 from entroselect.loop.making import Making
+from entroselect.loop.measuring import Measuring
 from entroselect.loop.models import Model, models_of
 from entroselect.loop.progress import Progress
 from entroselect.loop.selection import choose
 from entroselect.loop.stop import Stopped, until
 from entroselect.loop.trial import try_out
-from entroselect.measures.diagnosis import WORDS, diagnose
+from entroselect.measures.diagnosis import WORDS
 
 
 def run(
@@ -121,11 +122,8 @@ def run(
     try:
         config = plan.named(config, generator, features, real)
         tracking.check(log_with)
-        others = [Path(other) for other in begin_from]
-        _run(
-            config, Path(folder), generator, features, real, deadline, progress, threads,
-            others, log_with,
-        )  # fmt: skip
+        supplied = _Supplied(generator, features, real, [Path(other) for other in begin_from])
+        _run(config, Path(folder), supplied, deadline, progress, threads, log_with)
     except Stopped:
         return False
     finally:
@@ -133,27 +131,35 @@ def run(
     return True
 
 
+@dataclass(frozen=True)
+class _Supplied:
+    """Arguments of `run` that stand for options."""
+
+    generator: Any
+    features: Mapping[str, Any] | None
+    real: Any
+    begin_from: list[Path]
+
+
 def _run(
     config: Config,
     folder: Path,
-    generator: Any,
-    functions: Mapping[str, Any] | None,
-    given: Any,
+    supplied: _Supplied,
     deadline: float,
     progress: Progress,
     threads: int | None,
-    others: list[Path],
     log_with: str | None,
 ) -> None:
     folders.check_ours(folder)
-    models, own = models_of(config, generator), plan.own_spaces(config, functions)
+    models = models_of(config, supplied.generator)
+    own = plan.own_spaces(config, supplied.features)
     with ExitStack() as held:
         if folder.exists():
             held.enter_context(_files.locked(folder))
         before = folders.recorded(folder)
         with until(deadline):
             progress.start("loading images", None)
-            real, held_out, stream = plan.split(config, given)
+            real, held_out, stream = plan.split(config, supplied.real)
             config = plan.settled(config, real, before)
             plan.check(config, real, stream)
             device, classes = device_of(config), plan.classes_of(config, real, stream)
@@ -171,7 +177,7 @@ def _run(
             if config.measure.weights and {"dinov2", "inception"} & {*plan.spaces_of(config)}:
                 marks["weights"] = folders.of_weights(config.measure.weights)
             folders.check_fingerprints(folder, marks, progress.note)
-            begin.copy_first(config, folder, len(real), others)
+            begin.copy_first(config, folder, len(real), supplied.begin_from)
             folders.keep_classes(folder, real)
             _set_threads(threads, config, folder, real, classes, device, progress)
         track = held.enter_context(tracking.Tracking(log_with, folder, config))
@@ -270,7 +276,7 @@ class _Loop:
         )
         self.spaces: dict[str, Any] = {"rows": features.pixels, **self.own}
         self.spaces.update(made.items())
-        marks = {str(name): files.digest([path]) for name, path in encoders.items()}
+        marks: dict[str, str] = {name: files.digest([path]) for name, path in encoders.items()}
         folders.check_fingerprints(self.folder, marks, self.progress.note)
         if warning := plan.judging(config):
             self.progress.note(warning)
@@ -347,52 +353,13 @@ class _Loop:
         return made, self.read(here, "measured", extra * len(models))
 
     def measure(self, iteration: int, training: Images, made: Images, extra: Images) -> None:
-        config, here = self.config, self.here(iteration)
+        """Writes metrics.json and the grid."""
+        here = self.here(iteration)
         self.progress.start(f"iteration {iteration}: measuring", None)
-        kinds = training.origins[:, 0]
-        measured: dict[str, Any] = {
-            "iteration": iteration,
-            "training_size": len(training),
-            "generated_size": len(made),
-            "origins": {name: float(np.mean(kinds == kind)) for kind, name in data.ORIGINS.items()},
-            "judge": config.measure.judge,
-            "warning": plan.judging(config),
-            "spaces": {},
-        }
-        drawn = data.stack([made, extra])
-        # At most as many as there were real ones, where no number is asked for.
-        judged = drawn.take(evenly(len(drawn), config.measure.draw or len(self.real)))
-        for name in config.measure.spaces or ():
-            measured["spaces"][name] = self.measured_in(self.spaces[name], training, judged)
-        # Against held-out images: a network taught on the training images scatters all others.
-        fair = self.held_out if self.held_out and len(self.held_out) > 1 else self.real
-        extract = self.spaces[str(config.measure.judge)]
-        found = diagnose(extract(judged), extract(fair), training=extract(training))
-        measured["diagnosis"] = {"text": str(found), **found.to_dict()}
+        measuring = Measuring(self.config, self.spaces, self.real, self.held_out)
+        measured, found = measuring.iteration(iteration, training, made, extra)
         self.progress.note(f"iteration {iteration}: {WORDS[found.verdict]} {found.advice}")
         if made.are_images:
             data.save_grid(here / "grid.png", made)
         _files.write_json(here / "metrics.json", measured)
         self.making.tracking.measured(measured)
-
-    def measured_in(self, extract: Any, training: Images, judged: Images) -> dict[str, Any]:
-        """Everything that is measured in one space."""
-        options, g_n, d_1 = self.config.measure, extract(judged), extract(self.real)
-        found = metrics.measure(
-            extract(training),
-            g_n,
-            d_1,
-            None if self.held_out is None else extract(self.held_out),
-            neighbours=options.neighbours,
-            memorised=options.memorised,
-            reference=options.reference,
-        )
-        if len(g_n) > len(d_1):  # entropies compare only at equal sizes
-            found["generated"] = metrics.spread(g_n[evenly(len(g_n), len(d_1))])
-        return found
-
-
-def evenly(count: int, wanted: int) -> Any:
-    """At most `wanted` rows of `count`, evenly spaced, so that every model has its share."""
-    wanted = min(count, wanted)
-    return np.arange(wanted) * count // wanted

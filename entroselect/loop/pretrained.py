@@ -29,10 +29,12 @@ class Upright:
 
     def __call__(self, images: Images, rows: Any) -> torch.Tensor:
         """(n, 3, side, side) float32."""
-        pixels = ((scaled(images, rows) + 1) / 2).expand(-1, 3, -1, -1)
+        pixels = (scaled(images, rows) + 1).contiguous() / 2
         pixels = nn.functional.interpolate(
             pixels, (self.side, self.side), mode="bicubic", antialias=True, align_corners=False
         ).clamp(0, 1)
+        # One layout in memory for grey and RGB: convolutions differ in the last bits between two.
+        pixels = pixels.expand(-1, 3, -1, -1).contiguous()
         return (pixels - self.mean) / self.std
 
 

@@ -119,10 +119,12 @@ class Steps:
         self.called: Any = torch.compile(net) if options.compile else net
         self.precision = precision_on(device, options.precision)
         self.warmup = warmup_of(options.steps) if options.warmup is None else options.warmup
-        averaged = net.named_parameters() if options.ema else ()
-        self.average = {name: parameter.detach().clone() for name, parameter in averaged}
+        # Looked up once: finding them in a small network takes longer than averaging them.
+        self.parameters = dict(net.named_parameters())
+        averaged = self.parameters if options.ema else {}
+        self.average = {name: tensor.detach().clone() for name, tensor in averaged.items()}
         self.optimiser = torch.optim.AdamW(
-            net.parameters(),
+            self.parameters.values(),
             options.learning_rate,
             options.betas,
             weight_decay=options.weight_decay,
@@ -134,7 +136,7 @@ class Steps:
 
     def take(self) -> float:
         """Takes the next step; returns its learning rate."""
-        step, net, options = self.done, self.net, self.options
+        step, options = self.done, self.options
         rate = options.learning_rate * _share(step, options.steps, self.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -147,13 +149,13 @@ class Steps:
                 self.scaler.scale(loss).backward()
                 self.total += loss.detach()
         self.scaler.unscale_(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), options.clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), options.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         decay = min(options.ema, step / (step + 9))  # 0 at first: fresh weights count nothing
         with torch.no_grad():
-            for name, parameter in net.named_parameters() if options.ema else ():
-                self.average[name].lerp_(parameter, 1 - decay)
+            for name, average in self.average.items():
+                average.lerp_(self.parameters[name], 1 - decay)
         self.done = step + 1
         return rate
 
@@ -198,8 +200,8 @@ class Steps:
     def finish(self) -> Net:
         """The network to sample from."""
         with torch.no_grad():
-            for name, parameter in self.net.named_parameters() if self.options.ema else ():
-                parameter.copy_(self.average[name])
+            for name, average in self.average.items():
+                self.parameters[name].copy_(average)
         self.check()
         return self.net.eval()
 

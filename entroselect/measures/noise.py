@@ -10,10 +10,14 @@ The pool's own distance is measured from the same reference, and a reference tha
 distribution by chance makes every pool look far away, just where it does the most harm. So two
 standard deviations of that measurement are taken off.
 
+As many real rows as picks are always enough, since their distribution cannot be farther from itself
+than the pool's is.
+
 Tried on 8 x 8 digits, in the space of a network taught on them: four pools of 1,200 to 1,900 images
-of a model, some with noise, k = 600, three draws of 64 to 512 real images each. Wherever the rule
-says enough, matching lowered the Frechet distance to images held out; up to 256 images, where it
-says no, matching raised it in most draws, up to fourfold; between 384 and 512 in one of three.
+of a model, some with noise added, k = 600, three draws of 64 to 898 real images each, judged by the
+Frechet distance to images held out, in the space of another network. Where the rule says enough,
+matching ended at 0.4 to 1.2 times the distance of random rows, 0.7 on average; where it does not,
+at 0.7 to 4.3 times with up to 256 images, and at 0.3 to 1.6 times with 384 and more.
 """
 
 from __future__ import annotations
@@ -74,10 +78,9 @@ def reference_size(
     distance = (2 * cross - pool - reference) / cross
     random, per_row = pool / cross / k, reference / cross
     uncertain = DEVIATIONS * deviation * per_row
-    needed = per_row / random if random > 0 else math.inf
+    needed = k
     if distance > 0:
-        needed = min(needed, (per_row + uncertain) / (distance + random))
-    needed = math.ceil(min(needed, 2**53))
+        needed = min(k, math.ceil((per_row + uncertain) / (distance + random)))
     return ReferenceSize(distance, per_row / m, needed, m >= needed)
 
 

@@ -30,6 +30,8 @@ WORDS = {
     "0 if the model only copies.",
     "Frechet distance": "How far two sets are apart in mean and covariance; lower is better. It "
     "is what is called FID when the space is Inception's.",
+    "space judge": "Features of a small network that was taught on real images which no model was "
+    "trained on; no selection looks at them.",
     "precision": "The share of generated images that lie among the real ones, that is no farther "
     "from one of them than its k-th nearest real neighbour.",
     "recall": "The share of real images that lie among the generated ones in the same sense.",

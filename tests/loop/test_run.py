@@ -20,8 +20,18 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from entroselect import _files, nearest_distances
-from entroselect.cli import demo_loop as demo
-from entroselect.loop import compared, config, data, features, files, iterate, report, runs, train
+from entroselect.loop import (
+    compared,
+    config,
+    data,
+    features,
+    files,
+    iterate,
+    measuring,
+    report,
+    runs,
+    train,
+)
 from tests.support import processes
 from tests.support.loop_runs import TINY, contents, differing
 
@@ -260,8 +270,8 @@ def test_paradigms(
 def test_as_many_generated_images_are_measured_as_there_were_real_ones(
     whole: dict[str, bytes],
 ) -> None:
-    assert iterate.evenly(80, 40).tolist() == list(range(0, 80, 2))
-    assert iterate.evenly(3, 40).tolist() == [0, 1, 2]
+    assert measuring.evenly(80, 40).tolist() == list(range(0, 80, 2))
+    assert measuring.evenly(3, 40).tolist() == [0, 1, 2]
     measured = json.loads(whole["iteration-01/metrics.json"])
     assert measured["generated_size"] == 80
     assert measured["spaces"]["pixels"]["generated"]["n"] == 40
@@ -316,19 +326,6 @@ def test_a_dry_run_prints_configuration_time_and_disk() -> None:
     assert '"steps": 300' in found.stdout
     assert " MB" in found.stdout
     assert "parameters" in found.stdout
-
-
-@pytest.mark.slow
-def test_the_demo_of_the_loop(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
-    settings = [
-        "data.images=40", "data.held_out=20", "model.channels=[8,8]", "model.groups=4",
-        "train.steps=6", "train.batch=8", "train.warmup=2", "sample.steps=2",
-        "select.space=pixels", "measure.spaces=['pixels']",
-    ]  # fmt: skip
-    arguments = [part for setting in settings for part in ("--set", setting)]
-    demo.main(["--out", str(tmp_path / "demo"), *arguments])
-    assert "greedy" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -162,6 +162,9 @@ def test_what_fails_is_found_before_training(settings: list[str], message: str) 
         ["data.held_out=1"],
         ["keep=0.01", "select.method=greedy"],
         ["train.precision=bf16"],
+        ["train.flip=true", "train.accumulate=3"],
+        ["model.network=mlp", "model.width=16", "model.dropout=0.1"],
+        ["model.network=mlp", "model.width=16", "model.conditional=true", "diffusion.kind=edm"],
         ["models=['ddpm','edm']", "paradigm=accumulate", "sample.sampler=ddim", "generate=1"],
         ["model.channels=[8,16]", "model.attention=[1]", "model.conditional=true"],
         ["select.method=threshold", "select.drop_outliers=0.2"],
@@ -261,7 +264,7 @@ def test_one_option_is_enough() -> None:
     presets = {name: config.resolve(name, measure__weights="w").train for name in config.PRESETS}
     assert {name: found.warmup for name, found in presets.items()} == {
         "digits": 250, "mnist": 400, "mnist-cfg": 500, "cifar-small": 500, "paper-cifar": 500,
-        "paper-ffhq": 500,
+        "paper-ffhq": 500, "repeats": 100, "scatters": 40, "no-network": 250,
     }  # fmt: skip
 
 

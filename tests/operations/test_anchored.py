@@ -43,6 +43,19 @@ def test_adversarial_pools(name: str, metric: str) -> None:
             same(anchored_select(pool, k, reference, backend=backend, **options), oracle)
 
 
+def test_ties_go_to_the_lowest_row() -> None:
+    """Small integer pools, where most exchanges have an equal."""
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        n, d = rng.integers(4, 16), rng.integers(1, 3)
+        pool = rng.integers(0, 3, (n, d))
+        k, diversity = int(rng.integers(2, min(n, 6))), float(rng.choice([0.001, 0.1, 1]))
+        start = rng.permutation(n)[:k]
+        options: dict[str, Any] = {"diversity": diversity, "start": start}
+        oracle = anchored_select(pool, k, backend="reference", **options)
+        same(anchored_select(pool, k, **options), oracle)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 20, 59, 60])
 @pytest.mark.parametrize("start", ["herding", "random", "rows"])
 def test_every_size_and_start(k: int, start: str) -> None:
@@ -213,6 +226,20 @@ def test_noise_is_what_another_sample_is_at() -> None:
     noise = np.mean([one.reference_noise for one in found])
     distance = np.mean([one.pool_distance for one in found])
     assert noise == pytest.approx(distance, rel=0.25)
+
+
+@pytest.mark.parametrize("diversity", [0, 0.1])
+def test_rows_that_change_meanwhile_are_an_error(diversity: float) -> None:
+    pool = normal(400, 4, dtype=np.float64)
+    calls = iter(range(10**9))
+
+    def meddle(done: int, total: int) -> None:
+        if done >= 100 and next(calls) % 2:
+            pool[::3] *= -1.5
+
+    options: dict[str, Any] = {"diversity": diversity, "start": "random", "seed": 0}
+    with pytest.raises(RuntimeError, match="features: rows changed while"):
+        anchored_select(pool, 100, normal(200, 4, seed=1), progress=meddle, **options)
 
 
 def test_progress_and_limit() -> None:

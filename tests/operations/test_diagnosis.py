@@ -173,16 +173,17 @@ def test_bad_arguments_are_named(given: dict[str, Any], said: str) -> None:
 
 
 def test_reference_size_by_hand() -> None:
-    # distance 2 - .9 - 1 = .1, less 2 / m; k = 20 random picks are .9 / 20 off besides; 3 / .145
-    expected = ReferenceSize(pytest.approx(0.1), pytest.approx(0.02), 21, True)
-    assert reference_size(1.0, 0.9, 1.0, 1.0, m=50, k=20) == expected
-    assert reference_size(3.0, 2.7, 3.0, 1.0, m=50, k=20) == expected  # no unit
-    assert [reference_size(1.0, 0.9, 1.0, 1.0, m=m, k=20).enough for m in (20, 21)] == [False, True]
-    # A distance that is measured better: (1 + 2 / 4) / .145
-    assert reference_size(1.0, 0.9, 1.0, 0.25, m=50, k=20).needed == 11
+    # distance 2 - .9 - 1 = .1, less 2 / m; k = 90 random picks are .9 / 90 off besides; 3 / .11
+    expected = ReferenceSize(pytest.approx(0.1), pytest.approx(0.02), 28, True)
+    assert reference_size(1.0, 0.9, 1.0, 1.0, m=50, k=90) == expected
+    assert reference_size(3.0, 2.7, 3.0, 1.0, m=50, k=90) == expected  # no unit
+    assert [reference_size(1.0, 0.9, 1.0, 1.0, m=m, k=90).enough for m in (27, 28)] == [False, True]
+    # A distance that is measured better: (1 + 2 / 4) / .11
+    assert reference_size(1.0, 0.9, 1.0, 0.25, m=50, k=90).needed == 14
     # As many rows as picks are always enough.
     assert reference_size(1.0, 1.0, 1.0, 1.0, m=50, k=50).needed == 50
-    assert reference_size(1.0, 1.1, 1.0, 1.0, m=50, k=55).needed == 50
+    assert reference_size(1.0, 1.1, 1.0, 1.0, m=50, k=55).needed == 55
+    assert reference_size(1.0, 0.98, 1.0, 1.0, m=50, k=30).needed == 30
     assert reference_size(0.0, 0.0, 0.0, 0.0, m=2, k=5).enough
     assert reference_size(1.0, 1.0, 0.0, 0.0, m=2, k=5) == ReferenceSize(1.0, 0.0, 1, True)
 

@@ -202,6 +202,7 @@ def test_peak_memory_of_sums_over_pairs_stays_within_the_limit(tmp_path: Path) -
         rows, points = (open_pool({str(tmp_path / "rows.npy")!r}) for _ in "12")
         energy_distance(rows.read(0, 9), rows.read(0, 9))
         rows, points = opened(rows, points, "euclidean", 12_000_000)
+        list(points.pieces(0, 300, 100))
         read = []
         def add(block, tile, totals):
             read.append(tile.n)
