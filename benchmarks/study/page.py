@@ -7,6 +7,7 @@ python -m benchmarks.study.page --check    exits 1 if the page is out of date
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.study import tables
@@ -19,6 +20,21 @@ IMAGES = ROOT / "docs" / "images"
 PARTS = ("regimes", "claims", "resample", "reference", "cifar")
 
 Results = dict[str, list[Row]]
+
+# Of parts without a run of the loop: the heading, what the figure shows, and the table.
+SECTIONS: dict[str, tuple[str, str, Callable[[Sequence[Row]], list[str]]]] = {
+    "resample": ("Without a network", "fd at iteration 8 against h", tables.resampled),
+    "reference": (
+        "The reference: how large, and what a biased one does",
+        "fd against the size of the reference",
+        tables.references,
+    ),
+    "cifar": (
+        "Real images with near-copies and corrupted ones among them: CIFAR-10",
+        "fd against entropy, and what was taken",
+        tables.cifar,
+    ),
+}
 
 
 def results(folder: Path) -> Results:
@@ -42,53 +58,26 @@ def render(given: Results) -> str:
         return "No results yet: `make study` makes them."
     found, text = found_in(given), []
     if given["regimes"]:
-        text += [
-            picture("curve", "fd of the next model against entropy of the chosen set"),
-            "",
-            *tables.regimes(found),
-            "",
-            *tables.advice(found),
-            "",
-            "## The two regimes, by iteration",
-            "",
-            picture("regimes", "fd, entropy and GS by iteration"),
-            "",
-        ]
-    if given["resample"]:
-        text += [
-            "## Without a network",
-            "",
-            picture("resample", "fd at iteration 8 against h"),
-            "",
-            *tables.resampled(given["resample"]),
-            "",
-        ]
-    if given["reference"]:
-        text += [
-            "## The reference: how large, and what a biased one does",
-            "",
-            picture("reference", "fd against the size of the reference"),
-            "",
-            *tables.references(given["reference"]),
-            "",
-        ]
-    if given["cifar"]:
-        text += [
-            "## Real images with near-copies and corrupted ones among them: CIFAR-10",
-            "",
-            picture("cifar", "fd against entropy, and what was taken"),
-            "",
-            *tables.cifar(given["cifar"]),
-            "",
-        ]
+        text += [picture("curve", "fd of the next model against entropy of the chosen set"), ""]
+        text += [*tables.regimes(found), "", *tables.advice(found), ""]
+        text += ["## The two regimes, by iteration", ""]
+        text += [picture("regimes", "fd, entropy and GS by iteration"), ""]
+    for part, (title, what, lines) in SECTIONS.items():
+        if given[part]:
+            text += [f"## {title}", "", picture(part, what), "", *lines(given[part]), ""]
     if given["claims"]:
-        text += ["## Real images kept, fresh ones, guidance, two models", ""]
-        text += [*tables.groups(found), ""]
-    if any(here.common("keep 0.2")[0] for here in found.values()):
+        title = "Real images kept, fresh ones, guidance, two models"
+        text += [f"## {title}", "", *tables.groups(found), ""]
+    if has_shares(found):
         text += [picture("kept", "fd against the kept share"), ""]
     if found:
         text += ["## Each claim", "", *tables.claimed(found), ""]
     return "\n".join([*text, footnote(given)])
+
+
+def has_shares(found: dict[str, Found]) -> bool:
+    """Whether another share than half was kept anywhere."""
+    return any(here.common("keep 0.2")[0] for here in found.values())
 
 
 def footnote(given: Results) -> str:
@@ -117,7 +106,7 @@ def draw(given: Results, folder: Path) -> None:
         figures.references(given["reference"], folder / "study_reference.png")
     if given["cifar"]:
         figures.cifar(given["cifar"], folder / "study_cifar.png")
-    if any(here.common("keep 0.2")[0] for here in found.values()):
+    if has_shares(found):
         figures.kept(found, folder / "study_kept.png")
 
 

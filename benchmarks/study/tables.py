@@ -229,11 +229,15 @@ def cifar(rows: Sequence[Row]) -> list[str]:
     """A line per space of selection and method."""
     lines = []
     names = ("fd", "entropy", "entropy_selecting", "clean", "copies", "corrupted", "originals")
+    random = {(r["space"], r["seed"]): float(r["fd"]) for r in rows if r["method"] == "random"}
     for (space, judge, method), some in grouped(rows, "space", "judge", "method").items():
         cells = [spread([float(row[name] or "nan") for row in some]) for name in names]
-        lines.append([f"{space} → {judge}", named(method), *cells])
+        better = sum(float(row["fd"]) < random[space, row["seed"]] for row in some)
+        count = "" if method == "random" else f"{better} of {len(some)}"
+        lines.append([f"{space} → {judge}", named(method), *cells, count])
     header = ["selected in → judged in", "selection", "fd", "entropy", "entropy, selecting space"]
-    return table([*header, "clean", "near-copies", "corrupted", "different images"], lines)
+    header += ["clean", "near-copies", "corrupted", "different images"]
+    return table([*header, "fd lower than random, seeds"], lines)
 
 
 def grouped(rows: Sequence[Row], *columns: str) -> dict[tuple[str, ...], list[Row]]:
