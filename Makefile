@@ -51,16 +51,17 @@ bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 gpu-check:  ## with an NVIDIA GPU, no network needed: builds, tests and measures backend "cuda" (10 minutes)
 	$(PYTHON) benchmarks/gpu/check.py
 
-# The images of MNIST for the study; without them it has its digits part.
+# Images for the study; without them it has its parts with digits.
 MNIST ?= $(ENTROSELECT_BENCH_DATA)
-SCALE ?= small
+CIFAR ?=
+JOBS ?= 2
 
-study: .venv/test  ## the paper's claims, run and compared (hours; resumes where it was; MNIST=FILE, SCALE=full)
-	.venv/bin/python -m benchmarks.study --out study-runs --scale $(SCALE) --mnist "$(MNIST)"
+study: .venv/test  ## when a selection pays, run and compared (hours; resumes where it was; MNIST=FILE, CIFAR=FILE)
+	.venv/bin/python -m benchmarks.study --out study-runs --mnist "$(MNIST)" --cifar "$(CIFAR)" --jobs $(JOBS)
 	$(MAKE) study-table
 
 study-table: .venv/test  ## tables and figures of docs/reproduction.md from benchmarks/results/study_*.csv
-	.venv/bin/python -m benchmarks.study.tables
+	.venv/bin/python -m benchmarks.study.page
 
 clean:  ## removes what the other targets made
 	rm -rf .venv build demo-report demo-loop study-runs *.egg-info entroselect/*.so

@@ -9,170 +9,196 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from benchmarks.study.claims import KEPT, REPLACE, SIZES, Found, pearson, points
+from benchmarks.study import reference, resample
+from benchmarks.study.checks import KEPT, Found
+from benchmarks.study.tables import CURVE, REGIMES, grouped, named
+from benchmarks.support.record import Row
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-GREY, VIOLET, TEAL, RED, OLIVE = "#57606a", "#8250df", "#0a7d8c", "#b3446c", "#7a6a00"
-# Label and colour of an arm, the same in all figures.
-ARMS = {
-    "none": ("no selection", GREY),
-    "greedy": ("greedy", VIOLET),
-    "threshold": ("threshold", TEAL),
-    "greedy floor": ("greedy, floor", RED),
-    "keep 0.8": ("greedy, keep 0.8", OLIVE),
-    "accumulate none": ("no selection", GREY),
-    "accumulate greedy": ("greedy", VIOLET),
-    "accumulate threshold": ("threshold", TEAL),
-    "accumulate greedy floor": ("greedy, floor", RED),
-    "guided none": ("guided", OLIVE),
-    "guided greedy": ("guided, greedy", "#1f6fb2"),
-    "greedy near real": ("greedy, near real", "#4c9a62"),
-    "half": ("N / 2", TEAL),
-    "quarter": ("N / 4", RED),
-    "small none": ("replace, no selection", "#b58900"),
-    "small greedy": ("replace, greedy", VIOLET),
-    "small greedy near real": ("greedy, near real", "#4c9a62"),
-    "small accumulate none": ("accumulate, no selection", TEAL),
-    "small accumulate greedy": ("accumulate, greedy", RED),
-    "small guided none": ("accumulate, guided", OLIVE),
-    "small guided greedy": ("accumulate, guided, greedy", "#1f6fb2"),
-}
-MEASURES = (
-    ("entropy", "pixels", "entropy of G, pixels (nats)"),
-    ("gs", "pixels", "GS, pixels"),
-    ("entropy", "encoder", "entropy of G, encoder (nats)"),
-    ("gs", "encoder", "GS, encoder"),
-    ("fd", "encoder", "fd, encoder"),
-)
+GREY, VIOLET, TEAL, RED, OLIVE, BLUE = (
+    "#57606a", "#8250df", "#0a7d8c", "#b3446c", "#7a6a00", "#1f6fb2",
+)  # fmt: skip
+COLOURS = {
+    "none": GREY, "random": "#b58900", "greedy": VIOLET, "threshold": TEAL, "anchored": RED,
+    "energy": BLUE, "moments": OLIVE,
+}  # fmt: skip
+MARKERS = {"none": "o", "random": "o", "greedy": "s", "threshold": "^", "moments": "D"}
 
 
-def draw(sets: Sequence[Found], folder: Path) -> None:
-    """All of them: study_*.png in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    replace = ("none", "greedy", "threshold", "greedy floor", "greedy near real")
-    courses(sets, replace, "Replace", folder / "study_replace.png")
-    accumulate = tuple(arm for arm in ARMS if arm.startswith(("accumulate", "guided")))
-    courses(sets, accumulate, "Accumulate", folder / "study_accumulate.png")
-    small = tuple(arm for arm in ARMS if arm.startswith("small"))
-    courses(sets, small, "An eighth of the images", folder / "study_small.png")
-    correlation(sets, folder / "study_entropy_gs.png")
-    kept_and_sizes(sets, folder / "study_kept.png")
+def curve(found: dict[str, Found], target: Path) -> None:
+    """fd of the last model against entropy of the set it was trained on; `diversity` is a curve."""
+    shown = [found[name] for name in REGIMES if name in found and found[name].common("none")[0]]
+    figure, axes = _panels(len(shown), 4.2)
+    for axis, here in zip(axes, shown, strict=True):
+        end, _ = here.common("none")
+        line = [_place(here, arm, end) for arm in CURVE]
+        line = [place for place in line if place]
+        if line:
+            axis.plot(*zip(*((x, y) for x, y, _, _ in line), strict=True), color=RED, zorder=1)
+        for arm in (*MARKERS, *CURVE):
+            place = _place(here, arm, end)
+            if place is None:
+                continue
+            x, y, low, high = place
+            colour = RED if arm in CURVE else COLOURS[arm]
+            axis.errorbar(x, y, [[y - low], [high - y]], color=colour, alpha=0.5, zorder=1)
+            axis.scatter(x, y, color=colour, marker=MARKERS.get(arm, "o"), s=28, zorder=2)
+            near = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 7.5}
+            axis.annotate(named(arm).removeprefix("anchored "), (x, y), color=colour, **near)
+        axis.set(xlabel="entropy of the chosen set (nats)", title=f"{here.setting}, model {end}")
+        axis.set_ylim(bottom=0)
+    axes[0].set_ylabel("fd of the model trained on it")
+    figure.suptitle(
+        "In an encoder that nothing was selected in; mean and range over seeds; "
+        "red: anchored, by its diversity",
+        fontsize=10,
+    )
+    save(figure, target)
 
 
-def courses(sets: Sequence[Found], arms: Sequence[str], title: str, target: Path) -> None:
-    """A line of panels for each data set: measures by iteration, an arm a colour."""
-    sets = [found for found in sets if any(found.series(arm, "fd") for arm in arms)]
-    if not sets:
-        return
-    shape = {"figsize": (15, 0.5 + 3.1 * len(sets)), "squeeze": False, "layout": "constrained"}
-    figure, axes = pyplot.subplots(len(sets), len(MEASURES), **shape)
-    for line, found in zip(axes, sets, strict=True):
-        for axis, (measure, space, label) in zip(line, MEASURES, strict=True):
-            for arm in arms:
-                course(axis, found, arm, measure, space)
-            first = "small none" if arms[0].startswith("small") else "none"
-            real_line(axis, found, first, measure, space)
-            axis.set(xlabel="iteration", title=label)
+def _place(here: Found, arm: str, end: int) -> tuple[float, float, float, float] | None:
+    """Mean entropy of the chosen set, mean fd, and the least and the largest fd."""
+    last, seeds = here.common(arm, "none")
+    if last != end:
+        return None
+    x = here.at(arm, "entropy_training", end, "judge", seeds)
+    y = here.at(arm, "fd", end, "judge", seeds)
+    return float(np.mean(x)), float(np.mean(y)), min(y), max(y)
+
+
+def courses(found: dict[str, Found], target: Path) -> None:
+    """fd, entropy and precision by iteration, a column per regime."""
+    shown = [found[name] for name in REGIMES if name in found and found[name].common("none")[0]]
+    measures = (("fd", "fd, encoder"), ("entropy", "entropy of G, encoder"), ("gs", "GS, pixels"))
+    shape = {"figsize": (3.6 * len(shown), 8), "squeeze": False, "layout": "constrained"}
+    figure, axes = pyplot.subplots(len(measures), len(shown), **shape)
+    for line, (measure, label) in zip(axes, measures, strict=True):
+        line[0].set_ylabel(label)
+        space = "pixels" if measure == "gs" else "judge"
+        for axis, here in zip(line, shown, strict=True):
+            for arm, colour in COLOURS.items():
+                end, seeds = here.common(arm)
+                steps = range(1, end + 1)
+                if not seeds:
+                    continue
+                values = np.array([here.at(arm, measure, n, space, seeds) for n in steps])
+                band = {"color": colour, "alpha": 0.15, "linewidth": 0}
+                axis.fill_between(steps, values.min(1), values.max(1), **band)
+                axis.plot(steps, values.mean(1), "o-", markersize=3, color=colour, label=named(arm))
             axis.xaxis.get_major_locator().set_params(integer=True)
             axis.grid(visible=True, alpha=0.3)
-        line[0].set_ylabel(found.data)
-    # A figure's legend stands beside the lines, one entry for all panels of an arm.
-    entries = [axis.get_legend_handles_labels() for axis in axes[:, 0]]
-    named = {
-        name: line for lines, names in entries for line, name in zip(lines, names, strict=True)
-    }
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=8, fontsize=9)
-    figure.suptitle(f"{title}: mean and range over seeds; dotted: other real images", fontsize=11)
+    for axis, here in zip(axes[0], shown, strict=True):
+        axis.set_title(here.setting, fontsize=10)
+    lines, names = axes[0][0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=7, fontsize=9)
     save(figure, target)
 
 
-def course(
-    axis: Any, found: Found, arm: str, measure: str, space: str, label: str | None = None
-) -> None:
-    """One arm: the mean over seeds and their range."""
-    end, seeds = found.common(arm)
-    if not end:
-        return
-    known, colour = ARMS[arm]
-    steps = range(1, end + 1)
-    values = np.array([found.at(arm, measure, n, space, seeds) for n in steps])
-    axis.fill_between(steps, values.min(1), values.max(1), color=colour, alpha=0.15, linewidth=0)
-    axis.plot(steps, values.mean(1), marker="o", markersize=3.5, color=colour, label=label or known)
-
-
-def real_line(axis: Any, found: Found, arm: str, measure: str, space: str) -> None:
-    """The level of as many other real images as that arm's training set has."""
-    real = [row for row in found.rows if row["iteration"] == "0" and row["arm"] == arm]
-    rows = [row for row in real if row["space"] == space]
-    if rows:
-        level = np.mean([float(row[measure]) for row in rows])
-        axis.axhline(level, color="black", linestyle=":", linewidth=1)
-
-
-def correlation(sets: Sequence[Found], target: Path) -> None:
-    """log GS against entropy and against variance, in both spaces."""
-    figure, axes = pyplot.subplots(
-        len(sets), 4, figsize=(14, 3.2 * len(sets)), squeeze=False, layout="constrained"
-    )
-    for line, found in zip(axes, sets, strict=True):
-        panels = [(s, m) for s in ("pixels", "encoder") for m in ("entropy", "variance")]
-        for axis, (space, measure) in zip(line, panels, strict=True):
-            scatter(axis, found, measure, space)
-        line[0].set_ylabel(f"{found.data}: log GS")
-        line[0].legend(fontsize=8)
+def resampled(rows: Sequence[Row], target: Path) -> None:
+    """fd at the last iteration against h, over that without a selection."""
+    last = [row for row in rows if row["iteration"] == str(resample.ITERATIONS)]
+    last = [row for row in last if row["move"] == "noise"]
+    sets = grouped(last, "data", "space")
+    figure, axes = _panels(len(sets), 3.6)
+    for axis, ((data, space), some) in zip(axes, sets.items(), strict=True):
+        none = {(r["h"], r["seed"]): float(r["fd"]) for r in some if r["method"] == "none"}
+        for (method,), found in grouped(some, "method").items():
+            shares: dict[float, list[float]] = {}
+            for row in found:
+                share = float(row["fd"]) / none[row["h"], row["seed"]]
+                shares.setdefault(float(row["h"]), []).append(share)
+            h = sorted(shares)
+            means = [np.mean(shares[x]) for x in h]
+            axis.plot(h, means, "o-", markersize=3, color=COLOURS[method], label=named(method))
+        title = f"{data}, {space.replace('judge', 'encoder')}"
+        axis.set(xlabel="h: noise of a copy / nearest distance", title=title)
+    axes[0].set_ylabel("fd at iteration 8 / without a selection")
+    axes[0].legend(fontsize=7)
     save(figure, target)
 
 
-def scatter(axis: Any, found: Found, measure: str, space: str) -> None:
-    """The iterations of all arms and seeds; r is the mean over seeds."""
-    arms = [arm for arm in REPLACE if found.series(arm, "gs")]
-    _, seeds = found.common(*arms)
-    for arm in arms:
-        label, colour = ARMS[arm]
-        pairs = [points(found, [arm], measure, space, seed) for seed in seeds]
-        x, y = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        axis.scatter(x, y, s=14, color=colour, label=label, alpha=0.8, linewidths=0)
-    r = np.mean([pearson(found, arms, measure, space, seed) for seed in seeds])
-    unit = " (nats)" if measure == "entropy" else ""
-    axis.set(xlabel=f"{measure} of G{unit}", title=f"{space}: r = {r:.2f}")
-    axis.grid(visible=True, alpha=0.3)
+def references(rows: Sequence[Row], target: Path) -> None:
+    """fd against the number of real images matched: chosen sets, and the next model."""
+    figure, axes = _panels(2, 4.2)
+    stages = (("chosen", "the chosen set"), ("next", "the next model"))
+    for axis, (stage, title) in zip(axes, stages, strict=True):
+        here = [row for row in rows if (row["stage"], row["space"]) == (stage, "judge")]
+        for method, colour in (("energy", BLUE), ("anchored", RED)):
+            sizes = [*reference.REFERENCES, ""]
+            ways = [f"{method}, {size} real" if size else method for size in sizes]
+            values = [[float(row["fd"]) for row in here if row["way"] == way] for way in ways]
+            full = max((int(row["n"]) for row in rows if row["stage"] == "chosen"), default=0)
+            x = [int(size) if size else full for size in sizes]
+            axis.plot(x, [np.mean(v) for v in values], "o-", color=colour, label=named(method))
+        for way in ("random", "greedy"):
+            level = np.mean([float(row["fd"]) for row in here if row["way"] == way])
+            axis.axhline(level, color=COLOURS[way], linestyle="--", label=way)
+        axis.set(xscale="log", xlabel="real images in the reference", title=f"fd of {title}")
+    axes[0].legend(fontsize=8)
+    save(figure, target)
 
 
-def kept_and_sizes(sets: Sequence[Found], target: Path) -> None:
-    """Left: fd after one selection against the kept share. Right: GS by iteration for three N."""
-    found = sets[0]
-    arms = [arm for arm in KEPT if found.series(arm, "fd")]
-    _, seeds = found.common(*arms)
-    if not seeds:
-        return
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    values = {KEPT[arm]: found.at(arm, "fd", 2, "encoder", seeds) for arm in arms}
-    shares = sorted(values)
-    for number, seed in enumerate(seeds):
-        axes[0].plot(shares, [values[s][number] for s in shares], color=VIOLET, alpha=0.3)
-        place = (shares[0], values[shares[0]][number])
-        axes[0].annotate(
-            f"seed {seed}", place, xytext=(4, 3), textcoords="offset points", fontsize=7
-        )
-    axes[0].plot(shares, [np.mean(values[s]) for s in shares], color=VIOLET, marker="o")
-    axes[0].set(xlabel="kept share of what was made", ylabel="fd, encoder, iteration 2")
-    for arm in SIZES:
-        size = [row["training_n"] for row in found.rows if row["arm"] == arm][:1]
-        course(axes[1], found, arm, "gs", "pixels", f"N = {''.join(size)}")
-    axes[1].set(xlabel="iteration", ylabel="GS, pixels", title="no selection, by size of N")
-    axes[0].set_title("greedy, one selection")
-    axes[1].xaxis.get_major_locator().set_params(integer=True)
-    axes[1].legend(fontsize=8)
-    for axis in axes:
+def cifar(rows: Sequence[Row], target: Path) -> None:
+    """fd against entropy in the judging space; and what was taken."""
+    figure, axes = _panels(4, 4.0)
+    for number, ((space, judge), some) in enumerate(grouped(rows, "space", "judge").items()):
+        line = []
+        for (method,), found in grouped(some, "method").items():
+            x, y = (np.mean([float(r[m] or "nan") for r in found]) for m in ("entropy", "fd"))
+            ours = method in ("energy",) or method.startswith("anchored")
+            colour = RED if ours else COLOURS[method]
+            line += [(x, y)] if ours else []
+            axes[number].scatter(x, y, color=colour)
+            near = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 7.5}
+            axes[number].annotate(named(method), (x, y), color=colour, **near)
+        axes[number].plot(*zip(*line, strict=True), color=RED, zorder=0)
+        axes[number].set(xlabel="entropy (nats)", ylabel="fd", title=f"{space} → {judge}")
+        _taken(axes[2 + number], some, f"selected in {space}")
+    save(figure, target)
+
+
+def _taken(axis: Any, rows: Sequence[Row], title: str) -> None:
+    """Bars of what each method took."""
+    methods = grouped(rows, "method")
+    left = np.zeros(len(methods))
+    for kind, colour in (("clean", TEAL), ("copies", OLIVE), ("corrupted", RED)):
+        share = [np.mean([float(row[kind]) for row in found]) for found in methods.values()]
+        names = [named(method) for (method,) in methods]
+        axis.barh(names, share, left=left, color=colour, label=kind)
+        left += share
+    axis.invert_yaxis()
+    axis.set(title=title, xlabel="share of the images taken")
+    axis.legend(fontsize=7)
+
+
+def kept(found: dict[str, Found], target: Path) -> None:
+    """fd after one greedy selection against the kept share."""
+    shown = [here for here in found.values() if here.common("keep 0.2")[0]]
+    figure, axes = _panels(len(shown), 3.6)
+    for axis, here in zip(axes, shown, strict=True):
+        arms = sorted((arm for arm in KEPT if here.common(arm)[0]), key=KEPT.__getitem__)
+        _, seeds = here.common(*arms)
+        values = np.array([here.at(arm, "fd", 2, "judge", seeds) for arm in arms])
+        shares = [KEPT[arm] for arm in arms]
+        axis.plot(shares, values, color=VIOLET, alpha=0.3)
+        axis.plot(shares, values.mean(1), "o-", color=VIOLET)
+        axis.set(xlabel="kept share of what was made", ylabel="fd, model 2", title=here.setting)
+    save(figure, target)
+
+
+def _panels(count: int, height: float) -> tuple[Any, Any]:
+    shape = {"figsize": (4.2 * count, height), "squeeze": False, "layout": "constrained"}
+    figure, axes = pyplot.subplots(1, max(1, count), **shape)
+    for axis in axes[0]:
         axis.grid(visible=True, alpha=0.3)
-    figure.suptitle(found.data, fontsize=11)
-    save(figure, target)
+    return figure, axes[0]
 
 
 def save(figure: Any, target: Path) -> None:
     """Atomic, and without the version of matplotlib in the file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
     figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
     temporary.replace(target)

@@ -1,191 +1,248 @@
-"""The tables and figures of docs/reproduction.md, from the committed results of the study.
-
-python -m benchmarks.study.tables            rewrites the page's tables and draws the figures
-python -m benchmarks.study.tables --check    exits 1 if the page is out of date
-"""
+"""The tables of docs/reproduction.md, a function per part of the study."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from benchmarks.study.claims import Found, claims, spread
-from benchmarks.support.record import RESULTS, ROOT, Row, read
-from benchmarks.support.tables import rewrite, table, unique
+import numpy as np
 
-PAGE = ROOT / "docs" / "reproduction.md"
-IMAGES = ROOT / "docs" / "images"
+from benchmarks.study import resample
+from benchmarks.study.checks import Found, spread
+from benchmarks.study.claims import claims
+from benchmarks.support.record import Row
+from benchmarks.support.tables import table
 
+# Names of arms and methods on the page, where they are not their own.
+NAMES = {
+    "anchored": "anchored (0.003)",
+    "energy": "anchored (0)",
+    "anchored 0.01": "anchored (0.01)",
+    "anchored 0.03": "anchored (0.03)",
+    "anchored 0.1": "anchored (0.1)",
+    "anchored 1": "anchored (1)",
+    "anchored 0.003": "anchored (0.003)",
+}
+CURVE = ("energy", "anchored", "anchored 0.01", "anchored 0.1", "anchored 1")
+FIRST = ("none", "greedy", "threshold", "variance", "moments", *CURVE)
+REGIMES = ("digits repeats", "mnist repeats", "digits scatters", "mnist scatters")
 # The arms of one question, beside the first of them.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Replace": (
-        "none",
-        "greedy",
-        "threshold",
-        "greedy floor",
-        "greedy floor 0.4",
-        "greedy near real",
-        "random near real",
-        "keep 0.8",
-        "keep 0.8 floor",
-        "greedy pixels",
-        "variance",
+    "Real images accumulated": ("accumulate none", "accumulate greedy", "accumulate anchored"),
+    "Fresh real images": ("fresh random", "fresh greedy", "fresh anchored"),
+    "Guidance 2, accumulated": ("guided none", "guided greedy", "guided anchored"),
+    "DDPM and EDM, accumulated": (
+        "two models none",
+        "two models greedy",
+        "two models anchored",
     ),
-    "Accumulate": (
-        "accumulate none",
-        "accumulate greedy",
-        "accumulate threshold",
-        "accumulate greedy floor",
-        "guided none",
-        "guided greedy",
-    ),
-    "Replace, N / 8": ("small none", "small greedy", "small greedy near real"),
-    "Accumulate, N / 8": (
-        "small accumulate none",
-        "small accumulate greedy",
-        "small guided none",
-        "small guided greedy",
-    ),
-    "Fresh data": ("fresh random", "fresh greedy", "fresh greedy floor"),
-    "Three times the training": ("long none", "long greedy", "long greedy near real"),
 }
-SHOWN = (
-    ("entropy", "pixels", "entropy[pixels]"),
-    ("entropy", "encoder", "entropy"),
-    ("gs", "encoder", "GS"),
-    ("fd", "encoder", "fd"),
-    ("fd", "pixels", "fd[pixels]"),
-    ("precision", "encoder", "precision"),
-    ("recall", "encoder", "recall"),
-    ("real", "encoder", "real share of D"),
-)
 
 
-def data_sets(rows: Sequence[Row]) -> list[Found]:
-    """The measures of each data set."""
-    return [Found(rows, name) for name in dict.fromkeys(row["data"] for row in rows)]
+def named(arm: str) -> str:
+    """The name of an arm or method on the page."""
+    return NAMES.get(arm, arm)
 
 
-def render(rows: Sequence[Row], pools: Sequence[Row] = ()) -> str:
-    """The text between the markers of docs/reproduction.md."""
-    if not rows:
-        return "No results yet."
-    sets = data_sets(rows)
-    text = ["### Claims", "", *table(*claimed(sets)), ""]
-    for found in sets:
-        for title, arms in GROUPS.items():
-            lines = compared(found, arms)
-            if len(lines) > 1:
-                text += [f"### {title}: {found.data}", "", *table(header(), lines), ""]
-    if pools:
-        text += ["### Chosen from the first pool, before any training", "", *chosen(pools), ""]
-    return "\n".join([*text, footnote(sets)])
+def settings(rows: Sequence[Row]) -> dict[str, Found]:
+    """The measures of each setting."""
+    return {name: Found(rows, name) for name in dict.fromkeys(row["setting"] for row in rows)}
 
 
-def claimed(sets: Sequence[Found]) -> tuple[list[str], list[list[str]]]:
-    """A line per claim and data set that has the runs for it."""
+def wins(found: Found, arm: str, other: str, space: str = "judge") -> tuple[int, int]:
+    """In how many seeds the arm's fd is lower than the other's at the last iteration of both, and
+    how many seeds there are."""
+    end, seeds = found.common(arm, other)
+    ours, theirs = (found.at(name, "fd", end, space, seeds) for name in (arm, other))
+    return sum(a < b for a, b in zip(ours, theirs, strict=True)), len(seeds)
+
+
+def verdict(found: Found) -> str:
+    """What the diagnosis says of the first model, and the entropy gap to as many real images."""
+    first = [r for r in found.rows if r["arm"] == "none" and r["iteration"] == "1"]
+    first = [row for row in first if row["space"] == "judge"]
+    gaps = [float(row["gap"]) for row in first if row["gap"]]
+    told = ", ".join(dict.fromkeys(row["verdict"] for row in first))
+    return f"{told} ({spread(gaps)} nats)" if gaps else told
+
+
+def regimes(found: dict[str, Found]) -> list[str]:
+    """Regime by selection: entropy of the chosen set, fd of what was learned from it."""
     lines = []
-    for number, text, check in claims():
-        for found in sets:
-            answer = check(found)
-            if answer is not None:
-                lines.append([number, text, found.data, answer.found, answer.agrees])
-    return ["", "claimed", "on", "found", "agrees"], lines
-
-
-def header() -> list[str]:
-    """Of the tables of arms."""
-    return [
-        "arm",
-        "iteration",
-        *(name for _, _, name in SHOWN),
-        "fd of the first arm there, and in how many seeds it is higher",
-    ]
-
-
-def compared(found: Found, arms: Sequence[str]) -> list[list[str]]:
-    """Arms at the last iteration that they share with the first, and how fd compares with its."""
-    lines = real_images(found, "small none" if arms[0].startswith("small") else "none")
-    for arm in arms:
-        end, seeds = found.common(arms[0], arm)
-        if not end:
+    for name in REGIMES:
+        if name not in found:
             continue
-        values = [spread(found.at(arm, name, end, space, seeds)) for name, space, _ in SHOWN]
-        ours, first = (found.at(a, "fd", end, "encoder", seeds) for a in (arm, arms[0]))
-        wins = sum(a < b for a, b in zip(ours, first, strict=True))
-        verdict = "" if arm == arms[0] else f"{spread(first)}, {wins} of {len(seeds)}"
-        lines.append([arm, str(end), *values, verdict])
-    return lines
+        here = found[name]
+        for arm in FIRST:
+            end, seeds = here.common("none", arm)
+            if not end:
+                continue
+            cells = [
+                spread(here.at(arm, measure, end, space, seeds))
+                for measure, space in (
+                    ("entropy_training", "judge"),
+                    ("fd", "judge"),
+                    ("fd", "pixels"),
+                    ("precision", "judge"),
+                    ("recall", "judge"),
+                )
+            ]
+            better = "" if arm == "none" else "{} of {}".format(*wins(here, arm, "none"))
+            regime = (
+                f"{name}, iteration {end}: first model {verdict(here)}" if arm == "none" else ""
+            )
+            lines.append([regime, named(arm), *cells, better])
+    header = ["regime", "selection", "entropy of the chosen set", "fd", "fd in pixels"]
+    header += ["precision", "recall", "fd lower than without, seeds"]
+    return table(header, lines)
 
 
-def real_images(found: Found, arm: str) -> list[list[str]]:
-    """The measures of as many other real images in the place of the first generated ones."""
-    rows = [row for row in found.rows if row["iteration"] == "0" and row["arm"] == arm]
-    if not rows:
-        return []
-    cells = [
-        spread([float(row[name]) for row in rows if row["space"] == space])
-        for name, space, _ in SHOWN
+def advice(found: dict[str, Found]) -> list[str]:
+    """What to use, as far as the seeds agree."""
+    said = []
+    for kind, words in (("repeats", "repeats its training images"), ("scatters", "scatters")):
+        here = {name: found[name] for name in REGIMES if name.endswith(kind) and name in found}
+        parts = []
+        for arm in ("greedy", "threshold", "anchored", "energy"):
+            counts = np.array([wins(one, arm, "none") for one in here.values()]).reshape(-1, 2)
+            better, of = counts.sum(axis=0)
+            if of:
+                parts.append(f"{named(arm)} in {better} of {of}")
+        if parts:
+            said.append(
+                f"* Where the model {words}, fd is lower than without a selection with "
+                f"{', '.join(parts)} runs."
+            )
+    control = [
+        wins(one, "anchored", "accumulate none")
+        for one in found.values()
+        if one.common("anchored", "accumulate none")[0]
     ]
-    return [["*other real images*", "", *cells, ""]]
+    if control:
+        better, of = np.sum(control, axis=0)
+        said.append(
+            "* What a reference brings may also be had by training on it: anchored selection "
+            f"without real images in training has lower fd than the same number of images with "
+            f"the real ones among them, unselected, in {better} of {of} runs."
+        )
+    return said
 
 
-def chosen(pools: Sequence[Row]) -> list[str]:
-    """The picks of study/pools.py: mean and deviation over seeds, a line per way."""
-    names = ("entropy", "fd", "fd_pixels", "precision", "recall")
-    ways: dict[tuple[str, ...], list[Row]] = {}
-    for row in pools:
-        floor = "" if float(row["share"]) == 0 else f"{row['share']} {row['leaves_out']}"
-        space = "" if row["method"] == "random" else row["space"]
-        ways.setdefault((row["data"], row["pool"], row["method"], space, floor), []).append(row)
+def claimed(found: dict[str, Found]) -> list[str]:
+    """A line per claim and setting that has the runs for it."""
     lines = []
-    for way, rows in ways.items():
-        once = {row["seed"]: row for row in rows}.values()
-        lines.append([*way, *(spread([float(row[name]) for row in once]) for name in names)])
-    header = ["images", "pool of", "choice", "in", "left out", *names]
-    return table([name.replace("fd_pixels", "fd[pixels]") for name in header], lines)
+    for claim in claims():
+        for name, here in found.items():
+            answer = claim.check(here)
+            if answer is not None:
+                lines.append([claim.number, claim.claimed, name, answer.found, answer.agrees])
+    return table(["", "claimed", "in", "found", "agrees"], lines)
 
 
-def footnote(sets: Sequence[Found]) -> str:
-    """Sizes and where the figures come from."""
-    every = [row for found in sets for row in found.rows]
-    sizes = []
-    for found in sets:
-        _, seen = found.common("none")
-        n = found.at("none", "training_n", 1, "encoder", seen)
-        sizes += [f"{found.data}: N = {n[0]:.0f} of {unique(r['pixels'] for r in found.rows)}"]
-    seeds = len({row["seed"] for row in every})
-    return (
-        f"Mean ± standard deviation over {seeds} seeds. {'; '.join(sizes)} pixels. Entropy in nats "
-        f"of G_n, GS and fd in the encoder's space where nothing else is said. Commit "
-        f"{unique(row['commit'] for row in every)}, {unique(row['cpu'] for row in every)}, torch "
-        f"{unique(row['torch'] for row in every)}."
-    )
+def groups(found: dict[str, Found]) -> list[str]:
+    """The arms of part "claims", each group beside replacing at equal N."""
+    lines = []
+    for title, arms in GROUPS.items():
+        for name, here in found.items():
+            if not here.common(arms[0])[0]:
+                continue
+            for arm in ("none", "anchored", *arms):
+                end, seeds = here.common(arms[0], arm)
+                if not end:
+                    continue
+                cells = [
+                    spread(here.at(arm, measure, end, space, seeds))
+                    for measure, space in (
+                        ("entropy_training", "judge"),
+                        ("fd", "judge"),
+                        ("fd", "pixels"),
+                        ("precision", "judge"),
+                        ("real", "judge"),
+                    )
+                ]
+                better = "" if arm == arms[0] else "{} of {}".format(*wins(here, arm, arms[0]))
+                place = f"{title}: {name}, iteration {end}" if arm == "none" else ""
+                lines.append([place, f"replace {arm}" if arm in NAMES or arm == "none" else arm,
+                              *cells, better])  # fmt: skip
+    header = ["", "arm", "entropy of the chosen set", "fd", "fd in pixels", "precision"]
+    return table([*header, "real share of it", "fd lower than the group's first, seeds"], lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="benchmarks.study.tables", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--check", action="store_true", help="only say whether it is up to date")
-    parser.add_argument("--results", type=Path, default=RESULTS / "study_small.csv")
-    parser.add_argument("--pools", type=Path, default=RESULTS / "study_pools.csv")
-    parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--images", type=Path, default=IMAGES)
-    options = parser.parse_args(arguments)
-    rows = read(options.results)
-    stale = rewrite(options.page, render(rows, read(options.pools)), check=options.check)
-    if options.check:
-        if stale:
-            print(f"{options.page}: out of date, run python -m benchmarks.study.tables")
-        return int(stale)
-    from benchmarks.study.figures import draw
-
-    draw(data_sets(rows), options.images)
-    return 0
+def resampled(rows: Sequence[Row]) -> list[str]:
+    """fd at the last iteration: a line per data set and way to move, a column per selection."""
+    lines = []
+    last = [row for row in rows if row["iteration"] == str(resample.ITERATIONS)]
+    for (data, move, h, space), some in grouped(last, "data", "move", "h", "space").items():
+        by_method = {
+            method: {row["seed"]: float(row["fd"]) for row in found}
+            for (method,), found in grouped(some, "method").items()
+        }
+        none, cells = by_method["none"], []
+        for method in resample.METHODS:
+            values = by_method[method]
+            better = sum(values[seed] < none[seed] for seed in none)
+            count = "" if method == "none" else f" ({better}/{len(none)})"
+            cells.append(spread(list(values.values())) + count)
+        words = f"noise, h = {h}" if move == "noise" else f"towards a neighbour, h = {h}"
+        lines.append([data, words, space.replace("judge", "encoder"), *cells])
+    return table(["data", "a copy moves by", "fd in", *map(named, resample.METHODS)], lines)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def references(rows: Sequence[Row]) -> list[str]:
+    """Chosen sets and one round of training, a line per way."""
+    lines = []
+    random = {(r["seed"], r["stage"]): float(r["fd"]) for r in rows if _is(r, "random", "judge")}
+    for (way,), some in grouped(rows, "way").items():
+
+        def of(stage: str, space: str, measure: str, some: Sequence[Row] = some) -> list[float]:
+            return [
+                float(row[measure] or "nan")
+                for row in some
+                if (row["stage"], row["space"]) == (stage, space)
+            ]
+
+        after = {row["seed"]: float(row["fd"]) for row in some if _is(row, way, "judge", "next")}
+        better = sum(fd < random[seed, "next"] for seed, fd in after.items())
+        warned = sum(row["warned"] == "True" for row in some) * len(after) // len(some)
+        lines.append(
+            [
+                named(way),
+                spread(of("chosen", "encoder", "entropy")),
+                spread(of("chosen", "judge", "entropy")),
+                spread(of("chosen", "judge", "fd")),
+                spread(of("chosen", "pixels", "fd")),
+                spread(of("next", "judge", "fd")),
+                spread(of("next", "pixels", "fd")),
+                "" if way == "random" else f"{better} of {len(after)}",
+                f"{warned} of {len(after)}" if warned else "",
+            ]
+        )  # fmt: skip
+    header = ["chosen by", "entropy, selecting space", "entropy", "fd", "fd in pixels"]
+    header += ["next model: fd", "fd in pixels", "fd lower than random, seeds", "warned"]
+    return table(header, lines)
+
+
+def _is(row: Row, way: str, space: str, stage: str = "") -> bool:
+    return (row["way"], row["space"]) == (way, space) and stage in ("", row["stage"])
+
+
+def cifar(rows: Sequence[Row]) -> list[str]:
+    """A line per space of selection and method."""
+    lines = []
+    names = ("fd", "entropy", "entropy_selecting", "clean", "copies", "corrupted", "originals")
+    random = {(r["space"], r["seed"]): float(r["fd"]) for r in rows if r["method"] == "random"}
+    for (space, judge, method), some in grouped(rows, "space", "judge", "method").items():
+        cells = [spread([float(row[name] or "nan") for row in some]) for name in names]
+        better = sum(float(row["fd"]) < random[space, row["seed"]] for row in some)
+        count = "" if method == "random" else f"{better} of {len(some)}"
+        lines.append([f"{space} → {judge}", named(method), *cells, count])
+    header = ["selected in → judged in", "selection", "fd", "entropy", "entropy, selecting space"]
+    header += ["clean", "near-copies", "corrupted", "different images"]
+    return table([*header, "fd lower than random, seeds"], lines)
+
+
+def grouped(rows: Sequence[Row], *columns: str) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by their values of these columns, in their order."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in columns), []).append(row)
+    return found

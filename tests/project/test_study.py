@@ -1,9 +1,10 @@
-"""The study of the paper's claims: its arms, a tiny study to the end, its table."""
+"""The study: its tasks, every part in small, its claims, tables and figures."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,191 +13,248 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 from benchmarks.study import __main__ as command
-from benchmarks.study import claims, figures, runs, tables
-from benchmarks.support.record import RESULTS, Row, read
-from entroselect.loop import config as options
+from benchmarks.study import (
+    cifar,
+    loops,
+    paradigms,
+    reference,
+    regimes,
+    resample,
+    tasks,
+)
+from benchmarks.support.record import read
+from entroselect.loop import data, plan
 from entroselect.loop import iterate as loop
-from entroselect.loop import plan
 
 TINY = [
-    "iterations=2", "data.images=40", "model.channels=[8,8]", "model.groups=4", "train.steps=4",
-    "train.batch=8", "train.warmup=1", "sample.steps=2", "measure.spaces=['pixels']",
+    "iterations=2", "data.images=24", "data.held_out=40", "model.width=8", "model.blocks=1",
+    "train.steps=4", "train.batch=8", "train.warmup=1", "sample.steps=4", "measure.draw=30",
 ]  # fmt: skip
-PARTS = [("digits", ["none", "greedy", "greedy pixels"], 2)]
-
-
-@pytest.fixture(scope="module")
-def mnist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Something of MNIST's form: 60 images of 28 x 28 with labels."""
-    path = tmp_path_factory.mktemp("data") / "mnist.npz"
-    draw = np.random.default_rng(0)
-    x = draw.integers(0, 256, (60, 28, 28), np.uint8)
-    np.savez(path, x=x, y=np.arange(60, dtype=np.uint8) % 10)
-    return path
+SET = [part for one in TINY for part in ("--set", one)]
 
 
 @pytest.fixture
-def small_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "PLAN", PARTS)
+def untaught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("entroselect.loop.features.ENCODER_STEPS", 1)
+
+
+def dying(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_task_that_fails_is_named_and_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "x.csv"
+    todo = [
+        tasks.Task("bad", "1", json.loads, {"s": "?"}),
+        tasks.Task("good", "1", json.loads, {"s": '[{"a": 1}, {"a": 2.0000001}]'}),
+    ]
+    assert tasks.run(todo, results, ["a"], jobs=2) == 1
+    assert "bad: " in capsys.readouterr().err
+    assert [(r["task"], r["a"], r["settings"]) for r in read(results)] == [
+        ("good", "1", "1"), ("good", "2", "1"),
+    ]  # fmt: skip
+    todo = [tasks.Task("bad", "1", json.loads, {"s": "[{}]"}), todo[1]]
+    todo += [tasks.Task("good", "2", json.loads, {"s": '[{"a": 3}]'})]
+    assert tasks.run(todo, results, ["a"]) == 0
+    # Of a task whose settings have changed only the new rows are kept.
+    assert [(r["task"], r["a"]) for r in read(results)] == [("bad", ""), ("good", "3")]
+    assert all(row["commit"] for row in read(results))
+
+
+def test_every_arm_is_in_a_plan_and_resolves() -> None:
+    given = tasks.Given(Path("x"), seeds=(0,))
+    parts = [*regimes.PLAN, *paradigms.PLAN]
+    assert {arm for _, arms in parts for arm in arms} == set(loops.ARMS)
+    runs = [(name, arm) for name, arms in parts for arm in arms]
+    assert len(set(runs)) == len(runs)
+    own = [loops.settings(name, arm, 0) for name, arm in runs]
+    unlike = {
+        (loops.SETTINGS[name], *options) for (name, _), options in zip(runs, own, strict=True)
+    }
+    assert len(unlike) == len(own)
+    for (name, _), options in zip(runs, own, strict=True):
+        loops.resolved(name, options, "digits")
+    # Without MNIST, what needs digits only.
+    made = regimes.tasks(given)
+    assert {task.arguments["name"] for task in made} == {"digits repeats", "digits scatters"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", runs.SCALES)
-def test_every_arm_resolves_and_is_unlike_the_others(scale: str) -> None:
-    todo = runs.tasks(scale, ["digits", "mnist"], [0, 1])
-    assert {task.arm for task in todo} == set(runs.ARMS)
-    resolved = [options.resolve(task.data, settings=task.settings) for task in todo]
-    assert len({options.to_json(config) for config in resolved}) == len(todo)
-    assert len({task.name for task in todo}) == len(todo)
-    # Enough digits for the arms with new images, and nothing else that can be known to fail.
-    for task, config in zip(todo, resolved, strict=True):
-        if task.data == "digits":
+def test_the_digits_suffice_for_every_arm() -> None:
+    for name, arms in [*regimes.PLAN, *paradigms.PLAN]:
+        for arm in arms if name.startswith("digits") else ():
+            config = loops.resolved(name, loops.settings(name, arm, 1), "digits")
             real, _, stream = plan.split(config)
-            plan.check(config, real, stream)
+            plan.check(plan.settled(config, real, None), real, stream)
 
 
 def test_fresh_arms_have_the_papers_proportions() -> None:
-    config = options.resolve("mnist", settings=["data.images=32768"])
-    settings = runs.sized("fresh greedy", config)
-    assert settings == ["fresh=10000", "generate=10000", "keep=0.7580"]
+    config = loops.resolved("digits scatters", ["data.images=32768"], "digits")
+    assert loops.sized("fresh greedy", config) == ["fresh=10000", "generate=10000", "keep=0.7580"]
+    assert loops.sized("N / 2", config) == ["data.images=16384"]
+    assert loops.sized("none", config) == []
 
 
-@pytest.mark.slow
-def test_a_tiny_study_goes_on_and_ends(
-    tmp_path: Path, mnist: Path, small_plan: None, monkeypatch: pytest.MonkeyPatch
+def test_runs_of_the_loop_resume_and_are_measured(
+    tmp_path: Path, untaught: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "PLAN", [*PARTS, ("mnist", ["none"], 2)])
-    results = tmp_path / "study.csv"
-    given = ["--out", str(tmp_path / "runs"), "--results", str(results), "--mnist", str(mnist)]
-    given += ["--seeds", "3", *(part for one in TINY for part in ("--set", one))]
-
-    def dying(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
+    monkeypatch.setattr(regimes, "PLAN", [("digits repeats", ("none", "anchored"))])
+    given = ["--out", str(tmp_path / "runs"), "--results", str(tmp_path), "--seeds", "3"]
+    given += ["--part", "regimes", *SET]
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "add", dying)
+        patch.setattr(loops, "real_images", dying)
         with pytest.raises(SystemExit):
             command.main(given)
-    assert not results.exists()
+    assert not (tmp_path / "study_regimes.csv").exists()
     command.main(given)
-    found = read(results)
-    assert [(row["data"], row["arm"], row["iteration"]) for row in found] == [
-        ("digits", "none", "1"), ("digits", "none", "2"), ("digits", "none", "0"),
-        ("digits", "greedy", "1"), ("digits", "greedy", "2"),
-        ("digits", "greedy pixels", "1"), ("digits", "greedy pixels", "2"),
-        ("mnist", "none", "1"), ("mnist", "none", "2"),
+    found = read(tmp_path / "study_regimes.csv")
+    assert [(r["arm"], r["iteration"], r["space"]) for r in found] == [
+        ("none", "1", "pixels"), ("none", "1", "judge"), ("none", "2", "pixels"),
+        ("none", "2", "judge"), ("none", "0", "pixels"), ("none", "0", "judge"),
+        ("anchored", "1", "pixels"), ("anchored", "1", "judge"), ("anchored", "2", "pixels"),
+        ("anchored", "2", "judge"),
     ]  # fmt: skip
-    assert {row["pixels"] for row in found if row["data"] == "mnist"} == {"8x8"}
     assert all(row["commit"] and row["settings"].endswith("seed=3") for row in found)
-    path = tmp_path / "runs/digits-greedy-3/iteration-02/metrics.json"
-    pixels = json.loads(path.read_text())["spaces"]["pixels"]
-    assert float(found[4]["entropy"]) == pytest.approx(pixels["generated"]["entropy"], rel=1e-5)
-    assert float(found[4]["fd"]) == pytest.approx(pixels["frechet_distance"], rel=1e-5)
-
+    folder = tmp_path / "runs" / "digits-repeats-none-3"
+    judged = json.loads((folder / "iteration-02/metrics.json").read_text())
+    assert float(found[3]["fd"]) == pytest.approx(
+        judged["spaces"]["judge"]["frechet_distance"], rel=1e-5
+    )
+    assert found[3]["verdict"] == judged["diagnosis"]["verdict"]
+    # Real images are no copies of held-out ones, but lie where those lie.
+    assert 0 < float(found[4]["fd"]) < float(found[2]["fd"])
+    # The arms of a seed share what they can.
+    model = "iteration-01/ddpm/unet/diffusion_pytorch_model.safetensors"
+    other = tmp_path / "runs" / "digits-repeats-anchored-3"
+    assert (other / model).read_bytes() == (folder / model).read_bytes()
     # Done is done: nothing is run or written again.
     monkeypatch.setattr(loop, "run", dying)
-    before = results.read_bytes()
+    before = (tmp_path / "study_regimes.csv").read_bytes()
     command.main(given)
-    assert results.read_bytes() == before
+    assert (tmp_path / "study_regimes.csv").read_bytes() == before
 
 
-def test_without_mnist_it_says_so_in_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_copies_in_the_plane_are_kept_apart_by_a_selection(tmp_path: Path) -> None:
+    rows = resample.compared("25 gaussians", "noise", 0.25, 0, "", tmp_path)
+    assert len(rows) == len(resample.METHODS) * len(resample.MEASURED)
+    fd = {(row["method"], row["iteration"]): row["fd"] for row in rows}
+    assert len({fd[method, 1] for method in resample.METHODS}) == 1  # all start alike
+    for method in ("greedy", "threshold", "anchored", "energy"):
+        assert fd[method, 8] < 0.6 * fd["none", 8]
+    assert fd["energy", 8] != fd["anchored", 8]
+
+
+def test_copies_of_digits_are_judged_in_an_encoder_too(tmp_path: Path, untaught: None) -> None:
+    real, held_out = resample.rows_of("digits", "digits", 0)
+    assert (len(real), len(held_out)) == resample.SIZES["digits"]
+    assert not {image.tobytes() for image in real.pixels} & {
+        image.tobytes() for image in held_out.pixels[:200]
+    }
+    spaces = resample.judging("digits", held_out, 0, tmp_path)
+    assert {name: extract(real.pixels).shape for name, extract in spaces.items()} == {
+        "pixels": (128, 64), "judge": (128, 64),
+    }  # fmt: skip
+    assert (tmp_path / "resample-digits-0" / "judge.safetensors").exists()
+
+
+def test_a_biased_reference_has_the_first_classes_only() -> None:
+    rows = np.arange(40.0)[:, None]
+    real = data.Images(rows, np.repeat(np.arange(10), 2), data.origins(data.REAL, 20))
+    way = reference.Way("anchored", 0.0, None, biased=True)
+    known = np.repeat(np.arange(10.0), 2)[:, None]  # class n lies at n
+    picked, _ = reference.picked(rows, known, real.take(np.arange(20)), way, 0)
+    unbiased, _ = reference.picked(rows, known, real, reference.Way("anchored"), 0)
+    assert rows[picked].mean() < rows[unbiased].mean()
+
+
+def test_a_round_of_training_on_each_chosen_set(
+    tmp_path: Path, untaught: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "PLAN", [("mnist", ["none"], 2)])
-    command.main(["--out", str(tmp_path / "runs"), "--results", str(tmp_path / "study.csv")])
-    told = capsys.readouterr().err.splitlines()
-    assert told[0] == "digits only: no MNIST was named (--mnist FILE, or make study MNIST=FILE)"
+    few = {name: reference.WAYS[name] for name in ("random", "anchored", "anchored, 16 real")}
+    monkeypatch.setattr(reference, "WAYS", few)
+    rows = reference.compared(0, tuple(TINY), tmp_path)
+    assert [(r["way"], r["stage"], r["space"]) for r in rows] == [
+        (way, stage, space)
+        for way in few
+        for stage in ("chosen", "next")
+        for space in reference.SPACES
+    ]
+    assert [row["n"] for row in rows[:4]] == [24, 24, 24, 30]
+    fd = {(r["way"], r["stage"], r["space"]): r["fd"] for r in rows}
+    assert fd["anchored", "chosen", "encoder"] < fd["random", "chosen", "encoder"]
+    # Another training set, another model.
+    assert fd["anchored", "next", "pixels"] != fd["random", "next", "pixels"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first-digits-scatters-0"]
 
 
-def test_mnist_is_shrunk_by_means(tmp_path: Path) -> None:
+@pytest.fixture
+def small_cifar(monkeypatch: pytest.MonkeyPatch) -> data.Images:
+    sizes = {"CLEAN": 24, "COPIES": 12, "CORRUPTED": 12, "PICKED": 24, "REFERENCE": 30}
+    for name, size in {**sizes, "HELD_OUT": 30, "COPIED": 3, "DIRECTIONS": 4}.items():
+        monkeypatch.setattr(cifar, name, size)
+    smooth = np.random.default_rng(0).uniform(60, 180, (100, 2, 2, 3))
+    pixels = smooth.repeat(16, 1).repeat(16, 2).astype(np.uint8)
+    return data.Images(pixels, None, data.origins(data.REAL, 100))
+
+
+def test_the_pool_has_what_it_says(small_cifar: data.Images) -> None:
+    pool, kinds, originals, known, held_out = cifar.sets_of(small_cifar, 0)
+    assert (len(pool), len(known), len(held_out)) == (48, 30, 30)
+    assert np.bincount(kinds).tolist() == [24, 12, 12]
+    assert len(np.unique(originals)) == 36
+    real = small_cifar.pixels[originals].astype(float)
+    error = np.abs(pool.pixels - real).mean(axis=(1, 2, 3))
+    assert error[:24].max() == 0
+    assert 0 < error[24:36].min() <= error[24:36].max() < 20 < error[36:].mean()
+    assert {len(np.unique(one)) for one in (originals[24:36],)} <= {1, 2, 3}
+    with pytest.raises(ValueError, match="--cifar: 96 images needed, got 95"):
+        cifar.sets_of(small_cifar.take(np.arange(95)), 0)
+
+
+def test_cifar_is_selected_in_one_space_and_judged_in_the_other(
+    tmp_path: Path, small_cifar: data.Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cifar, "find_spec", lambda _: None)
+    source = tmp_path / "x.npz"
+    tasks.write_images(source, small_cifar.pixels, np.zeros(100))
+    assert cifar.tasks(tasks.Given(tmp_path, cifar=str(source))) == []  # without the network
+    plain = cifar.reduced("pixels", (small_cifar, small_cifar))
+    assert plain[1].shape == (100, 4)
+    assert np.abs(plain[1].mean(axis=0)).max() < 1e-3
+    monkeypatch.setattr(cifar, "reduced", lambda space, sets: [s[:, ::-1] for s in split(sets)])
+    rows = cifar.compared(0, cifar.kept(str(source), tmp_path))
+    ways = [(row["space"], row["judge"], row["method"]) for row in rows]
+    assert ways == [(s, j, m) for s, j in cifar.JUDGES.items() for m in cifar.METHODS]
+    for row in rows:
+        assert row["clean"] + row["copies"] + row["corrupted"] == pytest.approx(1)
+    taken = {row["method"]: row for row in rows}
+    assert taken["greedy"]["originals"] > taken["random"]["originals"]
+    assert taken["energy"]["fd"] < taken["random"]["fd"]
+
+
+def split(sets: tuple[data.Images, ...]) -> list[Any]:
+    """Mean colours."""
+    return [images.pixels.mean(axis=(1, 2), dtype=np.float32) for images in sets]
+
+
+@pytest.mark.parametrize("side", [8, 14])
+def test_mnist_is_shrunk_by_means(tmp_path: Path, side: int) -> None:
     images = np.zeros((2, 28, 28), np.uint8)
-    images[0, 2:5, 5:8] = 90
-    images[0, 4, 7] = 85
-    images[1, :2] = images[1, 26:] = 255  # the edge is left out
+    edge, factor = {8: (2, 3), 14: (0, 2)}[side]
+    images[0, edge : edge + factor, edge + factor : edge + 2 * factor] = 90
+    images[0, edge, edge + factor] = 85
+    if edge:
+        images[1, :edge] = images[1, -edge:] = 255  # is left out
     np.savez(tmp_path / "x.npz", x=images, y=np.array([7, 1]))
-    made = np.load(runs.shrunk(tmp_path / "x.npz", tmp_path / "small.npz"))
-    expected = np.zeros((2, 8, 8), np.uint8)
+    made = np.load(tasks.shrunk(str(tmp_path / "x.npz"), tmp_path, side))
+    expected = np.zeros((2, side, side), np.uint8)
     expected[0, 0, 1] = 89
     np.testing.assert_array_equal(made["x"], expected)
     assert made["y"].tolist() == [1, 0]  # numbered in their order
 
 
-def rows_of(arm: str, seed: int, iteration: int, **measures: float) -> list[Row]:
-    """Lines of the results in both spaces, with something for what is not given."""
-    made: Row = dict.fromkeys(runs.COLUMNS, str(1 + 0.1 * iteration + 0.01 * seed))
-    made |= {"data": "digits", "arm": arm, "seed": str(seed), "iteration": str(iteration)}
-    made |= {"variance": str(iteration * iteration)}
-    made |= {name: str(value) for name, value in measures.items()}
-    return [made | {"space": space} for space in ("encoder", "pixels")]
-
-
-def answers(rows: list[Row]) -> dict[str, claims.Answer]:
-    found = claims.Found(rows, "digits")
-    checked = {claimed: check(found) for _, claimed, check in claims.claims()}
-    return {claimed: answer for claimed, answer in checked.items() if answer is not None}
-
-
-def test_the_table_says_what_the_results_say() -> None:
-    rows = []
-    for seed, (falling, fd) in enumerate([((3, 2, 1), 5.0), ((3, 1, 2), 5.2), ((3, 2, 0.5), 4.8)]):
-        for iteration, gs in enumerate(falling, 1):
-            rows += rows_of("none", seed, iteration, entropy=10 * gs, gs=gs, fd=5)
-            rows += rows_of("greedy", seed, iteration, entropy=30 + iteration, gs=gs, fd=fd)
-    found = answers(rows)
-    assert found["replace: GS falls (encoder)"].holds == [True, False, True]
-    assert found["replace: GS falls (encoder)"].agrees == "in 2 of 3 seeds"
-    assert found["replace: GS falls (encoder)"].found == "3 → 1.67 ± 0.58 → 1.17 ± 0.76"
-    assert found["replace: greedy has lower fd (encoder)"].found == (
-        "5.00 ± 0.20 against 5, iteration 3"
-    )
-    assert found["replace: greedy has lower fd (encoder)"].holds == [False, False, True]
-    assert found["replace: greedy has higher entropy (encoder)"].agrees == "yes"
-    assert found["replace: greedy has higher GS (encoder)"].agrees == "**no**"
-    assert not any(claimed.startswith("accumulate") for claimed in found)
-    text = tables.render(rows)
-    assert "| 3 | replace: greedy has lower fd (encoder) | digits | 5.00 ± 0.20 against" in text
-    line = next(line for line in text.splitlines() if line.startswith("| greedy | 3 | 33 | 33 |"))
-    assert line.endswith("| 5, 1 of 3 |")
-
-
-def test_claims_about_sizes_and_shares() -> None:
-    rows = []
-    for seed, best in enumerate(["keep 0.8", "none"]):
-        for arm in claims.KEPT:
-            rows += rows_of(arm, seed, 1, gs=1)
-            rows += rows_of(arm, seed, 2, fd=1 if arm == best else 2, gs=0.9)
-        for n, (arm, gs) in enumerate({"quarter": 0.5, "half": 0.7 + seed / 2}.items()):
-            rows += rows_of(arm, seed, 1, gs=1, training_n=n)
-            rows += rows_of(arm, seed, 2, gs=gs)
-    found = answers(rows)
-    assert found["fd is best at a kept share inside 0.2 to 1"].holds == [True, False]
-    assert found["fd is best at a kept share inside 0.2 to 1"].found.endswith("best at 0.8, 1")
-    assert found["smaller N, faster fall of GS (encoder)"].holds == [True, False]
-
-
-def test_entropy_explains_gs_or_variance_does() -> None:
-    draw = np.random.default_rng(0)
-    rows = []
-    for iteration in range(1, 9):
-        gs, noise = float(np.exp(-iteration)), float(draw.random())
-        for seed, names in enumerate([("entropy", "variance"), ("variance", "entropy")]):
-            measures = {names[0]: 9.0 - iteration, names[1]: noise}
-            rows += rows_of("none", seed, iteration, gs=gs, **measures)
-    found = answers(rows)["replace: log GS goes with entropy, less with variance (encoder)"]
-    assert found.holds == [True, False]
-
-
-def test_committed_page_is_what_the_committed_results_give() -> None:
-    assert tables.main(["--check"]) == 0
-    assert tables.main(["--check", "--results", "nowhere.csv"]) == 1
-
-
-@pytest.mark.slow
-def test_figures_are_drawn(tmp_path: Path) -> None:
-    rows = read(RESULTS / "study_small.csv")
-    figures.draw(tables.data_sets(rows), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "study_replace.png", "study_accumulate.png", "study_small.png", "study_entropy_gs.png",
-        "study_kept.png",
-    }  # fmt: skip
+def test_names_of_tasks_are_unique(tmp_path: Path) -> None:
+    made = [task for part in command.PARTS.values() for task in part.tasks(tasks.Given(tmp_path))]
+    assert len({task.name for task in made}) == len(made) > 100
