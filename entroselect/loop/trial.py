@@ -56,7 +56,8 @@ def _try_model(config: Config, real: Images, classes: int, noise: Diffusion, dev
     with _saying("one step of training on two images", "model, diffusion and train"):
         net = diffusion.network(config.model, real.pixels.shape[1:], classes, seeds.noise(0))
         two = real.take(np.arange(len(real))[:2])
-        taking = Steps(two, net, noise, replace(config.train, batch=2), device=device)
+        few = replace(config.train, batch=2, accumulate=min(2, config.train.accumulate))
+        taking = Steps(two, net, noise, few, device=device)
         taking.take()
         taking.check()
     sampling = asdict(config.sample) | {"batch": 2, "device": device}

@@ -265,7 +265,8 @@ def test_the_page_of_two_seeds_and_paradigms(tmp_path: Path) -> None:
         )
     ]  # fmt: skip
     page = text(report.page(made))
-    assert "replace, none, seed 0; accumulate, greedy, seed 0 Seed 0 repeats itself." in page
+    others = "accumulate, greedy, space encoder, seed 0"
+    assert f"replace, none, seed 0; {others} Seed 0 repeats itself." in page
     assert "seed 1 Seed 1 repeats itself." in page
     assert "Warning: images were selected by their distances in the space encoder" in page
     for heading in ("Share of real images", "Where generated images lie", "What a selection buys"):
