@@ -26,7 +26,10 @@ def loop(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the run.")] = None,
     preset: Annotated[
         str,
-        typer.Option(help="digits, mnist, mnist-cfg, cifar-small, paper-cifar or paper-ffhq."),
+        typer.Option(
+            help="digits, repeats, scatters, no-network, mnist, mnist-cfg, cifar-small, paper-cifar "
+            "or paper-ffhq."
+        ),
     ] = "digits",
     paradigm: Annotated[
         Text,
