@@ -45,9 +45,9 @@ def curve(found: dict[str, Found], target: Path) -> None:
             colour = RED if arm in CURVE else COLOURS[arm]
             axis.errorbar(x, y, [[y - low], [high - y]], color=colour, alpha=0.5, zorder=1)
             axis.scatter(x, y, color=colour, marker=MARKERS.get(arm, "o"), s=28, zorder=2)
-            near = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 7.5}
-            axis.annotate(named(arm).removeprefix("anchored "), (x, y), color=colour, **near)
+            _label(axis, arm, x, y, colour)
         axis.set(xlabel="entropy of the chosen set (nats)", title=f"{here.setting}, model {end}")
+        axis.margins(x=0.15)
         axis.set_ylim(bottom=0)
     axes[0].set_ylabel("fd of the model trained on it")
     figure.suptitle(
@@ -136,27 +136,40 @@ def references(rows: Sequence[Row], target: Path) -> None:
             level = np.mean([float(row["fd"]) for row in here if row["way"] == way])
             axis.axhline(level, color=COLOURS[way], linestyle="--", label=way)
         axis.set(xscale="log", xlabel="real images in the reference", title=f"fd of {title}")
+        axis.set_xticks(x, list(map(str, x)), fontsize=8)
+        axis.minorticks_off()
     axes[0].legend(fontsize=8)
     save(figure, target)
 
 
 def cifar(rows: Sequence[Row], target: Path) -> None:
-    """fd against entropy in the judging space; and what was taken."""
-    figure, axes = _panels(4, 4.0)
-    for number, ((space, judge), some) in enumerate(grouped(rows, "space", "judge").items()):
-        line = []
+    """fd against entropy in the judging space; and what was taken. A line per selecting space."""
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    for line, ((space, judge), some) in zip(
+        axes, grouped(rows, "space", "judge").items(), strict=True
+    ):
+        curve = []
         for (method,), found in grouped(some, "method").items():
             x, y = (np.mean([float(r[m] or "nan") for r in found]) for m in ("entropy", "fd"))
-            ours = method in ("energy",) or method.startswith("anchored")
+            ours = method == "energy" or method.startswith("anchored")
+            curve += [(x, y)] if ours else []
             colour = RED if ours else COLOURS[method]
-            line += [(x, y)] if ours else []
-            axes[number].scatter(x, y, color=colour)
-            near = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 7.5}
-            axes[number].annotate(named(method), (x, y), color=colour, **near)
-        axes[number].plot(*zip(*line, strict=True), color=RED, zorder=0)
-        axes[number].set(xlabel="entropy (nats)", ylabel="fd", title=f"{space} → {judge}")
-        _taken(axes[2 + number], some, f"selected in {space}")
+            line[0].scatter(x, y, color=colour)
+            _label(line[0], method, x, y, colour)
+        line[0].plot(*zip(*curve, strict=True), color=RED, zorder=0)
+        line[0].margins(0.15)
+        line[0].grid(visible=True, alpha=0.3)
+        place = f"selected in {space}, judged in {judge}"
+        line[0].set(xlabel="entropy (nats)", ylabel="fd", title=place)
+        _taken(line[1], some, f"selected in {space}")
     save(figure, target)
+
+
+def _label(axis: Any, arm: str, x: float, y: float, colour: str) -> None:
+    """The name of an arm beside its point; of an anchored one its diversity."""
+    text = named(arm).removeprefix("anchored (").removesuffix(")")
+    near = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 7.5}
+    axis.annotate(text, (x, y), color=colour, **near)
 
 
 def _taken(axis: Any, rows: Sequence[Row], title: str) -> None:
@@ -170,7 +183,7 @@ def _taken(axis: Any, rows: Sequence[Row], title: str) -> None:
         left += share
     axis.invert_yaxis()
     axis.set(title=title, xlabel="share of the images taken")
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="lower left")
 
 
 def kept(found: dict[str, Found], target: Path) -> None:

@@ -40,8 +40,11 @@ SETTINGS = {
     "mnist repeats": Setting(
         "mnist",
         "repeats",
-        ("data.images=512", "data.held_out=2000", "iterations=4", "train.steps=2500"),
-    ),
+        (
+            "data.images=256", "data.held_out=2000", "iterations=4", "train.steps=2500",
+            "train.learning_rate=5e-3",
+        ),
+    ),  # with 512 images as many steps do not repeat them
     # Convolutions, so that the finding does not hang on the MLP.
     "mnist scatters": Setting(
         "mnist",
