@@ -27,8 +27,8 @@ def loop(
     preset: Annotated[
         str,
         typer.Option(
-            help="digits, repeats, scatters, no-network, mnist, mnist-cfg, cifar-small, paper-cifar "
-            "or paper-ffhq."
+            help="digits, repeats, scatters, no-network, mnist, mnist-cfg, cifar-small, "
+            "paper-cifar or paper-ffhq."
         ),
     ] = "digits",
     paradigm: Annotated[
