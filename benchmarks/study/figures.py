@@ -91,8 +91,13 @@ def courses(found: dict[str, Found], target: Path) -> None:
             axis.grid(visible=True, alpha=0.3)
     for axis, here in zip(axes[0], shown, strict=True):
         axis.set_title(here.setting, fontsize=10)
-    lines, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=7, fontsize=9)
+    shown = {}  # an arm need not be in every column
+    for axis in axes[0]:
+        for line, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            shown.setdefault(name, line)
+    figure.legend(
+        list(shown.values()), list(shown), loc="outside lower center", ncols=4, fontsize=9
+    )
     save(figure, target)
 
 

@@ -43,7 +43,7 @@ WORDS = {
 }
 ADVICE = {
     ("repeats", True): "Use anchored_select(features, k, reference, diversity=0.01), which spreads "
-    "out and stays near the reference; without a reference greedy_select helps too.",
+    "out and stays near the reference; without a reference greedy_select may help.",
     ("repeats", False): "Use greedy_select(features, k), which spreads out and needs no reference.",
     ("scatters", True): "Match the reference: anchored_select(features, k, reference) or "
     "frechet_select. greedy_select and threshold_select would collect the failures.",
