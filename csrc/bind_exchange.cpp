@@ -55,10 +55,15 @@ class PyExchange {
     return exchange_->run(most);
   }
 
-  // (members, sum of D to the members, squared distance to the nearest other member) of each.
-  py::tuple members() const { return about(exchange_->members()); }
+  // (members, sum of D to the members, of each).
+  py::tuple members() const {
+    const std::vector<int64_t>& rows = exchange_->members();
+    py::array_t<int64_t> sums(py::ssize_t(rows.size()));
+    for (size_t j = 0; j < rows.size(); ++j) sums.mutable_data()[j] = exchange_->distances(rows[j]);
+    return py::make_tuple(to_array(rows), sums);
+  }
 
-  // The same two of every row.
+  // Squared distance of every row to the nearest other member.
   py::array_t<double> nearest() const {
     py::array_t<double> found(held_.rows.n);
     for (int64_t i = 0; i < held_.rows.n; ++i) found.mutable_data()[i] = exchange_->nearest(i);
@@ -66,16 +71,6 @@ class PyExchange {
   }
 
  private:
-  py::tuple about(const std::vector<int64_t>& rows) const {
-    py::array_t<int64_t> sums(py::ssize_t(rows.size()));
-    py::array_t<double> squared(py::ssize_t(rows.size()));
-    for (size_t j = 0; j < rows.size(); ++j) {
-      sums.mutable_data()[j] = exchange_->distances(rows[j]);
-      squared.mutable_data()[j] = exchange_->nearest(rows[j]);
-    }
-    return py::make_tuple(to_array(rows), sums, squared);
-  }
-
   const OwnedRows held_;
   const Indices attraction_;
   const Doubles graph_squared_;

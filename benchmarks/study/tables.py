@@ -76,16 +76,7 @@ def regimes(found: dict[str, Found]) -> list[str]:
             end, seeds = here.common("none", arm)
             if not end:
                 continue
-            cells = [
-                spread(here.at(arm, measure, end, space, seeds))
-                for measure, space in (
-                    ("entropy_training", "judge"),
-                    ("fd", "judge"),
-                    ("fd", "pixels"),
-                    ("precision", "judge"),
-                    ("recall", "judge"),
-                )
-            ]
+            cells = _measured(here, arm, end, seeds, "recall")
             better = "" if arm == "none" else "{} of {}".format(*wins(here, arm, "none"))
             regime = (
                 f"{name}, iteration {end}: first model {verdict(here)}" if arm == "none" else ""
@@ -94,6 +85,18 @@ def regimes(found: dict[str, Found]) -> list[str]:
     header = ["regime", "selection", "entropy of the chosen set", "fd", "fd in pixels"]
     header += ["precision", "recall", "fd lower than without, seeds"]
     return table(header, lines)
+
+
+def _measured(found: Found, arm: str, end: int, seeds: list[str], last: str) -> list[str]:
+    """The cells that all tables of arms have, and a `last` one, of an arm at an iteration."""
+    measures = (
+        ("entropy_training", "judge"),
+        ("fd", "judge"),
+        ("fd", "pixels"),
+        ("precision", "judge"),
+        (last, "judge"),
+    )
+    return [spread(found.at(arm, measure, end, space, seeds)) for measure, space in measures]
 
 
 def advice(found: dict[str, Found]) -> list[str]:
@@ -149,16 +152,7 @@ def groups(found: dict[str, Found]) -> list[str]:
                 end, seeds = here.common(arms[0], arm)
                 if not end:
                     continue
-                cells = [
-                    spread(here.at(arm, measure, end, space, seeds))
-                    for measure, space in (
-                        ("entropy_training", "judge"),
-                        ("fd", "judge"),
-                        ("fd", "pixels"),
-                        ("precision", "judge"),
-                        ("real", "judge"),
-                    )
-                ]
+                cells = _measured(here, arm, end, seeds, "real")
                 better = "" if arm == arms[0] else "{} of {}".format(*wins(here, arm, arms[0]))
                 place = f"{title}: {name}, iteration {end}" if arm == "none" else ""
                 lines.append([place, f"replace {arm}" if arm in NAMES or arm == "none" else arm,

@@ -156,8 +156,7 @@ class Cpu:
         )
         core.begin(first)
         made = core.run(most)
-        members, sums, _ = core.members()
-        return Exchanged(members, sums, core.nearest(), made)
+        return Exchanged(*core.members(), core.nearest(), made)
 
 
 def _filter_form(d: int) -> str:

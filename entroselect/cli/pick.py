@@ -81,11 +81,11 @@ def _anchored(options: Options, rows: Any, k: int, common: dict[str, Any]) -> Pi
     )
 
 
-def anchored_lines(reached: dict[str, Any]) -> str:
-    """What an anchored selection reached, for people."""
+def anchored_lines(reached: dict[str, Any], has_anchor: bool) -> str:
+    """What an anchored selection reached, for people; without an anchor it is like the pool."""
     lines = f"{reached['exchanges']:,} exchanges; energy distance in mean distances: "
     lines += f"{reached['energy_distance']:.3g} to the "
-    if reached["reference_noise"] == 0:  # without an anchor
+    if not has_anchor:
         return lines + "pool"
     return (
         f"{lines}anchor, of the whole pool {reached['pool_distance']:.3g},\n"

@@ -373,7 +373,7 @@ def _show(summary: dict[str, Any]) -> None:
         f"backend {summary['backend']}, {summary['threads']} threads"
     )
     if summary["anchored"]:
-        show(anchored_lines(summary["anchored"]))
+        show(anchored_lines(summary["anchored"], options["anchor"] is not None))
     if summary["spread"]:
         show(spread_table(summary["spread"], options["metric"]))
         sizes = {part["measured_rows"] for part in summary["spread"].values()}
