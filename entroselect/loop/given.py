@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.loop import data
+from entroselect.loop import data, naming
 from entroselect.loop.data import Images
 from entroselect.loop.labels import numbered
 
@@ -143,7 +143,8 @@ def by_name(option: str, name: str) -> Any:
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"{option}: {module} has no {path}")
+            known = [n for n in dir(found) if n[0] != "_" and callable(getattr(found, n, None))]
+            raise ValueError(f"{option}: {module} has no {path}{naming.nearest(part, known)}")
         found = getattr(found, part)
     return found
 
