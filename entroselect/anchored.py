@@ -148,15 +148,7 @@ def _first_rows(start: Any, seed: int | None, k: int, n: int) -> Int64 | None:
         if start == "herding":
             return None
         return np.random.default_rng(seed).choice(n, k, replace=False)
-    rows = np.asarray(start)
-    if rows.shape != (k,) or rows.dtype.kind not in "iu":
-        raise ValueError(
-            f"start: expected 'herding', 'random' or {k} pool rows, got {rows.dtype} of shape "
-            f"{rows.shape}"
-        )
-    if rows.min() < 0 or rows.max() >= n or len(np.unique(rows)) < k:
-        raise ValueError(f"start: expected {k} different rows from 0 to {n - 1}")
-    return rows.astype(np.int64)
+    return _checks.start_rows(start, k, n)
 
 
 def _bytes(rows: Rows, diversity: float) -> int:

@@ -152,10 +152,7 @@ def _first_picks(rows: Rows, k: int, start: Any, seed: Any, min_entropy: float |
     if _checks.seed_value(seed) is not None and not _is(start, "random"):
         raise ValueError("seed: only start='random' draws anything; drop seed or pass that")
     if not isinstance(start, str):
-        picks = _checks.distinct_indices("start", start, rows.n)
-        if len(picks) != k:
-            raise ValueError(f"start: expected k = {k} pool rows, got {len(picks)}")
-        return picks
+        return _checks.start_rows(start, k, rows.n)
     if _checks.choice("start", start, ("random", "greedy")) == "greedy":
         return on_host(greedy_select(rows, k).indices)
     return np.random.default_rng(seed).permutation(rows.n)[:k]

@@ -186,6 +186,17 @@ def test_no_sum_overflows() -> None:
         )
 
 
+def test_sums_of_many_far_members_do_not_overflow_in_the_twin() -> None:
+    """Two heaps opposite each other: as they are balanced, the sum of the distances between all 64
+    members passes 2**63."""
+    heaps = np.repeat([[-1.001], [1.001]], 36, axis=0) + 1e-5 * normal(72, 1)
+    options: dict[str, Any] = {"start": np.arange(64), "diversity": 0}
+    found = anchored_select(heaps, 64, [[0.0], [-1.0], [1.0]], **options)
+    assert (found.indices < 36).sum() == 32
+    options["backend"] = "reference"
+    same(found, anchored_select(heaps, 64, [[0.0], [-1.0], [1.0]], **options))
+
+
 def test_equal_rows_count_as_a_small_distance() -> None:
     pool = np.zeros((9, 2))
     found = anchored_select(pool, 4, diversity=1)
@@ -264,9 +275,9 @@ def test_progress_and_limit() -> None:
         ({"reference": np.zeros((1, 2))}, "reference: at least 2 rows needed, got 1"),
         ({"reference": np.full((5, 2), np.nan)}, "reference: values must be finite; row 0"),
         ({"start": "greedy-ish"}, "start: expected one of"),
-        ({"start": [0, 0, 1]}, "start: expected 3 different rows"),
-        ({"start": [0, 1]}, "start: expected 'herding', 'random' or 3 pool rows"),
-        ({"start": [0, 1, 40]}, "start: expected 3 different rows from 0 to 39"),
+        ({"start": [0, 0, 1]}, "start: index 0 is repeated"),
+        ({"start": [0, 1]}, "start: expected k = 3 pool rows, got 2"),
+        ({"start": [0, 1, 40]}, r"start: index 40 \(at position 2\) is outside the pool"),
         ({"seed": 1}, "seed: only start='random'"),
         ({"max_exchanges": -1}, "max_exchanges: must be at least 0"),
         ({"backend": "cuda"}, "backend: 'cuda'"),
