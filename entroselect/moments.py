@@ -122,9 +122,10 @@ def frechet_select(
         min_entropy = _checks.real("min_entropy", min_entropy, "(finite)", math.isfinite)
     picks = _first_picks(rows, k, start, seed, min_entropy)
     if min_entropy is not None and (entropy := _entropy(rows, picks)) < min_entropy:
+        more = "start='greedy' has" if start is not None and not _is(start, "greedy") else "that is"
         raise ValueError(
             f"min_entropy: the start has {entropy:.6g} nats, below {min_entropy:.6g}; "
-            "start='greedy' has nearly the most that is possible"
+            f"{more} nearly the most that is possible"
         )
     exchange = Exchange(rows, target, picks)
     with reporter(progress, "passes") as report:

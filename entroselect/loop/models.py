@@ -158,6 +158,16 @@ def takes_labels(method: Any) -> bool:
         return False
 
 
+def _how(found: NDArray[Any], expected: tuple[int, ...], dtype: Any) -> str:
+    """What to do about an array of another shape or dtype, where that is plain."""
+    if len(expected) == 4 and (*found.shape[:1], *found.shape[2:], *found.shape[1:2]) == expected:
+        return "; move the channels to the end"
+    if found.shape == expected and dtype.kind in "iu":
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        return f"; round, clip to {low} to {high} and convert with .astype('{dtype}')"
+    return ""
+
+
 def checked(called: str, made: Any, like: NDArray[Any], count: int) -> NDArray[Any]:
     """What a generator returned, if it is `count` images or rows like the training set's.
 
@@ -173,10 +183,9 @@ def checked(called: str, made: Any, like: NDArray[Any], count: int) -> NDArray[A
         with np.errstate(over="ignore"):  # what becomes infinite is an error below
             found = found.astype(like.dtype, copy=False)
     if found.shape != expected or found.dtype != like.dtype:
-        how = " (images are rounded and clipped to 0 to 255)" if like.dtype == np.uint8 else ""
         raise ValueError(
             f"generator {called}: sample({count}) returned {found.shape} {found.dtype}, expected "
-            f"{expected} {like.dtype}{how}"
+            f"{expected} {like.dtype}{_how(found, expected, like.dtype)}"
         )
     if found.dtype.kind == "f" and not np.isfinite(found).all():
         raise FloatingPointError(

@@ -144,9 +144,13 @@ def test_what_a_generator_is_given_and_returns_is_its_own(tmp_path: Path) -> Non
     [
         (lambda rows: rows[1:], r"sample\(30\) returned \(29, 4, 4, 1\) uint8, expected \(30"),
         (lambda rows: rows[:, :3], r"returned \(30, 3, 4, 1\) uint8"),
-        (lambda rows: rows / 255, r"\(30, 4, 4, 1\) float64, expected .* rounded and clipped"),
+        (lambda rows: rows / 255, r"\(30, 4, 4, 1\) float64, expected .*round, clip to 0 to 255"),
+        (
+            lambda rows: rows.transpose(0, 3, 1, 2),
+            r"returned \(30, 1, 4, 4\) .*channels to the end",
+        ),
         (lambda rows: [*rows.tolist()[:-1], [1]], "sample: not an array"),
-        (lambda rows: None, "sample: expected an array of real numbers, got object"),
+        (lambda rows: None, "sample: expected an array of real numbers, got NoneType"),
     ],
 )
 def test_what_a_generator_returns_is_checked(change: Any, message: str, tmp_path: Path) -> None:
