@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -262,6 +263,22 @@ def test_progress_and_limit() -> None:
     assert seen[-1] == (100, 100)
     with pytest.raises(ValueError, match="memory_limit: 1000 bytes are too few for 300 rows"):
         anchored_select(normal(300, 4), 50, memory_limit=1000)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 900, 4), (10_100, 2, 200)])
+def test_the_limit_counts_what_is_done_with_the_reference(n: int, m: int, d: int) -> None:
+    """Matrices of distances among the reference, and a copy of a part of a larger pool."""
+    pool, real = normal(n, d).astype(np.float32), normal(m, d, seed=1)
+    with pytest.raises(ValueError, match="the smallest that works is") as refused:
+        anchored_select(pool, 2, real, diversity=0, memory_limit=1)
+    least = int(str(refused.value).rpartition(" ")[2])
+    tracemalloc.start()
+    try:
+        anchored_select(pool, 2, real, diversity=0, memory_limit=least)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert least / 3 < peak <= least
 
 
 @pytest.mark.parametrize(
