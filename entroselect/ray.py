@@ -10,17 +10,13 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from entroselect import _checks, _settings, greedy, threshold
-from entroselect.io.arrow import first_null, id_column_of, missing_id, vector_column
-from entroselect.io.tables import open_frame
-from entroselect.results import Selection, on_host
-from entroselect.scale.process_group import LostRank, ProcessGroup
+from entroselect import _checks, greedy, threshold
+from entroselect.io.arrow import id_column_of, vector_column
+from entroselect.results import Selection
+from entroselect.scale.process_group import LostRank
 
 try:
     import ray
@@ -30,8 +26,6 @@ except ImportError as error:
 
 # The time in which all workers must get their CPUs.
 _SECONDS_TO_PLACE = 60.0
-# The longest wait for a worker.
-_WORK = timedelta(days=30)
 # When a worker fails, the others notice and end by themselves, which closes their checkpoint. Those
 # that have not done so after this time are killed.
 _SECONDS_TO_END = 5.0
@@ -243,6 +237,8 @@ def _run(
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+    from entroselect.scale.ray_worker import RayWorker
+
     size = len(parts)
     places = placement_group([each] * size, strategy="SPREAD")
     try:
@@ -252,7 +248,7 @@ def _run(
                 f"{_named(each)} found no place within {_SECONDS_TO_PLACE:.0f} s; wait for "
                 "it, or pass fewer workers"
             )
-        worker = ray.remote(num_cpus=each["CPU"], num_gpus=each["GPU"], max_restarts=0)(_Worker)
+        worker = ray.remote(num_cpus=each["CPU"], num_gpus=each["GPU"], max_restarts=0)(RayWorker)
         members = [
             worker.options(
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
@@ -284,116 +280,31 @@ def _results(calls: list[Any], has_checkpoint: bool) -> list[Any]:
         return list(ray.get(calls))
     except ray.exceptions.RayError:
         ray.wait(calls, num_returns=len(calls), timeout=_SECONDS_TO_END)
-    died, failed, lost = [], [], []
+    again = "call again with the same checkpoint to resume" if has_checkpoint else "call again"
+    raise _cause(calls, again)
+
+
+def _cause(calls: list[Any], again: str) -> Exception:
+    """Why the calls failed: a worker died, else an error of one, else one lost another."""
+    died: list[Exception] = []
+    failed: list[Exception] = []
+    lost: list[Exception] = []
     for rank, call in enumerate(calls):
+        which = f"workers: worker {rank} of {len(calls)}"
         try:
             ray.get(call, timeout=0)
         except ray.exceptions.GetTimeoutError:  # it did not notice, and will be killed
             pass
         except ray.exceptions.RayTaskError as error:
-            (lost if isinstance(error.cause, LostRank) else failed).append((rank, error))
+            if isinstance(error.cause, LostRank):
+                lost.append(RuntimeError(f"{which} lost another one; {again}"))
+            else:
+                failed.append(error.cause)
         except ray.exceptions.RayError as error:
-            died.append((rank, error))
-    rank, error = (died or failed or lost)[0]
-    if failed and not died:
-        raise error.cause from error
-    again = "call again with the same checkpoint" if has_checkpoint else "call again"
-    raise RuntimeError(
-        f"workers: worker {rank} of {len(calls)} {'died' if died else 'lost another one'}, and "
-        f"all were ended; {again} to {'resume' if has_checkpoint else 'start again'}"
-    ) from error
+            why = str(error).splitlines()[0]
+            died.append(RuntimeError(f"{which} died, and all were ended; {again} ({why})"))
+    return (died + failed + lost)[0]
 
 
 def _named(each: dict[str, int]) -> str:
     return " and ".join(f"{count} {kind}" for kind, count in each.items() if count)
-
-
-class _Worker:
-    """One process of the group, as an actor."""
-
-    def __init__(self, rank: int, size: int, each: dict[str, int]) -> None:
-        self._rank, self._size, self._on_gpu = rank, size, each["GPU"] > 0
-        self._store: Any = None
-        _settings.set_threads(each["CPU"])
-
-    def listen(self) -> tuple[str, int]:
-        """On the first worker: the address under which the others find it."""
-        from torch.distributed import TCPStore
-
-        host = ray.util.get_node_ip_address()
-        self._store = TCPStore(host, 0, self._size, True, _WORK, wait_for_workers=False)
-        return host, self._store.port
-
-    def select(
-        self,
-        address: tuple[str, int],
-        first: int,
-        tables: list[Any],
-        shared: tuple[Callable[..., Selection], str, str | None, dict[str, Any]],
-    ) -> Any:
-        """Joins the others and runs the selection; the picks among the own rows, as a table."""
-        import pyarrow as pa
-
-        operation, column, id_column, options = shared
-        with self._joined(address).shared_errors():
-            n, rows = self._rows(first, tables, column, id_column, "memory_limit" in options)
-        found = operation(rows, group=True, **options)
-        picks = on_host(found.indices)
-        places = np.flatnonzero((picks >= first) & (picks < first + n))
-        own = {"id": picks[places], "order": places, "distance": on_host(found.distances)[places]}
-        if found.thresholds is not None:
-            own["threshold"] = on_host(found.thresholds)[places]
-        if id_column is not None:
-            own["id"] = _plain(_table(tables).column(id_column)).take(own["id"] - first)
-        return pa.table(own)
-
-    def _joined(self, address: tuple[str, int]) -> ProcessGroup:
-        """The group. A worker that does not join or does not answer is noticed by the caller, which
-        ends all of them, so no wait has an end of its own."""
-        import torch.distributed as distributed
-
-        store = self._store or distributed.TCPStore(*address, self._size, False, _WORK)
-        distributed.init_process_group(
-            "nccl" if self._on_gpu else "gloo",
-            store=store,
-            rank=self._rank,
-            world_size=self._size,
-            timeout=_WORK,
-        )
-        return ProcessGroup(True)
-
-    def _rows(
-        self, first: int, tables: list[Any], column: str, id_column: str | None, limited: bool
-    ) -> tuple[int, Any]:
-        """(how many rows, the rows): out of Ray's object store, so that it can spill its blocks to
-        disk, unless there is a memory limit."""
-        table = _table(tables)
-        if id_column is not None and table.column(id_column).null_count:
-            raise missing_id("dataset", first + first_null(table.column(id_column)))
-        try:
-            source = open_frame(table, column, None)
-            if limited and not self._on_gpu:
-                return source.n, source
-            rows = source.rows("dataset")
-        except (ValueError, TypeError) as error:
-            where = f"{error} (counted from row {first} of the dataset on)"
-            raise type(error)(where) from error
-        if not self._on_gpu:
-            return rows.n, rows
-        import torch
-
-        return rows.n, torch.as_tensor(rows.values, device="cuda")
-
-
-def _table(tables: list[Any]) -> Any:
-    """The rows behind references to Arrow tables."""
-    import pyarrow as pa
-
-    return pa.concat_tables(ray.get(tables), promote_options="default")  # for ids all missing
-
-
-def _plain(ids: Any) -> Any:
-    """Ids that are not coded by a dictionary, which would differ between the workers."""
-    import pyarrow as pa
-
-    return ids.cast(ids.type.value_type) if pa.types.is_dictionary(ids.type) else ids
