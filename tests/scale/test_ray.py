@@ -3,6 +3,7 @@ They need the extra [ray] (CONTRIBUTING.md)."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -17,11 +18,12 @@ from entroselect import greedy_select, threshold_select
 from entroselect.scale import checkpoint
 from tests.conftest import normal
 from tests.support.pools import POOLS
+from tests.support.recipes import recipe
 
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 ray = pytest.importorskip("ray")
 on_ray = pytest.importorskip("entroselect.ray")
 pa = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
 
@@ -33,22 +35,28 @@ def _save_every_round() -> None:
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
     """Two workers' CPUs on this machine."""
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=200 << 20,
-        log_to_driver=False,
-        runtime_env={"worker_process_setup_hook": _save_every_round},
-    )
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_OF_TEST", str(os.getpid()))  # all processes of the cluster inherit it
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            log_to_driver=False,
+            runtime_env={"worker_process_setup_hook": _save_every_round},
+        )
+        yield
+        ray.shutdown()
+
+
+def vectors(pool: Any) -> Any:
+    return pa.FixedSizeListArray.from_arrays(pa.array(pool.ravel()), pool.shape[1])
 
 
 def blocks(pool: Any, size: int, **columns: Any) -> Any:
     """A dataset with the rows of a pool in blocks of `size`."""
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(pool.ravel()), pool.shape[1])
-    table = pa.table({"v": vectors, **columns})
+    table = pa.table({"v": vectors(pool), **columns})
     return ray.data.from_arrow([table.slice(at, size) for at in range(0, len(pool), size)])
 
 
@@ -56,14 +64,22 @@ def found(dataset: Any) -> dict[str, list[Any]]:
     return {name: [row[name] for row in dataset.take_all()] for name in dataset.columns()}
 
 
-def test_greedy() -> None:
-    """Rows are numbered in the order of the dataset, whatever its blocks are."""
-    pool = POOLS["duplicates"]()
-    k = len(pool) // 4
-    one = greedy_select(pool, k)
-    assert found(on_ray.greedy_select(blocks(pool, 37), k, workers=2)) == {
-        "id": one.indices.tolist(),
-        "order": list(range(k)),
+def test_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of docs/scale.md: greedy, of rows with many ties and copies, from files."""
+    monkeypatch.chdir(tmp_path)  # not the workers' folder
+    pool = np.random.default_rng(0).integers(0, 4, (1200, 5)).astype(np.float32)
+    ids = pa.array([f"row {row}" for row in range(1200)])
+    columns = {"embedding": vectors(pool), "id": ids, "text": ids}
+    Path("embeddings").mkdir()
+    for name, start in (("a", 0), ("b", 700)):
+        part = pa.table(columns).slice(start, 700)
+        pa.parquet.write_table(part, f"embeddings/{name}.parquet", row_group_size=90)
+    exec(compile(recipe("Ray"), "scale.md", "exec"), {})
+    one = greedy_select(pool, 1000)
+    assert Path("chosen.state").exists()
+    assert found(ray.data.read_parquet("chosen").sort("order")) == {
+        "id": [f"row {row}" for row in one.indices],
+        "order": list(range(1000)),
         "distance": one.distances.tolist(),
     }
 
@@ -99,42 +115,43 @@ def test_order_is_that_of_the_rows_not_of_their_computation() -> None:
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_worker_dies_and_another_number_of_them_resumes(victim: int, tmp_path: Path) -> None:
-    pool, saved = normal(2000, 8), tmp_path / "saved"
+    pool, saved, log = normal(4000, 8), tmp_path / "saved", tmp_path / "log"
+    log.touch()
 
-    def kill(done: int, total: int) -> None:  # on rank 0
-        if done > total // 2 and not (tmp_path / "killed").exists():
-            (tmp_path / "killed").touch()
+    def progress(done: int, total: int) -> None:  # on rank 0
+        kills = done > total // 2 and "killed" not in log.read_text()
+        with log.open("a") as file:
+            file.write(f"{done}\n" + "killed\n" * kills)
+        if kills:
             own = os.getpid()
-            others = [pid for pid in worker_processes() if pid != own]
-            os.kill([own, *others][victim], signal.SIGKILL)
+            (other,) = {*worker_processes()} - {own}
+            os.kill([own, other][victim], signal.SIGKILL)
 
     rows, began = blocks(pool, 300), time.monotonic()
-    call = {"workers": 2, "checkpoint": saved, "progress": kill}
+    call = {"checkpoint": saved, "progress": progress}
     with pytest.raises(RuntimeError, match=f"worker {victim} of 2 died.*the same checkpoint"):
-        on_ray.greedy_select(rows, 500, **call)
-    assert time.monotonic() - began < 60  # its start included
-    assert worker_processes() == []
+        on_ray.greedy_select(rows, 1000, workers=2, **call)
+    assert time.monotonic() - began < 100  # most of it to start them, on a machine in use
+    while worker_processes():
+        time.sleep(0.1)
+    # A process that was killed cannot remove its files; the next one does.
     left = {path.name for path in tmp_path.iterdir()}
-    # A process that was killed itself cannot remove its files; the next one does.
-    assert left == {"killed", "saved"} | ({".saved.lock"} if victim == 0 else set())
-    rounds = found(on_ray.greedy_select(rows, 500, **{**call, "workers": 1, "progress": None}))
-    assert rounds["id"] == greedy_select(pool, 500).indices.tolist()
-    assert {path.name for path in tmp_path.iterdir()} == {"killed", "saved"}
+    assert left == {"log", "saved"} | ({".saved.lock"} if victim == 0 else set())
+    picked = found(on_ray.greedy_select(rows, 1000, workers=1, **call))
+    assert picked["id"] == greedy_select(pool, 1000).indices.tolist()
+    assert int(log.read_text().split("killed")[1].split()[0]) > 500  # it resumed
+    assert {path.name for path in tmp_path.iterdir()} == {"log", "saved"}
 
 
 def worker_processes() -> list[int]:
-    """Pids of the workers of a selection, once those that were killed are gone."""
-    for _ in range(100):
-        pids = []
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if b"RayWorker" in process.read_bytes():
-                    pids.append(int(process.parent.name))
-            except OSError:
-                continue
-        if not pids:
-            break
-        time.sleep(0.05)
+    """Pids of the workers of a selection in this cluster."""
+    mark = f"RAY_OF_TEST={os.environ['RAY_OF_TEST']}\0".encode()
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            mine = mark in (process / "environ").read_bytes()
+            if mine and b"RayWorker" in (process / "cmdline").read_bytes():
+                pids.append(int(process.name))
     return pids
 
 
