@@ -60,10 +60,9 @@ def test_spark(pool: np.ndarray, tmp_path: Path) -> None:
     pytest.importorskip("pyspark")
     main = """\
 from pyspark.sql import SparkSession
-few = {'spark.ui.enabled': 'false', 'spark.sql.shuffle.partitions': '5'}
-spark = SparkSession.builder.master('local[2]').config(map=few).getOrCreate()
+spark = SparkSession.builder.master('local[2]').config('spark.ui.enabled', 'false').getOrCreate()
 rows = [(row, vector) for row, vector in enumerate(np.load('pool.npy').tolist())]
-frame = spark.createDataFrame(rows, 'number int, vector array<float>').repartition(3).sort('number')
+frame = spark.sparkContext.parallelize(rows, 3).toDF('number int, vector array<float>')
 picked = greedy_select_on_spark(frame, 'vector', 200, size=2)
 spark.stop()"""
     check(pool, "Spark", tmp_path, main)

@@ -127,11 +127,11 @@ def test_a_worker_dies_and_another_number_of_them_resumes(victim: int, tmp_path:
             (other,) = {*worker_processes()} - {own}
             os.kill([own, other][victim], signal.SIGKILL)
 
-    rows, began = blocks(pool, 300), time.monotonic()
+    rows = blocks(pool, 300)
     call = {"checkpoint": saved, "progress": progress}
     with pytest.raises(RuntimeError, match=f"worker {victim} of 2 died.*the same checkpoint"):
         on_ray.greedy_select(rows, 1000, workers=2, **call)
-    assert time.monotonic() - began < 100  # most of it to start them, on a machine in use
+    assert time.time() - log.stat().st_mtime < 20  # since it was killed
     while worker_processes():
         time.sleep(0.1)
     # A process that was killed cannot remove its files; the next one does.
@@ -155,9 +155,9 @@ def worker_processes() -> list[int]:
     return pids
 
 
-def test_errors_before_work() -> None:
+def test_errors_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(on_ray, "_parts")  # with which work begins
     rows = blocks(normal(50, 4), 20, name=pa.array(["x"] * 50), w=pa.array([[1.0]] * 50))
-    began = time.monotonic()
     for error, message, options in (
         (
             ValueError,
@@ -177,7 +177,6 @@ def test_errors_before_work() -> None:
             on_ray.greedy_select(rows, 5, **{"workers": 2, "column": "v", **options})
     with pytest.raises(TypeError, match=r"^dataset: expected a ray\.data\.Dataset, got ndarray"):
         on_ray.greedy_select(normal(50, 4), 5, workers=2)
-    assert time.monotonic() - began < 20
 
 
 def test_a_busy_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
