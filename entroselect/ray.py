@@ -21,6 +21,8 @@ from entroselect.scale.process_group import LostRank
 try:
     import ray
     import ray.data
+
+    from entroselect.scale.ray_worker import RayWorker
 except ImportError as error:
     raise ImportError("entroselect.ray needs Ray: pip install 'entroselect[ray]'") from error
 
@@ -182,7 +184,7 @@ def _columns(dataset: Any, column: str | None, id_column: str | None) -> tuple[s
         raise ValueError("dataset: empty; at least 1 row needed")
     schema = schema.base_schema
     if not isinstance(schema, pa.Schema):  # blocks of pandas: one row shows what Arrow makes of it
-        (first,) = dataset.limit(1).to_arrow_refs()
+        first, *_ = dataset.limit(1).to_arrow_refs()
         schema = ray.get(first).schema
     column = vector_column("dataset", schema, column)
     return column, None if id_column is None else id_column_of("dataset", schema, id_column)
@@ -236,8 +238,6 @@ def _run(
     """Runs the selection in as many workers as there are parts; what each of them returns."""
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    from entroselect.scale.ray_worker import RayWorker
 
     size = len(parts)
     places = placement_group([each] * size, strategy="SPREAD")
@@ -301,8 +301,9 @@ def _cause(calls: list[Any], again: str) -> Exception:
             else:
                 failed.append(error.cause)
         except ray.exceptions.RayError as error:
-            why = str(error).splitlines()[0]
-            died.append(RuntimeError(f"{which} died, and all were ended; {again} ({why})"))
+            death = RuntimeError(f"{which} died, and all were ended; {again}")
+            death.__cause__ = error  # which says how
+            died.append(death)
     return (died + failed + lost)[0]
 
 

@@ -48,7 +48,8 @@ class RayWorker:
         """Joins the others and runs the selection; the picks among the own rows, as a table."""
         operation, column, id_column, options = shared
         with self._joined(address).shared_errors():
-            n, rows = self._rows(first, tables, column, id_column, "memory_limit" in options)
+            limited = options.get("memory_limit") is not None
+            n, rows = self._rows(first, tables, column, id_column, limited)
         found = operation(rows, group=True, **options)
         picks = on_host(found.indices)
         places = np.flatnonzero((picks >= first) & (picks < first + n))

@@ -175,6 +175,8 @@ def test_errors_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(error, match=message):
             on_ray.greedy_select(rows, 5, **{"workers": 2, "column": "v", **options})
+    with pytest.raises(ValueError, match=r"^dataset: empty; at least 1 row"):
+        on_ray.greedy_select(ray.data.from_items([]), 5, workers=2)
     with pytest.raises(TypeError, match=r"^dataset: expected a ray\.data\.Dataset, got ndarray"):
         on_ray.greedy_select(normal(50, 4), 5, workers=2)
 
