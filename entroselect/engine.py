@@ -27,8 +27,10 @@ from entroselect import _settings
 from entroselect._float_environment import in_default_float_environment
 from entroselect.results import Float64, Int64
 
-# Picks per round that the frontier's size aims at, and the least size that this leads to.
+# Picks per round that the frontier's size aims at: 256, or a sixteenth of those made before; and
+# the least size that this leads to.
 PICKS_PER_ROUND = 256
+PICKS_OVER_ROUND = 16
 LEAST_BLOCK = 1024
 
 # What every pool counts: pairs that the filter scored, pairs rechecked, pairs compared exactly
@@ -184,14 +186,25 @@ def block_size(pool: Pool) -> int:
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
-    """Frontier size of the next round. If this round settled more than 256 picks, half as many rows
-    (at least 1,024): a smaller frontier lowers the rival sooner, so rows are compared with fewer
-    picks. If it settled fewer than 64, twice as many, up to the first size."""
+    """Frontier size of the next round of farthest-first, so that it settles about a sixteenth of
+    the picks made so far (at least 256): the number of rounds then grows with log k, not with n.
+    A smaller frontier lowers the rival sooner, so rows are compared with fewer picks; but every
+    round looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8."""
     if _settings.block() is not None or getattr(pool, "block_rows", None) is not None:
+        return size
+    wanted = max(PICKS_PER_ROUND, pool.count // PICKS_OVER_ROUND)
+    change = min(4.0, max(0.25, wanted / max(1, picks)))
+    return int(min(max(size * change, LEAST_BLOCK), max(PICKS_PER_ROUND, pool.n // 8)))
+
+
+def _next_inner_size(block: Pool, size: int, picks: int) -> int:
+    """Frontier size of the next round inside a block, whose picks are few: half of it (at least
+    1,024) after more than 256 picks, twice (at most the first size) after fewer than 64."""
+    if _settings.block() is not None:
         return size
     if picks > PICKS_PER_ROUND:
         return min(size, max(LEAST_BLOCK, size // 2))
-    return min(2 * size, block_size(pool)) if picks < PICKS_PER_ROUND // 4 else size
+    return min(2 * size, block_size(block)) if picks < PICKS_PER_ROUND // 4 else size
 
 
 def farthest_first(
@@ -248,7 +261,7 @@ def settle_block(
         picks.append(found)
         squared.append(at)
         done += len(found)
-        size = next_block_size(pool, size, len(found))
+        size = _next_inner_size(pool, size, len(found))
     nothing = np.empty(0, dtype=np.int64)
     return np.concatenate([nothing, *picks]), np.concatenate([np.empty(0), *squared]), next_squared
 
