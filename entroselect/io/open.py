@@ -169,7 +169,7 @@ def _copied(path: RemotePath, folder: Path, id_column: str | None) -> Path:
     """A copy of a file, of the .npy and .parquet files of a folder, or of all of a folder in a
     format that consists of folders."""
     if not path.exists():
-        raise ValueError(f"{shown(path)}: no such object")
+        raise _gone(shown(path))
     names = {child.name for child in path.iterdir()} if path.is_dir() else set()
     whole = not names.isdisjoint(_WHOLE)
     if whole or not path.is_dir():
@@ -188,6 +188,8 @@ def _open_path(
 ) -> Source:
     name, kind = shown(path), path.suffix.lower()
     if not _exists(path):
+        if isinstance(path, RemotePath):
+            raise _gone(name)
         if kind not in ("", ".zarr", *SUFFIXES):
             raise _unknown(name)
         raise ValueError(f"{name}: no such file")
@@ -290,6 +292,10 @@ def _name_of(column: str | int | None) -> str | None:
     if column is not None and not isinstance(column, str):
         raise TypeError(f"column: expected the name of a column, got {column!r}")
     return column
+
+
+def _gone(name: str) -> ValueError:
+    return ValueError(f"{name}: no such object or folder; upper and lower case matter")
 
 
 def _unknown(name: str) -> ValueError:

@@ -66,8 +66,8 @@ class ArrowStore:
                 raise
             return Found(key, True)
         else:
-            about = file.metadata() or {}
-            version = next((about[each] for each in _VERSIONS if each in about), None)
+            about = {_text(name): value for name, value in (file.metadata() or {}).items()}
+            version = next((_text(about[each]) for each in _VERSIONS if each in about), None)
             return Found(key, False, file.size(), version or self._written(key), file)
         if self._filesystem.get_file_info(key).type == FileType.Directory:
             return Found(key, True)
@@ -85,6 +85,10 @@ class ArrowStore:
     def read(self, found: Found, start: int, stop: int) -> bytes:
         content: bytes = found.file.read_at(stop - start, start)
         return content
+
+
+def _text(given: str | bytes) -> str:
+    return given.decode() if isinstance(given, bytes) else given
 
 
 class FsspecStore:
