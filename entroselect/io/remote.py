@@ -136,13 +136,12 @@ class RemotePath:
     def read_into(self, start: int, out: memoryview) -> None:
         """Fills `out` with the object's bytes from `start` on, by one request."""
 
-        def read() -> bytes:
-            content = self._store.read(self._state(), start, start + len(out))
-            if len(content) != len(out):
-                raise _Short(f"it answered with {len(content)} bytes instead of {len(out)}")
-            return content
+        def read() -> None:
+            arrived = self._store.read(self._state(), start, out)
+            if arrived != len(out):
+                raise _Short(f"it answered with {arrived} bytes instead of {len(out)}")
 
-        out[:] = self._tried(read)
+        self._tried(read)
 
     def check(self) -> None:
         """Raises StoreError unless the object is still in the state it had first."""
@@ -178,14 +177,14 @@ class RemotePath:
                     raise StoreError(
                         f"{shown(self)}: access was refused ({text}); set the store's credentials "
                         "in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                        "GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN), or pass filesystem= with them "
-                        "(anonymous=True for a public bucket)"
+                        "GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN), or pass a filesystem that has "
+                        "them, or that is anonymous for a public bucket"
                     ) from error
                 if wait is None:
                     raise StoreError(
                         f"{shown(self)}: cannot be read, {len(WAITS) + 1} requests failed "
                         f"({text}); check the network and the store and start again: a checkpoint "
-                        "resumes the selection, and cache= (--cache) keeps what has arrived"
+                        "resumes the selection, and a cache (--cache) keeps what has arrived"
                     ) from error
             time.sleep(wait)
         raise AssertionError
@@ -311,8 +310,8 @@ def remote(address: str, filesystem: Any = None) -> RemotePath:
         raise
     except Exception as error:  # libraries of stores raise any type
         raise StoreError(
-            f"{shown(said)}: its store cannot be opened ({shown(error)}); check the address and the "
-            "network, or pass filesystem= with a file system of pyarrow.fs or fsspec"
+            f"{shown(said)}: its store cannot be opened ({shown(error)}); check the address and "
+            "the network, or pass a filesystem of pyarrow.fs or fsspec"
         ) from error
     return RemotePath(store, key, said)
 
@@ -327,6 +326,6 @@ def _without_secrets(address: str) -> str:
     if ":" in host.rpartition("@")[0]:
         raise StoreError(
             f"{shown(address.partition('://')[0])}://...: holds a password, which reports would "
-            "show; set it in the environment, or pass filesystem= with it"
+            "show; set it in the environment, or pass a filesystem that has it"
         )
     return address.partition("?")[0]

@@ -6,6 +6,7 @@ pyarrow knows s3, gs, abfs and hdfs; fsspec knows https, hf and what is register
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -24,15 +25,18 @@ _VERSIONS = (
 )
 
 
+_MARKS = (0xA5, 0x5A)
+
+
 class Found(NamedTuple):
     """What is at a key. version: the ETag, or else the time of writing; size and version mean
-    nothing for folders and in listings. file: an open file where that spares requests."""
+    nothing for folders and in listings. idle: open files, where opening one takes a request."""
 
     key: str
     is_folder: bool
     size: int = 0
     version: str = ""
-    file: Any = None
+    idle: tuple[Any, ...] | list[Any] = ()
 
 
 class Store(Protocol):
@@ -44,8 +48,9 @@ class Store(Protocol):
     def list(self, key: str) -> list[Found]:
         """What is directly in a folder; sizes and versions may be missing."""
 
-    def read(self, found: Found, start: int, stop: int) -> bytes:
-        """The bytes [start, stop) of an object; fewer if the answer is short. From any thread."""
+    def read(self, found: Found, start: int, out: memoryview) -> int:
+        """Fills `out` with the bytes of an object from `start` on. Returns how many arrived. From
+        any thread."""
 
 
 class ArrowStore:
@@ -68,7 +73,7 @@ class ArrowStore:
         else:
             about = {_text(name): value for name, value in (file.metadata() or {}).items()}
             version = next((_text(about[each]) for each in _VERSIONS if each in about), None)
-            return Found(key, False, file.size(), version or self._written(key), file)
+            return Found(key, False, file.size(), version or self._written(key), [file])
         if self._filesystem.get_file_info(key).type == FileType.Directory:
             return Found(key, True)
         raise FileNotFoundError(key)
@@ -82,9 +87,29 @@ class ArrowStore:
         found = self._filesystem.get_file_info(FileSelector(key, recursive=False))
         return [Found(each.path, each.type == FileType.Directory) for each in found]
 
-    def read(self, found: Found, start: int, stop: int) -> bytes:
-        content: bytes = found.file.read_at(stop - start, start)
-        return content
+    def read(self, found: Found, start: int, out: memoryview) -> int:
+        assert isinstance(found.idle, list)
+        try:
+            file = found.idle.pop()
+        except IndexError:
+            file = self._filesystem.open_input_file(found.key)
+        # Of a short answer of S3, pyarrow says that it was whole (seen with 26.0). The last byte
+        # then is what it was before, which two values tell from a byte that arrived.
+        arrived = 0
+        for mark in _MARKS:
+            out[-1] = mark
+            file.seek(start)
+            arrived = int(file.readinto(out))
+            if arrived < len(out) or out[-1] != mark:
+                break
+        else:
+            arrived = len(out) - 1
+        found.idle.append(file)
+        return arrived
+
+
+def _status(error: BaseException | None) -> int | None:
+    return getattr(error, "status", None)
 
 
 def _text(given: str | bytes) -> str:
@@ -101,7 +126,14 @@ class FsspecStore:
         if key.startswith("http") and urlsplit(key).path.endswith("/"):
             return Found(key, True)  # an index page, which looks like a file
         self._filesystem.invalidate_cache(key.rpartition("/")[0])
-        about = self._filesystem.info(key)
+        try:
+            about = self._filesystem.info(key)
+        except FileNotFoundError as error:
+            cause = error.__cause__  # which over https may be any failure
+            if not type(cause).__module__.startswith("aiohttp") or _status(cause) in (404, 410):
+                raise
+            assert cause is not None
+            raise cause from None
         if about["type"] == "directory":
             return Found(key, True)
         if about.get("size") is None:
@@ -115,14 +147,47 @@ class FsspecStore:
         found = self._filesystem.ls(key, detail=True)
         return [Found(each["name"], each["type"] == "directory") for each in found]
 
-    def read(self, found: Found, start: int, stop: int) -> bytes:
-        content: bytes = self._filesystem.cat_file(found.key, start=start, end=stop)
-        return content
+    def read(self, found: Found, start: int, out: memoryview) -> int:
+        content = self._filesystem.cat_file(found.key, start=start, end=start + len(out))
+        if len(content) == len(out):
+            out[:] = content
+        return len(content)
 
 
 def is_address(text: str) -> bool:
     """Whether a text begins with a scheme: "s3://bucket/x", not "C:/x" or "x"."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
+
+
+def address_of(path: str | os.PathLike[str]) -> str | None:
+    """The address that a path is, with the two slashes of which `Path` makes one; None for files.
+
+    Example:
+        >>> from pathlib import Path
+        >>> address_of(Path("s3://bucket/x.npy")), address_of("x.npy")
+        ('s3://bucket/x.npy', None)
+    """
+    text = os.fspath(path)
+    if not is_address(text):
+        if not isinstance(path, os.PathLike) or os.path.lexists(path):
+            return None
+        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])", r"\1://", text)
+    return text if is_address(text) else None
+
+
+def s3_at(endpoint_url: str) -> Any:
+    """The file system of an S3 server elsewhere than at Amazon, with the credentials that pyarrow
+    finds in the environment.
+
+    Raises:
+        ImportError: pyarrow is missing.
+        ValueError: the address of the server cannot be understood.
+    """
+    if not re.match(r"https?://[^/]", endpoint_url):
+        raise ValueError(f"endpoint_url: expected http://... or https://..., got {endpoint_url!r}")
+    from pyarrow.fs import S3FileSystem
+
+    return S3FileSystem(endpoint_override=endpoint_url.rstrip("/"))
 
 
 def store_of(address: str, filesystem: Any = None) -> tuple[Store, str]:

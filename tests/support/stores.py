@@ -22,6 +22,7 @@ class ObjectServer(ThreadingHTTPServer):
         faults: taken one for each GET, first the first: gets the answer's content and returns
             another, or None once the request was dealt with.
         asked: (method, path, range) of all requests.
+        gate: a status with which all requests are answered; None: none.
     """
 
     daemon_threads = True
@@ -31,7 +32,14 @@ class ObjectServer(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, str, str | None]] = []
+        self.gate: int | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def index(self, folder: str) -> bytes:
+        """A page with links to what is in a folder."""
+        inner = {path.removeprefix(folder) for path in self.objects if path.startswith(folder)}
+        names = {name.partition("/")[0] + ("/" if "/" in name else "") for name in inner}
+        return "".join(f'<a href="{name}">{name}</a>\n' for name in sorted(names)).encode()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Connections that clients give up are expected."""
@@ -51,7 +59,12 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         wanted = self.headers.get("Range")
         self.server.asked.append((self.command, path, wanted))
+        if self.server.gate is not None:
+            self.fail(self.server.gate)
+            return
         content = self.server.objects.get(path)
+        if path.endswith("/"):
+            content = self.server.index(path)
         if content is None:
             self.fail(404)
             return
