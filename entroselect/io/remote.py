@@ -6,6 +6,7 @@ Requests that fail are made again, and an object that changed is an error.
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ READ_THROUGH = 2 << 20
 # Seconds before a failed request is made again; the last failure is the error.
 WAITS = (0.25, 1.0, 4.0)
 
-# What a file that is read forward asks for at first, and for what part of the last size more.
+# What is asked for at first of a file that is read forward.
 _FIRST = 64 << 10
 
 
@@ -190,9 +191,9 @@ class RemotePath:
         raise AssertionError
 
     def _words(self, error: Exception) -> str:
-        """A library's message, without the key of a signed address."""
+        """A library's message, without what follows an address as its signature."""
         text = " ".join(str(error).split()) or type(error).__name__
-        return shown(text.replace(self._key, self._address)[:300])
+        return shown(re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)[:300])
 
 
 class _Short(Exception):
@@ -219,7 +220,7 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, path: RemotePath) -> None:
         self._path = path
         self._at = 0
-        self._piece = b""
+        self._piece = bytearray()
         self._piece_start = 0
 
     def readable(self) -> bool:
@@ -256,14 +257,15 @@ class RemoteFile(io.RawIOBase):
 
     def _fetch(self, wanted: int) -> None:
         """The piece that begins here."""
-        forward = self._piece and self._at == self._piece_start + len(self._piece)
+        ahead = self._at - self._piece_start - len(self._piece)
+        forward = self._piece and 0 <= ahead <= READ_THROUGH
         size = max(wanted, 2 * len(self._piece) if forward else _FIRST)
         size = min(size, AT_ONCE * PART // 2, self._path.size - self._at)
         piece = bytearray(size)
-        self._piece = b""
+        self._piece = bytearray()
         fill(self._path, self._at, memoryview(piece))
         self._path.check()
-        self._piece, self._piece_start = bytes(piece), self._at
+        self._piece, self._piece_start = piece, self._at
 
 
 def fill(path: RemotePath, start: int, out: memoryview) -> None:
@@ -303,7 +305,7 @@ def remote(address: str, filesystem: Any = None) -> RemotePath:
         store, key = store_of(address, filesystem)
     except ImportError as error:
         raise StoreError(
-            f"{shown(said)}: reading it needs {error.name or 'another package'}: "
+            f"{shown(said)}: reading it needs {error.name or shown(error)}: "
             "pip install 'entroselect[stores]'"
         ) from error
     except TypeError:

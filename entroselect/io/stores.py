@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -108,10 +109,6 @@ class ArrowStore:
         return arrived
 
 
-def _status(error: BaseException | None) -> int | None:
-    return getattr(error, "status", None)
-
-
 def _text(given: str | bytes) -> str:
     return given.decode() if isinstance(given, bytes) else given
 
@@ -123,17 +120,8 @@ class FsspecStore:
         self._filesystem = filesystem
 
     def find(self, key: str) -> Found:
-        if key.startswith("http") and urlsplit(key).path.endswith("/"):
-            return Found(key, True)  # an index page, which looks like a file
         self._filesystem.invalidate_cache(key.rpartition("/")[0])
-        try:
-            about = self._filesystem.info(key)
-        except FileNotFoundError as error:
-            cause = error.__cause__  # which over https may be any failure
-            if not type(cause).__module__.startswith("aiohttp") or _status(cause) in (404, 410):
-                raise
-            assert cause is not None
-            raise cause from None
+        about = self._filesystem.info(key)
         if about["type"] == "directory":
             return Found(key, True)
         if about.get("size") is None:
@@ -148,10 +136,43 @@ class FsspecStore:
         return [Found(each["name"], each["type"] == "directory") for each in found]
 
     def read(self, found: Found, start: int, out: memoryview) -> int:
-        content = self._filesystem.cat_file(found.key, start=start, end=start + len(out))
+        content = self._bytes(found, start, start + len(out))
         if len(content) == len(out):
             out[:] = content
         return len(content)
+
+    def _bytes(self, found: Found, start: int, stop: int) -> bytes:
+        content: bytes = self._filesystem.cat_file(found.key, start=start, end=stop)
+        return content
+
+
+class HttpStore(FsspecStore):
+    """fsspec's file system of web servers. A folder is a page with links to what is in it; its
+    address ends in a slash, or it has no file of that name."""
+
+    def find(self, key: str) -> Found:
+        if urlsplit(key).path.endswith("/"):
+            return Found(key, True)
+        try:
+            return super().find(key)
+        except FileNotFoundError as error:
+            cause = error.__cause__  # any failure has this name here
+            if cause is not None and getattr(cause, "status", None) not in (404, 410):
+                raise cause from None
+            if PurePosixPath(urlsplit(key).path).suffix:
+                raise
+            self._filesystem.info(key + "/")
+            return Found(key, True)
+
+    def list(self, key: str) -> list[Found]:
+        return super().list(key.rstrip("/") + "/")
+
+    def _bytes(self, found: Found, start: int, stop: int) -> bytes:
+        # In contrast to cat_file, it does not take all of an object from a server without ranges.
+        with self._filesystem.open(found.key, size=found.size, cache_type="none") as file:
+            file.seek(start)
+            content: bytes = file.read(stop - start)
+        return content
 
 
 def is_address(text: str) -> bool:
@@ -219,9 +240,14 @@ def store_of(address: str, filesystem: Any = None) -> tuple[Store, str]:
         import aiohttp
 
         late = aiohttp.ClientTimeout(total=None, sock_connect=LATE, sock_read=LATE)
-        options = {"client_kwargs": {"timeout": late}}
-    made = fsspec.filesystem(scheme, **options)
-    return FsspecStore(made), made._strip_protocol(address)
+        plain = {"Accept-Encoding": "identity"}  # ranges are of the object, not of a packed one
+        options = {"client_kwargs": {"timeout": late, "headers": plain}}
+    return _fsspec(fsspec.filesystem(scheme, **options), address)
+
+
+def _fsspec(filesystem: Any, address: str) -> tuple[Store, str]:
+    key = filesystem._strip_protocol(address)
+    return (HttpStore if key.startswith("http") else FsspecStore)(filesystem), key
 
 
 def _given(address: str, filesystem: Any) -> tuple[Store, str]:
@@ -230,7 +256,7 @@ def _given(address: str, filesystem: Any) -> tuple[Store, str]:
         getattr(filesystem, "handler", None), "fs", filesystem
     )  # fsspec's within Arrow's
     if hasattr(made, "cat_file"):
-        return FsspecStore(made), made._strip_protocol(address)
+        return _fsspec(made, address)
     if not hasattr(made, "open_input_file"):
         raise TypeError(
             f"filesystem: expected one of pyarrow.fs or of fsspec, got {type(filesystem).__name__}"

@@ -22,6 +22,7 @@ class ObjectServer(ThreadingHTTPServer):
         faults: taken one for each GET, first the first: gets the answer's content and returns
             another, or None once the request was dealt with.
         asked: (method, path, range) of all requests.
+        ranges: whether ranges are heeded.
         gate: a status with which all requests are answered; None: none.
     """
 
@@ -32,6 +33,7 @@ class ObjectServer(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, str, str | None]] = []
+        self.ranges = True
         self.gate: int | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -69,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.fail(404)
             return
         status, start, size, tag = 200, 0, len(content), hashlib.md5(content).hexdigest()
-        if wanted:
+        if wanted and self.server.ranges:
             first, last = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups()
             status, start = 206, int(first)
             content = content[start : int(last) + 1]
