@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import io
-import re
 import sys
 import threading
 import time
@@ -15,116 +12,22 @@ import pytest
 
 from entroselect import greedy_select, open_pool
 from entroselect.io import remote, source, stores
-from tests.support.stores import ObjectServer, answer_short, hang_up, refuse, serving
+from tests.support.stores import (
+    FILES,
+    ROWS,
+    X,
+    answer_short,
+    check,
+    hang_up,
+    npy,
+    parquet,
+    put,
+    refuse,
+)
 
 pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
 fs = pytest.importorskip("pyarrow.fs")
-
-X = np.random.default_rng(0).standard_normal((500, 16)).astype(np.float32)
-ROWS = np.array([0, 3, 4, 250, 251, 499])
-
-
-@pytest.fixture(scope="module")
-def running():
-    with serving(ObjectServer()) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running, monkeypatch):
-    running.objects.clear()
-    running.faults.clear()
-    running.asked.clear()
-    running.gate = None
-    running.ranges = True
-    monkeypatch.setattr(remote, "WAITS", (0, 0, 0))
-    return running
-
-
-@pytest.fixture
-def s3(server):
-    """The same server as S3: HEAD and GET of objects are the same there."""
-    return fs.S3FileSystem(
-        access_key="k",
-        secret_key="s",
-        region="us-east-1",
-        endpoint_override=server.url,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
-    )
-
-
-@pytest.fixture(params=["http", "s3"])
-def store(request, server):
-    """A function that opens what the server has at a path."""
-    if request.param == "http":
-        return lambda path, **options: open_pool(server.url + path, **options)
-    filesystem = request.getfixturevalue("s3")
-    return lambda path, **options: open_pool(f"s3:/{path}", filesystem=filesystem, **options)
-
-
-@pytest.fixture(scope="module")
-def moto():
-    """moto's S3, empty, as a file system of pyarrow."""
-    pytest.importorskip("moto")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    made = fs.S3FileSystem(
-        access_key="k",
-        secret_key="s",
-        region="us-east-1",
-        endpoint_override=f"http://127.0.0.1:{port}",
-        allow_bucket_creation=True,
-    )
-    made.create_dir("bucket")
-    yield made
-    server.stop()
-
-
-def npy(array):
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def parquet(array, first=0):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    file = io.BytesIO()
-    ids = [f"row{first + row}" for row in range(len(array))]
-    pq.write_table(pa.table({"v": list(array), "id": ids}), file, row_group_size=100)
-    return file.getvalue()
-
-
-def npz(array):
-    file = io.BytesIO()
-    np.savez_compressed(file, x=array)
-    return file.getvalue()
-
-
-def safetensors(array):
-    numpy = pytest.importorskip("safetensors.numpy")
-    return numpy.save({"other": array[:3], "x": array})
-
-
-FILES = {"npy": npy, "npz": npz, "parquet": parquet, "safetensors": safetensors}
-
-
-def put(filesystem, key, content):
-    with filesystem.open_output_stream(key) as file:
-        file.write(content)
-
-
-def check(pool, rows=X):
-    assert pool.shape == rows.shape
-    assert np.array_equal(pool.read(0, len(rows)), rows)
-    assert np.array_equal(pool.read(7, 300), rows[7:300])
-    assert np.array_equal(pool.take(ROWS), rows[ROWS])
-    assert np.array_equal(pool.rows("pool").values, rows)
 
 
 @pytest.mark.parametrize("format", FILES)
@@ -308,95 +211,6 @@ def test_requests_are_few_and_parallel(server, store, monkeypatch):
     assert pool.bytes_read - before == 64 * (11 + 2 + 1 + 1 + 1)
     heads = sum(method == "HEAD" for method, _, _ in server.asked)
     assert 1 <= heads <= 1 + remote.AT_ONCE  # S3: each connection asks once
-
-
-def test_a_copy_is_used_again_while_nothing_changed(server, store, tmp_path):
-    server.objects["/bucket/x.npy"] = npy(X)
-    for _ in range(2):
-        pool = store("/bucket/x.npy", cache=tmp_path / "kept")
-        check(pool)
-        assert re.match(r"(http|s3)://.*bucket/x\.npy", pool.name)
-    assert sum(method == "GET" for method, _, _ in server.asked) == 1
-    server.objects["/bucket/x.npy"] = npy(-X)
-    check(store("/bucket/x.npy", cache=str(tmp_path / "kept")), -X)
-    check(pool)  # the copy of the first is whole
-
-
-def test_a_copy_is_complete_or_absent(server, store, tmp_path):
-    server.objects["/bucket/x.npy"] = npy(X)
-    server.faults[:] = [hang_up] * 4
-    with pytest.raises(ValueError, match=r"/bucket/x\.npy: cannot be read, 4 requests failed"):
-        store("/bucket/x.npy", cache=tmp_path)
-    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {".lock"}
-
-    def change(handler, content):
-        server.objects["/bucket/x.npy"] = npy(-X)
-        return content
-
-    server.faults[:] = [change]
-    with pytest.raises(ValueError, match=r"/bucket/x\.npy: changed"):
-        store("/bucket/x.npy", cache=tmp_path)
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {".lock"}
-    (tmp_path / "objects" / "killed.partial").write_bytes(b"half")
-    (tmp_path / "pools" / "killed.partial").mkdir()
-    pool = store("/bucket/x.npy", cache=tmp_path)
-    check(pool, -X)
-    assert not list(tmp_path.rglob("*.partial"))
-    whole = next(path for path in (tmp_path / "pools").rglob("x.npy"))
-    whole.write_bytes(b"cut short")  # the object as well: they are one file
-    check(store("/bucket/x.npy", cache=tmp_path), -X)
-
-
-def test_of_a_folder_only_what_changed_is_copied(server, tmp_path):
-    for number in range(5):
-        server.objects[f"/pool/{number}.npy"] = npy(X[number * 100 :][:100])
-    for changed in (5, 1):
-        server.asked.clear()
-        pool = open_pool(server.url + "/pool/", cache=tmp_path)
-        check(pool)
-        gets = [path for method, path, _ in server.asked if (method, path[-1]) == ("GET", "y")]
-        assert len(gets) == changed
-        server.objects["/pool/3.npy"] += b"left over"
-
-
-def test_many_processes_make_one_copy(server, tmp_path):
-    server.objects["/x.npy"] = npy(X)
-    found = remote.at_once(
-        [functools.partial(open_pool, server.url + "/x.npy", cache=tmp_path)] * 4, 4
-    )
-    for pool in found:
-        check(pool)
-    assert sum(method == "GET" for method, _, _ in server.asked) == 1
-
-
-def test_folders_of_chunks_are_read_from_a_copy(moto, tmp_path):
-    zarr = pytest.importorskip("zarr")
-    if not hasattr(zarr.Group, "members"):
-        pytest.skip("zarr 2")
-    zarr.save_array(str(tmp_path / "x.zarr"), X)
-    for path in (tmp_path / "x.zarr").rglob("*"):
-        if path.is_file():
-            put(moto, f"bucket/{path.relative_to(tmp_path)}", path.read_bytes())
-    with pytest.raises(ValueError, match=r"s3://bucket/x\.zarr: .*from a local copy.*--cache"):
-        open_pool("s3://bucket/x.zarr", filesystem=moto)
-    check(open_pool("s3://bucket/x.zarr", filesystem=moto, cache=tmp_path / "kept"))
-
-
-def test_names_cannot_lead_out_of_the_cache(tmp_path):
-    class Hostile:
-        def find(self, key):
-            return stores.Found(key, key == "bucket/pool", 3, "1")
-
-        def list(self, key):
-            return [stores.Found("bucket/pool/..", False), stores.Found("bucket/pool/a.npy", False)]
-
-    from entroselect.io.copies import local_copy
-
-    path = remote.RemotePath(Hostile(), "bucket/pool", "s3://bucket/pool")
-    with pytest.raises(ValueError, match=r"s3://bucket/pool/\.\.: has a name that no file may"):
-        local_copy(path, tmp_path, lambda each: True)
-    assert not list(tmp_path.iterdir())
 
 
 def test_signatures_and_passwords_are_not_shown(server):

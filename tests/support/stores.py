@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import socket
 import threading
@@ -10,6 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import numpy as np
+import pytest
+
+X = np.random.default_rng(0).standard_normal((500, 16)).astype(np.float32)
+ROWS = np.array([0, 3, 4, 250, 251, 499])
 
 Fault = Callable[["_Handler", bytes], bytes | None]
 
@@ -135,3 +142,46 @@ def serving(server: Any) -> Iterator[Any]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def parquet(array, first=0):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    ids = [f"row{first + row}" for row in range(len(array))]
+    pq.write_table(pa.table({"v": list(array), "id": ids}), file, row_group_size=100)
+    return file.getvalue()
+
+
+def npz(array):
+    file = io.BytesIO()
+    np.savez_compressed(file, x=array)
+    return file.getvalue()
+
+
+def safetensors(array):
+    numpy = pytest.importorskip("safetensors.numpy")
+    return numpy.save({"other": array[:3], "x": array})
+
+
+FILES = {"npy": npy, "npz": npz, "parquet": parquet, "safetensors": safetensors}
+
+
+def put(filesystem, key, content):
+    with filesystem.open_output_stream(key) as file:
+        file.write(content)
+
+
+def check(pool, rows=X):
+    assert pool.shape == rows.shape
+    assert np.array_equal(pool.read(0, len(rows)), rows)
+    assert np.array_equal(pool.read(7, 300), rows[7:300])
+    assert np.array_equal(pool.take(ROWS), rows[ROWS])
+    assert np.array_equal(pool.rows("pool").values, rows)
