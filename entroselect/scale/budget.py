@@ -109,7 +109,7 @@ class Budget:
 
     Attributes:
         tile: rows read at a time.
-        block: rows among which a round settles picks.
+        block: rows among which a round settles picks, at most.
         picks: picks that rows are compared with at a time.
         kept: how many further tiles of `picks` picks stay in memory.
     """
@@ -138,8 +138,7 @@ class Budget:
         third = (limit - fixed) // 3
         tile = min(third, MOST_TILE_BYTES) // read
         picks = min(third // 2, MOST_TILE_BYTES) // held
-        # Frontiers may be twice as large as asked for, and their rows are copied once.
-        block = third // (held + row_bytes) // 2
+        block = third // (held + row_bytes)  # they are copied once
         return cls(tile, block, picks, max(1, third // held // picks - 1))
 
 
