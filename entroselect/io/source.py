@@ -28,7 +28,7 @@ Fill = Callable[[int, NDArray[Any]], None]
 
 # take() reads through gaps up to this many bytes: a disk hands them over in about the time that it
 # needs to begin another read (docs/decisions.md).
-READ_THROUGH = 128 << 10
+READ_THROUGH = 16 << 10
 
 # At most this many bytes are read at once if they have to be held besides the result.
 PIECE = 16 << 20
