@@ -155,18 +155,26 @@ class Budget:
         check_least(limit, cls.least(fixed, row_bytes, d), f"{n} rows of {row_bytes} bytes")
         held = row_bytes + pool_bytes(d)
         read = held + 2 * row_bytes  # being compared, being read, and what the caller has had
-        third, coded = (limit - fixed) // 3, 0
+        left = limit - fixed
+        third = left // 3
+        tiles = blocks = stored = third
+        picks, coded = min(third // 2, MOST_TILE_BYTES) // held, 0
         if codes is not None:
-            # All picks, or the candidates of a round, or tiles of a sixteenth of all three.
-            candidates = CANDIDATES * max(PICKS_PER_ROUND, expected // PICKS_OVER_ROUND)
-            used = max(expected * held, candidates * (held + row_bytes), 3 * third // 16)
-            coded = min(n, (3 * (third - used) - expected * codes[1]) // codes[0])
-            coded = coded if coded * CODED_SHARE >= n else 0
-            third = used if coded else third
-        tile = min(third, MOST_TILE_BYTES) // read
-        picks = min(third // 2, MOST_TILE_BYTES) // held
-        block = third // (held + row_bytes)  # they are copied once
-        return cls(tile, block, picks, max(1, third // held // picks - 1), coded)
+            tiles = min(third, left // 16)
+            few = CANDIDATES * max(PICKS_PER_ROUND, expected // PICKS_OVER_ROUND)
+            blocks = min(third, few * (held + row_bytes))
+            fewer = min(picks, LEAST_ROWS + expected // 16)
+            stored = min(third, expected * row_bytes + 2 * fewer * held)
+            spare = left - tiles - blocks - stored - expected * codes[1]
+            coded = min(n, spare // codes[0])
+            if coded * CODED_SHARE < n or tiles < LEAST_ROWS * read:
+                tiles, blocks, stored, coded = third, third, third, 0
+            else:
+                picks = fewer
+        tile = min(tiles, MOST_TILE_BYTES) // read
+        block = blocks // (held + row_bytes)  # they are copied once
+        kept = max(1, (stored - picks * held) // (picks * row_bytes))
+        return cls(tile, block, picks, kept, coded)
 
 
 # Nearest neighbours
