@@ -70,6 +70,7 @@ class Decoded(Source):
         self.decodes = False
         # What decoding took stays with the C library's allocator: `overhead` stays as it is.
         self._read_through = READ_THROUGH
+        self._in_flight = 1
         self._whole = whole
         self._bytes_read = 0
         try:

@@ -1,0 +1,122 @@
+"""Servers of objects on the loopback: a plain one that can misbehave, and moto's S3."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Fault = Callable[["_Handler", bytes], bytes | None]
+
+
+class ObjectServer(ThreadingHTTPServer):
+    """Objects by their paths, with ranges and ETags. It also is what S3 clients need to read.
+
+    Attributes:
+        objects: path -> content.
+        faults: taken one for each GET, first the first: gets the answer's content and returns
+            another, or None once the request was dealt with.
+        asked: (method, path, range) of all requests.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.objects: dict[str, bytes] = {}
+        self.faults: list[Fault] = []
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Connections that clients give up are expected."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ObjectServer
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._answer(send=False)
+
+    def do_GET(self) -> None:
+        self._answer(send=True)
+
+    def _answer(self, send: bool) -> None:
+        path = self.path.partition("?")[0]
+        wanted = self.headers.get("Range")
+        self.server.asked.append((self.command, path, wanted))
+        content = self.server.objects.get(path)
+        if content is None:
+            self.fail(404)
+            return
+        status, start, size, tag = 200, 0, len(content), hashlib.md5(content).hexdigest()
+        if wanted:
+            first, last = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups()
+            status, start = 206, int(first)
+            content = content[start : int(last) + 1]
+        if send and self.server.faults:
+            faulty = self.server.faults.pop(0)(self, content)
+            if faulty is None:
+                return
+            content = faulty
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{tag}"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/{size}")
+        self.end_headers()
+        if send:
+            self.wfile.write(content)
+
+    def fail(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """No lines on stderr."""
+
+
+def hang_up(handler: _Handler, content: bytes) -> None:
+    """Ends the connection in the middle of the answer."""
+    handler.send_response(206)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content[: len(content) // 2])
+    handler.wfile.flush()
+    handler.connection.shutdown(socket.SHUT_RDWR)
+    handler.close_connection = True
+
+
+def answer_short(handler: _Handler, content: bytes) -> bytes:
+    """Fewer bytes than were asked for, as if the object had no more."""
+    return content[:-1]
+
+
+def refuse(status: int) -> Fault:
+    """A fault: an HTTP status in place of the content."""
+
+    def fault(handler: _Handler, content: bytes) -> None:
+        handler.fail(status)
+
+    return fault
+
+
+@contextmanager
+def serving(server: Any) -> Iterator[Any]:
+    """Runs a server in a thread."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
