@@ -89,7 +89,9 @@ class OpenedPool:
                 self.local = MemoryPool(rows, metric, backend, self.first, sub=sub, limit=limit)
             else:
                 limit = limit or max(1 << 30, streamed)
-                self.local = StreamedPool(decoded_once(given), metric, backend, limit, self.first)
+                self.local = StreamedPool(
+                    decoded_once(given), metric, backend, limit, self.first, picks
+                )
         self.pool: engine.Pool = self.local.primitives
         if self.ranks is not None:
             self.ranks.check_agreement(f"columns={self.d}; dtype={self._dtype}; metric={metric}")

@@ -99,7 +99,7 @@ void Sweep::begin() {
 // Rechecks the rows that are left; they have now met every pick, or skipped it with its cell.
 void Sweep::finish(int64_t total) {
   for (size_t j = 0; j < waiting_.size(); ++j) {
-    if (j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
+    if (exact_ && j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
     recheck(*waiting_[j]);
     waiting_[j]->unmet = waiting_[j]->unmet.without(0, total);
   }
@@ -169,7 +169,7 @@ void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t firs
             row.suspects.clear();
           } else {
             leaving_.push_back(&row);
-            pool_.prefetch(row.index);
+            if (exact_) pool_.prefetch(row.index);
           }
         } else {
           if (row.suspects.size() > kManySuspects) recheck(row);
@@ -200,6 +200,11 @@ void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks,
 // Decides a row's suspects by exact distances, the nearest first.
 void Sweep::recheck(Row& row) {
   if (row.suspects.empty()) return;
+  if (!exact_) {
+    row.bound = std::min(row.bound, frame_.certificate.squared(row.upper));
+    row.suspects.clear();
+    return;
+  }
   std::sort(row.suspects.begin(), row.suspects.end(),
             [](const Suspect& a, const Suspect& b) { return a.lower < b.lower; });
   kernels_.load_row(pool_, row.index, canonical_.get());

@@ -42,10 +42,9 @@ class ShardedPool:
         self.n, self.d = int(sizes.sum()), local.d
         self.count, self.available = 0, self.n
         # A block is gathered on one process, so its size is the smallest that any process asks for.
-        asked = getattr(local, "block_rows", 0) if local.n else 0
+        asked = getattr(local, "capacity", 0) if local.n else 0
         limits = np.concatenate(ranks.all_gather(np.array([asked], dtype=np.int64)))
-        if limits.any():
-            self.block_rows = int(limits[limits > 0].min())
+        self.capacity = int(limits[limits > 0].min()) if limits.any() else None
         self._order: tuple[Any, Int64, Int64] = (None, np.empty(0, np.int64), np.empty(0, np.int64))
         self._positions = np.empty(0, np.int64)
         self.rounds = 0
@@ -84,6 +83,11 @@ class ShardedPool:
     ) -> tuple[Int64, Float64, float]:
         """Picks up to `limit` of all processes' rows, farthest first, while they beat the rival
         and are at `floor` or above; and the next pick's squared distance, -1 where undecided."""
+        # The best row that any process had no room for is a rival too.
+        bound, row = getattr(self.local, "cut", (-1.0, -1))
+        cut, cut_index = self.ranks.max_with_index(bound, row + self.first)
+        if cut > rival or (cut == rival and cut_index < rival_index):
+            rival, rival_index = cut, cut_index
         rows = self._beating(rows, rival, rival_index)
 
         def settle(block: engine.SubPool, numbers: Int64) -> tuple[Int64, Float64, float]:
