@@ -182,7 +182,7 @@ def exchanges() -> dict[str, Any]:
     return {
         "largest": np.array(ranks.max_with_index(float(ranks.rank > 0), 10 - ranks.rank)),
         "gathered": np.concatenate(ranks.all_gather(own)),
-        "at_one": np.concatenate(at_one if at_one is not None else [own[:0]]),
+        "at_one": at_one if at_one is not None else own[:0],
         "broadcast": ranks.broadcast(own, ranks.size - 1),
         "nothing": np.concatenate(ranks.all_gather(own[:0])),
     }

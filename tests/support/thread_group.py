@@ -35,25 +35,36 @@ class Meeting:
 class ThreadGroup:
     """What `scale.process_group.ProcessGroup` does, for one thread of several."""
 
-    bytes_sent = bytes_received = 0
+    bytes_sent = bytes_received = exchanges = 0
 
     def __init__(self, rank: int, meeting: Meeting) -> None:
         self.rank, self.size, self._meeting = rank, meeting.size, meeting
 
-    def all_gather(self, array: Any) -> list[Any]:
+    def share(self, record: Any, error: Exception | None = None) -> Any:
+        self._raise_any(error)
+        return np.stack(self._meeting.exchange(self.rank, record.copy()))
+
+    def all_gather(self, array: Any, error: Exception | None = None) -> list[Any]:
+        self._raise_any(error)
         return self._meeting.exchange(self.rank, array.copy())
 
-    def gather(self, array: Any, root: int) -> list[Any] | None:
+    def gather(self, array: Any, root: int, sizes: Any = None) -> Any:
         every = self.all_gather(array)
-        return every if self.rank == root else None
+        if sizes is not None:
+            assert [len(part) for part in every] == sizes.tolist()
+        return np.concatenate(every) if self.rank == root else None
 
-    def broadcast(self, array: Any, root: int) -> Any:
-        return self.all_gather(array)[root].copy()
+    def broadcast(self, array: Any, root: int, length: int | None = None) -> Any:
+        sent = self.all_gather(array)[root].copy()
+        assert length is None or len(sent) == length
+        return sent
 
-    def max_with_index(self, value: float, index: int) -> tuple[float, int]:
-        every = self._meeting.exchange(self.rank, (value, index))
-        best = max(value for value, _ in every)
-        return best, min(index for value, index in every if value == best)
+    def max_with_index(
+        self, value: float, index: int, error: Exception | None = None
+    ) -> tuple[float, int]:
+        every = self.share(np.array([value, index]), error)
+        best = every[:, 0].max()
+        return float(best), int(every[every[:, 0] == best, 1].min())
 
     @contextmanager
     def shared_errors(self) -> Iterator[None]:
@@ -62,9 +73,12 @@ class ThreadGroup:
             yield
         except Exception as error:
             caught = error
-        every = self._meeting.exchange(self.rank, caught)
-        if caught is not None:
-            raise caught
+        self._raise_any(caught)
+
+    def _raise_any(self, own: Exception | None) -> None:
+        every = self._meeting.exchange(self.rank, own)
+        if own is not None:
+            raise own
         for rank, error in enumerate(every):
             if error is not None:
                 raise type(error)(f"{error} (on rank {rank})")
