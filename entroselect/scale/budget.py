@@ -102,6 +102,12 @@ def pool_needs(source: Source, picks: int, mixed: bool) -> tuple[int, int]:
     return (streamed if source.n == 0 else in_memory), streamed
 
 
+def gathered_bytes(row_bytes: int, d: int) -> int:
+    """Bytes per row that rank 0 settles: its record of 24 bytes and the row, as it is sent, received
+    and put in order, and the pool over the rows."""
+    return 3 * (24 + row_bytes) + pool_bytes(d)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a selection that reads its rows spends the memory limit: a third each for a tile being
@@ -109,7 +115,7 @@ class Budget:
 
     Attributes:
         tile: rows read at a time.
-        block: rows among which a round settles picks.
+        block: rows among which a round settles picks, at most.
         picks: picks that rows are compared with at a time.
         kept: how many further tiles of `picks` picks stay in memory.
     """
@@ -138,8 +144,7 @@ class Budget:
         third = (limit - fixed) // 3
         tile = min(third, MOST_TILE_BYTES) // read
         picks = min(third // 2, MOST_TILE_BYTES) // held
-        # Frontiers may be twice as large as asked for, and their rows are copied once.
-        block = third // (held + row_bytes) // 2
+        block = third // (held + row_bytes)  # they are copied once
         return cls(tile, block, picks, max(1, third // held // picks - 1))
 
 

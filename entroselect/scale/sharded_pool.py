@@ -20,17 +20,16 @@ from entroselect import engine
 from entroselect.backends.base import Backend
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, on_host
+from entroselect.scale.candidates import NO_ROW, Key
 from entroselect.scale.process_group import ProcessGroup
 
 # Rows that each process names of its frontier, so that one cut can be made through all of them.
 NAMED = 64
 
-Key = tuple[float, int]  # bound and row: a row comes before another if it is larger, then lower
 _KEY = np.dtype([("bound", np.float64), ("row", np.int64)])
 _FRONTIER = np.dtype([("rival", _KEY), ("named", _KEY, NAMED), ("step", np.int64)])
 _COUNT = np.dtype([("rows", np.int64), ("cut", _KEY)])
 _HEAD = np.dtype([("failed", np.int64), ("picks", np.int64), ("next_squared", np.float64)])
-_NO_KEY = (-1.0, -1)
 _UNLIMITED = np.iinfo(np.int64).max
 
 
@@ -52,19 +51,18 @@ class ShardedPool:
         ranks: ProcessGroup,
         room: int | None = None,
     ) -> None:
-        """`values` returns rows of the local pool in host memory. `room`: how many rows there is
-        memory for to settle on this process, unless `local` says so (`capacity`)."""
+        """`values` returns rows of the local pool in host memory. `room`: how many rows of all
+        processes there is memory for on this one; None: any number."""
         self.local, self._values = local, values
         self.dtype, self.metric, self.backend, self.ranks = dtype, metric, backend, ranks
-        own = getattr(local, "capacity", room)
-        every = ranks.share(np.array([local.n, _UNLIMITED if own is None else own]))
-        sizes, capacities = every[:, 0], every[:, 1]
+        every = ranks.share(np.array([local.n, _UNLIMITED if room is None else room]))
+        sizes, rooms = every[:, 0], every[:, 1]
         self.first = int(sizes[: ranks.rank].sum())
         self.n, self.d = int(sizes.sum()), local.d
         self.count, self.available = 0, self.n
-        limited = capacities.min() < _UNLIMITED
-        self.capacity = int(capacities.min()) if limited else None
-        self._room = int(capacities[0])  # picks are settled on rank 0
+        self._room = int(rooms[0])  # picks are settled on rank 0
+        limited = rooms.min() < _UNLIMITED
+        self.capacity = int(rooms.min()) if limited else None
         self._kept = (0, 1)  # rows of the last frontier that are own, of how many asked for
         self._order: tuple[Any, Int64, Int64] = (None, np.empty(0, np.int64), np.empty(0, np.int64))
         self._positions = np.empty(0, np.int64)
@@ -98,7 +96,7 @@ class ShardedPool:
         """This process's rows among about `size` of all processes with the largest bounds; the
         best row left out of any process's."""
         rows, best = np.empty(0, np.int64), np.zeros(1, _FRONTIER)
-        best["rival"] = best["named"] = _NO_KEY
+        best["rival"] = best["named"] = NO_ROW
         with self._deferred():
             if self.local.n:
                 rows = self._local_frontier(size, best)
@@ -218,17 +216,17 @@ class ShardedPool:
         own = self._records(np.empty(0, np.int64))
         with self._deferred():
             own = self._records(rows)
-        bound, row = getattr(self.local, "cut", _NO_KEY)
-        cut = _NO_KEY if row < 0 else (bound, row + self.first)
+        bound, row = getattr(self.local, "cut", NO_ROW)
+        cut = NO_ROW if row < 0 else (bound, row + self.first)
         while True:
             said = np.array((len(own), cut), _COUNT)
             every = self.ranks.share(said, self._pending())
             counts, cut = every["rows"].copy(), _best(every["cut"])
             if _before(cut, rival):
-                rival, cut = cut, _NO_KEY
+                rival, cut = cut, NO_ROW
                 own = own[_beats(own["squared"], own["row"], rival)]
             elif counts.sum() > self._room:
-                cut = _NO_KEY
+                cut = NO_ROW
                 share = max(1, self._room * len(own) // int(counts.sum()))
                 if share < len(own):
                     order = np.lexsort((own["row"], -own["squared"]))
@@ -272,8 +270,8 @@ class ShardedPool:
     ) -> tuple[NDArray[Any], float]:
         if (every["key"][1:] < every["key"][:-1]).any():  # they come in order of processes
             every = every[np.argsort(every["key"])]
-        values = np.ascontiguousarray(every["vector"])
-        block = self.backend.new_pool(Rows(values, self.dtype), self.metric, sub=True)
+        rows = Rows(every["vector"], self.dtype)  # read where they are
+        block = self.backend.new_pool(rows, self.metric, sub=True)
         block.restart(every["squared"].copy(), np.zeros(len(every), np.int64))
         places, squared, next_squared = settle(block, every["row"].copy())
         picked = every[places]

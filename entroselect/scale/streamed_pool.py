@@ -11,7 +11,7 @@ from the stored bounds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from entroselect.io.source import Source
 from entroselect.results import Float64, Int64
 from entroselect.scale.batches import read_ahead
 from entroselect.scale.budget import Budget
+from entroselect.scale.candidates import Candidates, Key
 from entroselect.scale.marks import Marks, Seen
 from entroselect.scale.pick_store import PickStore
 
@@ -35,6 +36,8 @@ class StreamedPool:
 
     Attributes:
         first: number of the first row in a pool of several processes.
+        capacity: the most rows that a round may settle; where more of its frontier beat the rival,
+            the best of them are kept, and the rival is raised to the best that is not (`cut`).
     """
 
     def __init__(
@@ -43,17 +46,22 @@ class StreamedPool:
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
         self.n, self.d, self.first = source.n, source.d, first
         nothing = source.read(0, 0)
+        self._held = Candidates(0, self.d, nothing.dtype)
         self._keep(source.dtype, nothing.dtype)
         self.count, self.available = 0, self.n
         self._bounds = np.full(self.n, np.inf)
         self._met = np.zeros(self.n, dtype=np.int32)
         self._seen = Seen("features", source.name, self.n)
-        self._nothing = nothing
-        self._held: tuple[Int64, NDArray[Any]] = (_NO_ROWS, nothing)
         self._checked = False  # the values of all rows
         self._counted = dict.fromkeys(engine.COUNTED, 0)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
         self._rows_read = 0
+
+    @property
+    def cut(self) -> Key:
+        """Bound and number of the best row that the last refresh had no room for, `NO_ROW` where it
+        had room for all: of its frontier, the rows that come before it are up to date."""
+        return self._held.cut
 
     @property
     def primitives(self) -> engine.SubPool:
@@ -111,7 +119,7 @@ class StreamedPool:
 
     def take(self, rows: Int64) -> NDArray[Any]:
         """The given rows, in that order; those that the last refresh kept are not read again."""
-        held, values = self._held
+        held, values = self._held.rows, self._held.values
         found = np.empty((len(rows), self.d), values.dtype)
         places = np.searchsorted(held, rows)
         at_hand = np.zeros(len(rows), dtype=bool)
@@ -126,24 +134,23 @@ class StreamedPool:
 
     def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
         """Brings the bounds of the given rows (None: of all) up to date with every pick, or to any
-        upper bound below `enough`. Keeps the values of given rows that are not below it."""
+        upper bound below `enough`. Keeps the given rows that are not below it, with their values.
+        Of more than `capacity` rows some are dropped; then those that come after `cut` may keep
+        a stale bound."""
         began = time.perf_counter()
-        whole = rows is None
         if rows is None:
+            self._held.begin(0, _NO_ROWS, self._bounds[:0])
             rows = np.arange(self.n) if not self._checked else self._stale(slice(None), enough)
+            for part, values in self._tiles(rows):
+                self._compare(part, values, enough)
+            self._checked = True
         else:
-            rows = np.sort(rows)
-            rows = rows[self._stale(rows, enough)]
-        self._let_go()
-        kept_rows, kept_values = [], []
-        for part, values in self._tiles(rows):
-            left = self._compare(part, values, enough)
-            if not whole:
-                kept_rows.append(part[left])
-                kept_values.append(values[left])
-        if kept_rows:
-            self._held = (np.concatenate(kept_rows), np.concatenate(kept_values))
-        self._checked = self._checked or whole
+            rows = np.sort(rows[self._bounds[rows] >= enough])
+            fresh = np.delete(rows, self._stale(rows, enough))
+            self._held.begin(len(rows), fresh, self._bounds[fresh])
+            for part, values in self._tiles(rows, up_to_cut=True):
+                left = self._compare(part, values, max(enough, self.cut[0]))
+                self._held.add(part[left], self._bounds[part[left]], values, left)
         self._spent["refresh"] += time.perf_counter() - began
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
@@ -158,12 +165,15 @@ class StreamedPool:
     ) -> tuple[Int64, Float64, float]:
         """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
         `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
+        bound, row = self.cut
+        if bound > rival or (bound == rival and row < rival_index):
+            rival, rival_index = self.cut
         rows = np.sort(self.beating(rows, rival, rival_index))
         if len(rows) == 0:
             return _NO_ROWS, np.empty(0), -1.0
         began = time.perf_counter()
         values = self.take(rows)
-        self._let_go()
+        self._held.clear()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         place = int(np.searchsorted(rows, rival_index))
@@ -193,7 +203,7 @@ class StreamedPool:
             return _NO_ROWS, np.empty(0)
         began = time.perf_counter()
         values = self.take(rows)
-        self._let_go()
+        self._held.clear()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         found, squared = engine.settle_block_in_order(block, limit, floor)
@@ -284,8 +294,7 @@ class StreamedPool:
         self.budget = Budget.of(
             self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
         )
-        # Blocks are as large as memory allows, since every round reads rows.
-        self.block_rows = min(self.budget.block, max(256, self.n // 8))
+        self.capacity = self._held.capacity = self.budget.block
         self._picked = PickStore(self.d, stored, self.budget.picks, self.budget.kept)
 
     def _append(self, vectors: NDArray[Any], dtype: str) -> None:
@@ -314,10 +323,6 @@ class StreamedPool:
         )
         return stale
 
-    def _let_go(self) -> None:
-        """Frees the rows that the last refresh kept."""
-        self._held = (_NO_ROWS, self._nothing)
-
     def _read(self, rows: Int64) -> NDArray[Any]:
         began = time.perf_counter()
         first = int(rows[0]) if len(rows) else 0
@@ -332,10 +337,14 @@ class StreamedPool:
         self._spent["read"] += time.perf_counter() - began
         return values
 
-    def _tiles(self, rows: Int64) -> Iterator[tuple[Int64, NDArray[Any]]]:
-        """(rows, values) of the rows, which ascend, tile by tile; the next tile is read ahead."""
+    def _tiles(self, rows: Int64, up_to_cut: bool = False) -> Iterator[tuple[Int64, NDArray[Any]]]:
+        """(rows, values) of the rows, which ascend, tile by tile; the next tile is read ahead.
+        `up_to_cut`: without rows that come after the cut when their tile is read."""
         size = self.budget.tile
-        return read_ahead(self._read, [rows[at : at + size] for at in range(0, len(rows), size)])
+        parts: Iterable[Int64] = (rows[at : at + size] for at in range(0, len(rows), size))
+        if up_to_cut:
+            parts = (part[self._bounds[part] >= self.cut[0]] for part in parts)
+        return read_ahead(self._read, (part for part in parts if len(part)))
 
 
 _NO_ROWS = np.empty(0, dtype=np.int64)

@@ -134,11 +134,11 @@ def test_the_parts_of_a_budget_fit(
     parts = budget.Budget.of(least + beyond, n, row, d, overhead)
     held = row + budget.pool_bytes(d)
     tiles = parts.tile * (held + 2 * row)
-    block = 2 * parts.block * (held + row)
+    block = parts.block * (held + row)
     picks = (parts.kept + 1) * parts.picks * held
     assert fixed + tiles + block + picks <= least + beyond
     assert parts.tile >= budget.LEAST_ROWS
-    assert parts.block >= budget.LEAST_ROWS // 2
+    assert parts.block >= budget.LEAST_ROWS
     assert parts.picks >= budget.LEAST_ROWS // 2
     with pytest.raises(ValueError, match=f"^memory_limit: .* works is {least}$"):
         budget.Budget.of(least - 1, n, row, d, overhead)
