@@ -103,7 +103,7 @@ def pool_needs(source: Source, picks: int, mixed: bool) -> tuple[int, int]:
 
 
 def gathered_bytes(row_bytes: int, d: int) -> int:
-    """Bytes per row that rank 0 settles: its record of 24 bytes and the row, as it is sent, received
+    """Bytes per row that rank 0 settles: a record of 24 bytes and the row, as it is sent, received
     and put in order, and the pool over the rows."""
     return 3 * (24 + row_bytes) + pool_bytes(d)
 

@@ -60,7 +60,7 @@ class ShardedPool:
         self.first = int(sizes[: ranks.rank].sum())
         self.n, self.d = int(sizes.sum()), local.d
         self.count, self.available = 0, self.n
-        self._room = int(rooms[0])  # picks are settled on rank 0
+        self._room = max(int(rooms[0]), ranks.size)  # picks are settled on rank 0
         limited = rooms.min() < _UNLIMITED
         self.capacity = int(rooms.min()) if limited else None
         self._kept = (0, 1)  # rows of the last frontier that are own, of how many asked for
@@ -227,7 +227,8 @@ class ShardedPool:
                 own = own[_beats(own["squared"], own["row"], rival)]
             elif counts.sum() > self._room:
                 cut = NO_ROW
-                share = max(1, self._room * len(own) // int(counts.sum()))
+                left = self._room - self.ranks.size  # besides the best row of each process
+                share = 1 + left * len(own) // int(counts.sum())
                 if share < len(own):
                     order = np.lexsort((own["row"], -own["squared"]))
                     cut = own[["squared", "row"]][order[share]].item()
