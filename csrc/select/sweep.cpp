@@ -18,6 +18,9 @@ constexpr int64_t kShared = 4;
 // A bound may be rough if it is below this share of `enough` (squared).
 constexpr double kFar = 0.9;
 
+// Suspects that there is room for when a row has its first.
+constexpr size_t kFewSuspects = 8;
+
 // How far ahead rows are fetched from memory.
 constexpr size_t kAhead = 2;
 }  // namespace
@@ -187,6 +190,7 @@ void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks,
     const auto interval = frame_.certificate.interval(row.bounds, panel.bounds[column],
                                                       group_.scores[g * kPanel + column]);
     if (interval.lower > row.reach) continue;
+    if (row.suspects.capacity() == 0) row.suspects.reserve(kFewSuspects);
     row.suspects.push_back({interval.lower, picks ? picks[place] : place});
     row.upper = std::min(row.upper, interval.upper);
   }

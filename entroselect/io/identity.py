@@ -16,7 +16,8 @@ class FileIdentity:
 
     Example:
         >>> import tempfile
-        >>>         >>> file = tempfile.NamedTemporaryFile()
+        >>> from pathlib import Path
+        >>> file = tempfile.NamedTemporaryFile()
         >>> identity = FileIdentity(Path(file.name))
         >>> identity.check()
     """

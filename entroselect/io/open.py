@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -23,7 +22,7 @@ from entroselect.io.rows import Rows, in_memory_rows
 from entroselect.io.safetensors import open_safetensors
 from entroselect.io.shards import Shards, open_folder, opened
 from entroselect.io.source import ArraySource, Source, empty
-from entroselect.io.stores import is_address
+from entroselect.io.stores import address_of
 from entroselect.io.tables import is_frame, open_frame
 from entroselect.io.zarr import ZarrArray, is_zarr
 from entroselect.io.zarr_metadata import MARKS
@@ -157,12 +156,12 @@ def _is_path(given: Any) -> bool:
 
 def _path_of(given: str | os.PathLike[str], filesystem: Any) -> AnyPath:
     """The file, or what is at the address."""
-    path, text = Path(given), os.fspath(given)
-    if not is_address(text) and not _exists(path):
-        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/", r"\1://", text)  # as Path has an address
-    if filesystem is None and text.startswith("file://"):
-        return Path(unquote(urlsplit(text).path))
-    return remote(text, filesystem) if filesystem is not None or is_address(text) else path
+    address = address_of(given) or (None if filesystem is None else str(given))
+    if address is None:
+        return Path(given)
+    if filesystem is None and address.startswith("file://"):
+        return Path(unquote(urlsplit(address).path))
+    return remote(address, filesystem)
 
 
 def _copied(path: RemotePath, folder: Path, id_column: str | None) -> Path:
@@ -199,7 +198,7 @@ def _open_path(
         if any(child.name in _WHOLE for child in path.iterdir()):
             raise ValueError(
                 f"{name}: is a Zarr, Lance or save_to_disk folder, which is read from a local "
-                "copy; pass cache= (--cache) with a folder for it"
+                "copy; pass a folder for it as cache (--cache)"
             )
         _refuse(name, key=key)
         return open_folder(path, column, id_column)

@@ -25,7 +25,7 @@ from entroselect.io.arrow import (
 )
 from entroselect.io.errors import damaged, needs, reading, shown
 from entroselect.io.identity import FileIdentity
-from entroselect.io.remote import AnyPath, RemotePath
+from entroselect.io.remote import AT_ONCE, PART, AnyPath, RemotePath
 from entroselect.io.source import Fill, Source, empty
 from entroselect.results import Int64
 
@@ -75,6 +75,8 @@ class ParquetFile(Source):
         super().__init__(name, "parquet", (n, self._width(file, name)), stored_dtype(kind))
         self.decodes = True
         self.overhead = _OVERHEAD
+        if isinstance(path, RemotePath):
+            self.overhead += AT_ONCE * PART
         self._read_through = 0  # what lies between has been decoded anyway, or is skipped
         self._ids = IdColumn.find(path, id_column, file)
         self._batch_rows = max(1, min(65536, _BATCH // self.row_bytes))

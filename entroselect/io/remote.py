@@ -6,6 +6,7 @@ Requests that fail are made again, and an object that changed is an error.
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ READ_THROUGH = 2 << 20
 # Seconds before a failed request is made again; the last failure is the error.
 WAITS = (0.25, 1.0, 4.0)
 
-# What a file that is read forward asks for at first, and for what part of the last size more.
+# What is asked for at first of a file that is read forward.
 _FIRST = 64 << 10
 
 
@@ -136,13 +137,12 @@ class RemotePath:
     def read_into(self, start: int, out: memoryview) -> None:
         """Fills `out` with the object's bytes from `start` on, by one request."""
 
-        def read() -> bytes:
-            content = self._store.read(self._state(), start, start + len(out))
-            if len(content) != len(out):
-                raise _Short(f"it answered with {len(content)} bytes instead of {len(out)}")
-            return content
+        def read() -> None:
+            arrived = self._store.read(self._state(), start, out)
+            if arrived != len(out):
+                raise _Short(f"it answered with {arrived} bytes instead of {len(out)}")
 
-        out[:] = self._tried(read)
+        self._tried(read)
 
     def check(self) -> None:
         """Raises StoreError unless the object is still in the state it had first."""
@@ -178,22 +178,22 @@ class RemotePath:
                     raise StoreError(
                         f"{shown(self)}: access was refused ({text}); set the store's credentials "
                         "in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                        "GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN), or pass filesystem= with them "
-                        "(anonymous=True for a public bucket)"
+                        "GOOGLE_APPLICATION_CREDENTIALS, HF_TOKEN), or pass a filesystem that has "
+                        "them, or that is anonymous for a public bucket"
                     ) from error
                 if wait is None:
                     raise StoreError(
                         f"{shown(self)}: cannot be read, {len(WAITS) + 1} requests failed "
                         f"({text}); check the network and the store and start again: a checkpoint "
-                        "resumes the selection, and cache= (--cache) keeps what has arrived"
+                        "resumes the selection, and a cache (--cache) keeps what has arrived"
                     ) from error
             time.sleep(wait)
         raise AssertionError
 
     def _words(self, error: Exception) -> str:
-        """A library's message, without the key of a signed address."""
+        """A library's message, without what follows an address as its signature."""
         text = " ".join(str(error).split()) or type(error).__name__
-        return shown(text.replace(self._key, self._address)[:300])
+        return shown(re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)[:300])
 
 
 class _Short(Exception):
@@ -220,7 +220,7 @@ class RemoteFile(io.RawIOBase):
     def __init__(self, path: RemotePath) -> None:
         self._path = path
         self._at = 0
-        self._piece = b""
+        self._piece = bytearray()
         self._piece_start = 0
 
     def readable(self) -> bool:
@@ -257,14 +257,15 @@ class RemoteFile(io.RawIOBase):
 
     def _fetch(self, wanted: int) -> None:
         """The piece that begins here."""
-        forward = self._piece and self._at == self._piece_start + len(self._piece)
+        ahead = self._at - self._piece_start - len(self._piece)
+        forward = self._piece and 0 <= ahead <= READ_THROUGH
         size = max(wanted, 2 * len(self._piece) if forward else _FIRST)
         size = min(size, AT_ONCE * PART // 2, self._path.size - self._at)
         piece = bytearray(size)
-        self._piece = b""
+        self._piece = bytearray()
         fill(self._path, self._at, memoryview(piece))
         self._path.check()
-        self._piece, self._piece_start = bytes(piece), self._at
+        self._piece, self._piece_start = piece, self._at
 
 
 def fill(path: RemotePath, start: int, out: memoryview) -> None:
@@ -304,15 +305,15 @@ def remote(address: str, filesystem: Any = None) -> RemotePath:
         store, key = store_of(address, filesystem)
     except ImportError as error:
         raise StoreError(
-            f"{shown(said)}: reading it needs {error.name or 'another package'}: "
+            f"{shown(said)}: reading it needs {error.name or shown(error)}: "
             "pip install 'entroselect[stores]'"
         ) from error
     except TypeError:
         raise
     except Exception as error:  # libraries of stores raise any type
         raise StoreError(
-            f"{shown(said)}: its store cannot be opened ({shown(error)}); check the address and the "
-            "network, or pass filesystem= with a file system of pyarrow.fs or fsspec"
+            f"{shown(said)}: its store cannot be opened ({shown(error)}); check the address and "
+            "the network, or pass a filesystem of pyarrow.fs or fsspec"
         ) from error
     return RemotePath(store, key, said)
 
@@ -327,6 +328,6 @@ def _without_secrets(address: str) -> str:
     if ":" in host.rpartition("@")[0]:
         raise StoreError(
             f"{shown(address.partition('://')[0])}://...: holds a password, which reports would "
-            "show; set it in the environment, or pass filesystem= with it"
+            "show; set it in the environment, or pass a filesystem that has it"
         )
     return address.partition("?")[0]

@@ -6,7 +6,9 @@ pyarrow knows s3, gs, abfs and hdfs; fsspec knows https, hf and what is register
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
@@ -24,15 +26,18 @@ _VERSIONS = (
 )
 
 
+_MARKS = (0xA5, 0x5A)
+
+
 class Found(NamedTuple):
     """What is at a key. version: the ETag, or else the time of writing; size and version mean
-    nothing for folders and in listings. file: an open file where that spares requests."""
+    nothing for folders and in listings. idle: open files, where opening one takes a request."""
 
     key: str
     is_folder: bool
     size: int = 0
     version: str = ""
-    file: Any = None
+    idle: tuple[Any, ...] | list[Any] = ()
 
 
 class Store(Protocol):
@@ -44,8 +49,9 @@ class Store(Protocol):
     def list(self, key: str) -> list[Found]:
         """What is directly in a folder; sizes and versions may be missing."""
 
-    def read(self, found: Found, start: int, stop: int) -> bytes:
-        """The bytes [start, stop) of an object; fewer if the answer is short. From any thread."""
+    def read(self, found: Found, start: int, out: memoryview) -> int:
+        """Fills `out` with the bytes of an object from `start` on. Returns how many arrived. From
+        any thread."""
 
 
 class ArrowStore:
@@ -68,7 +74,7 @@ class ArrowStore:
         else:
             about = {_text(name): value for name, value in (file.metadata() or {}).items()}
             version = next((_text(about[each]) for each in _VERSIONS if each in about), None)
-            return Found(key, False, file.size(), version or self._written(key), file)
+            return Found(key, False, file.size(), version or self._written(key), [file])
         if self._filesystem.get_file_info(key).type == FileType.Directory:
             return Found(key, True)
         raise FileNotFoundError(key)
@@ -82,9 +88,25 @@ class ArrowStore:
         found = self._filesystem.get_file_info(FileSelector(key, recursive=False))
         return [Found(each.path, each.type == FileType.Directory) for each in found]
 
-    def read(self, found: Found, start: int, stop: int) -> bytes:
-        content: bytes = found.file.read_at(stop - start, start)
-        return content
+    def read(self, found: Found, start: int, out: memoryview) -> int:
+        assert isinstance(found.idle, list)
+        try:
+            file = found.idle.pop()
+        except IndexError:
+            file = self._filesystem.open_input_file(found.key)
+        # Of a short answer of S3, pyarrow says that it was whole (seen with 26.0). The last byte
+        # then is what it was before, which two values tell from a byte that arrived.
+        arrived = 0
+        for mark in _MARKS:
+            out[-1] = mark
+            file.seek(start)
+            arrived = int(file.readinto(out))
+            if arrived < len(out) or out[-1] != mark:
+                break
+        else:
+            arrived = len(out) - 1
+        found.idle.append(file)
+        return arrived
 
 
 def _text(given: str | bytes) -> str:
@@ -98,8 +120,6 @@ class FsspecStore:
         self._filesystem = filesystem
 
     def find(self, key: str) -> Found:
-        if key.startswith("http") and urlsplit(key).path.endswith("/"):
-            return Found(key, True)  # an index page, which looks like a file
         self._filesystem.invalidate_cache(key.rpartition("/")[0])
         about = self._filesystem.info(key)
         if about["type"] == "directory":
@@ -115,14 +135,80 @@ class FsspecStore:
         found = self._filesystem.ls(key, detail=True)
         return [Found(each["name"], each["type"] == "directory") for each in found]
 
-    def read(self, found: Found, start: int, stop: int) -> bytes:
+    def read(self, found: Found, start: int, out: memoryview) -> int:
+        content = self._bytes(found, start, start + len(out))
+        if len(content) == len(out):
+            out[:] = content
+        return len(content)
+
+    def _bytes(self, found: Found, start: int, stop: int) -> bytes:
         content: bytes = self._filesystem.cat_file(found.key, start=start, end=stop)
+        return content
+
+
+class HttpStore(FsspecStore):
+    """fsspec's file system of web servers. A folder is a page with links to what is in it; its
+    address ends in a slash, or it has no file of that name."""
+
+    def find(self, key: str) -> Found:
+        if urlsplit(key).path.endswith("/"):
+            return Found(key, True)
+        try:
+            return super().find(key)
+        except FileNotFoundError as error:
+            cause = error.__cause__  # any failure has this name here
+            if cause is not None and getattr(cause, "status", None) not in (404, 410):
+                raise cause from None
+            if PurePosixPath(urlsplit(key).path).suffix:
+                raise
+            self._filesystem.info(key + "/")
+            return Found(key, True)
+
+    def list(self, key: str) -> list[Found]:
+        return super().list(key.rstrip("/") + "/")
+
+    def _bytes(self, found: Found, start: int, stop: int) -> bytes:
+        # In contrast to cat_file, it does not take all of an object from a server without ranges.
+        with self._filesystem.open(found.key, size=found.size, cache_type="none") as file:
+            file.seek(start)
+            content: bytes = file.read(stop - start)
         return content
 
 
 def is_address(text: str) -> bool:
     """Whether a text begins with a scheme: "s3://bucket/x", not "C:/x" or "x"."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
+
+
+def address_of(path: str | os.PathLike[str]) -> str | None:
+    """The address that a path is, with the two slashes of which `Path` makes one; None for files.
+
+    Example:
+        >>> from pathlib import Path
+        >>> address_of(Path("s3://bucket/x.npy")), address_of("x.npy")
+        ('s3://bucket/x.npy', None)
+    """
+    text = os.fspath(path)
+    if not is_address(text):
+        if not isinstance(path, os.PathLike) or os.path.lexists(path):
+            return None
+        text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])", r"\1://", text)
+    return text if is_address(text) else None
+
+
+def s3_at(endpoint_url: str) -> Any:
+    """The file system of an S3 server elsewhere than at Amazon, with the credentials that pyarrow
+    finds in the environment.
+
+    Raises:
+        ImportError: pyarrow is missing.
+        ValueError: the address of the server cannot be understood.
+    """
+    if not re.match(r"https?://[^/]", endpoint_url):
+        raise ValueError(f"endpoint_url: expected http://... or https://..., got {endpoint_url!r}")
+    from pyarrow.fs import S3FileSystem
+
+    return S3FileSystem(endpoint_override=endpoint_url.rstrip("/"))
 
 
 def store_of(address: str, filesystem: Any = None) -> tuple[Store, str]:
@@ -154,9 +240,14 @@ def store_of(address: str, filesystem: Any = None) -> tuple[Store, str]:
         import aiohttp
 
         late = aiohttp.ClientTimeout(total=None, sock_connect=LATE, sock_read=LATE)
-        options = {"client_kwargs": {"timeout": late}}
-    made = fsspec.filesystem(scheme, **options)
-    return FsspecStore(made), made._strip_protocol(address)
+        plain = {"Accept-Encoding": "identity"}  # ranges are of the object, not of a packed one
+        options = {"client_kwargs": {"timeout": late, "headers": plain}}
+    return _fsspec(fsspec.filesystem(scheme, **options), address)
+
+
+def _fsspec(filesystem: Any, address: str) -> tuple[Store, str]:
+    key = filesystem._strip_protocol(address)
+    return (HttpStore if key.startswith("http") else FsspecStore)(filesystem), key
 
 
 def _given(address: str, filesystem: Any) -> tuple[Store, str]:
@@ -165,7 +256,7 @@ def _given(address: str, filesystem: Any) -> tuple[Store, str]:
         getattr(filesystem, "handler", None), "fs", filesystem
     )  # fsspec's within Arrow's
     if hasattr(made, "cat_file"):
-        return FsspecStore(made), made._strip_protocol(address)
+        return _fsspec(made, address)
     if not hasattr(made, "open_input_file"):
         raise TypeError(
             f"filesystem: expected one of pyarrow.fs or of fsspec, got {type(filesystem).__name__}"

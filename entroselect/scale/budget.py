@@ -109,6 +109,12 @@ def pool_needs(source: Source, picks: int, mixed: bool) -> tuple[int, int]:
     return (streamed if source.n == 0 else in_memory), streamed
 
 
+def gathered_bytes(row_bytes: int, d: int) -> int:
+    """Bytes per row that rank 0 settles: a record of 24 bytes and the row, as it is sent, received
+    and put in order, and the pool over the rows."""
+    return 3 * (24 + row_bytes) + pool_bytes(d)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a selection that reads its rows spends the memory limit: a third each for a tile being

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import socket
 import threading
@@ -10,6 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import numpy as np
+import pytest
+
+X = np.random.default_rng(0).standard_normal((500, 16)).astype(np.float32)
+ROWS = np.array([0, 3, 4, 250, 251, 499])
 
 Fault = Callable[["_Handler", bytes], bytes | None]
 
@@ -22,6 +29,8 @@ class ObjectServer(ThreadingHTTPServer):
         faults: taken one for each GET, first the first: gets the answer's content and returns
             another, or None once the request was dealt with.
         asked: (method, path, range) of all requests.
+        ranges: whether ranges are heeded.
+        gate: a status with which all requests are answered; None: none.
     """
 
     daemon_threads = True
@@ -31,7 +40,15 @@ class ObjectServer(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, str, str | None]] = []
+        self.ranges = True
+        self.gate: int | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def index(self, folder: str) -> bytes:
+        """A page with links to what is in a folder."""
+        inner = {path.removeprefix(folder) for path in self.objects if path.startswith(folder)}
+        names = {name.partition("/")[0] + ("/" if "/" in name else "") for name in inner}
+        return "".join(f'<a href="{name}">{name}</a>\n' for name in sorted(names)).encode()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Connections that clients give up are expected."""
@@ -51,12 +68,17 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         wanted = self.headers.get("Range")
         self.server.asked.append((self.command, path, wanted))
+        if self.server.gate is not None:
+            self.fail(self.server.gate)
+            return
         content = self.server.objects.get(path)
+        if path.endswith("/"):
+            content = self.server.index(path)
         if content is None:
             self.fail(404)
             return
         status, start, size, tag = 200, 0, len(content), hashlib.md5(content).hexdigest()
-        if wanted:
+        if wanted and self.server.ranges:
             first, last = re.fullmatch(r"bytes=(\d+)-(\d+)", wanted).groups()
             status, start = 206, int(first)
             content = content[start : int(last) + 1]
@@ -120,3 +142,46 @@ def serving(server: Any) -> Iterator[Any]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def parquet(array, first=0):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO()
+    ids = [f"row{first + row}" for row in range(len(array))]
+    pq.write_table(pa.table({"v": list(array), "id": ids}), file, row_group_size=100)
+    return file.getvalue()
+
+
+def npz(array):
+    file = io.BytesIO()
+    np.savez_compressed(file, x=array)
+    return file.getvalue()
+
+
+def safetensors(array):
+    numpy = pytest.importorskip("safetensors.numpy")
+    return numpy.save({"other": array[:3], "x": array})
+
+
+FILES = {"npy": npy, "npz": npz, "parquet": parquet, "safetensors": safetensors}
+
+
+def put(filesystem, key, content):
+    with filesystem.open_output_stream(key) as file:
+        file.write(content)
+
+
+def check(pool, rows=X):
+    assert pool.shape == rows.shape
+    assert np.array_equal(pool.read(0, len(rows)), rows)
+    assert np.array_equal(pool.read(7, 300), rows[7:300])
+    assert np.array_equal(pool.take(ROWS), rows[ROWS])
+    assert np.array_equal(pool.rows("pool").values, rows)
