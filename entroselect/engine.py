@@ -187,11 +187,10 @@ def block_size(pool: Pool) -> int:
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
-    """Frontier size of the next round of farthest-first, so that it settles about a sixteenth of
-    the picks made so far (at least 256, and at most what the pool has room for): the number of
-    rounds then grows with log k, not with n. A smaller frontier lowers the rival sooner, so rows
-    are compared with fewer picks; but every round looks at all bounds. The size changes by at most
-    4 times, within 1,024 and n / 8."""
+    """Frontier size of the next round, so that it settles about a sixteenth of the picks made so
+    far (at least 256, at most what there is room for): rounds then grow with log k, not with n. A
+    smaller frontier lowers the rival sooner, so rows are compared with fewer picks; but every round
+    looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8."""
     if _settings.block() is not None:
         return size
     wanted = max(PICKS_PER_ROUND, pool.count // PICKS_OVER_ROUND)
@@ -312,9 +311,7 @@ def threshold_decay(
         state.floor = _begin_pass(state, widest)
     done = state.done
     while done < k:
-        accepted = (
-            done if state.position == 0 else -1
-        )  # before this pass, if it runs from the start
+        accepted = done if state.position == 0 else -1  # before a pass from the start
         while state.position < len(order) and done < k:
             begin = state.position
             found, at, state.position = accept_in_order(
@@ -348,8 +345,7 @@ def accept_in_order(
     pool: Pool, order: Int64, position: int, size: int, limit: int, floor: float
 ) -> tuple[Int64, Float64, int]:
     """One round of a pass: (picks, squared distances, position after it)."""
-    # A row that `refresh` had to drop would be judged by a stale bound here.
-    size = min(size, _capacity(pool) or size)
+    size = min(size, _capacity(pool) or size)  # what `refresh` dropped would have stale bounds
     rows, position = pool.next_in_order(order, position, size, floor)
     pool.refresh(rows, floor)
     return *pool.settle_in_order(rows, limit, floor), position
