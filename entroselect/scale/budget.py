@@ -171,7 +171,8 @@ class Budget:
             blocks = min(third, few * (held + row_bytes))
             fewer = min(picks, LEAST_ROWS + expected // 16)
             stored = min(third, expected * row_bytes + 2 * fewer * held)
-            spare = left - tiles - blocks - stored - expected * codes[1]
+            # A thirty-second is left for what the allocator keeps.
+            spare = left - left // 32 - tiles - blocks - stored - expected * codes[1]
             coded = min(n, spare // codes[0])
             if coded * CODED_SHARE < n or tiles < LEAST_ROWS * read:
                 tiles, blocks, stored, coded = third, third, third, 0
