@@ -102,7 +102,9 @@ class OpenedPool:
                 self.local = MemoryPool(rows, metric, backend, self.first, sub=sub, limit=limit)
             else:
                 limit = limit or max(1 << 30, streamed)
-                self.local = StreamedPool(decoded_once(given), metric, backend, limit, self.first)
+                self.local = StreamedPool(
+                    decoded_once(given), metric, backend, limit, self.first, picks
+                )
                 # Its own candidates are in memory besides.
                 room = self.local.capacity * (row_bytes + pool_bytes(given.d)) // gathered
         self.pool: engine.Pool = self.local.primitives

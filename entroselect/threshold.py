@@ -37,8 +37,13 @@ def threshold_select(
     Algorithm 2 of Shi et al. 2025. The first row of the traversal is accepted unless `selected`
     says where to continue from. Afterwards every two accepted rows are farther apart than the
     last threshold, and the pool is covered within the last threshold / decay if a pass was
-    completed. When nothing but exact copies of accepted rows is left, they are accepted in
-    order, at threshold 0, so that exactly k rows come back.
+    completed, as it is with `threshold=None`. When nothing but exact copies of accepted rows is
+    left, they are accepted in order, at threshold 0, so that exactly k rows come back.
+
+    With ``decay = 1 - eps`` this is the (1 + eps) greedy: without `selected`, and with a pass
+    completed, the radius is at most 2 / decay times the smallest that any k centers reach, and the
+    least distance between accepted rows at least decay / 2 times the largest that any k rows
+    reach; `greedy_select` has 2 and 1 / 2. docs/scale.md has the proof and the price.
 
     Args:
         features: (n, d) pool, as in `greedy_select`.

@@ -29,6 +29,10 @@ from entroselect.scale.budget import Budget
 from entroselect.scale.candidates import Candidates, Key
 from entroselect.scale.marks import Marks, Seen
 from entroselect.scale.pick_store import PickStore
+from entroselect.scale.resident_codes import ResidentCodes
+
+# Rows that decide how rows are coded.
+SAMPLE = 128
 
 
 class StreamedPool:
@@ -41,11 +45,21 @@ class StreamedPool:
     """
 
     def __init__(
-        self, source: Source, metric: str, backend: Backend, limit: int, first: int = 0
+        self,
+        source: Source,
+        metric: str,
+        backend: Backend,
+        limit: int,
+        first: int = 0,
+        picks: int = 0,
     ) -> None:
+        """`picks`: how many there will be, beside vectors that are not in the pool."""
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
         self.n, self.d, self.first = source.n, source.d, first
         nothing = source.read(0, 0)
+        self._isa: str | None = getattr(backend, "isa", None)  # others than the CPU have no codes
+        self._expected = picks
+        self._codes: ResidentCodes | None = None
         self._held = Candidates(0, self.d, nothing.dtype)
         self._keep(source.dtype, nothing.dtype)
         self.count, self.available = 0, self.n
@@ -113,8 +127,9 @@ class StreamedPool:
             ValueError: naming the first row that differs.
         """
         self._seen.expect(marks, "the checkpoint was saved")
-        for _ in self._tiles(np.arange(self.n)):
-            pass
+        self._begin_codes()
+        for part, values in self._tiles(np.arange(self.n)):
+            self._see(part, values)
         self._checked = True
 
     def take(self, rows: Int64) -> NDArray[Any]:
@@ -141,12 +156,18 @@ class StreamedPool:
         if rows is None:
             self._held.begin(0, _NO_ROWS, self._bounds[:0])
             rows = np.arange(self.n) if not self._checked else self._stale(slice(None), enough)
+            self._begin_codes()
             for part, values in self._tiles(rows):
+                self._see(part, values)
                 self._compare(part, values, enough)
             self._checked = True
         else:
             rows = np.sort(rows[self._bounds[rows] >= enough])
-            fresh = np.delete(rows, self._stale(rows, enough))
+            stale = self._stale(rows, enough)
+            fresh = np.delete(rows, stale)
+            if self._codes is not None:
+                self._codes.lower(rows[stale], enough, self._bounds)
+                rows = rows[self._bounds[rows] >= enough]
             self._held.begin(len(rows), fresh, self._bounds[fresh])
             for part, values in self._tiles(rows, up_to_cut=True):
                 left = self._compare(part, values, max(enough, self.cut[0]))
@@ -250,8 +271,11 @@ class StreamedPool:
 
     def profile(self) -> dict[str, Any]:
         """Counters; bytes_read counts what was asked of files."""
+        counted = dict(self._counted)
+        if self._codes is not None:
+            counted["pairs"] += self._codes.pairs
         return {
-            **self._counted,
+            **counted,
             **{f"{name}_seconds": spent for name, spent in self._spent.items()},
             "bytes_read": self.source.bytes_read,
             "reads_per_row": self._rows_read / max(1, self.n),
@@ -277,6 +301,8 @@ class StreamedPool:
             if len(left) == 0:
                 break
         met[left] = self.count
+        if self._codes is not None:
+            self._codes.meet(rows[left])
         self._bounds[rows], self._met[rows] = bounds, met
         self._count(block)
         return left
@@ -292,8 +318,16 @@ class StreamedPool:
         """Starts an empty store of picks of this dtype, and divides the limit anew."""
         self._kept_as = dtype
         self.budget = Budget.of(
-            self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
+            self.limit,
+            self.n,
+            self.d * stored.itemsize,
+            self.d,
+            self.source.overhead,
+            self._expected,
+            None if self._isa is None else _core.code_pool_bytes(self.d, self._isa),
         )
+        if self._codes is not None:
+            self._codes.restart()
         self.capacity = self._held.capacity = self.budget.block
         self._picked = PickStore(self.d, stored, self.budget.picks, self.budget.kept)
 
@@ -301,7 +335,26 @@ class StreamedPool:
         if dtype != self._kept_as:
             vectors = Rows(vectors, dtype).float64()
         self._picked.append(vectors)
+        if self._codes is not None:
+            self._codes.add_picks(vectors, self._kept_as)
         self.count += len(vectors)
+
+    def _begin_codes(self) -> None:
+        """Before a pass over all rows: makes room for their codes, if there is any."""
+        if self._isa is None or self._codes is not None or self._checked:
+            return
+        row, pick = _core.code_pool_bytes(self.d, self._isa)
+        room = self.budget.coded - -(-self.count * pick // row)  # these were not expected
+        if room <= 0:
+            return
+        sample = self.take(np.unique(np.linspace(0, self.n - 1, SAMPLE).astype(np.int64)))
+        self._codes = ResidentCodes(self._rows(sample), self.metric, self._isa, room)
+        for _, vectors in self._picked.tiles(0):  # in whatever order
+            self._codes.add_picks(vectors, self._kept_as)
+
+    def _see(self, rows: Int64, values: NDArray[Any]) -> None:
+        if self._codes is not None and not self._checked:
+            self._codes.see(rows, values)
 
     def _open(self, values: NDArray[Any]) -> engine.SubPool:
         return self.backend.new_pool(self._rows(values), self.metric, sub=True)

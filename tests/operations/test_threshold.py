@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,22 @@ def test_any_pool(
         patch.setenv("ENTROSELECT_THREADS", str(threads))
         ours = threshold_select(pool, k, backend=backend, **options)
     same_selection(ours, reference.threshold_select(pool, k, **options))
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.7, 0.95])
+def test_it_is_as_near_to_the_best_as_promised(decay: float) -> None:
+    k = 4
+    for seed in range(20):
+        pool = np.random.default_rng(seed).standard_normal((12, 2)) ** 3
+        apart = np.linalg.norm(pool[:, None] - pool, axis=2)
+        sets = np.array(list(combinations(range(len(pool)), k)))
+        least_radius = apart[sets].min(axis=1).max(axis=1).min()
+        pairs = [apart[sets[:, i], sets[:, j]] for i, j in combinations(range(k), 2)]
+        widest_apart = np.min(pairs, axis=0).max()
+        ours = threshold_select(pool, k, decay=decay, seed=seed)
+        assert ours.radius <= 2 / decay * least_radius * (1 + 1e-12)
+        assert min(ours.distances[1:]) >= decay / 2 * widest_apart * (1 - 1e-12)
+        assert ours.radius <= ours.thresholds[-1] / decay * (1 + 1e-12)
 
 
 @pytest.mark.parametrize("block", [1, 5, 64, 1000])
