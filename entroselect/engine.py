@@ -124,7 +124,7 @@ class SelectionState:
         """More picks, with their squared distances."""
         self.picks.append(found)
         self.squared.append(at)
-        self.thresholds.append(np.full(len(found), self.tau))
+        self.thresholds.append(np.zeros(len(found)) + self.tau)
 
     def joined(self) -> tuple[Int64, Float64, Float64]:
         """(picks, squared distances, thresholds) in three arrays."""
@@ -160,7 +160,7 @@ class Rounds:
 
     def picked(self, found: Int64) -> None:
         """Raises RuntimeError unless the picks of a round are rows of the pool."""
-        if len(found) and (int(found.min()) < 0 or int(found.max()) >= self._n):
+        if len(found) and found.view(np.uint64).max() >= self._n:  # so are negative numbers
             raise _unsteady()
 
 
@@ -177,12 +177,15 @@ AfterRound = Callable[[SelectionState], None]
 
 def block_size(pool: Pool) -> int:
     """Frontier size of the first round: ENTROSELECT_BLOCK, or what the pool asks for, or n / 8
-    within 256 to 8,192, so that rounds are few and the rows' codes stay in cache."""
+    within 256 to 8,192, so that rounds are few and the rows' codes stay in cache. A pool of at most
+    1,024 rows is one block: `settle` brings only those of its rows up to date that come first."""
     given = _settings.block()
     if given is not None:
         return given
     asked: int | None = getattr(pool, "block_rows", None)  # optional; the pools of `scale` have it
-    return asked if asked is not None else max(256, min(8192, pool.n // 8))
+    if asked is not None:
+        return asked
+    return pool.n if pool.n <= LEAST_BLOCK else max(PICKS_PER_ROUND, min(8192, pool.n // 8))
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
@@ -191,6 +194,8 @@ def next_block_size(pool: Pool, size: int, picks: int) -> int:
     A smaller frontier lowers the rival sooner, so rows are compared with fewer picks; but every
     round looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8."""
     if _settings.block() is not None or getattr(pool, "block_rows", None) is not None:
+        return size
+    if pool.n <= LEAST_BLOCK:
         return size
     wanted = max(PICKS_PER_ROUND, pool.count // PICKS_OVER_ROUND)
     change = min(4.0, max(0.25, wanted / max(1, picks)))
