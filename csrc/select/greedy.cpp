@@ -14,8 +14,11 @@ namespace {
 constexpr int64_t kLeastSample = 256, kMostSample = 2048, kPerSampled = 4;  // one row in four
 constexpr int64_t kPart = 16384;  // rows that one thread looks through at a time
 
-bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
-bool first_is_nearer(const Key& a, const Key& b) { return b.beats(a); }  // for heaps: best on top
+// Orders of keys. Objects, so that heaps have them inlined.
+constexpr auto first_is_farther = [](const Key& a, const Key& b) { return a.beats(b); };
+constexpr auto first_is_nearer = [](const Key& a, const Key& b) {
+  return b.beats(a);
+};  // for heaps
 
 // A bound that about `size` rows reach, from a sample.
 double cut_of(const double* bounds, int64_t n, int64_t size) {
