@@ -42,7 +42,7 @@ def cluster() -> Iterator[None]:
             address="local",
             num_cpus=2,
             include_dashboard=False,
-            object_store_memory=200 << 20,
+            object_store_memory=2 << 30,  # Ray refuses to read files with little
             log_to_driver=False,
             runtime_env={"worker_process_setup_hook": _save_every_round},
         )
