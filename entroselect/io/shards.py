@@ -95,7 +95,7 @@ class Shards(Source):
     def _reading_at_once(self) -> Iterator[Fill]:
         """As `_reading`, for several threads: all files that were read stay open until the end."""
         opened: dict[int, tuple[AbstractContextManager[Fill], Fill]] = {}
-        lock = threading.Lock()
+        lock, stack = threading.Lock(), ExitStack()
 
         def fill(start: int, out: NDArray[Any]) -> None:
             while len(out):
@@ -103,12 +103,14 @@ class Shards(Source):
                 with lock:
                     if shard not in opened:
                         context = self.parts[shard]._reading()
-                        opened[shard] = context, context.__enter__()
+                        opened[shard] = context, stack.enter_context(context)
                 rows = min(len(out), int(self._starts[shard + 1]) - start)
                 opened[shard][1](start - int(self._starts[shard]), out[:rows])
                 start, out = start + rows, out[rows:]
 
-        yield fill
+        with stack:
+            yield fill
+            stack.pop_all()  # closed in the next lines
         # Where files are objects of a store, this asks for the state of each.
         ends = [partial(context.__exit__, None, None, None) for context, _ in opened.values()]
         at_once(ends, self._in_flight)
