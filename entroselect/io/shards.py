@@ -53,7 +53,8 @@ class Shards(Source):
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
         self.overhead = max(part.overhead for part in self.parts)
         self._read_through = first._read_through
-        self._in_flight = min(part._in_flight for part in self.parts)
+        if all(part._in_flight > 1 for part in self.parts):
+            self._read_remotely()
         self.decodes = any(part.decodes for part in self.parts)
         self._last = 0
 
