@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from entroselect.io.errors import Empty, shown
 from entroselect.io.npy import open_npy
 from entroselect.io.parquet import IdColumn, ParquetFile
-from entroselect.io.remote import AT_ONCE, AnyPath, RemotePath, at_once
+from entroselect.io.remote import AT_ONCE, AnyPath, at_once
 from entroselect.io.source import Fill, Source, empty
+from entroselect.io.stores import is_address
 from entroselect.results import Int64
 
 _Path = TypeVar("_Path", bound=AnyPath)
@@ -161,7 +162,7 @@ def opened(
                 raise
             return error
 
-    remote = any(isinstance(path, RemotePath) for path in paths)
+    remote = any(is_address(str(path)) for path in paths)
     found = at_once([partial(source, path) for path in paths], AT_ONCE if remote else 1)
     shape = max(((0,), *(each.shape for each in found if isinstance(each, Empty))), key=len)
     parts = [None if isinstance(each, Empty) else each for each in found]
