@@ -147,4 +147,4 @@ def _gathered(found: Neighbours, ranks: ProcessGroup) -> Neighbours:
     indices = ranks.gather(on_host(found.indices), 0)
     if distances is None or indices is None:
         return found
-    return replace(found, distances=np.concatenate(distances), indices=np.concatenate(indices))
+    return replace(found, distances=distances, indices=indices)

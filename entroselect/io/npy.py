@@ -18,7 +18,7 @@ from entroselect.io.errors import check_fits, damaged, reading, shown
 from entroselect.io.header import Header, read_header
 from entroselect.io.identity import FileIdentity
 from entroselect.io.remote import AnyPath, RemotePath
-from entroselect.io.source import Fill, Source, empty
+from entroselect.io.source import READERS, Fill, Source, empty
 
 _log = logging.getLogger("entroselect")
 
@@ -54,6 +54,8 @@ class FlatFile(Source):
             raise damaged(path, f"it has {size} bytes, its header promises {end}")
         if isinstance(path, RemotePath):
             self._read_remotely()
+        else:
+            self._readers = READERS
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:

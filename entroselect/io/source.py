@@ -29,7 +29,12 @@ Fill = Callable[[int, NDArray[Any]], None]
 
 # take() reads through gaps up to this many bytes: a disk hands them over in about the time that it
 # needs to begin another read (docs/decisions.md).
-READ_THROUGH = 128 << 10
+READ_THROUGH = 16 << 10
+
+# Threads that read scattered rows of a file on disk, which answers several reads in about the time
+# of one; each with this many reads at least.
+READERS = 8
+LEAST_RUNS = 16
 
 # At most this many bytes are read at once if they have to be held besides the result.
 PIECE = 16 << 20
@@ -82,6 +87,7 @@ class Source:
         self.overhead = 0
         self._read_through = READ_THROUGH
         self._in_flight = 1  # reads at a time; more where `_reading`'s fill may run in threads
+        self._readers = 1  # threads that read the runs of one take()
         self.decodes = False
         self._bytes_read = 0
         self._counting = threading.Lock()
@@ -203,23 +209,29 @@ class Source:
         # Rows in the file that each run covers; scratch serves those with gaps in them.
         spans = rows[ends - 1] - rows[begins] + 1
         gaps = spans > ends - begins
-        longest = int(spans[gaps].max(initial=0))
-        scratch = np.empty((longest if self._in_flight == 1 else 0, self.d), self.buffer_dtype)
 
-        def fill_run(fill: Fill, begin: int, end: int, span: int, gap: bool) -> None:
-            first = int(rows[begin])
-            if not gap:
-                fill(first, values[begin:end])
-                return
-            held = scratch if len(scratch) else np.empty((span, self.d), self.buffer_dtype)
-            fill(first, held[:span])
-            # Anything but mode="raise" writes to `out` without a copy between.
-            part, wanted = values[begin:end], rows[begin:end] - first
-            np.take(held, wanted, axis=0, out=part, mode="clip")
+        def fill_runs(fill: Fill, runs: list[tuple[int, int, int, bool]]) -> None:
+            longest = max((span for _, _, span, gap in runs if gap), default=0)
+            scratch = np.empty((longest, self.d), self.buffer_dtype)
+            for begin, end, span, gap in runs:
+                first = int(rows[begin])
+                if not gap:
+                    fill(first, values[begin:end])
+                    continue
+                fill(first, scratch[:span])
+                # Anything but mode="raise" writes to `out` without a copy between.
+                part, wanted = values[begin:end], rows[begin:end] - first
+                np.take(scratch, wanted, axis=0, out=part, mode="clip")
 
-        runs = zip(begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True)
+        runs = list(zip(begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True))
+        count, share = self._in_flight, 1
+        if count == 1:  # of a file on disk: as many threads as have room for their scratch
+            room = self._window(len(rows)) // max(1, int(spans[gaps].max(initial=0)))
+            count = max(1, min(self._readers, len(runs) // LEAST_RUNS, room))
+            share = -(-len(runs) // count)
         with self._reading() as fill:
-            at_once([partial(fill_run, fill, *run) for run in runs], self._in_flight)
+            shares = [runs[at : at + share] for at in range(0, len(runs), share)]
+            at_once([partial(fill_runs, fill, share) for share in shares], count)
 
     def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
         return None
