@@ -180,8 +180,7 @@ AfterRound = Callable[[SelectionState], None]
 def block_size(pool: Pool) -> int:
     """Frontier size of the first round: ENTROSELECT_BLOCK, or n / 8 within 256 to 8,192, so that
     rounds are few and the rows' codes stay in cache; at most half of what the pool has room for,
-    since a frontier may be twice as large as asked for. A pool of at most 1,024 rows is one block:
-    `settle` brings only those of its rows up to date that come first."""
+    since a frontier may be twice as large as asked for. At most 1,024 rows are one block."""
     given = _settings.block()
     usual = pool.n if pool.n <= LEAST_BLOCK else max(PICKS_PER_ROUND, min(8192, pool.n // 8))
     return given or max(1, min(usual, (_capacity(pool) or 2 * usual) // 2))
