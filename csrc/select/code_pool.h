@@ -1,6 +1,6 @@
-// Codes of rows that are not in memory, and of picks. Scores alone lower the bounds of rows: to what
-// the certificate allows, which is no less than the distance. A row whose bound then is low enough
-// need not be read.
+// Codes of rows that are not in memory, and of picks. Scores alone lower the bounds of rows: to
+// what the certificate allows, which is no less than the distance. A row whose bound then is low
+// enough need not be read.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,8 @@ class CodePool {
   // Resets the pool to no picks.
   void restart();
 
-  // Lowers bounds[i] of each of the rows i, which have been coded, by the picks that it has not met:
-  // to a bound by all of them, or to any below `enough`.
+  // Lowers bounds[i] of each of the rows i, which have been coded, by the picks that it has not
+  // met: to a bound by all of them, or to any below `enough`.
   void refresh(std::vector<int64_t> rows, double enough, double* bounds);
 
   // These rows have met all picks elsewhere.
