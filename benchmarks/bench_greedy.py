@@ -31,6 +31,7 @@ PEER_CASES = [
     Case("normal", 20_000, 384, 2_000),
     Case("clustered", 20_000, 384, 2_000),
     Case("normal", 2_000, 64, 200),
+    Case("normal", 1_000, 64, 100),
 ]
 LARGE_CASES = [
     Case("normal", 100_000, 3, 10_000),

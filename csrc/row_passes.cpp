@@ -11,15 +11,16 @@ namespace entroselect {
 
 namespace {
 
-constexpr int64_t kRowsAtOnce = 256;  // per item of work
-constexpr int64_t kPolled = 16384;    // rows between polls for Ctrl-C in a serial loop
+constexpr int64_t kRowsAtOnce = 256;    // per item of work
+constexpr int64_t kWorthThreads = 1e5;  // values; fewer are done before another thread wakes
+constexpr int64_t kPolled = 16384;      // rows between polls for Ctrl-C in a serial loop
 
 // Calls body(i) for every row, on all threads.
 template <class Body>
 void for_each_row(const Rows& rows, int threads, const std::function<void()>& poll,
                   const Body& body) {
   parallel_for(
-      threads, (rows.n + kRowsAtOnce - 1) / kRowsAtOnce,
+      rows.n * rows.d < kWorthThreads ? 1 : threads, (rows.n + kRowsAtOnce - 1) / kRowsAtOnce,
       [&](int64_t item, int) {
         const int64_t end = std::min(rows.n, (item + 1) * kRowsAtOnce);
         for (int64_t i = item * kRowsAtOnce; i < end; ++i) body(i);

@@ -151,10 +151,10 @@ def _word(name: str) -> str:
 
 
 def _is_set(name: str) -> bool:
-    VARIABLES[name]  # KeyError: every variable that is read is in the table
-    return name in os.environ
+    return _given(name) != "" or name in os.environ
 
 
 def _given(name: str) -> str:
     """The variable's value, "" where it is not set."""
-    return os.environ[name] if _is_set(name) else ""
+    VARIABLES[name]  # KeyError: every variable that is read is in the table
+    return os.environ.get(name, "")

@@ -126,7 +126,7 @@ class SelectionState:
         """More picks, with their squared distances."""
         self.picks.append(found)
         self.squared.append(at)
-        self.thresholds.append(np.full(len(found), self.tau))
+        self.thresholds.append(np.zeros(len(found)) + self.tau)
 
     def joined(self) -> tuple[Int64, Float64, Float64]:
         """(picks, squared distances, thresholds) in three arrays."""
@@ -162,7 +162,7 @@ class Rounds:
 
     def picked(self, found: Int64) -> None:
         """Raises RuntimeError unless the picks of a round are rows of the pool."""
-        if len(found) and (int(found.min()) < 0 or int(found.max()) >= self._n):
+        if len(found) and found.view(np.uint64).max() >= self._n:  # so are negative numbers
             raise _unsteady()
 
 
@@ -180,9 +180,10 @@ AfterRound = Callable[[SelectionState], None]
 def block_size(pool: Pool) -> int:
     """Frontier size of the first round: ENTROSELECT_BLOCK, or n / 8 within 256 to 8,192, so that
     rounds are few and the rows' codes stay in cache; at most half of what the pool has room for,
-    since a frontier may be twice as large as asked for."""
+    since a frontier may be twice as large as asked for. A pool of at most 1,024 rows is one block:
+    `settle` brings only those of its rows up to date that come first."""
     given = _settings.block()
-    usual = max(256, min(8192, pool.n // 8))
+    usual = pool.n if pool.n <= LEAST_BLOCK else max(PICKS_PER_ROUND, min(8192, pool.n // 8))
     return given or max(1, min(usual, (_capacity(pool) or 2 * usual) // 2))
 
 
@@ -191,7 +192,7 @@ def next_block_size(pool: Pool, size: int, picks: int) -> int:
     far (at least 256, at most what there is room for): rounds then grow with log k, not with n. A
     smaller frontier lowers the rival sooner, so rows are compared with fewer picks; but every round
     looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8."""
-    if _settings.block() is not None:
+    if _settings.block() is not None or pool.n <= LEAST_BLOCK:
         return size
     wanted = max(PICKS_PER_ROUND, pool.count // PICKS_OVER_ROUND)
     wanted = min(wanted, (_capacity(pool) or pool.n) // CANDIDATES_PER_PICK)
@@ -200,7 +201,7 @@ def next_block_size(pool: Pool, size: int, picks: int) -> int:
 
 
 def _capacity(pool: Pool) -> int | None:
-    """How many candidates a pool of `scale` has room for, None where that does not matter."""
+    """The most candidates that a pool of `scale` has room for, None for other pools."""
     return getattr(pool, "capacity", None)
 
 

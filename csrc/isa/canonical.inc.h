@@ -134,12 +134,16 @@ void load_row(const Rows& rows, int64_t i, double* out) {
 
 int64_t first_unusable(const Rows& rows, int64_t i, double largest) {
   return with_type(rows, i, [&](auto* p) {
-    for (int64_t l = 0; l < rows.d; l += 8) {
+    const auto usable = [&](int64_t l) {
       const Lanes value = rows.d - l >= 8 ? load8(p + l) : load_tail(p + l, rows.d - l);
-      const auto usable = (value <= largest) & (value >= -largest);  // false for NaN
-      for (int lane = 0; lane < 8; ++lane)
-        if (!usable[lane]) return l + lane;
-    }
+      return (value <= largest) & (value >= -largest);  // false for NaN
+    };
+    auto all = usable(0);
+    for (int64_t l = 8; l < rows.d; l += 8) all &= usable(l);
+    bool good = true;
+    for (int lane = 0; lane < 8; ++lane) good &= bool(all[lane]);
+    for (int64_t l = 0; !good; ++l)
+      if (!usable(l / 8 * 8)[l % 8]) return l;
     return int64_t(-1);
   });
 }

@@ -79,14 +79,21 @@ void rotate_window(float* x, const float* signs, int64_t size) {
       }
 }
 
-// The sum of 16 lanes, added in halves: Half is a vector of 8 of them.
-template <class Half, class Whole>
-inline auto add_halves(const Whole& v) {
-  Half low, high;
-  std::memcpy(&low, &v, sizeof low);
-  std::memcpy(&high, (const char*)&v + sizeof low, sizeof high);
-  const Half sum = low + high;
-  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+// The 16 lanes joined by an operation, in halves.
+template <class Vector16, class Join>
+inline auto join_lanes(Vector16 v, const Join& join) {
+  const auto h = join(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  return join(join(join(h[0], h[4]), join(h[2], h[6])), join(join(h[1], h[5]), join(h[3], h[7])));
+}
+inline float add_floats(Float16 v) {
+  return join_lanes(v, [](auto a, auto b) { return a + b; });
+}
+inline int32_t add_integers(Int16 v) {
+  return join_lanes(v, [](auto a, auto b) { return a + b; });
+}
+inline float largest_of(Float16 v) {
+  return join_lanes(v, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 // Rows that cannot be coded: every pair with them is decided by its canonical distance.
@@ -107,9 +114,8 @@ Coded code_bytes(const float* x, int64_t d, int64_t words, int levels, uint32_t*
     squares += v * v;
     most = size > most ? size : most;
   }
-  float largest = 0;
-  for (int l = 0; l < 16; ++l) largest = most[l] > largest ? most[l] : largest;
-  if (!(add_halves<Float8>(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
+  const float largest = largest_of(most);
+  if (!(add_floats(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
   if (largest < kSmallest) return uncoded(out, words, std::sqrt(double(d)) * kSmallest);
   const float step = largest / float(levels), inverse = float(levels) / largest;
   // Adding and taking away 1.5 2^23 rounds to integers.
@@ -128,10 +134,9 @@ Coded code_bytes(const float* x, int64_t d, int64_t words, int levels, uint32_t*
     const int64_t left = 4 * words - l;
     std::memcpy((char*)out + l, &bytes, left < 16 ? size_t(left) : 16);
   }
-  int64_t total2 = 0;
-  for (int lane = 0; lane < 16; ++lane) total2 += norm2[lane];
-  return {double(step) * double(step) * double(total2),
-          std::sqrt(double(add_halves<Float8>(residual2))), step, add_halves<Int8>(sum)};
+  // Squares of at most 127 of at most 60,000 columns: their sum is below 2^31.
+  return {double(step) * double(step) * double(add_integers(norm2)),
+          std::sqrt(double(add_floats(residual2))), step, add_integers(sum)};
 }
 
 Coded code_halves(const float* x, int64_t d, int64_t words, int, uint32_t* out) {
@@ -140,7 +145,7 @@ Coded code_halves(const float* x, int64_t d, int64_t words, int, uint32_t* out) 
     const Float16 v = load_as<Float16>(x + l);
     squares += v * v;
   }
-  if (!(add_halves<Float8>(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
+  if (!(add_floats(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
   Lanes norm2 = {};
   Float8 residual2 = {};
   for (int64_t l = 0; l < 2 * words; l += 8) {

@@ -29,14 +29,13 @@ CodePool::CodePool(const Rows& sample, const Kernels& kernels, int64_t n, int th
       threads_(threads),
       poll_(std::move(poll)),
       frame_(sample, kernels, best_form(kernels, sample.d)),
-      none_(),
       room_(n),
       codes_(n * frame_.words),
       coded_(n),
       unmet_(n) {
   for (int w = 0; w < threads_; ++w) {
     coders_.emplace_back(frame_, kernels_);
-    sweeps_.push_back(std::make_unique<Sweep>(frame_, kernels_, none_, nullptr, kSwept));
+    sweeps_.push_back(std::make_unique<Sweep>(frame_, kernels_, nullptr));
   }
   restart();
 }

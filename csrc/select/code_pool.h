@@ -49,7 +49,6 @@ class CodePool {
   const int threads_;
   const std::function<void()> poll_;
   const Frame frame_;
-  const Rows none_;  // what the sweeps have for rows
   int64_t room_;
   int64_t coded_rows_ = 0;
   Buffer<uint32_t> codes_;

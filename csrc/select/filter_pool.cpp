@@ -19,6 +19,7 @@ namespace {
 constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
 constexpr int64_t kPolled = 16384;     // rows between polls for Ctrl-C in serial loops
 constexpr double kWorthThreads = 1e6;  // products, some 5 us
+constexpr int64_t kWorthCoding = 1e5;  // values to be coded that are worth another thread
 constexpr int64_t kPatience = 8;       // rechecks per row that are accepted
 constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
 constexpr double kPerPair = 16;        // cost of a pair besides its columns, in products
@@ -30,7 +31,6 @@ constexpr int64_t kMostCells = 128;
 constexpr double kWorthCells = 0.75;   // share of the cells that rows can skip
 constexpr double kManyProducts = 5e4;  // per refreshed row: with more, cells save time
 constexpr int64_t kWorthPlacing = 8;   // pairs scored per pair that placing all rows takes
-constexpr int64_t kAhead = 16;         // how many rows ahead their data are fetched from memory
 
 // Stable; `key` gives less than `keys`.
 template <class Key>
@@ -51,6 +51,7 @@ void group_by(std::vector<int64_t>& rows, int64_t keys, const Key& key) {
 FilterPool::FilterPool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping,
                        int threads, std::function<void()> poll)
     : rows_(rows),
+      picked_{rows_, {}, {}},
       kernels_(kernels),
       grouping_(grouping),
       threads_(threads),
@@ -74,15 +75,13 @@ void FilterPool::code_rows() {
   sweeps_.clear();
   std::vector<Coder> coders;
   for (int w = 0; w < threads_; ++w) {
-    sweeps_.push_back(std::make_unique<Sweep>(
-        *frame_, kernels_, rows_,
-        [this](const double* x, int64_t number) { return exact(x, number); }, kSwept));
+    sweeps_.push_back(std::make_unique<Sweep>(*frame_, kernels_, &picked_));
     coders.emplace_back(*frame_, kernels_);
   }
   codes_ = Buffer<uint32_t>();
   codes_ = Buffer<uint32_t>(n() * frame_->words);
   parallel_for(
-      threads_, (n() + kPrepare - 1) / kPrepare,
+      n() * d() < kWorthCoding ? 1 : threads_, (n() + kPrepare - 1) / kPrepare,
       [&](int64_t item, int worker) {
         for (int64_t i = item * kPrepare; i < std::min(n(), (item + 1) * kPrepare); ++i)
           coded_[i] = coders[size_t(worker)].row(rows_, i, &codes_[i * frame_->words]);
@@ -91,7 +90,7 @@ void FilterPool::code_rows() {
 }
 
 void FilterPool::pack(int64_t number) {
-  const Pick& pick = picks_[size_t(number)];
+  const PickedRows::Pick pick = picked_.picks[size_t(number)];
   const uint32_t* code = nullptr;
   Coded coded;
   std::vector<uint32_t> own;
@@ -100,8 +99,7 @@ void FilterPool::pack(int64_t number) {
     coded = coded_[pick.row];
   } else {
     own.resize(size_t(frame_->words));
-    const Rows& rows = pick.source < 0 ? rows_ : given_[size_t(pick.source)];
-    coded = coder_->column(rows, pick.row, own.data());
+    coded = coder_->column(picked_.rows(pick), pick.row, own.data());
     code = own.data();
   }
   if (cells_) {
@@ -115,7 +113,7 @@ void FilterPool::pack(int64_t number) {
 
 void FilterPool::add_picks(const int64_t* rows, int64_t size) {
   for (int64_t j = 0; j < size; ++j) {
-    picks_.push_back({-1, rows[j]});
+    picked_.picks.push_back({-1, rows[j]});
     pack(count() - 1);
     if ((j + 1) % kPolled == 0) poll_();
   }
@@ -128,8 +126,8 @@ void FilterPool::exclude(const int64_t* rows, int64_t size) {
 }
 
 void FilterPool::restart(const double* bounds, const int64_t* met) {
-  picks_.clear();
-  given_.clear();
+  picked_.picks.clear();
+  picked_.given.clear();
   clear_picks();
   available_ = 0;
   for (int64_t i = 0; i < n(); ++i) {
@@ -147,9 +145,9 @@ void FilterPool::clear_picks() {
 }
 
 void FilterPool::add_vectors(const Rows& vectors) {
-  given_.push_back(vectors);
+  picked_.given.push_back(vectors);
   for (int64_t i = 0; i < vectors.n; ++i) {
-    picks_.push_back({int32_t(given_.size()) - 1, i});
+    picked_.picks.push_back({int32_t(picked_.given.size()) - 1, i});
     pack(count() - 1);
     if ((i + 1) % kPolled == 0) poll_();
   }
@@ -184,7 +182,8 @@ bool FilterPool::cells_pay(const Cells& cells) const {
 // whether cells pay. It is taken when rows have been compared with enough picks, and again each
 // time there are four times as many.
 void FilterPool::consider_cells() {
-  if (cells_ || !given_.empty() || count() < next_look_ || grouping_ == Grouping::never) return;
+  if (cells_ || !picked_.given.empty() || count() < next_look_ || grouping_ == Grouping::never)
+    return;
   const Profile so_far = profile();
   const double products = double(so_far.pairs) * double(d());
   const int64_t size = std::min(count(), kMostCells);
@@ -194,7 +193,7 @@ void FilterPool::consider_cells() {
   next_look_ = 4 * count();
   std::vector<Cells::Row> centres;
   for (int64_t c = 0; c < size; ++c) {
-    const int64_t i = picks_[size_t(c)].row;
+    const int64_t i = picked_.picks[size_t(c)].row;
     centres.push_back({&codes_[i * frame_->words], &coded_[i]});
   }
   auto cells = std::make_unique<Cells>(*frame_, kernels_, centres, *panels_);
@@ -218,12 +217,6 @@ void FilterPool::consider_cells() {
   for (int64_t i = 0; i < n(); ++i) unmet_[i] = {0, 0, int32_t(unmet_[i].oldest())};
 }
 
-double FilterPool::exact(const double* x, int64_t number) const {
-  const Pick& pick = picks_[size_t(number)];
-  return kernels_.distance_to_row(x, pick.source < 0 ? rows_ : given_[size_t(pick.source)],
-                                  pick.row);
-}
-
 void FilterPool::refresh_all(double enough) {
   if (count() == 1 && !rows_.lengths) return compare_with_first(enough);
   std::vector<int64_t> rows(static_cast<size_t>(n()));
@@ -234,9 +227,9 @@ void FilterPool::refresh_all(double enough) {
 // With one pick, exact distances take less time than score tiles, which would be all but empty.
 void FilterPool::compare_with_first(double enough) {
   Timer timer(profile_.refresh_seconds);
-  const Pick& pick = picks_[0];
+  const PickedRows::Pick pick = picked_.picks[0];
   Buffer<double> x(padded(d()));
-  kernels_.load_row(pick.source < 0 ? rows_ : given_[size_t(pick.source)], pick.row, x.get());
+  kernels_.load_row(picked_.rows(pick), pick.row, x.get());
   std::vector<int64_t> compared(size_t(threads_), 0);
   parallel_for(
       double(n()) * double(d()) < kWorthThreads ? 1 : threads_, (n() + kPrepare - 1) / kPrepare,
@@ -261,12 +254,7 @@ void FilterPool::refresh(std::vector<int64_t> rows, double enough) {
   Timer timer(profile_.refresh_seconds);
   double products = 0;
   size_t kept = 0;
-  for (size_t j = 0; j < rows.size(); ++j) {
-    if (j + kAhead < rows.size()) {
-      __builtin_prefetch(&bounds_[rows[j + kAhead]]);
-      __builtin_prefetch(&unmet_[rows[j + kAhead]]);
-    }
-    const int64_t i = rows[j];
+  for (const int64_t i : rows) {
     if (!stale(i, enough)) continue;
     products += double(unmet_[i].count(count())) * double(d() + kPerPair);
     rows[kept++] = i;
@@ -280,9 +268,9 @@ void FilterPool::refresh(std::vector<int64_t> rows, double enough) {
   refresh_groups(rows, products < kWorthThreads ? 1 : threads_, enough);
 }
 
-// A job is cut so that every thread gets a share.
 void FilterPool::refresh_groups(const std::vector<int64_t>& rows, int threads, double enough) {
   const int64_t total = int64_t(rows.size());
+  // A job is cut so that every thread gets a share.
   const int64_t share = std::max<int64_t>((total + threads - 1) / threads, 4);
   const int64_t most = std::min(share, std::clamp<int64_t>(share / kShares, kGroup, kSwept));
   std::vector<int64_t> cuts = {0};
@@ -296,7 +284,6 @@ void FilterPool::refresh_groups(const std::vector<int64_t>& rows, int threads, d
         Sweep& sweep = *sweeps_[size_t(worker)];
         sweep.clear();
         for (int64_t j = cuts[size_t(item)]; j < cuts[size_t(item) + 1]; ++j) {
-          if (j + kAhead < total) prefetch(rows[size_t(j + kAhead)]);
           const int64_t i = rows[size_t(j)];
           sweep.add(i, &codes_[i * frame_->words], coded_[i], bounds_[i], unmet_[i],
                     cells_ ? places_[i].toward : 0);
@@ -311,15 +298,6 @@ void FilterPool::refresh_groups(const std::vector<int64_t>& rows, int threads, d
         }
       },
       poll_);
-}
-
-void FilterPool::prefetch(int64_t row) const {
-  constexpr int64_t kLine = 64;
-  const char* code = reinterpret_cast<const char*>(&codes_[row * frame_->words]);
-  for (int64_t at = 0; at < 4 * frame_->words; at += kLine) __builtin_prefetch(code + at);
-  __builtin_prefetch(&coded_[row]);
-  __builtin_prefetch(&bounds_[row]);
-  __builtin_prefetch(&unmet_[row]);
 }
 
 double FilterPool::widest() const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/buffer.h"
@@ -12,6 +13,7 @@
 #include "filter/frame.h"
 #include "filter/panels.h"
 #include "select/cells.h"
+#include "select/conflicts.h"
 #include "select/sweep.h"
 
 namespace entroselect {
@@ -23,7 +25,7 @@ class FilterPool final : public Pool {
 
   int64_t n() const override { return rows_.n; }
   int64_t d() const override { return rows_.d; }
-  int64_t count() const override { return int64_t(picks_.size()); }
+  int64_t count() const override { return int64_t(picked_.picks.size()); }
   int64_t available() const override { return available_; }
 
   void add_picks(const int64_t* rows, int64_t size) override;
@@ -62,11 +64,6 @@ class FilterPool final : public Pool {
   static constexpr int64_t bytes_per_row(int64_t d) { return 2 * d + 80; }
 
  private:
-  struct Pick {
-    int32_t source;  // -1: a row of this pool, otherwise of given_[source]
-    int64_t row;
-  };
-
   // A few rows in canonical float64, among which picks are settled by exact distances.
   struct MicroBlock {
     std::vector<int64_t> rows;
@@ -90,10 +87,18 @@ class FilterPool final : public Pool {
   }
   void compare_with_first(double enough);
   void refresh_groups(const std::vector<int64_t>& rows, int threads, double enough);
-  void prefetch(int64_t row) const;
-  double exact(const double* x, int64_t number) const;
+
+  // conflicts.cpp
+  //
+  // Settles picks among the heap's best rows from a list of the pairs that conflict; sets `next` as
+  // settle() returns it, and leaves in the heap, in no order, what may still be picked. False, and
+  // no pick, if too many pairs conflict.
+  bool settle_by_conflicts(std::vector<Key>& heap, Key rival, int64_t limit, double floor,
+                           Picks& picks, double& next);
+  std::optional<std::vector<Conflict>> conflicts_of(const std::vector<Key>& keys);
 
   const Rows rows_;
+  PickedRows picked_;
   const Kernels& kernels_;
   const Grouping grouping_;
   const int threads_;
@@ -109,19 +114,18 @@ class FilterPool final : public Pool {
   int64_t available_;
 
   std::unique_ptr<Coder> coder_;
-  std::vector<Pick> picks_;
   std::unique_ptr<Panels> panels_;  // the picks, in order; null with cells
   std::unique_ptr<Cells> cells_;    // the picks by cell; null without cells
   Buffer<Place> places_;            // with cells: the place of every row
   int64_t next_look_;               // number of picks at which cells are considered again
-  std::vector<Rows> given_;
 
   std::vector<std::unique_ptr<Sweep>> sweeps_;  // one per worker
   MicroBlock micro_;
   mutable Profile profile_;
 };
 
-// About `size` rows with the largest bounds, in no order, and the best row left out.
+// About `size` rows with the largest bounds, at most twice as many, in ascending order, and the
+// best row left out. Takes two bytes per row at most, and 64 per row wanted.
 std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n, int64_t size,
                                                  int threads, const std::function<void()>& poll);
 

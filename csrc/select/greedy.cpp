@@ -11,17 +11,19 @@
 namespace entroselect {
 
 namespace {
-constexpr int64_t kLeastSample = 256, kMostSample = 2048;  // bounds that decide a cut
-constexpr int64_t kSampled = 32;  // of them, as many as the frontier should have, if possible
+constexpr int64_t kLeastSample = 256, kMostSample = 2048, kPerSampled = 4;  // one row in four
+constexpr size_t kFew = 16;       // rows that a micro-block settles as fast
 constexpr int64_t kPart = 16384;  // rows that one thread looks through at a time
 
-bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
-bool first_is_nearer(const Key& a, const Key& b) { return b.beats(a); }  // for heaps: best on top
+// Orders of keys. Objects, so that heaps have them inlined.
+constexpr auto first_is_farther = [](const Key& a, const Key& b) { return a.beats(b); };
+constexpr auto first_is_nearer = [](const Key& a, const Key& b) {
+  return b.beats(a);
+};  // for heaps
 
 // A bound that about `size` rows reach, from a sample.
 double cut_of(const double* bounds, int64_t n, int64_t size) {
-  const int64_t wanted = std::clamp(kSampled * n / size, kLeastSample, kMostSample);
-  const int64_t count = std::min(n, wanted);
+  const int64_t count = std::min(n, std::clamp(n / kPerSampled, kLeastSample, kMostSample));
   std::vector<double> sample(static_cast<size_t>(count));
   for (int64_t s = 0; s < count; ++s) sample[size_t(s)] = bounds[s * n / count];
   const auto rank = sample.begin() + std::min(count - 1, size * count / n);
@@ -122,8 +124,11 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
   std::vector<Key> heap;
   for (int64_t i : rows)
     if (Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
-  std::make_heap(heap.begin(), heap.end(), first_is_nearer);
 
+  double next = -1;
+  while (heap.size() > kFew && settle_by_conflicts(heap, rival, limit, floor, picks, next))
+    if (next >= 0) return {picks, next};
+  std::make_heap(heap.begin(), heap.end(), first_is_nearer);
   for (;;) {
     // The block's best rows: those with bounds that beat the rival's.
     micro_.rows.clear();
@@ -141,7 +146,6 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
     for (size_t j = 0; j < micro_.rows.size(); ++j)
       micro_.active[j] = Key{bounds_[micro_.rows[j]], micro_.rows[j]}.beats(inner);
     load(micro_);
-    double next = -1;
     for (;;) {
       Key best = inner;
       size_t place = micro_.rows.size();

@@ -33,18 +33,16 @@ Unmet Unmet::without(int64_t from, int64_t total) const {
   return {first, at(from), at(total)};
 }
 
-Sweep::Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
-             int64_t rows)
+Sweep::Sweep(const Frame& frame, const Kernels& kernels, const PickedRows* picked)
     : frame_(frame),
       kernels_(kernels),
-      pool_(pool),
-      exact_(std::move(exact)),
-      rows_(size_t(rows)),
+      picked_(picked),
       group_(frame, kernels),
       canonical_(padded(frame.d)) {}
 
 void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
                 float toward) {
+  if (size_ == int64_t(rows_.size())) rows_.emplace_back();
   Row& row = rows_[size_t(size_++)];
   row.index = i;
   row.code = code;
@@ -99,7 +97,8 @@ void Sweep::begin() {
 // Rechecks the rows that are left; they have now met every pick, or skipped it with its cell.
 void Sweep::finish(int64_t total) {
   for (size_t j = 0; j < waiting_.size(); ++j) {
-    if (exact_ && j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
+    if (picked_ && j + kAhead < waiting_.size())
+      picked_->pool.prefetch(waiting_[j + kAhead]->index);
     recheck(*waiting_[j]);
     waiting_[j]->unmet = waiting_[j]->unmet.without(0, total);
   }
@@ -169,7 +168,7 @@ void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t firs
             row.suspects.clear();
           } else {
             leaving_.push_back(&row);
-            if (exact_) pool_.prefetch(row.index);
+            if (picked_) picked_->pool.prefetch(row.index);
           }
         } else {
           if (row.suspects.size() > kManySuspects) recheck(row);
@@ -200,18 +199,18 @@ void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks,
 // Decides a row's suspects by exact distances, the nearest first.
 void Sweep::recheck(Row& row) {
   if (row.suspects.empty()) return;
-  if (!exact_) {
+  if (!picked_) {
     row.bound = std::min(row.bound, frame_.certificate.squared(row.upper));
     row.suspects.clear();
     return;
   }
   std::sort(row.suspects.begin(), row.suspects.end(),
             [](const Suspect& a, const Suspect& b) { return a.lower < b.lower; });
-  kernels_.load_row(pool_, row.index, canonical_.get());
+  kernels_.load_row(picked_->pool, row.index, canonical_.get());
   for (const Suspect& suspect : row.suspects) {
     if (suspect.lower > row.reach) break;
     ++rechecks;
-    const double squared = exact_(canonical_.get(), suspect.other);
+    const double squared = picked_->distance(kernels_, canonical_.get(), suspect.other);
     if (squared >= row.bound) continue;
     row.bound = squared;
     row.reach = std::min(row.reach, frame_.certificate.reach(squared));

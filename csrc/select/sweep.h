@@ -10,6 +10,7 @@
 #include "filter/group.h"
 #include "filter/recheck.h"
 #include "select/cells.h"
+#include "select/picked_rows.h"
 
 namespace entroselect {
 
@@ -34,10 +35,8 @@ struct Unmet {
 
 class Sweep {
  public:
-  // Holds up to `rows` rows of the pool at a time. Without `exact`, the pool is not looked at, and
-  // bounds are lowered to the upper ends of intervals instead of exact distances.
-  Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
-        int64_t rows);
+  // Without `picked`, bounds are lowered to the upper ends of intervals instead of exact distances.
+  Sweep(const Frame& frame, const Kernels& kernels, const PickedRows* picked);
 
   // Removes all rows.
   void clear() { size_ = 0; }
@@ -89,8 +88,7 @@ class Sweep {
 
   const Frame& frame_;
   const Kernels& kernels_;
-  const Rows& pool_;
-  const ExactDistance exact_;
+  const PickedRows* picked_;  // may be null
   int64_t size_ = 0;
   std::vector<Row> rows_;
   // Waiting: rows that are not done. Visitors: those of them to compare with the current list.

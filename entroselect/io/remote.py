@@ -6,10 +6,13 @@ Requests that fail are made again, and an object that changed is an error.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +21,8 @@ from entroselect.io.errors import StoreError, shown
 from entroselect.io.stores import Found, Store, is_address, store_of
 
 _T = TypeVar("_T")
+
+_log = logging.getLogger("entroselect")
 
 # Requests at a time, and the most bytes of one. Gaps of READ_THROUGH bytes are read too: what a
 # connection hands over in about the time that it takes to answer another request.
@@ -137,16 +142,27 @@ class RemotePath:
     def read_into(self, start: int, out: memoryview) -> None:
         """Fills `out` with the object's bytes from `start` on, by one request."""
 
+        state = self._state()
+
         def read() -> None:
-            arrived = self._store.read(self._state(), start, out)
+            arrived = self._store.read(state, start, out)
             if arrived != len(out):
                 raise _Short(f"it answered with {arrived} bytes instead of {len(out)}")
 
-        self._tried(read)
+        try:
+            self._tried(read)
+        except StoreError:
+            with suppress(Exception):
+                state = self._store.find(self._key)
+            self._compare(state)  # a changed object may be why
+            raise
 
     def check(self) -> None:
         """Raises StoreError unless the object is still in the state it had first."""
-        was, now = self._state(), self._tried(lambda: self._store.find(self._key))
+        self._compare(self._tried(lambda: self._store.find(self._key)))
+
+    def _compare(self, now: Found) -> None:
+        was = self._state()
         if (was.size, was.version) != (now.size, now.version):
             raise StoreError(
                 f"{shown(self)}: changed since it was opened ({was.size} bytes, version "
@@ -160,7 +176,14 @@ class RemotePath:
 
     def _state(self) -> Found:
         if self._found is None:
-            self._found = self._tried(lambda: self._store.find(self._key))
+            found = self._tried(lambda: self._store.find(self._key))
+            if not found.is_folder and not found.version:
+                _log.warning(
+                    "%s: its server tells neither an ETag nor a time of writing, so a change that "
+                    "keeps the size goes unnoticed; read a copy of it (cache)",
+                    shown(self),
+                )
+            self._found = found
         return self._found
 
     def _tried(self, request: Callable[[], _T]) -> _T:
@@ -188,7 +211,7 @@ class RemotePath:
                         "resumes the selection, and a cache (--cache) keeps what has arrived"
                     ) from error
             time.sleep(wait)
-        raise AssertionError
+        raise AssertionError("the last failure raises")
 
     def _words(self, error: Exception) -> str:
         """A library's message, without what follows an address as its signature."""
@@ -232,10 +255,6 @@ class RemoteFile(io.RawIOBase):
     def tell(self) -> int:
         return self._at
 
-    def size(self) -> int:
-        """Bytes of the object; Arrow asks."""
-        return self._path.size
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._path.size}[whence]
         self._at = max(0, base + offset)
@@ -270,13 +289,8 @@ class RemoteFile(io.RawIOBase):
 
 def fill(path: RemotePath, start: int, out: memoryview) -> None:
     """Fills `out` with bytes from `start` on, in requests of at most `PART`, several at a time."""
-    at_once(
-        [
-            lambda at=at: path.read_into(start + at, out[at : at + PART])  # type: ignore[misc]
-            for at in range(0, len(out), PART)
-        ],
-        AT_ONCE,
-    )
+    parts = range(0, len(out), PART)
+    at_once([partial(path.read_into, start + at, out[at : at + PART]) for at in parts], AT_ONCE)
 
 
 def at_once(calls: Sequence[Callable[[], _T]], count: int) -> list[_T]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from entroselect.io.errors import Empty, shown
 from entroselect.io.npy import open_npy
 from entroselect.io.parquet import IdColumn, ParquetFile
-from entroselect.io.remote import AT_ONCE, AnyPath, RemotePath, at_once
+from entroselect.io.remote import AT_ONCE, AnyPath, at_once
 from entroselect.io.source import Fill, Source, empty
+from entroselect.io.stores import is_address
 from entroselect.results import Int64
 
 _Path = TypeVar("_Path", bound=AnyPath)
@@ -53,7 +54,8 @@ class Shards(Source):
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
         self.overhead = max(part.overhead for part in self.parts)
         self._read_through = first._read_through
-        self._in_flight = min(part._in_flight for part in self.parts)
+        if all(part._in_flight > 1 for part in self.parts):
+            self._read_remotely()
         self.decodes = any(part.decodes for part in self.parts)
         self._last = 0
 
@@ -95,7 +97,7 @@ class Shards(Source):
     def _reading_at_once(self) -> Iterator[Fill]:
         """As `_reading`, for several threads: all files that were read stay open until the end."""
         opened: dict[int, tuple[AbstractContextManager[Fill], Fill]] = {}
-        lock = threading.Lock()
+        lock, stack = threading.Lock(), ExitStack()
 
         def fill(start: int, out: NDArray[Any]) -> None:
             while len(out):
@@ -103,12 +105,14 @@ class Shards(Source):
                 with lock:
                     if shard not in opened:
                         context = self.parts[shard]._reading()
-                        opened[shard] = context, context.__enter__()
+                        opened[shard] = context, stack.enter_context(context)
                 rows = min(len(out), int(self._starts[shard + 1]) - start)
                 opened[shard][1](start - int(self._starts[shard]), out[:rows])
                 start, out = start + rows, out[rows:]
 
-        yield fill
+        with stack:
+            yield fill
+            stack.pop_all()  # closed in the next lines
         # Where files are objects of a store, this asks for the state of each.
         ends = [partial(context.__exit__, None, None, None) for context, _ in opened.values()]
         at_once(ends, self._in_flight)
@@ -158,7 +162,7 @@ def opened(
                 raise
             return error
 
-    remote = any(isinstance(path, RemotePath) for path in paths)
+    remote = any(is_address(str(path)) for path in paths)
     found = at_once([partial(source, path) for path in paths], AT_ONCE if remote else 1)
     shape = max(((0,), *(each.shape for each in found if isinstance(each, Empty))), key=len)
     parts = [None if isinstance(each, Empty) else each for each in found]

@@ -193,7 +193,8 @@ class Source:
         """Several reads at a time with large gaps, for the objects of a store."""
         self._in_flight = AT_ONCE
         self._read_through = REMOTE_READ_THROUGH
-        self.overhead = 2 * AT_ONCE * PART  # a request's answer, and where gaps are left out
+        # A request's answer, and the rows from which those that were asked for are picked.
+        self.overhead = 2 * min(AT_ONCE * PART, self.n * self.row_bytes)
 
     def _fill_rows(self, fill: Fill, start: int, out: NDArray[Any]) -> None:
         """Fills `out` with consecutive rows, in several reads where they may run at a time."""

@@ -26,6 +26,7 @@ _VERSIONS = (
 )
 
 
+# Two values that differ in all bits; see `ArrowStore.read`.
 _MARKS = (0xA5, 0x5A)
 
 

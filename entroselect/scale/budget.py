@@ -115,6 +115,11 @@ def gathered_bytes(row_bytes: int, d: int) -> int:
     return 3 * (24 + row_bytes) + pool_bytes(d)
 
 
+def gathered_least(row_bytes: int, d: int) -> int:
+    """Bytes that rank 0 needs at least for rows of all processes."""
+    return LEAST_ROWS * gathered_bytes(row_bytes, d)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a selection that reads its rows spends the memory limit: a third each for a tile being

@@ -9,11 +9,12 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
-from entroselect import greedy_select, nearest_distances, reference, threshold_select
+from entroselect import _core, engine, greedy_select, nearest_distances, reference, threshold_select
 from tests.conftest import BACKENDS, normal, same_selection
 from tests.support.processes import python
 
@@ -220,6 +221,59 @@ def test_the_profile_counts_what_was_done() -> None:
     phases = [value for name, value in profile.items() if name.endswith("_seconds")]
     assert all(0 <= value <= profile["total_seconds"] for value in phases)
     assert threshold_select(POOL, 300).profile["rounds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("n", "made", "size", "picks", "following"),
+    [
+        (10**6, 1000, 8192, 256, 8192),  # what was wanted
+        (10**6, 1000, 8192, 64, 32768),
+        (10**6, 1000, 8192, 1, 32768),  # four times at most, up or down
+        (10**6, 1000, 65536, 100_000, 16384),
+        (10**6, 80_000, 8192, 2500, 16384),  # a sixteenth of the picks so far: 5,000
+        (10**6, 1000, 1500, 512, 1024),  # never below
+        (10**6, 1000, 100_000, 64, 125_000),  # nor beyond n / 8,
+        (1600, 1000, 200, 64, 256),  # unless that is below 256
+        (1000, 900, 1000, 800, 1000),  # small pools are one block
+    ],
+)
+def test_a_frontier_aims_at_a_sixteenth_of_the_picks(
+    n: int, made: int, size: int, picks: int, following: int
+) -> None:
+    class Sizes:
+        count = made
+
+    pool: Any = Sizes()
+    pool.n = n
+    assert engine.next_block_size(pool, size, picks) == following
+
+
+def equal_bounds(n: int) -> np.ndarray:
+    return np.ones(n)
+
+
+def few_bounds(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(-1, 3, n) * 1.0
+
+
+def hidden_from_a_sample(n: int) -> np.ndarray:
+    """Every bound that an even sample looks at is 0."""
+    bounds = np.arange(n) / n + 1
+    bounds[:: max(1, n // 2048)] = 0
+    return bounds
+
+
+@pytest.mark.parametrize("bounds_of", [equal_bounds, few_bounds, hidden_from_a_sample])
+@pytest.mark.parametrize("size", [1, 100, 7000])
+def test_a_frontier_is_the_first_rows_by_bound_and_index(bounds_of: Any, size: int) -> None:
+    bounds = bounds_of(16384 * 5 + 7)
+    rows, rival, rival_row = _core.frontier(bounds, size, 1)
+    order = np.lexsort((np.arange(len(bounds)), -bounds))
+    assert 0 < len(rows) <= 2 * size
+    assert rows.tolist() == sorted(order[: len(rows)])
+    assert (rival, rival_row) == (bounds[order[len(rows)]], order[len(rows)])
+    again, *best_left = _core.frontier(bounds, size, 3)
+    assert (again.tolist(), best_left) == (rows.tolist(), [rival, rival_row])
 
 
 def test_tiny_pools_on_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:

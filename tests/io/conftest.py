@@ -21,7 +21,7 @@ def server(running, monkeypatch):
     running.faults.clear()
     running.asked.clear()
     running.gate = None
-    running.ranges = True
+    running.ranges = running.states = True
     monkeypatch.setattr(remote, "WAITS", (0, 0, 0))
     return running
 

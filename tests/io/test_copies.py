@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 
 import pytest
 
@@ -68,7 +69,12 @@ def test_of_a_folder_only_what_changed_is_copied(server, tmp_path):
 
 
 def test_many_processes_make_one_copy(server, tmp_path):
+    def slow(handler, content):
+        time.sleep(0.5)  # time for the others to come
+        return content
+
     server.objects["/x.npy"] = npy(X)
+    server.faults[:] = [slow]
     found = remote.at_once(
         [functools.partial(open_pool, server.url + "/x.npy", cache=tmp_path)] * 4, 4
     )

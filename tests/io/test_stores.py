@@ -174,6 +174,21 @@ def test_an_object_that_changes_while_it_is_read(server, store, format):
         (pool or store(path)).read(0, 500)
 
 
+def test_an_object_that_became_shorter(server, store):
+    server.objects["/bucket/x.npy"] = npy(X)
+    pool = store("/bucket/x.npy")
+    server.objects["/bucket/x.npy"] = npy(X[:100])
+    with pytest.raises(ValueError, match=r"/bucket/x\.npy: changed since it was opened \(32128 b"):
+        pool.read(400, 500)
+
+
+def test_a_server_that_tells_no_state(server, caplog):
+    server.objects["/x.npy"] = npy(X)
+    server.states = False
+    check(open_pool(server.url + "/x.npy"))
+    assert "x.npy: its server tells neither an ETag nor a time of writing" in caplog.text
+
+
 def test_one_shard_that_changed(server, store):
     for number in range(3):
         server.objects[f"/pool/{number}.npy"] = npy(X)

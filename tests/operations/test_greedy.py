@@ -16,10 +16,13 @@ from tests.support.pools import POOLS, without_zero_rows
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("name", POOLS)
-def test_adversarial_pools(name: str, metric: str, backend: str) -> None:
+def test_adversarial_pools(
+    name: str, metric: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = POOLS[name]()
     if metric == "cosine":
         pool = without_zero_rows(pool)
+        monkeypatch.setenv("ENTROSELECT_BLOCK", "100")  # else most of these pools are one block
     oracle = reference.greedy_select(pool, len(pool), metric=metric)
     same_selection(greedy_select(pool, len(pool), metric=metric, backend=backend), oracle)
 
@@ -94,6 +97,13 @@ def test_the_fast_path_is_the_one_taken() -> None:
     assert 0 < profile["pairs"] < 0.8 * 8000 * 800  # lazy: not every pair is ever looked at
     # certified: exact distances are computed for a sliver of the pairs
     assert profile["rechecks"] + profile["settled"] < 0.03 * 8000 * 800
+
+
+def test_rounds_follow_the_logarithm_of_k_not_n() -> None:
+    """Blocks of a fixed size would take a number of rounds proportional to n: 68 at 8,192 rows."""
+    profile = greedy_select(normal(200_000, 8), 2000, backend="cpu").profile
+    assert profile["rounds"] < 3 * math.log(2000)
+    assert profile["share_of_pairs"] < 0.3
 
 
 def test_clusters_too_tight_for_bytes_are_coded_in_bfloat16(

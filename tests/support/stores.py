@@ -29,7 +29,7 @@ class ObjectServer(ThreadingHTTPServer):
         faults: taken one for each GET, first the first: gets the answer's content and returns
             another, or None once the request was dealt with.
         asked: (method, path, range) of all requests.
-        ranges: whether ranges are heeded.
+        ranges, states: whether ranges are heeded, and ETags and times sent.
         gate: a status with which all requests are answered; None: none.
     """
 
@@ -40,7 +40,7 @@ class ObjectServer(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.asked: list[tuple[str, str, str | None]] = []
-        self.ranges = True
+        self.ranges = self.states = True
         self.gate: int | None = None
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -89,8 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
             content = faulty
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{tag}"')
-        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        if self.server.states:
+            self.send_header("ETag", f'"{tag}"')
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
         if status == 206:
             self.send_header("Content-Range", f"bytes {start}-{start + len(content) - 1}/{size}")
         self.end_headers()
