@@ -124,9 +124,13 @@ def test_take_reads_scattered_rows_in_several_threads(tmp_path, monkeypatch):
     source = open_pool(tmp_path / "x.npy").part(7, 4990)
     threads = []
     read_at = npy.read_at
-    monkeypatch.setattr(
-        npy, "read_at", lambda *each: (threads.append(threading.get_ident()), read_at(*each))
-    )
+
+    def read_and_wait(*given):  # long enough for another thread to come between
+        threads.append(threading.get_ident())
+        read_at(*given)
+        time.sleep(0.0002)
+
+    monkeypatch.setattr(npy, "read_at", read_and_wait)
     rows = np.flatnonzero(np.random.default_rng(0).random(source.n) < 0.25)
     assert np.array_equal(source.take(rows), given[7:4990][rows])
     assert 1 < len(set(threads)) <= source_module.READERS

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entroselect import greedy_select, open_pool
+from entroselect import greedy_select, open_pool, reference
 from entroselect._float_environment import in_default_float_environment
-from entroselect.backends.cpu import distances_to
+from entroselect.backends.cpu import Cpu, distances_to
 from entroselect.io.open import as_rows
 from entroselect.scale.budget import Budget
 from entroselect.scale.resident_codes import ResidentCodes
+from entroselect.scale.streamed_pool import StreamedPool
 from tests.conftest import BACKENDS, normal, same_selection
 from tests.support.pools import POOLS
 
@@ -81,3 +82,46 @@ def test_rows_with_codes_are_read_less(
         same_selection(found, whole)
         read.append(found.profile["reads_per_row"])
     assert read[1] < 1 + 0.8 * (read[0] - 1), read
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_a_selection_with_codes_resumes(
+    vectors: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, divided = normal(3000, 24), Budget.of
+
+    def of(*given: Any) -> Budget:
+        return dataclasses.replace(divided(*given), coded=2000)
+
+    monkeypatch.setattr(Budget, "of", of)
+    np.save(tmp_path / "pool.npy", pool)
+    begun = {"selected": normal(40, 24, seed=9).astype("f8")} if vectors else {"start": 3}
+    for k in (30, 100):
+        found = greedy_select(
+            open_pool(tmp_path / "pool.npy"),
+            k,
+            memory_limit=300_000,
+            checkpoint=tmp_path / "saved",
+            **begun,
+        )
+        assert "bytes_read" in found.profile
+    same_selection(found, reference.greedy_select(pool, 100, **begun))
+
+
+def test_codes_forget_the_picks_when_the_pool_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, divided = normal(3000, 24), Budget.of
+    monkeypatch.setattr(
+        Budget, "of", lambda *given: dataclasses.replace(divided(*given), coded=3000)
+    )
+    np.save(tmp_path / "pool.npy", rows)
+    source = open_pool(tmp_path / "pool.npy")
+    pool = StreamedPool(source, "euclidean", Cpu(BACKENDS[0]), 300_000, picks=10)
+    pool.add_picks(np.array([5]))
+    pool.refresh(None, math.inf)  # codes all rows, and compares them no further
+    pool.restart(np.full(3000, np.inf), np.zeros(3000, np.int64))
+    pool.add_picks(np.array([2000]))
+    some = np.arange(100, 300)
+    pool.refresh(some, 0.0)
+    assert (pool.bounds(some) == exact_bounds(rows, "euclidean", np.array([2000]))[some]).all()
