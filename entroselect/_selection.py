@@ -26,6 +26,7 @@ from entroselect.scale.budget import (
     check_least,
     gathered_bytes,
     gathered_least,
+    gathered_rows,
     pool_bytes,
     pool_needs,
 )
@@ -81,7 +82,6 @@ class OpenedPool:
             sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
             self.first, self.n = int(sizes[: self.ranks.rank].sum()), int(sizes.sum())
         row_bytes = given.d * numpy_dtype(given.dtype).itemsize
-        gathered = gathered_bytes(row_bytes, given.d)
         if self.ranks is not None:
             in_memory += gathered_least(row_bytes, given.d)
         if isinstance(given, Source) or self.ranks is not None:
@@ -97,8 +97,7 @@ class OpenedPool:
                 _checks.usable_values("features", rows, metric, numbers)
                 sub = not whole or self.ranks is not None
                 if limit is not None:
-                    left = max(0, limit - in_memory) + gathered_least(row_bytes, given.d)
-                    room = left // gathered
+                    room = gathered_rows(limit - in_memory, row_bytes, given.d)
                 self.local = MemoryPool(rows, metric, backend, self.first, sub=sub, limit=limit)
             else:
                 limit = limit or max(1 << 30, streamed)
@@ -106,7 +105,8 @@ class OpenedPool:
                     decoded_once(given), metric, backend, limit, self.first, picks
                 )
                 # Its own candidates are in memory besides.
-                room = self.local.capacity * (row_bytes + pool_bytes(given.d)) // gathered
+                left = self.local.capacity * (row_bytes + pool_bytes(given.d))
+                room = left // gathered_bytes(row_bytes, given.d)
         self.pool: engine.Pool = self.local.primitives
         if self.ranks is not None:
             self.ranks.check_agreement(f"columns={self.d}; dtype={self._dtype}; metric={metric}")

@@ -1,4 +1,5 @@
-// Farthest-first among rows whose bounds are up to date, from the few pairs of them that matter.
+// Farthest-first among rows that are all up to date, from the few pairs of them that matter: for a
+// block of a larger pool.
 // docs/exactness.md ("Conflicts") says why.
 #pragma once
 

@@ -126,7 +126,8 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
     if (Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
 
   double next = -1;
-  while (heap.size() > kFew && settle_by_conflicts(heap, rival, limit, floor, picks, next))
+  const bool whole = count() == 0;  // a block of a larger pool, up to date
+  while (whole && heap.size() > kFew && settle_by_conflicts(heap, rival, limit, floor, picks, next))
     if (next >= 0) return {picks, next};
   std::make_heap(heap.begin(), heap.end(), first_is_nearer);
   for (;;) {

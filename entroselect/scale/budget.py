@@ -120,6 +120,11 @@ def gathered_least(row_bytes: int, d: int) -> int:
     return LEAST_ROWS * gathered_bytes(row_bytes, d)
 
 
+def gathered_rows(left: int, row_bytes: int, d: int) -> int:
+    """How many rows rank 0 has room for, with `left` bytes besides the least."""
+    return LEAST_ROWS + max(0, left) // gathered_bytes(row_bytes, d)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a selection that reads its rows spends the memory limit: a third each for a tile being
