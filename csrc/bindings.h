@@ -28,7 +28,8 @@ class Guarded {
   Scope scope_;
 };
 
-// bind_exchange.cpp
+// bind_exchange.cpp and bind_within.cpp
 void bind_exchange(py::module_& m);
+void bind_within(py::module_& m);
 
 }  // namespace entroselect

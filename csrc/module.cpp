@@ -361,4 +361,5 @@ PYBIND11_MODULE(_core, m) {
   bind_pool(m);
   bind_functions(m);
   bind_exchange(m);
+  bind_within(m);
 }

@@ -27,8 +27,9 @@ from entroselect.measures.energy import energy_distance, mmd
 from entroselect.measures.frechet import frechet_distance
 from entroselect.moments import FrechetSelection, frechet_select
 from entroselect.nearest import nearest_distances
-from entroselect.results import AnchoredSelection, Entropy, Neighbours, Selection
+from entroselect.results import AnchoredSelection, Entropy, Neighbourhoods, Neighbours, Selection
 from entroselect.threshold import threshold_select
+from entroselect.within import neighbours_within
 
 __version__ = _version("entroselect")
 
@@ -37,6 +38,7 @@ __all__ = [
     "Diagnosis",
     "Entropy",
     "FrechetSelection",
+    "Neighbourhoods",
     "Neighbours",
     "Selection",
     "anchored_select",
@@ -50,6 +52,7 @@ __all__ = [
     "mean_nearest_distance",
     "mmd",
     "nearest_distances",
+    "neighbours_within",
     "open_pool",
     "threshold_select",
 ]

@@ -53,7 +53,8 @@ class OpenedPool:
         selected: Any = None,
     ) -> None:
         """`whole`: no checkpoint will be taken; the pool may then be a k-d tree, which cannot
-        report its bounds. `picks`: how many picks there will be, besides those in `selected`.
+        report its bounds. `picks`: how many picks there will be, besides those in `selected`; None:
+        perhaps all rows.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
@@ -67,6 +68,8 @@ class OpenedPool:
             self._dtype = given.dtype
             in_memory = streamed = 0  # bytes that each needs besides what the caller holds
             if isinstance(given, Source):
+                if picks is None:  # every process keeps the picks of all
+                    picks = given.n * (1 if self.ranks is None else self.ranks.size)
                 picks = picks if isinstance(picks, int) else 0  # else an error that is raised later
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
                 in_memory, streamed = pool_needs(given, picks, mixed)
@@ -198,9 +201,11 @@ class SelectionRun:
         checkpoint: Any,
         about: dict[str, Any],
         report: Report | None,
+        in_order: bool = False,
     ) -> None:
-        """`about`: the arguments that a checkpoint must agree with."""
-        self._opened, self._k, self._report = opened, k, report
+        """`about`: the arguments that a checkpoint must agree with. `in_order`: how many
+        picks there will be is not known; progress is that of the pass over the pool."""
+        self._opened, self._k, self._report, self._in_order = opened, k, report, in_order
         self._checkpoint: Checkpoint | None = None
         self.state = engine.SelectionState()
         try:
@@ -247,7 +252,7 @@ class SelectionRun:
     def after_round(self, state: engine.SelectionState) -> None:
         """Reports progress, and saves a checkpoint if it is due."""
         if self._report is not None:
-            self._report(state.done, self._k)
+            self._report(state.position if self._in_order else state.done, self._k)
         if self._checkpoint is not None:
             local = self._opened.local
             self._checkpoint.offer(state, local.primitives, local.marks)

@@ -271,11 +271,12 @@ def threshold_decay(
     k: int,
     order: Int64,
     threshold: float | None,
-    decay: float,
+    decay: float | None,
     state: SelectionState,
     after_round: AfterRound | None,
 ) -> float:
-    """Threshold filter until the state has k picks; returns the radius."""
+    """Threshold filter until the state has k picks or, without decay, one pass has ended; returns
+    the radius."""
     size = block_size(pool)
     rounds = Rounds(pool)
     if state.floor < 0:
@@ -288,7 +289,7 @@ def threshold_decay(
         if not started:
             state.add(order[:1], np.array([np.inf]))
             state.position = 1
-        state.floor = _begin_pass(state, widest)
+        state.floor = _begin_pass(state, widest, decay is not None)
     done = state.done
     while done < k:
         accepted = (
@@ -307,16 +308,14 @@ def threshold_decay(
             state.rounds += 1
             if after_round is not None:
                 after_round(state)
-        if done == k:
+        if done == k or decay is None:
             break
         state.position = 0
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
         if accepted == done and not widest < state.floor:
             raise _unsteady()  # rows still at the floor were up to date, and yet not accepted
-        state.tau *= decay
-        while 0.0 < math.sqrt(widest) <= state.tau:
-            state.tau *= decay
+        state.tau = next_threshold(state.tau, decay, math.sqrt(widest))
         state.floor = _begin_pass(state, widest)
     return _settled_radius(pool, size)
 
@@ -330,10 +329,25 @@ def accept_in_order(
     return *pool.settle_in_order(rows, limit, floor), position
 
 
-def _begin_pass(state: SelectionState, widest: float) -> float:
+def next_threshold(tau: float, decay: float, widest: float) -> float:
+    """tau * decay, multiplied by decay again until it is below `widest`, if that is not 0. The
+    products are those of the textbook loop, each rounded: `accumulate` makes them one by one."""
+    tau *= decay
+    size = 16
+    while 0.0 < widest <= tau:
+        factors = np.full(size, decay)
+        factors[0] = tau
+        later = np.multiply.accumulate(factors)
+        below = np.flatnonzero(later < widest)
+        tau = float(later[below[0] if len(below) else -1])
+        size = min(2 * size, 1 << 16)
+    return tau
+
+
+def _begin_pass(state: SelectionState, widest: float, copies: bool = True) -> float:
     """The smallest squared distance that a pass accepts. When only exact copies of accepted rows
-    are left, it is 0, and they are accepted in order."""
-    if widest == 0.0:
+    are left, it is 0, and they are accepted in order, if `copies`."""
+    if widest == 0.0 and copies:
         state.tau = 0.0
         return 0.0
     return smallest_square(math.nextafter(state.tau, math.inf))

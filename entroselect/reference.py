@@ -24,7 +24,14 @@ import numpy as np
 from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
 from entroselect.io.rows import Rows
-from entroselect.results import Entropy, Float64, Int64, Neighbours, Selection
+from entroselect.results import (
+    Entropy,
+    Float64,
+    Int64,
+    Neighbourhoods,
+    Neighbours,
+    Selection,
+)
 
 NAME = "reference"
 
@@ -111,23 +118,29 @@ def greedy_select(
 @in_default_float_environment
 def threshold_select(
     features: Any,
-    k: int,
+    k: int | None = None,
     *,
     threshold: float | None = None,
-    decay: float = 0.95,
+    decay: float | None = 0.95,
     order: Any = None,
+    scores: Any = None,
     seed: int | None = None,
     selected: Any = None,
     metric: str = "euclidean",
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
-    """Threshold decay filter (Shi et al. 2025, Algorithm 2), pass after pass over the pool."""
+    """Threshold decay filter (Shi et al. 2025, Algorithm 2), pass after pass over the pool; one
+    pass without decay."""
     rows = _checks.usable_rows("features", features, metric)
     values, nearest, picked = _state(rows, selected, metric)
+    if scores is not None:
+        numbers = np.asarray(scores).tolist()
+        order = sorted(range(rows.n), key=lambda row: (-numbers[row], row))
     if order is None:
         shuffle = np.arange(rows.n) if seed is None else np.random.default_rng(seed).permutation
         order = shuffle if isinstance(shuffle, np.ndarray) else shuffle(rows.n)
     order = [int(row) for row in order if not picked[row]]
+    most = len(order) if k is None else k
 
     if np.isinf(nearest[order]).all():
         from_first = squared_distances(values, values[order[0]])
@@ -139,9 +152,9 @@ def threshold_select(
     indices: list[int] = []
     distances: list[float] = []
     thresholds: list[float] = []
-    while len(indices) < k:
+    while len(indices) < most:
         # Only copies of accepted rows are left: no threshold lets them in, so take them in order.
-        only_copies = bool(np.all(nearest[order] == 0.0))
+        only_copies = decay is not None and bool(np.all(nearest[order] == 0.0))
         if only_copies:
             tau = 0.0
         for row in order:
@@ -154,9 +167,11 @@ def threshold_select(
             picked[row] = True
             np.minimum(nearest, squared_distances(values, values[row]), out=nearest)
             if progress is not None:
-                progress(len(indices), k)
-            if len(indices) == k:
+                progress(len(indices), most)
+            if len(indices) == most:
                 break
+        if decay is None:
+            break
         order = [row for row in order if not picked[row]]
         tau *= decay
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
@@ -192,6 +207,31 @@ def nearest_distances(
         if progress is not None:
             progress(query + 1, rows.n)
     return Neighbours(distances, indices, NAME)
+
+
+@in_default_float_environment
+def neighbours_within(
+    queries: Any,
+    points: Any = None,
+    *,
+    distance: float,
+    metric: str = "euclidean",
+    progress: Callable[[int, int], None] | None = None,
+) -> Neighbourhoods:
+    """All points at most `distance` from each query, from all its distances. O(Nq Np d)."""
+    rows = _checks.usable_rows("queries", queries, metric)
+    targets = rows if points is None else _checks.usable_rows("points", points, metric)
+    values, against = canonical_rows(rows, metric), canonical_rows(targets, metric)
+    indices: list[Int64] = []
+    distances: list[Float64] = []
+    for query in range(rows.n):
+        all_distances = np.sqrt(squared_distances(against, values[query]))
+        indices.append(np.flatnonzero(all_distances <= distance))
+        distances.append(all_distances[indices[-1]])
+        if progress is not None:
+            progress(query + 1, rows.n)
+    indptr = np.cumsum([0, *map(len, indices)])
+    return Neighbourhoods(indptr, np.concatenate(indices), np.concatenate(distances), NAME)
 
 
 @in_default_float_environment

@@ -134,6 +134,28 @@ class Neighbours:
         return f"Neighbours({known})"
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbourhoods:
+    """The points within a distance of every query, as a sparse matrix (CSR) of distances.
+
+    Those of query i are ``indices[indptr[i]:indptr[i + 1]]``, in ascending order.
+    ``scipy.sparse.csr_array((distances, indices, indptr), shape=(Nq, Np))`` is the matrix.
+
+    Attributes:
+        indptr: int64 (Nq + 1,); `numpy.diff` of it says how many points each query has.
+        indices: int64 (pairs,); rows of the points.
+        distances: float64 (pairs,).
+        backend: what computed it.
+        profile: as in `Neighbours`; not part of the contract.
+    """
+
+    indptr: Int64
+    indices: Int64
+    distances: Float64
+    backend: str
+    profile: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
 class Entropy(float):
     """A Kozachenko-Leonenko entropy in nats: a float with attributes that say how it was computed.
 
