@@ -19,6 +19,7 @@ except ImportError:
     ) from None
 
 from entroselect.anchored import anchored_select
+from entroselect.cover import deduplicate
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
@@ -27,7 +28,14 @@ from entroselect.measures.energy import energy_distance, mmd
 from entroselect.measures.frechet import frechet_distance
 from entroselect.moments import FrechetSelection, frechet_select
 from entroselect.nearest import nearest_distances
-from entroselect.results import AnchoredSelection, Entropy, Neighbourhoods, Neighbours, Selection
+from entroselect.results import (
+    AnchoredSelection,
+    Cover,
+    Entropy,
+    Neighbourhoods,
+    Neighbours,
+    Selection,
+)
 from entroselect.threshold import threshold_select
 from entroselect.within import neighbours_within
 
@@ -35,6 +43,7 @@ __version__ = _version("entroselect")
 
 __all__ = [
     "AnchoredSelection",
+    "Cover",
     "Diagnosis",
     "Entropy",
     "FrechetSelection",
@@ -42,6 +51,7 @@ __all__ = [
     "Neighbours",
     "Selection",
     "anchored_select",
+    "deduplicate",
     "diagnose",
     "energy_distance",
     "frechet_distance",

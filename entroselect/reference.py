@@ -25,6 +25,7 @@ from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
 from entroselect.io.rows import Rows
 from entroselect.results import (
+    Cover,
     Entropy,
     Float64,
     Int64,
@@ -179,6 +180,27 @@ def threshold_select(
         while 0.0 < farthest <= tau:
             tau *= decay
     return _selection(indices, distances, nearest, picked, thresholds)
+
+
+@in_default_float_environment
+def deduplicate(
+    features: Any, distance: float, *, metric: str = "euclidean", order: Any = None
+) -> Cover:
+    """Row after row, in order: kept if it is farther than `distance` from every row kept before."""
+    values = canonical_rows(_checks.usable_rows("features", features, metric), metric)
+    kept: list[int] = []
+    for row in range(len(values)) if order is None else order:
+        if not (np.sqrt(squared_distances(values[kept], values[row])) <= distance).any():
+            kept.append(int(row))
+    picks = np.empty(len(values), dtype=np.int64)
+    distances = np.empty(len(values))
+    for row, vector in enumerate(values):
+        to_kept = np.sqrt(squared_distances(values[kept], vector))
+        distances[row] = to_kept.min()
+        nearest = np.flatnonzero(to_kept == distances[row])
+        picks[row] = min(nearest, key=kept.__getitem__)  # the lowest row of equals
+    sizes = np.array([int((picks == pick).sum()) for pick in range(len(kept))])
+    return Cover(np.array(kept), picks, distances, sizes, NAME)
 
 
 @in_default_float_environment
