@@ -10,9 +10,11 @@ import numpy as np
 from entroselect import _checks, _dispatch
 from entroselect import nearest as neighbours
 from entroselect._float_environment import in_default_float_environment
+from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import Report, reporter
 from entroselect.io.rows import Rows
 from entroselect.results import Cover, Float64, Int64, Metric, Neighbours, on_host
+from entroselect.scale import budget, tiled_nearest
 from entroselect.scale.batches import Batches
 from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
 from entroselect.threshold import threshold_select
@@ -88,6 +90,7 @@ def deduplicate(
     distance, metric = _rule(distance, similarity, metric)
     options: dict[str, Any] = {"backend": backend, "memory_limit": memory_limit}
     ranks = process_group_of(group)
+    _check_memory(features, metric, memory_limit, ranks)
     alone = ranks is None or ranks.rank == 0
     with reporter(progress if alone else None, "deduplicate") as report:
         kept = threshold_select(
@@ -137,7 +140,7 @@ def assign(
     n = np.array([pool.n])
     total = int(sum(n if ranks is None else np.concatenate(ranks.all_gather(n))))
     with shared_errors(ranks):
-        indices = _checks.distinct_indices("indices of the selection", on_host(selected), total)
+        indices = _checks.distinct_indices("selection", on_host(selected), total)
         if len(indices) == 0:
             raise ValueError("selection: has no picks, so that no row can be assigned to one")
         served_by = _dispatch.choose(backend, "nearest", pool.rows, memory_limit=memory_limit)
@@ -163,6 +166,18 @@ def _rule(distance: Any, similarity: Any, metric: Any) -> tuple[float, Metric]:
         raise ValueError(f"similarity: is that of metric='cosine', got metric={metric!r}")
     similarity = _checks.real("similarity", similarity, "from -1 to 1", lambda x: -1 <= x <= 1)
     return math.sqrt(2.0 - 2.0 * similarity), "cosine"
+
+
+def _check_memory(features: Any, metric: str, limit: Any, ranks: ProcessGroup | None) -> None:
+    """Raises ValueError before any work unless the limit is enough for the search among kept rows,
+    however many there will be."""
+    limit = bytes_of(limit)
+    if limit is None:
+        return
+    pool = Batches("features", features, metric, ranks)
+    dropped, kept = (pool.part(np.arange(pool.n)) for _ in range(2))
+    shards = [(pool.n, pool.dtype)] if ranks is None else tiled_nearest.shards_of_all(pool, ranks)
+    budget.check_limit(limit, [(dropped, kept, 1)], shards, ranks)
 
 
 def _half(report: Report | None, half: int) -> Report | None:

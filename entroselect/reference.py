@@ -195,9 +195,9 @@ def deduplicate(
     picks = np.empty(len(values), dtype=np.int64)
     distances = np.empty(len(values))
     for row, vector in enumerate(values):
-        to_kept = np.sqrt(squared_distances(values[kept], vector))
-        distances[row] = to_kept.min()
-        nearest = np.flatnonzero(to_kept == distances[row])
+        squared = squared_distances(values[kept], vector)
+        distances[row] = math.sqrt(squared.min())
+        nearest = np.flatnonzero(squared == squared.min())
         picks[row] = min(nearest, key=kept.__getitem__)  # the lowest row of equals
     sizes = np.array([int((picks == pick).sum()) for pick in range(len(kept))])
     return Cover(np.array(kept), picks, distances, sizes, NAME)

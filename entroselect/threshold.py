@@ -124,7 +124,7 @@ def threshold_select(
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
         radius = engine.threshold_decay(
-            opened.pool, most, traversal, **rule, state=run.state, after_round=run.after_round
+            opened.pool, most, traversal, *rule.values(), run.state, run.after_round
         )
         run.end()
     return run.result(radius, began, ready, passes=True)

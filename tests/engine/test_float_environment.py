@@ -19,6 +19,7 @@ import entroselect
 from entroselect import (
     _core,
     anchored_select,
+    deduplicate,
     diagnose,
     energy_distance,
     frechet_select,
@@ -28,6 +29,7 @@ from entroselect import (
     mean_nearest_distance,
     mmd,
     nearest_distances,
+    neighbours_within,
     reference,
     threshold_select,
 )
@@ -79,6 +81,7 @@ TINY = POOLS["denormals"]()[:120]
 NORMAL = np.random.default_rng(0).standard_normal((150, 6))
 SHRINKING = POOLS["shrinking_rows"]()[:200]
 NEAREST = nearest_distances(NORMAL)
+SELECTED = greedy_select(NORMAL, 20)
 
 
 def test_every_public_function_sets_the_environment() -> None:
@@ -147,6 +150,12 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "diagnose": lambda: np.array(repr(diagnose(NORMAL, NORMAL[:70] * 2).size)),
     "mmd": lambda: mmd(NORMAL, NORMAL[:70] * 2),
     "frechet select": lambda: frechet_select(NORMAL, 70, NORMAL[:70] * 2, seed=0).indices,
+    "one pass": lambda: threshold_select(NORMAL, threshold=1 / 3, decay=None),
+    "deduplicate": lambda: deduplicate(TINY, 1e-43),
+    "deduplicate cosine": lambda: deduplicate(SHRINKING, similarity=1 / 3),
+    "within": lambda: neighbours_within(TINY, distance=1e-43),
+    "within underflowing": lambda: neighbours_within(POOLS["underflowing"](), distance=1e-160),
+    "assign": lambda: SELECTED.assign(NORMAL),
     "nearest": lambda: nearest_distances(NORMAL, k=3),
     "nearest underflowing": lambda: nearest_distances(POOLS["underflowing"](), k=3),
     "nearest cosine": lambda: nearest_distances(SHRINKING, NORMAL, k=3, metric="cosine"),
@@ -158,6 +167,8 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "reference greedy": lambda: reference.greedy_select(SHRINKING, 50, metric="cosine"),
     "reference threshold": lambda: reference.threshold_select(TINY, 50),
     "reference nearest": lambda: reference.nearest_distances(NORMAL * 1e-160),
+    "reference within": lambda: reference.neighbours_within(NORMAL * 1e-160, distance=1e-160),
+    "reference duplicates": lambda: reference.deduplicate(TINY, 1e-43),
     "reference entropy": lambda: reference.kl_entropy(NORMAL),
     "reference rows": lambda: reference.canonical_rows(as_rows("features", SHRINKING), "cosine"),
     "entropy of neighbours": lambda: from_neighbours(
@@ -169,7 +180,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
 
 def _bits(found: Any) -> list[bytes]:
     """Everything that an answer holds, to the last bit."""
-    names = ("indices", "distances", "thresholds", "radius", "geometric_mean_distance")
+    names = ("indices", "distances", "thresholds", "radius", "picks", "geometric_mean_distance")
     parts = [found, *(getattr(found, name, None) for name in names)]
     return [np.asarray(part).tobytes() for part in parts if isinstance(part, (float, np.ndarray))]
 
@@ -210,6 +221,9 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
     def nearest(cosine: bool, form: str) -> Any:
         return _core.nearest(*given, *given, True, 2, cosine, isa, form, 2, None)
 
+    def within(form: str) -> Any:
+        return _core.within(*given, *given, True, 1e-310, False, isa, form, 2, None)
+
     bounds = np.float64(5e-324) * np.random.default_rng(0).permutation(5000)
     return {
         "tree": lambda: pool("tree"),
@@ -218,6 +232,8 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "nearest": lambda: nearest(False, "int8"),
         "nearest tree": lambda: nearest(False, "tree"),
         "nearest cosine": lambda: nearest(True, "bf16"),
+        "within": lambda: within("int8"),
+        "within tree": lambda: within("tree"),
         "nearest_among": lambda: _core.nearest_among(*given, *given, True, points, 2, True, 2),
         "filter_intervals": lambda: _core.filter_intervals(*given, *given, isa, "auto"),
         "first_unusable_row": lambda: [_core.first_unusable_row(*given, 1e-320, 2)],
