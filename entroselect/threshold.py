@@ -92,7 +92,8 @@ def threshold_select(
     served_by = _dispatch.choose(
         backend, "selection", features, selected, **where, checkpoint=checkpoint
     )
-    rule = _rule(k, threshold, decay)
+    threshold, decay = _checked_rule(k, threshold, decay)
+    rule = {"threshold": threshold, "decay": decay}
     seed = _check_one_order(order, scores, seed)
     if served_by.loops is not None:
         rows = _checks.usable_rows("features", features, metric)
@@ -124,26 +125,25 @@ def threshold_select(
         if len(before):
             traversal = traversal[~np.isin(traversal, before)]
         radius = engine.threshold_decay(
-            opened.pool, most, traversal, *rule.values(), run.state, run.after_round
+            opened.pool, most, traversal, threshold, decay, run.state, run.after_round
         )
         run.end()
     return run.result(radius, began, ready, passes=True)
 
 
-def _rule(k: Any, threshold: Any, decay: Any) -> dict[str, float | None]:
+def _checked_rule(k: Any, threshold: Any, decay: Any) -> tuple[float | None, float | None]:
     """Threshold and decay, checked."""
     if threshold is not None:
         threshold = _checks.non_negative("threshold", threshold)
     if decay is None:
         if threshold is None:
             raise ValueError("threshold: with decay=None it stays as it is; pass a number")
-        return {"threshold": threshold, "decay": None}
+        return threshold, None
     if k is None:
         raise ValueError("k: only with decay=None, one pass at a threshold, may it be None")
     # Closer to 1, getting past one gap between distances would take millions of passes.
     accepted = "above 0 and at most 0.999999"
-    decay = _checks.real("decay", decay, accepted, lambda x: 0 < x <= 0.999999)
-    return {"threshold": threshold, "decay": decay}
+    return threshold, _checks.real("decay", decay, accepted, lambda x: 0 < x <= 0.999999)
 
 
 def _check_one_order(order: Any, scores: Any, seed: Any) -> int | None:
