@@ -171,8 +171,9 @@ def _rule(distance: Any, similarity: Any, metric: Any) -> tuple[float, Metric]:
 def _check_memory(features: Any, metric: str, limit: Any, ranks: ProcessGroup | None) -> None:
     """Raises ValueError before any work unless the limit is enough for the search among kept rows,
     however many there will be."""
-    limit = bytes_of(limit)
-    if limit is None:
+    with shared_errors(ranks):
+        limit = bytes_of(limit)
+    if limit is None and ranks is None:
         return
     pool = Batches("features", features, metric, ranks)
     dropped, kept = (pool.part(np.arange(pool.n)) for _ in range(2))

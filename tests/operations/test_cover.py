@@ -117,6 +117,16 @@ def test_within_a_memory_limit(limit: str, tmp_path: Path) -> None:
             deduplicate(source, distance + 1, checkpoint=file)
 
 
+def test_a_limit_too_small_for_the_search_is_an_error_before_the_pass(tmp_path: Path) -> None:
+    np.save(tmp_path / "pool.npy", normal(3000, 40))
+    source = open_pool(tmp_path / "pool.npy")
+    with pytest.raises(ValueError, match="memory_limit: 6000000 bytes are too few") as error:
+        deduplicate(source, 5.0, memory_limit=6_000_000)
+    assert source.bytes_read == 0
+    least = int(str(error.value).rsplit(" ", 1)[1])
+    assert len(deduplicate(source, 5.0, memory_limit=least).indices) > 100
+
+
 def test_rows_that_change_meanwhile_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = normal(100, 6)
 
