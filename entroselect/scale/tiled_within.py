@@ -31,27 +31,26 @@ class Parts(tiled_nearest.Compared):
     ) -> None:
         super().__init__(n, MEMORY_OF, backend, metric, pairs, report)
         self._distance = distance
-        self._parts: list[tuple[int, int, Neighbourhoods]] = []  # offset, first query
+        self._parts: list[tuple[int, Neighbourhoods]] = []  # with the number of the first query
 
     def _find(
         self, first: int, queries: Rows, points: Rows | None, offset: int, report: Report | None
     ) -> None:
         found = self._backend.within(queries, points, self._distance, self._metric, report)
         found.indices[:] += offset
-        self._parts.append((offset, first, found))
+        self._parts.append((first, found))
 
     def joined(self, traffic: tiled_nearest.Traffic) -> Neighbourhoods:
-        """All parts as one. Two parts of a query have different points, so that in the order of
-        their points they are in ascending order."""
-        self._parts.sort(key=lambda part: part[:2])
+        """All parts as one. Every query meets its points in ascending order, whatever the tiles
+        are, so that its parts follow one another."""
         indptr = np.zeros(self._n + 1, dtype=np.int64)
-        for _, first, part in self._parts:
+        for first, part in self._parts:
             indptr[first + 1 : first + len(part.indptr)] += np.diff(part.indptr)
         np.cumsum(indptr, out=indptr)
         indices, distances = np.empty(indptr[-1], dtype=np.int64), np.empty(indptr[-1])
         filled = indptr[:-1].copy()  # the next place of every query
         while self._parts:
-            _, first, part = self._parts.pop(0)
+            first, part = self._parts.pop(0)
             counts = np.diff(part.indptr)
             queries = slice(first, first + len(counts))
             places = np.arange(len(part.indices)) + np.repeat(
