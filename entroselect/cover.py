@@ -87,9 +87,10 @@ def deduplicate(
         >>> deduplicate(line + 1, similarity=0.99).indices.tolist()
         [0]
     """
-    distance, metric = _rule(distance, similarity, metric)
-    options: dict[str, Any] = {"backend": backend, "memory_limit": memory_limit}
     ranks = process_group_of(group)
+    with shared_errors(ranks):
+        distance, metric = _rule(distance, similarity, metric)
+    options: dict[str, Any] = {"backend": backend, "memory_limit": memory_limit}
     _check_memory(features, metric, memory_limit, ranks)
     alone = ranks is None or ranks.rank == 0
     with reporter(progress if alone else None, "deduplicate") as report:

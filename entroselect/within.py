@@ -68,8 +68,9 @@ def neighbours_within(
         >>> found.indptr.tolist(), found.indices.tolist(), found.distances.tolist()
         ([0, 2, 3, 5], [0, 2, 1, 0, 2], [0.0, 1.0, 0.0, 1.0, 0.0])
     """
-    distance = _checks.non_negative("distance", distance)
     ranks = process_group_of(group)
+    with shared_errors(ranks):
+        distance = _checks.non_negative("distance", distance)
     if ranks is not None:
         ranks.check_agreement(f"points={'None' if points is None else 'given'}")
     rows = Batches("queries", queries, metric, ranks)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entroselect import nearest_distances, reference, threshold_select
+from entroselect import nearest_distances, open_pool, reference, threshold_select
+from entroselect.scale.budget import pool_needs
 from tests.conftest import BACKENDS, normal, same_selection
 from tests.support.pools import POOLS
 
@@ -130,6 +132,21 @@ def test_one_pass_may_accept_nothing() -> None:
     assert found.radius == nearest_distances(pool, pool[7:8]).distances.max()
 
 
+def test_memory_for_as_many_picks_as_rows(tmp_path: Path) -> None:
+    """How many a pass accepts is not known when it is decided whether the pool fits."""
+    np.save(tmp_path / "pool.npy", normal(2000, 30))
+    source = open_pool(tmp_path / "pool.npy")
+    whole = pool_needs(source, source.n, False)[0]
+    read = [
+        threshold_select(source, threshold=0.0, decay=None, memory_limit=whole - less).profile.get(
+            "bytes_read"
+        )
+        for less in (0, 1)
+    ]
+    assert read[0] is None
+    assert read[1] is not None
+
+
 def test_scores_order_the_passes() -> None:
     """Largest first, lowest row of equals first, also where -x or a float is another number."""
     pool = np.arange(6.0)[:, None]
@@ -142,7 +159,7 @@ def test_scores_order_the_passes() -> None:
     assert unsigned.indices.tolist() == [3, 5, 2, 1, 0, 4]
 
 
-@pytest.mark.parametrize("decay", [0.05, 0.5, 0.95, 0.9999])
+@pytest.mark.parametrize("decay", [0.05, 0.5, 0.95, 0.99999])
 def test_passes_that_accept_nothing_are_skipped_one_product_at_a_time(decay: float) -> None:
     """The thresholds are those of the loop that multiplies, to the last bit, and a threshold equal
     to the largest distance does not accept it."""

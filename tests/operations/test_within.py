@@ -110,6 +110,19 @@ def test_more_suspects_than_are_kept_at_a_time(
     assert (found.distances == 1).all()
 
 
+def test_panels_of_rows_that_are_coded_well_and_badly(backend: str) -> None:
+    """Eight panels of points share thresholds: the first has short rows, whose codes are exact, and
+    the others long ones. Queries at the centre have exact codes as well, so that the residuals of
+    the long rows alone say how far off a score may be."""
+    points = normal(2048, 64)
+    points[np.arange(2048) % 256 < 32] *= np.float32(1e-3)
+    queries = normal(3, 64) * np.float32(1e-3)
+    distances = reference.nearest_distances(queries[:1], points, 2048).distances[0]
+    for distance in distances[300::200]:
+        found = neighbours_within(queries, points, distance=distance, backend=backend)
+        same(found, reference.neighbours_within(queries, points, distance=distance))
+
+
 def test_what_no_pair_and_what_every_pair_is_within(backend: str) -> None:
     pool = normal(200, 20)
     found = neighbours_within(pool, pool + 100, distance=1.0, backend=backend)
