@@ -28,6 +28,9 @@ class Guarded {
   Scope scope_;
 };
 
+// bind_codes.cpp
+void bind_codes(py::module_& m);
+
 // bind_exchange.cpp and bind_within.cpp
 void bind_exchange(py::module_& m);
 void bind_within(py::module_& m);

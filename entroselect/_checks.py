@@ -199,3 +199,11 @@ def distinct_indices(name: str, given: Any, n: int) -> Int64:
             "each row may stand once"
         )
     return indices
+
+
+def start_rows(start: Any, k: int, n: int) -> Int64:
+    """`start` as k distinct rows of a pool of n, which exchanges begin with."""
+    rows = distinct_indices("start", start, n)
+    if len(rows) != k:
+        raise ValueError(f"start: expected k = {k} pool rows, got {len(rows)}")
+    return rows

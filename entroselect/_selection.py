@@ -22,7 +22,13 @@ from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.io.source import EmptySource, Source
 from entroselect.results import Int64, Selection, on_host
 from entroselect.scale.batches import numpy_dtype
-from entroselect.scale.budget import check_least, pool_needs
+from entroselect.scale.budget import (
+    LEAST_ROWS,
+    check_least,
+    gathered_bytes,
+    pool_bytes,
+    pool_needs,
+)
 from entroselect.scale.checkpoint import Checkpoint
 from entroselect.scale.memory_pool import MemoryPool
 from entroselect.scale.process_group import digest, process_group_of, shared_errors
@@ -77,27 +83,38 @@ class OpenedPool:
         if self.ranks is not None:
             sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
             self.first, self.n = int(sizes[: self.ranks.rank].sum()), int(sizes.sum())
+        row_bytes = given.d * numpy_dtype(given.dtype).itemsize
+        gathered = gathered_bytes(row_bytes, given.d)
+        if self.ranks is not None:
+            in_memory += LEAST_ROWS * gathered
         if isinstance(given, Source) or self.ranks is not None:
-            row_bytes = given.d * numpy_dtype(given.dtype).itemsize
             what = f"{given.n} rows of {row_bytes} bytes"
             check_least(limit, min(in_memory, streamed), what, self.ranks)
         fits = given.n > 0 and limit is not None and in_memory <= limit  # no rows cannot be held
         self.local: MemoryPool | StreamedPool
+        room: int | None = None  # rows of all processes that can be settled here
         with self.shared_errors():
             if fits or isinstance(given, Rows):
                 rows = as_rows("features", given)
                 numbers = range(self.first, self.first + rows.n)
                 _checks.usable_values("features", rows, metric, numbers)
                 sub = not whole or self.ranks is not None
+                if limit is not None:
+                    room = LEAST_ROWS + max(0, limit - in_memory) // gathered
                 self.local = MemoryPool(rows, metric, backend, self.first, sub=sub, limit=limit)
             else:
                 limit = limit or max(1 << 30, streamed)
-                self.local = StreamedPool(decoded_once(given), metric, backend, limit, self.first)
+                self.local = StreamedPool(
+                    decoded_once(given), metric, backend, limit, self.first, picks
+                )
+                # Its own candidates are in memory besides.
+                room = self.local.capacity * (row_bytes + pool_bytes(given.d)) // gathered
         self.pool: engine.Pool = self.local.primitives
         if self.ranks is not None:
             self.ranks.check_agreement(f"columns={self.d}; dtype={self._dtype}; metric={metric}")
+            primitives, take = self.local.primitives, self.local.take
             self.pool = ShardedPool(
-                self.local.primitives, self.local.take, self._dtype, metric, backend, self.ranks
+                primitives, take, self._dtype, metric, backend, self.ranks, room
             )
             if self.n == 0:
                 raise ValueError("features: empty on every rank; at least 1 row needed")

@@ -18,7 +18,7 @@ from entroselect.backends.cpu import LISTED, distances_to
 from entroselect.entropy import from_neighbours
 from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
-from entroselect.measures.noise import ReferenceSize, deviation, reference_size
+from entroselect.measures.noise import ReferenceSize, deviation, deviation_bytes, reference_size
 from entroselect.results import AnchoredSelection, Int64, Metric, Neighbours
 from entroselect.scale.budget import check_least, point_bytes
 
@@ -98,7 +98,7 @@ def anchored_select(
 
     Complexity: n m + m^2 exact distances once; n of them per row of the start, 2 n per exchange;
     usually fewer exchanges than rows picked. Memory: at most 240 bytes per pool row, with diversity
-    1,400 + 2 d more.
+    1,400 + 2 d more; with a reference at least 24 MB and, of a larger pool, a copy of 10,000 rows.
 
     Example:
         >>> import numpy as np
@@ -126,7 +126,7 @@ def anchored_select(
     if max_exchanges is not None:
         most = _checks.integer("max_exchanges", max_exchanges, 0)
     first = _first_rows(start, seed, k, rows.n)
-    check_least(limit, _bytes(rows, diversity), f"{rows.n} rows of {rows.d} columns", None)
+    check_least(limit, _bytes(rows, targets, diversity), f"{rows.n} rows of {rows.d} columns", None)
     with reporter(progress, "anchored") as report:
         anchor = _Anchor(rows, targets, k, metric, served_by)
         objective = anchor.objective(k, diversity)
@@ -148,23 +148,25 @@ def _first_rows(start: Any, seed: int | None, k: int, n: int) -> Int64 | None:
         if start == "herding":
             return None
         return np.random.default_rng(seed).choice(n, k, replace=False)
-    rows = np.asarray(start)
-    if rows.shape != (k,) or rows.dtype.kind not in "iu":
-        raise ValueError(
-            f"start: expected 'herding', 'random' or {k} pool rows, got {rows.dtype} of shape "
-            f"{rows.shape}"
-        )
-    if rows.min() < 0 or rows.max() >= n or len(np.unique(rows)) < k:
-        raise ValueError(f"start: expected {k} different rows from 0 to {n - 1}")
-    return rows.astype(np.int64)
+    return _checks.start_rows(start, k, n)
 
 
-def _bytes(rows: Rows, diversity: float) -> int:
-    """The most bytes that a selection allocates besides its inputs."""
+def _bytes(rows: Rows, targets: Rows, diversity: float) -> int:
+    """The most bytes that a selection allocates besides its inputs: in the search, or before it."""
     per_row = _core.exchange_bytes_per_row() + 64
     if diversity > 0:
         per_row += LISTED * 20 + point_bytes(rows.d)
-    return rows.n * per_row
+    before = rows.n * 64 + deviation_bytes(targets)
+    sample = len(_sample(rows, targets))
+    if sample < rows.n:
+        before += sample * rows.d * rows.values.itemsize
+    return max(rows.n * per_row, 0 if targets is rows else before)
+
+
+def _sample(rows: Rows, targets: Rows) -> Int64:
+    """The pool rows that its distance to the reference is taken from: all of them, or, of many,
+    some that are evenly spaced."""
+    return np.arange(rows.n)[:: -(-rows.n // max(targets.n, SAMPLE))]
 
 
 class _Anchor:
@@ -181,10 +183,9 @@ class _Anchor:
             self.within, self.pool_distance, self.size = self.scale, 0.0, None
             return
         self.within = self._mean(targets, targets)
-        sample = np.arange(rows.n)
-        if rows.n > max(targets.n, SAMPLE):
-            sample = sample[:: -(-rows.n // max(targets.n, SAMPLE))]
-        n, m, pool = len(sample), targets.n, _part(rows, sample)
+        sample = _sample(rows, targets)
+        n, m = len(sample), targets.n
+        pool = rows if n == rows.n else _part(rows, sample)
         across, own = math.fsum(self.sums[sample]) / (n * m), self._mean(pool, pool)
         self.pool_distance = (2 * across - own - self.within) / self.scale
         self.size = reference_size(

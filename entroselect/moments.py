@@ -122,9 +122,10 @@ def frechet_select(
         min_entropy = _checks.real("min_entropy", min_entropy, "(finite)", math.isfinite)
     picks = _first_picks(rows, k, start, seed, min_entropy)
     if min_entropy is not None and (entropy := _entropy(rows, picks)) < min_entropy:
+        more = "start='greedy' has" if start is not None and not _is(start, "greedy") else "that is"
         raise ValueError(
             f"min_entropy: the start has {entropy:.6g} nats, below {min_entropy:.6g}; "
-            "start='greedy' has nearly the most that is possible"
+            f"{more} nearly the most that is possible"
         )
     exchange = Exchange(rows, target, picks)
     with reporter(progress, "passes") as report:
@@ -152,10 +153,7 @@ def _first_picks(rows: Rows, k: int, start: Any, seed: Any, min_entropy: float |
     if _checks.seed_value(seed) is not None and not _is(start, "random"):
         raise ValueError("seed: only start='random' draws anything; drop seed or pass that")
     if not isinstance(start, str):
-        picks = _checks.distinct_indices("start", start, rows.n)
-        if len(picks) != k:
-            raise ValueError(f"start: expected k = {k} pool rows, got {len(picks)}")
-        return picks
+        return _checks.start_rows(start, k, rows.n)
     if _checks.choice("start", start, ("random", "greedy")) == "greedy":
         return on_host(greedy_select(rows, k).indices)
     return np.random.default_rng(seed).permutation(rows.n)[:k]

@@ -58,7 +58,8 @@ def objective_of(objective: Objective, members: list[int], squared: Float64, awa
     """J of these members, in the order of its definition."""
     k = objective.k
     total = 2 * k * int(objective.attraction[members].sum())
-    total -= int(away[np.ix_(members, members)].sum())
+    # The sum of a row fits into 64 bits, that of all rows may not.
+    total -= int(sum(away[np.ix_(members, members)].sum(axis=1).tolist()))
     if k > 1:
         nearest = squared[np.ix_(members, members)].min(axis=1)
         total -= k * int(log_distance(objective, nearest).sum())

@@ -176,6 +176,76 @@ def numpy_threshold(x: Array, k: int, decay: float) -> Picks:
     return run
 
 
+def numpy_random(x: Array, k: int) -> Picks:
+    """k random rows."""
+    return lambda: np.random.default_rng(0).choice(len(x), k, replace=False)
+
+
+def numpy_herding(x: Array, k: int, real: Array) -> Picks:
+    """Herding with the kernel -|a - b|: each pick lowers the energy distance to `real` most."""
+
+    def run() -> Array:
+        squares = np.einsum("ij,ij->i", x, x)
+        attraction = _mean_distances(x, squares, real)
+        picks = np.zeros(k, dtype=np.int64)
+        sums = np.zeros(len(x))
+        left = np.zeros(len(x))  # infinite where picked
+        for i in range(k):
+            picks[i] = np.argmin((i + 1) * attraction - sums + left)
+            left[picks[i]] = np.inf
+            sums += _distances(x, squares, picks[i])
+        return picks
+
+    return run
+
+
+def numpy_exchange(x: Array, k: int, real: Array) -> Picks:
+    """From random rows: every pick in turn for the row that lowers the energy distance to `real`
+    most, until no exchange does."""
+
+    def run() -> Array:
+        squares = np.einsum("ij,ij->i", x, x)
+        attraction = _mean_distances(x, squares, real)
+        picks = np.random.default_rng(0).choice(len(x), k, replace=False)
+        sums = np.sum([_distances(x, squares, row) for row in picks], axis=0, dtype=np.float64)
+        picked = np.zeros(len(x), dtype=bool)
+        picked[picks] = True
+        least = 1e-6 * k * float(attraction.mean())  # a smaller gain is rounding
+        stayed = slot = 0
+        while stayed < k:
+            gone = picks[slot]
+            without = sums - _distances(x, squares, gone)
+            value = k * attraction - without
+            best = int(np.argmin(np.where(picked, np.inf, value)))
+            stayed += 1
+            if value[best] < value[gone] - least:
+                picked[[gone, best]] = False, True
+                picks[slot], sums, stayed = best, without + _distances(x, squares, best), 0
+            slot = (slot + 1) % k
+        return picks
+
+    return run
+
+
+def _distances(x: Array, squares: Array, row: int) -> Array:
+    """Of all rows to one."""
+    found = squares + squares[row] - 2 * (x @ x[row])
+    found[row] = 0
+    return np.sqrt(np.maximum(found, 0))
+
+
+def _mean_distances(x: Array, squares: Array, real: Array) -> Array:
+    """Of every row to those of `real`."""
+    total = np.zeros(len(x))
+    for part in np.array_split(real, -(-len(real) // 500)):
+        products = x @ part.T
+        products *= -2
+        products += squares[:, None]
+        products += np.einsum("ij,ij->i", part, part)
+        total += np.sqrt(np.maximum(products, 0)).sum(axis=1)
+    return total / len(real)
+
+
 def _without_self(distances: Array, indices: Array) -> tuple[Array, Array]:
     """The nearest other row, from two neighbours of which one should be the row itself."""
     which = (indices[:, 0] == np.arange(len(indices))).astype(int)

@@ -196,8 +196,21 @@ def render(results: Path, headline: bool = False) -> str:
         text += ["Where entroselect loses:", "", *slower, ""]
     every = [row for cases in found.values() for case in cases.values() for row in case]
     if not headline:
+        text += anchored(read(results / "anchored.csv"))
         text += [*scaling(read(results / "scaling.csv")), *instruction_sets(every), *memory(every)]
     return "\n".join([*text, *footnote(every)])
+
+
+def anchored(rows: list[Row]) -> list[str]:
+    """What anchored_select and its alternatives reach, and in which time."""
+    lines = []
+    for row in rows:
+        if row["p50_s"]:
+            case = [pool_name(row), size(row), f"{int(row['k']):,}"]
+            lines.append([row["contestant"], *case, seconds(row), row["agreement"]])
+    header = ["contestant", "pool", "rows", "k", "time", "reached (lower is better)"]
+    heading = "Anchored selection, and what else matches a reference."
+    return [heading, "", *table(header, lines), ""] if lines else []
 
 
 def scaling(rows: list[Row]) -> list[str]:

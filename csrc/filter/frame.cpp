@@ -8,6 +8,7 @@ namespace entroselect {
 
 namespace {
 constexpr int64_t kMostBytes = 60000;  // columns, so that 255 * 127 * d stays below 2^31
+constexpr int64_t kLeastSample = 32, kPerSampled = 16;  // a small pool's frame: one row in 16
 constexpr double kWorthRotating = 0.8;
 constexpr double kFloatExponents = 100;  // scales beyond 2^+-100 are applied in float64
 
@@ -42,7 +43,8 @@ Frame::Frame(const Rows& rows, const Kernels& kernels, Form form)
       scale(1),
       certificate(rows.d, roundings(form, rows.d), 1),
       centre_(size_t(padded(rows.d)), 0.0) {
-  const int64_t count = std::min(rows.n, kSample), width = padded(d);
+  const int64_t count = std::min(rows.n, std::clamp(rows.n / kPerSampled, kLeastSample, kSample));
+  const int64_t width = padded(d);
   Buffer<double> sample(count * width);
   for (int64_t s = 0; s < count; ++s)
     kernels.load_row(rows, s * rows.n / count, sample.get() + s * width);

@@ -27,7 +27,7 @@ struct Frame {
   // column are rotated, if that makes the sample's residuals smaller.
   Frame(const Rows& rows, const Kernels& kernels, Form form);
 
-  static constexpr int64_t kSample = 128;  // rows that decide the frame
+  static constexpr int64_t kSample = 128;  // rows that decide the frame, at most
 
   Form form;
   int64_t d;

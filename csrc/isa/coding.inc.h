@@ -79,10 +79,14 @@ void rotate_window(float* x, const float* signs, int64_t size) {
       }
 }
 
-inline float add_floats(Float16 v) {
-  float sum = 0;
-  for (int l = 0; l < 16; ++l) sum += v[l];
-  return sum;
+// The sum of 16 lanes, added in halves: Half is a vector of 8 of them.
+template <class Half, class Whole>
+inline auto add_halves(const Whole& v) {
+  Half low, high;
+  std::memcpy(&low, &v, sizeof low);
+  std::memcpy(&high, (const char*)&v + sizeof low, sizeof high);
+  const Half sum = low + high;
+  return ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
 }
 
 // Rows that cannot be coded: every pair with them is decided by its canonical distance.
@@ -105,7 +109,7 @@ Coded code_bytes(const float* x, int64_t d, int64_t words, int levels, uint32_t*
   }
   float largest = 0;
   for (int l = 0; l < 16; ++l) largest = most[l] > largest ? most[l] : largest;
-  if (!(add_floats(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
+  if (!(add_halves<Float8>(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
   if (largest < kSmallest) return uncoded(out, words, std::sqrt(double(d)) * kSmallest);
   const float step = largest / float(levels), inverse = float(levels) / largest;
   // Adding and taking away 1.5 2^23 rounds to integers.
@@ -125,13 +129,9 @@ Coded code_bytes(const float* x, int64_t d, int64_t words, int levels, uint32_t*
     std::memcpy((char*)out + l, &bytes, left < 16 ? size_t(left) : 16);
   }
   int64_t total2 = 0;
-  int32_t total = 0;
-  for (int lane = 0; lane < 16; ++lane) {
-    total2 += norm2[lane];
-    total += sum[lane];
-  }
-  return {double(step) * double(step) * double(total2), std::sqrt(double(add_floats(residual2))),
-          step, total};
+  for (int lane = 0; lane < 16; ++lane) total2 += norm2[lane];
+  return {double(step) * double(step) * double(total2),
+          std::sqrt(double(add_halves<Float8>(residual2))), step, add_halves<Int8>(sum)};
 }
 
 Coded code_halves(const float* x, int64_t d, int64_t words, int, uint32_t* out) {
@@ -140,7 +140,7 @@ Coded code_halves(const float* x, int64_t d, int64_t words, int, uint32_t* out) 
     const Float16 v = load_as<Float16>(x + l);
     squares += v * v;
   }
-  if (!(add_floats(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
+  if (!(add_halves<Float8>(squares) < kLargestSquare)) return uncoded(out, words, INFINITY);
   Lanes norm2 = {};
   Float8 residual2 = {};
   for (int64_t l = 0; l < 2 * words; l += 8) {

@@ -30,6 +30,7 @@ constexpr int64_t kMostCells = 128;
 constexpr double kWorthCells = 0.75;   // share of the cells that rows can skip
 constexpr double kManyProducts = 5e4;  // per refreshed row: with more, cells save time
 constexpr int64_t kWorthPlacing = 8;   // pairs scored per pair that placing all rows takes
+constexpr int64_t kAhead = 16;         // how many rows ahead their data are fetched from memory
 
 // Stable; `key` gives less than `keys`.
 template <class Key>
@@ -224,26 +225,63 @@ double FilterPool::exact(const double* x, int64_t number) const {
 }
 
 void FilterPool::refresh_all(double enough) {
+  if (count() == 1 && !rows_.lengths) return compare_with_first(enough);
   std::vector<int64_t> rows(static_cast<size_t>(n()));
   for (int64_t i = 0; i < n(); ++i) rows[size_t(i)] = i;
   refresh(std::move(rows), enough);
 }
 
+// With one pick, exact distances take less time than score tiles, which would be all but empty.
+void FilterPool::compare_with_first(double enough) {
+  Timer timer(profile_.refresh_seconds);
+  const Pick& pick = picks_[0];
+  Buffer<double> x(padded(d()));
+  kernels_.load_row(pick.source < 0 ? rows_ : given_[size_t(pick.source)], pick.row, x.get());
+  std::vector<int64_t> compared(size_t(threads_), 0);
+  parallel_for(
+      double(n()) * double(d()) < kWorthThreads ? 1 : threads_, (n() + kPrepare - 1) / kPrepare,
+      [&](int64_t item, int worker) {
+        for (int64_t i = item * kPrepare; i < std::min(n(), (item + 1) * kPrepare); ++i) {
+          if (!stale(i, enough)) continue;
+          bounds_[i] = std::min(bounds_[i], kernels_.distance_to_row(x.get(), rows_, i));
+          unmet_[i] = unmet_[i].without(0, 1);
+          ++compared[size_t(worker)];
+        }
+      },
+      poll_);
+  for (const int64_t rows : compared) {
+    profile_.settled += rows;
+    profile_.refreshed += rows;
+  }
+}
+
 void FilterPool::refresh(std::vector<int64_t> rows, double enough) {
   consider_form();
   consider_cells();
+  Timer timer(profile_.refresh_seconds);
+  double products = 0;
+  size_t kept = 0;
+  for (size_t j = 0; j < rows.size(); ++j) {
+    if (j + kAhead < rows.size()) {
+      __builtin_prefetch(&bounds_[rows[j + kAhead]]);
+      __builtin_prefetch(&unmet_[rows[j + kAhead]]);
+    }
+    const int64_t i = rows[j];
+    if (!stale(i, enough)) continue;
+    products += double(unmet_[i].count(count())) * double(d() + kPerPair);
+    rows[kept++] = i;
+  }
+  rows.resize(kept);
+  if (rows.empty()) return;
   // Rows of one cell, and rows that have met the same picks, are compared with picks together.
   group_by(rows, count() + 1, [&](int64_t i) { return unmet_[i].next; });
   if (cells_) group_by(rows, cells_->size(), [&](int64_t i) { return places_[i].cell; });
-  refresh_groups(rows, enough);
+  // Waking other threads costs microseconds.
+  refresh_groups(rows, products < kWorthThreads ? 1 : threads_, enough);
 }
 
-void FilterPool::refresh_groups(const std::vector<int64_t>& rows, double enough) {
-  Timer timer(profile_.refresh_seconds);
-  // Waking other threads costs microseconds, and a job is cut so that every thread gets a share.
-  double products = 0;
-  for (int64_t i : rows) products += double(unmet_[i].count(count())) * double(d() + kPerPair);
-  const int threads = products < kWorthThreads ? 1 : threads_;
+// A job is cut so that every thread gets a share.
+void FilterPool::refresh_groups(const std::vector<int64_t>& rows, int threads, double enough) {
   const int64_t total = int64_t(rows.size());
   const int64_t share = std::max<int64_t>((total + threads - 1) / threads, 4);
   const int64_t most = std::min(share, std::clamp<int64_t>(share / kShares, kGroup, kSwept));
@@ -258,13 +296,11 @@ void FilterPool::refresh_groups(const std::vector<int64_t>& rows, double enough)
         Sweep& sweep = *sweeps_[size_t(worker)];
         sweep.clear();
         for (int64_t j = cuts[size_t(item)]; j < cuts[size_t(item) + 1]; ++j) {
+          if (j + kAhead < total) prefetch(rows[size_t(j + kAhead)]);
           const int64_t i = rows[size_t(j)];
-          // No pick can lower its bound, or the bound is low enough.
-          if (unmet_[i].count(count()) == 0 || bounds_[i] <= 0 || bounds_[i] < enough) continue;
           sweep.add(i, &codes_[i * frame_->words], coded_[i], bounds_[i], unmet_[i],
                     cells_ ? places_[i].toward : 0);
         }
-        if (sweep.size() == 0) return;
         if (cells_)
           sweep.run(*cells_, home(sweep.row(0)), count(), enough);
         else
@@ -275,6 +311,15 @@ void FilterPool::refresh_groups(const std::vector<int64_t>& rows, double enough)
         }
       },
       poll_);
+}
+
+void FilterPool::prefetch(int64_t row) const {
+  constexpr int64_t kLine = 64;
+  const char* code = reinterpret_cast<const char*>(&codes_[row * frame_->words]);
+  for (int64_t at = 0; at < 4 * frame_->words; at += kLine) __builtin_prefetch(code + at);
+  __builtin_prefetch(&coded_[row]);
+  __builtin_prefetch(&bounds_[row]);
+  __builtin_prefetch(&unmet_[row]);
 }
 
 double FilterPool::widest() const {

@@ -84,7 +84,13 @@ class FilterPool final : public Pool {
   void consider_cells();
   bool cells_pay(const Cells& cells) const;
   int32_t home(int64_t row) const { return cells_ ? places_[row].cell : 0; }
-  void refresh_groups(const std::vector<int64_t>& rows, double enough);
+  // Whether refresh() may have to lower the row's bound.
+  bool stale(int64_t row, double enough) const {
+    return unmet_[row].count(count()) > 0 && bounds_[row] > 0 && bounds_[row] >= enough;
+  }
+  void compare_with_first(double enough);
+  void refresh_groups(const std::vector<int64_t>& rows, int threads, double enough);
+  void prefetch(int64_t row) const;
   double exact(const double* x, int64_t number) const;
 
   const Rows rows_;

@@ -1,6 +1,8 @@
 // Farthest-first: the frontier, and settling picks among its rows.
 
 #include <algorithm>
+#include <functional>
+#include <tuple>
 
 #include "base/threads.h"
 #include "base/timer.h"
@@ -9,56 +11,104 @@
 namespace entroselect {
 
 namespace {
-constexpr int64_t kSample = 2048;
-constexpr int64_t kPart = 8192;  // rows that one thread looks through at a time
+constexpr int64_t kLeastSample = 256, kMostSample = 2048;  // bounds that decide a cut
+constexpr int64_t kSampled = 32;  // of them, as many as the frontier should have, if possible
+constexpr int64_t kPart = 16384;  // rows that one thread looks through at a time
 
 bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
 bool first_is_nearer(const Key& a, const Key& b) { return b.beats(a); }  // for heaps: best on top
+
+// A bound that about `size` rows reach, from a sample.
+double cut_of(const double* bounds, int64_t n, int64_t size) {
+  const int64_t wanted = std::clamp(kSampled * n / size, kLeastSample, kMostSample);
+  const int64_t count = std::min(n, wanted);
+  std::vector<double> sample(static_cast<size_t>(count));
+  for (int64_t s = 0; s < count; ++s) sample[size_t(s)] = bounds[s * n / count];
+  const auto rank = sample.begin() + std::min(count - 1, size * count / n);
+  std::nth_element(sample.begin(), rank, sample.end(), std::greater<double>());
+  return std::max(*rank, 0.0);
+}
+
+// Of kPart rows: those at the cut or above, and the largest bound below it.
+struct Part {
+  std::vector<uint16_t> rows;
+  double below = kPicked;
+};
+
+Part part_of(const double* bounds, int64_t count, double cut) {
+  uint16_t rows[kPart];
+  double below = kPicked;
+  int64_t found = 0;
+  for (int64_t i = 0; i < count; ++i) {  // without branches, which could not be predicted
+    const double bound = bounds[i];
+    rows[found] = uint16_t(i);
+    found += bound >= cut;
+    below = std::max(below, bound >= cut ? kPicked : bound);
+  }
+  return {{rows, rows + found}, below};
+}
+
+template <class Body>
+void for_each(const std::vector<Part>& parts, const double* bounds, const Body& body) {
+  for (size_t p = 0; p < parts.size(); ++p)
+    for (const uint16_t at : parts[p].rows) {
+      const int64_t row = int64_t(p) * kPart + at;
+      body(Key{bounds[row], row});
+    }
+}
+
+// The last of the `size` rows that come first among those listed, and the one after it. Holds at
+// most four times as many.
+std::pair<Key, Key> split(const std::vector<Part>& parts, const double* bounds, int64_t size) {
+  std::vector<Key> keys;
+  const auto keep_first = [&] {
+    std::nth_element(keys.begin(), keys.begin() + size, keys.end(), first_is_farther);
+    keys.resize(size_t(size) + 1);
+  };
+  keys.reserve(size_t(4 * size) + 1);
+  for_each(parts, bounds, [&](const Key& key) {
+    keys.push_back(key);
+    if (int64_t(keys.size()) > 4 * size) keep_first();
+  });
+  keep_first();
+  const Key next = keys.back();
+  keys.pop_back();
+  return {*std::max_element(keys.begin(), keys.end(), first_is_farther), next};
+}
 }  // namespace
 
 std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n, int64_t size,
                                                  int threads, const std::function<void()>& poll) {
-  // A cut that about `size` rows reach, from a sample; then one pass collects them.
-  std::vector<double> sample;
-  for (int64_t s = 0; s < std::min(n, kSample); ++s)
-    sample.push_back(bounds[s * n / std::min(n, kSample)]);
-  const size_t rank = std::min(sample.size() - 1, size_t(size * int64_t(sample.size()) / n));
-  std::nth_element(sample.begin(), sample.begin() + int64_t(rank), sample.end(),
-                   std::greater<double>());
-  const double cut = std::max(sample[rank], 0.0);
-
-  struct Part {
-    std::vector<Key> keys;
-    Key rival = {kPicked, -1};
-  };
+  // One pass lists the rows at the cut or above. A list takes two bytes per row at most, however
+  // many bounds are equal.
+  const double cut = cut_of(bounds, n, size);
   std::vector<Part> parts(size_t((n + kPart - 1) / kPart));
   parallel_for(
       parts.size() < 4 ? 1 : threads, int64_t(parts.size()),
       [&](int64_t item, int) {
-        Part part;
-        for (int64_t i = item * kPart; i < std::min(n, (item + 1) * kPart); ++i) {
-          if (bounds[i] >= cut)
-            part.keys.push_back({bounds[i], i});
-          else if (bounds[i] > part.rival.bound)
-            part.rival = {bounds[i], i};
-        }
-        parts[size_t(item)] = std::move(part);
+        parts[size_t(item)] =
+            part_of(bounds + item * kPart, std::min(n - item * kPart, kPart), cut);
       },
       poll);
-  std::vector<Key> keys;
-  Key rival = {kPicked, -1};
+  int64_t found = 0;
+  double below = kPicked;
   for (const Part& part : parts) {
-    keys.insert(keys.end(), part.keys.begin(), part.keys.end());
-    if (part.rival.bound > rival.bound) rival = part.rival;
+    found += int64_t(part.rows.size());
+    below = std::max(below, part.below);
   }
-  if (int64_t(keys.size()) > 2 * size) {  // many equal bounds
-    std::nth_element(keys.begin(), keys.begin() + size, keys.end(), first_is_farther);
-    rival = keys[size_t(size)];
-    keys.resize(size_t(size));
-  }
+  Key rival = {kPicked, -1};
+  for (size_t p = 0; p < parts.size() && below > kPicked && rival.row < 0; ++p)
+    if (parts[p].below == below)
+      rival = {below, std::find(bounds + int64_t(p) * kPart, bounds + n, below) - bounds};
+
+  Key last = {cut, n};  // of the rows taken
+  if (found > 2 * size) std::tie(last, rival) = split(parts, bounds, size);
   std::vector<int64_t> rows;
-  for (const Key& key : keys) rows.push_back(key.row);
-  return {rows, rival};
+  rows.reserve(size_t(std::min(found, 2 * size)));
+  for_each(parts, bounds, [&](const Key& key) {
+    if (!last.beats(key)) rows.push_back(key.row);
+  });
+  return {std::move(rows), rival};
 }
 
 std::pair<std::vector<int64_t>, Key> FilterPool::frontier(int64_t size) const {

@@ -18,6 +18,9 @@ constexpr int64_t kShared = 4;
 // A bound may be rough if it is below this share of `enough` (squared).
 constexpr double kFar = 0.9;
 
+// Suspects that there is room for when a row has its first.
+constexpr size_t kFewSuspects = 8;
+
 // How far ahead rows are fetched from memory.
 constexpr size_t kAhead = 2;
 }  // namespace
@@ -96,7 +99,7 @@ void Sweep::begin() {
 // Rechecks the rows that are left; they have now met every pick, or skipped it with its cell.
 void Sweep::finish(int64_t total) {
   for (size_t j = 0; j < waiting_.size(); ++j) {
-    if (j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
+    if (exact_ && j + kAhead < waiting_.size()) pool_.prefetch(waiting_[j + kAhead]->index);
     recheck(*waiting_[j]);
     waiting_[j]->unmet = waiting_[j]->unmet.without(0, total);
   }
@@ -166,7 +169,7 @@ void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t firs
             row.suspects.clear();
           } else {
             leaving_.push_back(&row);
-            pool_.prefetch(row.index);
+            if (exact_) pool_.prefetch(row.index);
           }
         } else {
           if (row.suspects.size() > kManySuspects) recheck(row);
@@ -187,6 +190,7 @@ void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks,
     const auto interval = frame_.certificate.interval(row.bounds, panel.bounds[column],
                                                       group_.scores[g * kPanel + column]);
     if (interval.lower > row.reach) continue;
+    if (row.suspects.capacity() == 0) row.suspects.reserve(kFewSuspects);
     row.suspects.push_back({interval.lower, picks ? picks[place] : place});
     row.upper = std::min(row.upper, interval.upper);
   }
@@ -196,6 +200,11 @@ void Sweep::collect(Row& row, int g, const Panels& panels, const int32_t* picks,
 // Decides a row's suspects by exact distances, the nearest first.
 void Sweep::recheck(Row& row) {
   if (row.suspects.empty()) return;
+  if (!exact_) {
+    row.bound = std::min(row.bound, frame_.certificate.squared(row.upper));
+    row.suspects.clear();
+    return;
+  }
   std::sort(row.suspects.begin(), row.suspects.end(),
             [](const Suspect& a, const Suspect& b) { return a.lower < b.lower; });
   kernels_.load_row(pool_, row.index, canonical_.get());

@@ -34,7 +34,8 @@ struct Unmet {
 
 class Sweep {
  public:
-  // Holds up to `rows` rows of the pool at a time.
+  // Holds up to `rows` rows of the pool at a time. Without `exact`, the pool is not looked at, and
+  // bounds are lowered to the upper ends of intervals instead of exact distances.
   Sweep(const Frame& frame, const Kernels& kernels, const Rows& pool, ExactDistance exact,
         int64_t rows);
 

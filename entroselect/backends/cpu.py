@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from entroselect import _core, _settings
 from entroselect._settings import cells, threads
-from entroselect.engine import smallest_square
+from entroselect._thresholds import largest_square
 from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, Neighbourhoods, Neighbours
@@ -93,15 +92,13 @@ class Cpu:
     ) -> Neighbourhoods:
         """All points at most `distance` from each query; points=None means all queries."""
         targets = queries if points is None else points
-        # The square before the smallest one whose root is larger.
-        limit = math.nextafter(smallest_square(math.nextafter(distance, math.inf)), 0.0)
         begin, indices, squared = _core.within(
             queries.values,
             queries.dtype,
             targets.values,
             targets.dtype,
             points is None,
-            limit,
+            largest_square(distance),
             metric == "cosine",
             self.isa,
             _filter_form(queries.d),

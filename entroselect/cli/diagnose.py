@@ -11,7 +11,7 @@ import typer
 from entroselect import diagnose as find
 from entroselect.cli import inputs
 from entroselect.cli.errors import check_backend, naming, reading, show
-from entroselect.cli.options import Backend, Column, Key
+from entroselect.cli.options import Backend, Cache, Column, EndpointUrl, Key
 from entroselect.io import Source
 
 
@@ -31,18 +31,22 @@ def diagnose(
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn.")] = 0,
     key: Key = None,
     column: Column = None,
+    endpoint_url: EndpointUrl = None,
+    cache: Cache = None,
     backend: Backend = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Says what GENERATED lacks against REAL, variety or fidelity, and which selection to use."""
     check_backend(backend, selecting=True)
     files = {"features": generated, "reference": real, "training": training}
+    stores = inputs.Stores(endpoint_url, cache)
+    stores.check(*files.values())
     given = {name: path for name, path in files.items() if path is not None}
     sources: dict[str, Source] = {}
     with naming(**given):
         for name, path in given.items():
             with reading(path):
-                sources[name] = inputs.open_source(path, key, column)
+                sources[name] = inputs.open_source(path, key, column, stores=stores)
         found = find(
             **sources, k=k, neighbours=neighbours, seed=seed, backend=backend, progress=True
         )

@@ -13,7 +13,7 @@ import typer
 from entroselect import kl_entropy
 from entroselect.cli import inputs, torchrun
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading, show
-from entroselect.cli.options import Backend, Column, Key, MemoryLimit
+from entroselect.cli.options import Backend, Cache, Column, EndpointUrl, Key, MemoryLimit
 from entroselect.scale.process_group import shared_errors
 
 
@@ -37,6 +37,8 @@ def entropy(
     ] = None,
     key: Key = None,
     column: Column = None,
+    endpoint_url: EndpointUrl = None,
+    cache: Cache = None,
     backend: Backend = "auto",
     memory_limit: MemoryLimit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -46,10 +48,12 @@ def entropy(
         bad_use("--floor", "has no meaning without --duplicates floor")
     check_backend(backend)
     check_memory_limit(memory_limit)
+    stores = inputs.Stores(endpoint_url, cache)
+    stores.check(pool)
     floors: dict[str, Any] = {} if floor is None else {"floor": floor}
     with torchrun.joined(backend) as ranks, naming(features=pool):
         with shared_errors(ranks), reading(pool):
-            source = inputs.open_source(pool, key, column)
+            source = inputs.open_source(pool, key, column, stores=stores)
         found = kl_entropy(
             torchrun.own_part(source, ranks),
             k,

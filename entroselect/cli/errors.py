@@ -25,6 +25,7 @@ from entroselect import _dispatch, _settings
 from entroselect._memory import memory_limit
 from entroselect.cli.signals import Terminated, ending
 from entroselect.io.errors import printable, shown
+from entroselect.io.stores import address_of
 
 FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
 
@@ -164,7 +165,7 @@ def _turn_off_stdout() -> None:
 
 # Arguments of the library that are options of the same name, and those of another name.
 _OPTIONS = (
-    "memory_limit", "min_distance", "id_column", "points_key", "points_column", "backend",
+    "cache", "memory_limit", "min_distance", "id_column", "points_key", "points_column", "backend",
     "checkpoint", "column", "decay", "distance", "diversity", "duplicates", "floor", "fraction",
     "key", "metric", "scores", "seed", "selected", "similarity", "start", "threshold",
 )  # fmt: skip
@@ -193,6 +194,13 @@ def in_options(message: str) -> str:
     return _WORD.sub(lambda m: _option(m[1]), message)
 
 
+def called(path: Path) -> str:
+    """A path or an address as messages and reports have it; what may follow an address as its
+    signature is left out."""
+    address = address_of(path)
+    return str(path) if address is None else address.partition("?")[0]
+
+
 @contextmanager
 def reading(path: Path, option: str | None = None) -> Iterator[None]:
     """Turns every exception that opening a file raises into an error that names the file."""
@@ -205,8 +213,8 @@ def reading(path: Path, option: str | None = None) -> Iterator[None]:
         if not is_plain(error):
             what = type(error).__name__ + (f": {error}" if str(error) else "")
             said = f"cannot be read, it may be damaged; copy or write it again ({what})"
-        if str(path) not in said and shown(path) not in said:
-            said = f"{path}: {said}"
+        if not any(name in said for name in (str(path), shown(path), called(path))):
+            said = f"{called(path)}: {said}"
         if option is not None:
             said = f"{option}: {said}"
         kind: type[Exception] = TypeError if isinstance(error, TypeError) else ValueError
@@ -224,13 +232,13 @@ def naming(**files: Path) -> Iterator[None]:
             raise _unforeseen(error, files) from error
         argument, colon, rest = str(error).partition(": ")
         if argument in files:
-            said = f"{files[argument]}: {rest}"
+            said = f"{called(files[argument])}: {rest}"
         elif colon and (argument in _OPTIONS or argument in _SHORT):
             said = f"{_option(argument)}: {rest}"
         else:
             said = str(error)
         for argument, path in files.items():
-            said = said.replace(f" {argument} has ", f" {path} has ")
+            said = said.replace(f" {argument} has ", f" {called(path)} has ")
         said = in_options(said).replace("when points is None", "without POINTS")
         if said == str(error):
             raise
@@ -243,7 +251,7 @@ def naming(**files: Path) -> Iterator[None]:
 
 def _unforeseen(error: Exception, files: dict[str, Path]) -> Exception:
     said = describe(error)
-    return RuntimeError(f"{', '.join(sorted({str(path) for path in files.values()}))}: {said}")
+    return RuntimeError(f"{', '.join(sorted({called(path) for path in files.values()}))}: {said}")
 
 
 def _without_pydantic(message: str) -> str:

@@ -10,13 +10,56 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.cli.errors import say
+from entroselect.cli.errors import bad_use, say
 from entroselect.io import Source, open_pool
 from entroselect.io.npy import load_npy, npy_header
 from entroselect.io.rows import Rows
+from entroselect.io.stores import address_of, s3_at
 from entroselect.results import Int64
 
-KINDS = "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, or a Zarr folder"
+KINDS = (
+    "a .npy, .npz, .safetensors or .parquet file, a folder of such shards, a Zarr or Lance folder, "
+    "or the address of one (s3://, https://, ...)"
+)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """How addresses are opened; None where an option was not given.
+
+    Attributes:
+        endpoint_url: the server behind s3:// addresses.
+        cache: the folder for local copies.
+    """
+
+    endpoint_url: str | None = None
+    cache: Path | None = None
+
+    def check(self, *paths: Path | None) -> None:
+        """Ends the command if an option has no meaning for the command's inputs."""
+        addresses = [str(address_of(path)) for path in paths if path and address_of(path)]
+        if self.cache is not None and not addresses:
+            bad_use("--cache", "has a meaning for addresses alone, such as s3://bucket/folder")
+        if self.endpoint_url is None:
+            return
+        if not any(address.startswith("s3://") for address in addresses):
+            bad_use("--endpoint-url", "has a meaning for addresses that begin with s3:// alone")
+        try:
+            s3_at(self.endpoint_url)
+        except ValueError as error:
+            bad_use("--endpoint-url", str(error).removeprefix("endpoint_url: "))
+        except ImportError as error:
+            raise RuntimeError(
+                "--endpoint-url needs pyarrow: pip install 'entroselect[stores]'"
+            ) from error
+
+    def options(self, path: Path) -> dict[str, Any]:
+        """Arguments of `open_pool` for a path."""
+        address = address_of(path)
+        if address is None:
+            return {}
+        own = self.endpoint_url is not None and address.startswith("s3://")
+        return {"cache": self.cache, "filesystem": s3_at(str(self.endpoint_url)) if own else None}
 
 
 @dataclass(frozen=True)
@@ -64,8 +107,15 @@ class Input:
         return self.source.describe()
 
 
+_DEFAULT = Stores()
+
+
 def read(
-    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+    path: Path,
+    key: str | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    stores: Stores = _DEFAULT,
 ) -> Input:
     """The rows of a file or folder; see `entroselect.open_pool`.
 
@@ -74,23 +124,31 @@ def read(
     Raises:
         ValueError, TypeError: naming the file, what is wrong with it and what to do.
     """
-    source = open_source(path, key, column, id_column)
+    source = open_source(path, key, column, id_column, stores)
     return Input(path, source, _rows(source))
 
 
 def outside(
-    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+    path: Path,
+    key: str | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    stores: Stores = _DEFAULT,
 ) -> Input:
     """As `read`, but the rows stay in the file."""
-    return Input(path, open_source(path, key, column, id_column), None)
+    return Input(path, open_source(path, key, column, id_column, stores), None)
 
 
 def open_source(
-    path: Path, key: str | None = None, column: str | None = None, id_column: str | None = None
+    path: Path,
+    key: str | None = None,
+    column: str | None = None,
+    id_column: str | None = None,
+    stores: Stores = _DEFAULT,
 ) -> Source:
     """The source that `read` reads."""
     _say_what_is_logged()
-    source = open_pool(path, key=key, column=column, id_column=id_column)
+    source = open_pool(path, key=key, column=column, id_column=id_column, **stores.options(path))
     if len(source.stored_shape) > 2:
         say(f"{source.name}: shape {source.stored_shape} flattened to {source.shape}")
     return source

@@ -22,7 +22,7 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.options import Backend, Force, MemoryLimit, Metric, Out
+from entroselect.cli.options import Backend, Cache, EndpointUrl, Force, MemoryLimit, Metric, Out
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import versions
 from entroselect.io import Source
@@ -49,6 +49,8 @@ def nearest(
     points_column: Annotated[
         str | None, typer.Option(help="Which column of POINTS. Default: as --column.")
     ] = None,
+    endpoint_url: EndpointUrl = None,
+    cache: Cache = None,
     backend: Backend = "auto",
     memory_limit: MemoryLimit = None,
     force: Force = False,
@@ -63,6 +65,8 @@ def nearest(
         bad_use("--points-column", "has no meaning without POINTS")
     check_backend(backend)
     check_memory_limit(memory_limit)
+    stores = inputs.Stores(endpoint_url, cache)
+    stores.check(queries, points)
     options: dict[str, Any] = {
         "k": k,
         "metric": metric.value,
@@ -72,7 +76,7 @@ def nearest(
     with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         with shared_errors(ranks):
             with reading(queries):
-                source = inputs.open_source(queries, key, column)
+                source = inputs.open_source(queries, key, column, stores=stores)
             target = None
             if points is not None:
                 # A name of an array or a column in QUERIES is one in POINTS of the same kind too.
@@ -81,7 +85,7 @@ def nearest(
                 points_key = points_key or (key if keyed else None)
                 points_column = points_column or (column if alike else None)
                 with reading(points):
-                    target = inputs.open_source(points, points_key, points_column)
+                    target = inputs.open_source(points, points_key, points_column, stores=stores)
         started = time.perf_counter()
         with naming(queries=queries, points=points or queries):
             found = nearest_distances(
@@ -143,4 +147,4 @@ def _gathered(found: Neighbours, ranks: ProcessGroup) -> Neighbours:
     indices = ranks.gather(on_host(found.indices), 0)
     if distances is None or indices is None:
         return found
-    return replace(found, distances=np.concatenate(distances), indices=np.concatenate(indices))
+    return replace(found, distances=distances, indices=indices)

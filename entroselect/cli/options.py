@@ -12,6 +12,7 @@ import typer
 
 from entroselect import results
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit
+from entroselect.cli.inputs import Stores
 
 
 class Method(str, Enum):
@@ -43,6 +44,13 @@ Force = Annotated[bool, typer.Option("--force", help="Replace OUT once the new i
 Key = Annotated[str | None, typer.Option(help="Which array of the file.")]
 Column = Annotated[
     str | None, typer.Option(help="Which column holds the rows, where there are several.")
+]
+EndpointUrl = Annotated[
+    str | None, typer.Option(help="The S3 server behind s3:// addresses, if not Amazon's.")
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder for local copies of addresses, which later runs use again."),
 ]
 Backend = Annotated[str, typer.Option(help="See 'entroselect info'.")]
 MemoryLimit = Annotated[
@@ -88,10 +96,18 @@ class Options:
     checkpoint: Path | None = None
     anchor: Path | None = None
     diversity: float | None = None
+    endpoint_url: str | None = None
+    cache: Path | None = None
+
+    @property
+    def stores(self) -> Stores:
+        """How addresses are opened."""
+        return Stores(self.endpoint_url, self.cache)
 
     def check(self, alone: bool) -> None:
         """Ends the command if the options contradict each other. `alone`: in a single process."""
         check_memory_limit(self.memory_limit)
+        self.stores.check(self.pool, self.anchor)
         if self.memory_limit is not None or not alone:
             why = "with --memory-limit" if alone else "in several processes"
             if self.report:

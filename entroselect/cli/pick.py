@@ -66,7 +66,7 @@ def _anchored(options: Options, rows: Any, k: int, common: dict[str, Any]) -> Pi
     reference = None
     if options.anchor is not None:
         with reading(options.anchor, "--anchor"):
-            reference = inputs.read(options.anchor).rows
+            reference = inputs.read(options.anchor, stores=options.stores).rows
     given: dict[str, Any] = {} if options.diversity is None else {"diversity": options.diversity}
     if options.start is not None:
         given["start"] = options.start

@@ -16,6 +16,7 @@ from entroselect._settings import threads
 from entroselect.cli import inputs, selection_files, torchrun
 from entroselect.cli.errors import (
     bad_use,
+    called,
     describe,
     naming,
     reading,
@@ -24,7 +25,9 @@ from entroselect.cli.errors import (
 )
 from entroselect.cli.options import (
     Backend,
+    Cache,
     Column,
+    EndpointUrl,
     Force,
     Key,
     Method,
@@ -91,6 +94,8 @@ def select(
     backend: Backend = "auto",
     key: Key = None,
     column: Column = None,
+    endpoint_url: EndpointUrl = None,
+    cache: Cache = None,
     id_column: Annotated[
         str | None, typer.Option(help="Which column names the rows. Default: 'id', if there.")
     ] = None,
@@ -131,7 +136,7 @@ def select(
     options = Options(
         pool, key, column, id_column, k, fraction, method_of(method, anchor), _start(start),
         selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
-        parquet, memory_limit, checkpoint, anchor, diversity,
+        parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
@@ -206,7 +211,7 @@ def _opened(
     if options.selected is not None:
         with shared_errors(ranks), reading(options.selected, "--selected"):
             before = inputs.read_selected(options.selected)
-    named = options.key, options.column, options.id_column
+    named = options.key, options.column, options.id_column, options.stores
     with shared_errors(ranks), reading(options.pool):
         if options.memory_limit is None and ranks is None:
             source = inputs.read(options.pool, *named)
@@ -334,10 +339,8 @@ def _summary(
 ) -> dict[str, Any]:
     """The contents of report.json before anything is measured."""
     given = asdict(options)
-    given["pool"] = str(options.pool)
-    given["selected"] = None if options.selected is None else str(options.selected)
-    given["checkpoint"] = None if options.checkpoint is None else str(options.checkpoint)
-    given["anchor"] = None if options.anchor is None else str(options.anchor)
+    for name in ("pool", "selected", "checkpoint", "anchor", "cache"):
+        given[name] = None if given[name] is None else called(given[name])
     return {
         "finished": False,
         "input": source.describe(),

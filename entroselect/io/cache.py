@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from entroselect._memory import in_words
 from entroselect._settings import has_temporary_folder
 from entroselect.io.npy import read_at
-from entroselect.io.source import PIECE, READ_THROUGH, Fill, Source
+from entroselect.io.source import PIECE, READ_THROUGH, READERS, Fill, Source
 from entroselect.results import Int64
 
 _log = logging.getLogger("entroselect")
@@ -70,6 +70,7 @@ class Decoded(Source):
         self.decodes = False
         # What decoding took stays with the C library's allocator: `overhead` stays as it is.
         self._read_through = READ_THROUGH
+        self._in_flight, self._readers = 1, READERS
         self._whole = whole
         self._bytes_read = 0
         try:

@@ -16,6 +16,10 @@ class Empty(ValueError):
     shape: tuple[int, ...] = ()
 
 
+class StoreError(ValueError):
+    """A store's answer that cannot be used; the message names the address."""
+
+
 def shown(path: object) -> str:
     """A path as messages have it: what a terminal would obey, and what cannot be encoded (names
     that are not UTF-8), stand as escapes.
@@ -56,11 +60,13 @@ def reading(path: object) -> Iterator[None]:
     Only calls of libraries belong in the block: codecs and parsers raise exceptions of any type.
 
     Raises:
-        ValueError: in place of any Exception but the next.
+        ValueError: in place of any Exception but the next; a StoreError is left as it is.
         MemoryError: naming the file.
     """
     try:
         yield
+    except StoreError:  # says all that there is to say
+        raise
     except MemoryError as error:
         raise MemoryError(f"{shown(path)}: reading it takes more memory than there is") from error
     except OSError as error:

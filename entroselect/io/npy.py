@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from entroselect.io.errors import check_fits, damaged, reading, shown
 from entroselect.io.header import Header, read_header
-from entroselect.io.source import FileIdentity, Fill, Source, empty
+from entroselect.io.identity import FileIdentity
+from entroselect.io.remote import AnyPath, RemotePath
+from entroselect.io.source import READERS, Fill, Source, empty
 
 _log = logging.getLogger("entroselect")
 
@@ -34,7 +36,7 @@ class FlatFile(Source):
 
     def __init__(
         self,
-        path: Path,
+        path: AnyPath,
         format: str,
         shape: tuple[int, ...],
         stored: Any,
@@ -46,13 +48,21 @@ class FlatFile(Source):
         self.offset = offset
         with reading(path):
             self._identity = FileIdentity(path)
-            size = path.stat().st_size
+            size = _size(path)
         end = offset + self.n * self.row_bytes
         if size < end:
             raise damaged(path, f"it has {size} bytes, its header promises {end}")
+        if isinstance(path, RemotePath):
+            self._read_remotely()
+        else:
+            self._readers = READERS
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
+        if isinstance(self.path, RemotePath):
+            yield self._fill_remotely
+            self._identity.check()
+            return
         with reading(self.path):
             file = os.open(self.path, os.O_RDONLY)
 
@@ -66,10 +76,24 @@ class FlatFile(Source):
         finally:
             os.close(file)
 
+    def _fill_remotely(self, start: int, out: NDArray[Any]) -> None:
+        assert isinstance(self.path, RemotePath)
+        self.path.read_into(self.offset + start * self.row_bytes, as_bytes(out))
+        self._count(out.nbytes)
+
+
+def _size(path: AnyPath) -> int:
+    return path.size if isinstance(path, RemotePath) else path.stat().st_size
+
+
+def as_bytes(array: NDArray[Any]) -> memoryview:
+    """The bytes of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
+
 
 def read_at(file: int, offset: int, out: NDArray[Any], path: object) -> None:
     """Fills a C-contiguous array with the bytes of an open file from `offset` on."""
-    left = out.reshape(-1).view(np.uint8).data
+    left = as_bytes(out)
     while len(left):
         with reading(path):
             got = os.preadv(file, [left[:_MOST]], offset)
@@ -78,7 +102,7 @@ def read_at(file: int, offset: int, out: NDArray[Any], path: object) -> None:
         left, offset = left[got:], offset + got
 
 
-def open_npy(path: Path) -> FlatFile:
+def open_npy(path: AnyPath) -> FlatFile:
     """The array of a .npy file; only the header is read. Pickles are never loaded."""
     header = npy_header(path)
     if header.shape[:1] == (0,):
@@ -92,7 +116,7 @@ def open_npy(path: Path) -> FlatFile:
     return FlatFile(path, "npy", header.shape, header.stored, header.offset)
 
 
-def load_npy(path: Path) -> NDArray[Any]:
+def load_npy(path: AnyPath) -> NDArray[Any]:
     """All of a .npy file, of any number of dimensions and in either order, in memory.
 
     What is written by NumPy is read as NumPy reads it; bfloat16 is handed out as its bits.
@@ -109,7 +133,7 @@ def load_npy(path: Path) -> NDArray[Any]:
         return filled(header, file, path)
 
 
-def filled(header: Header, file: Any, path: Path) -> NDArray[Any]:
+def filled(header: Header, file: Any, path: AnyPath) -> NDArray[Any]:
     """The array whose values come next in a stream."""
     flat = np.empty(math.prod(header.shape), header.dtype)
     left = flat.view(np.uint8).data if flat.nbytes else b""
@@ -121,7 +145,7 @@ def filled(header: Header, file: Any, path: Path) -> NDArray[Any]:
     return flat.reshape(header.shape, order="F" if header.fortran else "C")
 
 
-def npy_header(path: Path) -> Header:
+def npy_header(path: AnyPath) -> Header:
     """The header of a .npy file that is as long as it says.
 
     Raises:
@@ -129,7 +153,7 @@ def npy_header(path: Path) -> Header:
             second array, or Python objects or records.
     """
     with reading(path):
-        size = path.stat().st_size
+        size = _size(path)
         file = path.open("rb")
     with file:
         header = read_header(file, path)
@@ -148,9 +172,9 @@ def npy_header(path: Path) -> Header:
     return header
 
 
-def _note_left_over(path: Path, header: Header) -> None:
+def _note_left_over(path: AnyPath, header: Header) -> None:
     """Logs that bytes follow the array; NumPy skips them."""
-    left = path.stat().st_size - header.offset - header.nbytes
+    left = _size(path) - header.offset - header.nbytes
     if left > 0:
         _log.warning(
             "%s: has %d bytes left over after its array of shape %s, which are not read; save it "

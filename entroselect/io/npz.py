@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,21 +10,31 @@ from numpy.typing import NDArray
 from entroselect.io.errors import check_fits, damaged, one_key, reading, shown
 from entroselect.io.header import read_header
 from entroselect.io.npy import filled
+from entroselect.io.remote import AnyPath
 
 
-def read_npz(path: Path, key: str | None) -> tuple[NDArray[Any], Any, str]:
+def read_npz(path: AnyPath, key: str | None) -> tuple[NDArray[Any], Any, str]:
     """An array of the archive, what it is stored as and its key. Pickles are never loaded.
 
     The entry's header must agree with the archive about its size, and that much memory be
     available, before any is taken.
     """
-    if not zipfile.is_zipfile(path):
+    with reading(path):
+        raw = path.open("rb")
+    with raw:
+        return _read(path, raw, key)
+
+
+def _read(path: AnyPath, raw: Any, key: str | None) -> tuple[NDArray[Any], Any, str]:
+    with reading(path):
+        is_archive = zipfile.is_zipfile(raw)
+    if not is_archive:
         raise ValueError(
             f"{shown(path)}: is not a .npz file, or is cut short (pickles are never loaded); copy "
             "it again, or write it with numpy.savez(path, name=array)"
         )
     with reading(path):
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(raw)
     with archive:
         entries = _entries(archive, path)
         shapes = {name: _shape(archive, entry, path) for name, entry in entries.items()}
@@ -46,7 +55,7 @@ def read_npz(path: Path, key: str | None) -> tuple[NDArray[Any], Any, str]:
 class _Entry:
     """An entry's content; zipfile and its codecs raise exceptions of any type."""
 
-    def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:
+    def __init__(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: AnyPath) -> None:
         self._path = path
         self.size = entry.file_size
         with reading(path):
@@ -68,7 +77,7 @@ class _Entry:
             return int(self._file.readinto(buffer))
 
 
-def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+def _entries(archive: zipfile.ZipFile, path: AnyPath) -> dict[str, zipfile.ZipInfo]:
     """Entries by key, which is their name without ".npy"."""
     found: dict[str, zipfile.ZipInfo] = {}
     for entry in archive.infolist():
@@ -81,7 +90,9 @@ def _entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
     return found
 
 
-def _shape(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[int, ...] | None:
+def _shape(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: AnyPath
+) -> tuple[int, ...] | None:
     """The shape in an entry's header, without reading the entry; None if it has none to read."""
     try:
         with _Entry(archive, entry, path) as file:

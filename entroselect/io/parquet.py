@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,9 @@ from entroselect.io.arrow import (
     vector_column,
 )
 from entroselect.io.errors import damaged, needs, reading, shown
-from entroselect.io.source import FileIdentity, Fill, Source, empty
+from entroselect.io.identity import FileIdentity
+from entroselect.io.remote import AT_ONCE, PART, AnyPath, RemotePath
+from entroselect.io.source import Fill, Source, empty
 from entroselect.results import Int64
 
 # What is decoded at once.
@@ -52,7 +53,7 @@ class ParquetFile(Source):
     _batch: NDArray[Any]  # what was decoded last, and which row it begins with
     _batch_start: int
 
-    def __init__(self, path: Path, column: str | None, id_column: str | None) -> None:
+    def __init__(self, path: AnyPath, column: str | None, id_column: str | None) -> None:
         """
         Raises:
             Empty: the file has no rows; the types of its columns then mean nothing.
@@ -74,6 +75,8 @@ class ParquetFile(Source):
         super().__init__(name, "parquet", (n, self._width(file, name)), stored_dtype(kind))
         self.decodes = True
         self.overhead = _OVERHEAD
+        if isinstance(path, RemotePath):
+            self.overhead += AT_ONCE * PART
         self._read_through = 0  # what lies between has been decoded anyway, or is skipped
         self._ids = IdColumn.find(path, id_column, file)
         self._batch_rows = max(1, min(65536, _BATCH // self.row_bytes))
@@ -156,7 +159,7 @@ class ParquetFile(Source):
 class IdColumn:
     """A column of strings or integers, read a row group at a time."""
 
-    def __init__(self, path: Path, column: str, starts: Int64, asked_for: bool) -> None:
+    def __init__(self, path: AnyPath, column: str, starts: Int64, asked_for: bool) -> None:
         self.path = path
         self.column = column
         self.n = int(starts[-1])
@@ -164,7 +167,7 @@ class IdColumn:
         self._asked_for = asked_for
 
     @classmethod
-    def find(cls, path: Path, column: str | None, file: Any = None) -> IdColumn | None:
+    def find(cls, path: AnyPath, column: str | None, file: Any = None) -> IdColumn | None:
         """The column of that name, or one called "id"; None if neither is there.
 
         A column that is asked for is read once now.
@@ -236,7 +239,7 @@ class IdColumn:
             held.append(batch.column(self.column))
 
 
-def open_parquet(path: Path) -> Any:
+def open_parquet(path: AnyPath) -> Any:
     """A pyarrow ParquetFile that reads pages as they are needed, not whole column chunks."""
     try:
         import pyarrow.parquet as pq
@@ -244,13 +247,16 @@ def open_parquet(path: Path) -> Any:
         raise needs(path, "pyarrow") from None
     with reading(path):
         file = pq.ParquetFile(
-            path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True
+            path.open() if isinstance(path, RemotePath) else path,
+            buffer_size=1 << 20,
+            pre_buffer=False,
+            page_checksum_verification=True,
         )
         check_schema(file.schema_arrow)
     return file
 
 
-def _row_group_starts(file: Any, path: Path) -> Int64:
+def _row_group_starts(file: Any, path: AnyPath) -> Int64:
     """The first row of every row group, and at the end the number of rows."""
     metadata = file.metadata
     rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from entroselect.io.errors import needs, one_key, reading, shown
 from entroselect.io.npy import FlatFile
+from entroselect.io.remote import AnyPath, RemotePath
 
 _DTYPES = {
     "F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "bfloat16", "BOOL": "?",
@@ -14,14 +17,17 @@ _DTYPES = {
     "U8": "<u1", "U16": "<u2", "U32": "<u4", "U64": "<u8",
 }  # fmt: skip
 
+# A header may have this many bytes at most, by the format's description.
+_LONGEST = 100_000_000
 
-def open_safetensors(path: Path, key: str | None) -> FlatFile:
+
+def open_safetensors(path: AnyPath, key: str | None) -> FlatFile:
     """A tensor of the file; only the header is read, after the library has checked it."""
     try:
         from safetensors import safe_open
     except ImportError:
         raise needs(path, "safetensors") from None
-    with reading(path), safe_open(path, framework="numpy") as file:
+    with reading(path), _header(path) as name, safe_open(name, framework="numpy") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
         dtypes = {name: part.get_dtype() for name, part in slices.items()}
@@ -36,3 +42,17 @@ def open_safetensors(path: Path, key: str | None) -> FlatFile:
         length = int.from_bytes(raw.read(8), "little")
         begin = int(json.loads(raw.read(length))[key]["data_offsets"][0])
     return FlatFile(path, "safetensors", shapes[key], _DTYPES[dtype], 8 + length + begin, key)
+
+
+@contextmanager
+def _header(path: AnyPath) -> Iterator[object]:
+    """A local file whose header the library can check: for an object of a store, a file of the
+    same length that is a hole behind its header."""
+    if not isinstance(path, RemotePath):
+        yield path
+        return
+    with path.open() as remote, tempfile.NamedTemporaryFile() as local:
+        length = remote.read(8)
+        local.write(length + remote.read(min(int.from_bytes(length, "little"), _LONGEST)))
+        local.truncate(path.size)
+        yield local.name

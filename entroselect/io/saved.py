@@ -22,8 +22,9 @@ from entroselect.io.arrow import (
     vector_column,
 )
 from entroselect.io.errors import check_fits, damaged, needs, reading, shown
+from entroselect.io.identity import FileIdentity
 from entroselect.io.shards import Shards, opened
-from entroselect.io.source import FileIdentity, Fill, Source, empty
+from entroselect.io.source import Fill, Source, empty
 from entroselect.results import Int64
 
 STATE = "state.json"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 from entroselect.io.errors import Empty, shown
 from entroselect.io.npy import open_npy
 from entroselect.io.parquet import IdColumn, ParquetFile
+from entroselect.io.remote import AT_ONCE, AnyPath, RemotePath, at_once
 from entroselect.io.source import Fill, Source, empty
 from entroselect.results import Int64
+
+_Path = TypeVar("_Path", bound=AnyPath)
 
 
 class Shards(Source):
@@ -49,6 +53,7 @@ class Shards(Source):
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
         self.overhead = max(part.overhead for part in self.parts)
         self._read_through = first._read_through
+        self._in_flight = min(part._in_flight for part in self.parts)
         self.decodes = any(part.decodes for part in self.parts)
         self._last = 0
 
@@ -63,6 +68,10 @@ class Shards(Source):
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
+        if self._in_flight > 1:
+            with self._reading_at_once() as fill:
+                yield fill
+            return
         open_now, fill_part = -1, None
         with ExitStack() as stack:
 
@@ -81,6 +90,28 @@ class Shards(Source):
                     start, out = start + rows, out[rows:]
 
             yield fill
+
+    @contextmanager
+    def _reading_at_once(self) -> Iterator[Fill]:
+        """As `_reading`, for several threads: all files that were read stay open until the end."""
+        opened: dict[int, tuple[AbstractContextManager[Fill], Fill]] = {}
+        lock = threading.Lock()
+
+        def fill(start: int, out: NDArray[Any]) -> None:
+            while len(out):
+                shard = int(np.searchsorted(self._starts, start, "right")) - 1
+                with lock:
+                    if shard not in opened:
+                        context = self.parts[shard]._reading()
+                        opened[shard] = context, context.__enter__()
+                rows = min(len(out), int(self._starts[shard + 1]) - start)
+                opened[shard][1](start - int(self._starts[shard]), out[:rows])
+                start, out = start + rows, out[rows:]
+
+        yield fill
+        # Where files are objects of a store, this asks for the state of each.
+        ends = [partial(context.__exit__, None, None, None) for context, _ in opened.values()]
+        at_once(ends, self._in_flight)
 
     def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
         shards = np.searchsorted(self._starts, rows, "right") - 1
@@ -111,29 +142,32 @@ class Shards(Source):
 
 
 def opened(
-    name: str, paths: Sequence[Path], open_one: Callable[[Path], Source]
+    name: str, paths: Sequence[_Path], open_one: Callable[[_Path], Source]
 ) -> list[Source | None]:
     """The sources of some files, None for those without rows.
 
     Raises:
         Empty: none of them has any.
     """
-    parts: list[Source | None] = []
-    shape: tuple[int, ...] = (0,)
-    for path in paths:
+
+    def source(path: _Path) -> Source | Empty:
         try:
-            parts.append(open_one(path))
+            return open_one(path)
         except Empty as error:
             if error.shape[0]:  # rows without columns
                 raise
-            shape = max(shape, error.shape, key=len)
-            parts.append(None)
+            return error
+
+    remote = any(isinstance(path, RemotePath) for path in paths)
+    found = at_once([partial(source, path) for path in paths], AT_ONCE if remote else 1)
+    shape = max(((0,), *(each.shape for each in found if isinstance(each, Empty))), key=len)
+    parts = [None if isinstance(each, Empty) else each for each in found]
     if all(part is None for part in parts):
         raise empty(name, shape)
     return parts
 
 
-def open_folder(folder: Path, column: str | None, id_column: str | None) -> Source:
+def open_folder(folder: AnyPath, column: str | None, id_column: str | None) -> Source:
     """The .npy files of a folder, or else its parquet files, in the order of their names.
 
     Names are ordered as text, as embedding-reader and a sorted directory listing do: "a_10" before
@@ -159,10 +193,10 @@ def open_folder(folder: Path, column: str | None, id_column: str | None) -> Sour
 
 
 def _metadata(
-    folder: Path,
-    vectors: Sequence[Path],
+    folder: AnyPath,
+    vectors: Sequence[AnyPath],
     parts: Sequence[Source | None],
-    tables: list[Path],
+    tables: list[AnyPath],
     id_column: str | None,
 ) -> list[IdColumn] | None:
     """Ids for the rows of .npy files, from parquet files beside them or, as clip-retrieval has
@@ -199,7 +233,7 @@ def _metadata(
     return found
 
 
-def _files(folder: Path, suffix: str) -> list[Path]:
+def _files(folder: AnyPath, suffix: str) -> list[AnyPath]:
     if not folder.is_dir():
         return []
     return sorted(
@@ -209,7 +243,7 @@ def _files(folder: Path, suffix: str) -> list[Path]:
     )
 
 
-def _number(path: Path) -> int | None:
+def _number(path: AnyPath) -> int | None:
     """The last number in a file's name."""
     found = re.findall(r"\d+", path.stem)
     return int(found[-1]) if found else None

@@ -7,11 +7,10 @@ checks, values as the engine reads them, and how scattered rows become few large
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,9 @@ from numpy.typing import NDArray
 
 from entroselect._memory import available, in_words
 from entroselect.io.convert import as_array
-from entroselect.io.errors import Empty, reading, shown
+from entroselect.io.errors import Empty
+from entroselect.io.remote import AT_ONCE, PART, at_once
+from entroselect.io.remote import READ_THROUGH as REMOTE_READ_THROUGH
 from entroselect.io.rows import Rows, array_rows, engine_dtype, is_on_cuda
 from entroselect.results import Int64
 
@@ -28,51 +29,16 @@ Fill = Callable[[int, NDArray[Any]], None]
 
 # take() reads through gaps up to this many bytes: a disk hands them over in about the time that it
 # needs to begin another read (docs/decisions.md).
-READ_THROUGH = 128 << 10
+READ_THROUGH = 16 << 10
+
+# Threads that read scattered rows of a file on disk, which answers several reads in about the time
+# of one; each with this many reads at least.
+READERS = 8
+LEAST_RUNS = 16
 
 # At most this many bytes are read at once if they have to be held besides the result.
 PIECE = 16 << 20
 _LEAST_PIECE = 1 << 20
-
-
-class FileIdentity:
-    """The file that a path led to when this object was made, and the file's state.
-
-    Files are opened again for every read: rows of a file that took the place of the first one, or
-    that was written to meanwhile, would be mixed with those read before.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> file = tempfile.NamedTemporaryFile()
-        >>> identity = FileIdentity(Path(file.name))
-        >>> identity.check()
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._was = _state(path.stat())
-
-    def check(self, file: int | None = None) -> None:
-        """Raises ValueError if the path, or the open file, is not what the path was then."""
-        with reading(self.path):
-            now = _state(self.path.stat() if file is None else os.fstat(file))
-        if now == self._was:
-            return
-        (place, size, _), (place_now, size_now, _) = self._was, now
-        what = "it was written to"
-        if place_now != place:
-            what = "another file took its place"
-        elif size_now != size:
-            what = f"it became {'shorter' if size_now < size else 'longer'}"
-        raise ValueError(
-            f"{shown(self.path)}: changed since it was opened ({what}), so rows read before and "
-            "after do not belong together; start again, and leave it alone meanwhile"
-        )
-
-
-def _state(found: os.stat_result) -> tuple[tuple[int, int], int, int]:
-    return (found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns
 
 
 class Source:
@@ -120,6 +86,8 @@ class Source:
         self.row_bytes = self.d * self.buffer_dtype.itemsize  # as stored
         self.overhead = 0
         self._read_through = READ_THROUGH
+        self._in_flight = 1  # reads at a time; more where `_reading`'s fill may run in threads
+        self._readers = 1  # threads that read the runs of one take()
         self.decodes = False
         self._bytes_read = 0
         self._counting = threading.Lock()
@@ -148,7 +116,7 @@ class Source:
         values = np.empty((stop - start, self.d), self.buffer_dtype)
         if len(values):
             with self._reading() as fill:
-                fill(start, values)
+                self._fill_rows(fill, start, values)
         return self._as_engine(values)
 
     def take(self, rows: Int64) -> NDArray[Any]:
@@ -156,7 +124,8 @@ class Source:
 
         Rows less than `READ_THROUGH` bytes apart are read at once, with all that lies between, at
         most `PIECE` bytes and no more than the result has (or 1 MiB) at once. That much memory is
-        needed besides the result.
+        needed besides the result. Of an object store, `remote.AT_ONCE` ranges of at most
+        `remote.PART` bytes are asked for at a time, through gaps of `remote.READ_THROUGH` bytes.
         """
         rows = self._row_numbers(rows)
         if not (rows[1:] > rows[:-1]).all():
@@ -209,16 +178,28 @@ class Source:
             for start in range(0, self.n, step):
                 part = values[start : start + step]
                 if in_place:
-                    fill(start, part)
+                    self._fill_rows(fill, start, part)
                 else:
                     piece = np.empty(part.shape, self.buffer_dtype)
-                    fill(start, piece)
+                    self._fill_rows(fill, start, piece)
                     part[...] = self._as_engine(piece)
         return Rows(values, self.dtype)
 
     def _reading(self) -> AbstractContextManager[Fill]:
         """Opens what has to be opened for a read() or take(); the format's own part."""
         raise NotImplementedError
+
+    def _read_remotely(self) -> None:
+        """Several reads at a time with large gaps, for the objects of a store."""
+        self._in_flight = AT_ONCE
+        self._read_through = REMOTE_READ_THROUGH
+        self.overhead = 2 * AT_ONCE * PART  # a request's answer, and where gaps are left out
+
+    def _fill_rows(self, fill: Fill, start: int, out: NDArray[Any]) -> None:
+        """Fills `out` with consecutive rows, in several reads where they may run at a time."""
+        step = len(out) if self._in_flight == 1 else self._window(len(out))
+        parts = range(0, len(out), step)
+        at_once([partial(fill, start + at, out[at : at + step]) for at in parts], self._in_flight)
 
     def _gather(self, rows: Int64, values: NDArray[Any]) -> None:
         """Fills `values` with ascending rows, run by run."""
@@ -227,19 +208,29 @@ class Source:
         # Rows in the file that each run covers; scratch serves those with gaps in them.
         spans = rows[ends - 1] - rows[begins] + 1
         gaps = spans > ends - begins
-        scratch = np.empty((int(spans[gaps].max(initial=0)), self.d), self.buffer_dtype)
-        with self._reading() as fill:
-            for begin, end, span, gap in zip(
-                begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True
-            ):
+
+        def fill_runs(fill: Fill, runs: list[tuple[int, int, int, bool]]) -> None:
+            longest = max((span for _, _, span, gap in runs if gap), default=0)
+            scratch = np.empty((longest, self.d), self.buffer_dtype)
+            for begin, end, span, gap in runs:
                 first = int(rows[begin])
-                if gap:
-                    fill(first, scratch[:span])
-                    # Anything but mode="raise" writes to `out` without a copy between.
-                    part, wanted = values[begin:end], rows[begin:end] - first
-                    np.take(scratch, wanted, axis=0, out=part, mode="clip")
-                else:
+                if not gap:
                     fill(first, values[begin:end])
+                    continue
+                fill(first, scratch[:span])
+                # Anything but mode="raise" writes to `out` without a copy between.
+                part, wanted = values[begin:end], rows[begin:end] - first
+                np.take(scratch, wanted, axis=0, out=part, mode="clip")
+
+        runs = list(zip(begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True))
+        count, share = self._in_flight, 1
+        if count == 1:  # of a file on disk: as many threads as have room for their scratch
+            room = self._window(len(rows)) // max(1, int(spans[gaps].max(initial=0)))
+            count = max(1, min(self._readers, len(runs) // LEAST_RUNS, room))
+            share = -(-len(runs) // count)
+        with self._reading() as fill:
+            shares = [runs[at : at + share] for at in range(0, len(runs), share)]
+            at_once([partial(fill_runs, fill, share) for share in shares], count)
 
     def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
         return None
@@ -265,11 +256,15 @@ class Source:
 
     def _runs(self, rows: Int64) -> Int64:
         """Positions in `rows` at which a new read begins."""
-        most = min(PIECE, max(_LEAST_PIECE, len(rows) * self.row_bytes))
-        window = max(1, most // self.row_bytes)
+        window = self._window(len(rows))
         apart = np.diff(rows) > self._read_through // self.row_bytes + 1
         apart |= np.diff(rows // window) > 0
         return np.concatenate([[0], np.flatnonzero(apart) + 1])
+
+    def _window(self, rows: int) -> int:
+        """Rows that are read at once at most, for a result of that many."""
+        most = PART if self._in_flight > 1 else max(_LEAST_PIECE, rows * self.row_bytes)
+        return max(1, min(PIECE, most) // self.row_bytes)
 
     def _as_engine(self, values: NDArray[Any]) -> NDArray[Any]:
         """A buffer's values in the engine's dtype; the buffer may be overwritten."""

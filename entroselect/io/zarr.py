@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect.io.errors import check_fits, needs, one_key, reading, shown
-from entroselect.io.source import PIECE, FileIdentity, Fill, Source
+from entroselect.io.identity import FileIdentity
+from entroselect.io.source import PIECE, Fill, Source
 from entroselect.io.zarr_metadata import MARKS, arrays, check
 
 

@@ -127,6 +127,11 @@ def _check_images(name: str, header: Header) -> None:
     """Checks type, shape and size before anything is read."""
     if header.dtype.hasobject:
         raise pickled(name)
+    if len(header.shape) == 2:
+        raise ValueError(
+            f"{name}: {header.shape}, rows and no images; those are passed in Python, as real= of "
+            "entroselect.loop.run"
+        )
     if header.dtype != np.uint8:
         how = {
             "f": "numpy.rint(x * 255) if they are on 0 to 1",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.loop import data
+from entroselect.loop import data, naming
 from entroselect.loop.data import Images
 from entroselect.loop.labels import numbered
 
@@ -57,13 +57,16 @@ def images_of(real: Any) -> Images:
 
 def as_array(name: str, given: Any) -> NDArray[Any]:
     """A NumPy array of real numbers, of an array or a tensor; ValueError, naming it, otherwise."""
-    given = given.detach().cpu() if hasattr(given, "detach") else given
     try:
+        if hasattr(given, "detach"):
+            given = given.detach().cpu()
+            given = given.float() if str(given.dtype) == "torch.bfloat16" else given
         found = np.asarray(given)
     except Exception as error:  # ragged lists, and whatever __array__ raises
         raise ValueError(f"{name}: not an array ({error})") from None
     if found.dtype.kind not in "fiu":
-        raise ValueError(f"{name}: expected an array of real numbers, got {found.dtype}")
+        got = type(given).__name__ if found.dtype == object else found.dtype
+        raise ValueError(f"{name}: expected an array of real numbers, got {got}")
     return found
 
 
@@ -91,12 +94,17 @@ class Space:
         Raises:
             ValueError: naming the space, for results that are not (n, d) finite real numbers with
                 the same d in every call.
+            RuntimeError: naming the space; the function failed, and its exception is the cause.
         """
         starts = range(0, len(images), BATCH)
         return np.concatenate([self._of(images.pixels[at : at + BATCH]) for at in starts])
 
     def _of(self, images: NDArray[Any]) -> NDArray[Any]:
-        found = as_array(f"features {self.name}", self.function(images.copy()))
+        try:
+            made = self.function(images.copy())
+        except Exception as error:  # whatever the caller's code raises
+            raise RuntimeError(f"features {self.name}: {type(error).__name__}: {error}") from error
+        found = as_array(f"features {self.name}", made)
         if found.ndim != 2 or len(found) != len(images) or found.shape[1] == 0:
             raise ValueError(
                 f"features {self.name}: expected (n, d) for {len(images)} images, got {found.shape}"
@@ -143,7 +151,8 @@ def by_name(option: str, name: str) -> Any:
         ) from error
     for part in path.split("."):
         if not hasattr(found, part):
-            raise ValueError(f"{option}: {module} has no {path}")
+            known = [n for n in dir(found) if n[0] != "_" and callable(getattr(found, n, None))]
+            raise ValueError(f"{option}: {module} has no {path}{naming.nearest(part, known)}")
         found = getattr(found, part)
     return found
 

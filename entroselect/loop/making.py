@@ -11,7 +11,7 @@ from entroselect.loop import folder as records
 from entroselect.loop.config import Config, Kind
 from entroselect.loop.data import Images
 from entroselect.loop.denoiser import Denoiser
-from entroselect.loop.models import Model, checked, seeded
+from entroselect.loop.models import Model, checked, seeded, takes_labels
 from entroselect.loop.progress import Progress
 from entroselect.loop.stop import until
 from entroselect.loop.tracking import Tracking
@@ -115,7 +115,7 @@ class Making:
         fits, samples = (
             int(seeds.numbers(*key, what).integers(2**31)) for what in ("fit", "sample")
         )
-        known = {"labels": training.labels} if model.labelled else {}
+        known = {"labels": _copy(training.labels)} if model.labelled else {}
         self.progress.start(f"iteration {iteration}: training ({model.folder})", None)
         with until(self.deadline):
             try:
@@ -127,10 +127,16 @@ class Making:
                     f"iteration {iteration}: generating ({model.folder})", count, unit="images"
                 )
                 with seeded(samples):
-                    made = generator.sample(count, seed=samples, labels=labels)
+                    asked = {"labels": _copy(labels)} if takes_labels(generator.sample) else {}
+                    made = generator.sample(count, seed=samples, **asked)
             except Exception as error:  # whatever the caller's code raises
                 raise RuntimeError(
                     f"iteration {iteration}, generator {model.name}: {type(error).__name__}: "
                     f"{error}"
                 ) from error
         return checked(model.name, made, training.pixels, count)
+
+
+def _copy(labels: Any) -> Any:
+    """Of labels, because the caller's code may change them."""
+    return None if labels is None else labels.copy()

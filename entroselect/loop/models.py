@@ -31,13 +31,17 @@ class Generator(Protocol):
     def fit(self, images: NDArray[Any], *, seed: int, checkpoint: Path | None = None) -> Any:
         """Learns the training set, (n, h, w, channels) uint8 images or rows (n, ...).
 
-        If it has the parameter `labels`, it is given (n,) int64 labels or None, and `sample` those
-        it shall draw. `checkpoint` is a folder for this training, kept until the end of the run:
-        when the run was killed, `fit` is called again and finds there what it left.
+        If it has the parameter `labels`, it is given (n,) int64 labels or None, and `sample`, which
+        must then have it too, those it shall draw. `checkpoint` is a folder for this training, kept
+        until the end of the run: when the run was killed, `fit` is called again and finds there
+        what it left.
         """
 
     def sample(self, n: int, *, seed: int, labels: NDArray[np.int64] | None = None) -> Any:
-        """n images or rows of the shape and dtype of the training set, an array or a tensor."""
+        """n images or rows of the shape and dtype of the training set, an array or a tensor.
+
+        Floats may be wider or narrower than the training set's; they are rounded to its dtype.
+        """
 
 
 @dataclass(frozen=True)
@@ -121,10 +125,15 @@ def _of_the_caller(supplied: Any) -> Model:
 
 def _check_methods(called: str, made: Any) -> bool:
     """Whether it takes labels; ValueError where its methods do not take what they are passed."""
+    labelled = takes_labels(getattr(made, "fit", None))
     passed: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         "fit": ((None,), {"seed": 0, "checkpoint": None}),
-        "sample": ((1,), {"seed": 0, "labels": None}),
+        "sample": ((1,), {"seed": 0}),
     }
+    if labelled:
+        passed["fit"][1]["labels"] = None
+    if labelled or takes_labels(getattr(made, "sample", None)):
+        passed["sample"][1]["labels"] = None
     for method, (positional, named) in passed.items():
         function = getattr(made, method, None)
         if not callable(function):
@@ -138,7 +147,25 @@ def _check_methods(called: str, made: Any) -> bool:
             raise ValueError(f"generator {called}: expected {expected}; {error}") from None
         except ValueError:  # a built-in function that tells no signature
             continue
-    return "labels" in inspect.signature(made.fit).parameters
+    return labelled
+
+
+def takes_labels(method: Any) -> bool:
+    """Whether a method of a generator has the parameter `labels`."""
+    try:
+        return "labels" in inspect.signature(method).parameters
+    except (TypeError, ValueError):  # no function, or a built-in one that tells no signature
+        return False
+
+
+def _how(found: NDArray[Any], expected: tuple[int, ...], dtype: Any) -> str:
+    """What to do about an array of another shape or dtype, where that is plain."""
+    if len(expected) == 4 and (*found.shape[:1], *found.shape[2:], *found.shape[1:2]) == expected:
+        return "; move the channels to the end"
+    if found.shape == expected and dtype.kind in "iu":
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        return f"; round, clip to {low} to {high} and convert with .astype('{dtype}')"
+    return ""
 
 
 def checked(called: str, made: Any, like: NDArray[Any], count: int) -> NDArray[Any]:
@@ -152,15 +179,19 @@ def checked(called: str, made: Any, like: NDArray[Any], count: int) -> NDArray[A
     expected = (count, *like.shape[1:])
     if like.ndim == 4 and like.shape[-1] == 1 and found.shape == expected[:-1]:
         found = found[..., None]
+    if {found.dtype.kind, like.dtype.kind} == {"f"}:
+        with np.errstate(over="ignore"):  # what becomes infinite is an error below
+            found = found.astype(like.dtype, copy=False)
     if found.shape != expected or found.dtype != like.dtype:
-        how = " (images are rounded and clipped to 0 to 255)" if like.dtype == np.uint8 else ""
         raise ValueError(
             f"generator {called}: sample({count}) returned {found.shape} {found.dtype}, expected "
-            f"{expected} {like.dtype}{how}"
+            f"{expected} {like.dtype}{_how(found, expected, like.dtype)}"
         )
     if found.dtype.kind == "f" and not np.isfinite(found).all():
-        raise FloatingPointError(f"generator {called}: sample returned values that are not finite")
-    return np.ascontiguousarray(found)
+        raise FloatingPointError(
+            f"generator {called}: sample returned values that are not finite as {found.dtype}"
+        )
+    return np.array(found, order="C")  # a copy: the generator may fill its buffer again
 
 
 @contextmanager

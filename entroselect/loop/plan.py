@@ -35,6 +35,10 @@ def named(
     if generator is not None:
         names = tuple(models.name(one) for one in models.as_list(generator))
         config = replace(config, models=names)
+    if features is not None and not isinstance(features, Mapping):
+        raise TypeError(
+            f"features: expected a mapping of names to functions, got {type(features).__name__}"
+        )
     if features:
         own = dict(map(naming.space_and_object, config.features))
         own |= {name: given.name_of(function) for name, function in features.items()}
@@ -50,7 +54,8 @@ def own_spaces(config: Config, features: Mapping[str, Any] | None) -> dict[str, 
     """The feature spaces of the caller: functions that were passed, the others by their names."""
     passed, made = features or {}, {}
     for name, path in map(naming.space_and_object, config.features):
-        function = passed.get(name) or given.by_name(f"features {name}", path)
+        here = name in passed
+        function = passed[name] if here else given.by_name(f"features {name}", path)
         if not callable(function):
             raise ValueError(f"features {name}: {path} cannot be called")
         made[name] = given.Space(name, function)

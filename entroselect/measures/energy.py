@@ -182,6 +182,7 @@ def _adding(value: Callable[[Float64], Float64], metric: str) -> Add:
         for point in range(points.n):
             place = slice(point, point + 1)
             vector = canonical_rows(Rows(points.values[place], points.dtype), metric)[0]
-            totals += value(distances_to(rows, metric, vector))
+            with np.errstate(over="ignore"):  # too many bandwidths away for a float: exp gives 0
+                totals += value(distances_to(rows, metric, vector))
 
     return add

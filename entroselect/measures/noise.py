@@ -101,3 +101,10 @@ def deviation(rows: Rows, metric: str = "euclidean") -> float:
     h = distances - own - own[:, None] + mean * n / (n - 2)
     np.fill_diagonal(h, 0.0)
     return float(math.sqrt(2 * np.square(h).sum() / (n * (n - 1))) / mean)
+
+
+def deviation_bytes(rows: Rows) -> int:
+    """The most bytes that `deviation` allocates: three matrices of distances, and the rows."""
+    n = -(-rows.n // -(-rows.n // MOST_ROWS))
+    per_row = 24 * n + (rows.values.itemsize + 16) * rows.d + 128
+    return int(n * per_row) + 4096

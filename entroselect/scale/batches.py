@@ -4,9 +4,9 @@ batch while the caller works on one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -27,20 +27,21 @@ Values = TypeVar("Values")
 
 
 def read_ahead(
-    read: Callable[[Place], Values], places: Sequence[Place]
+    read: Callable[[Place], Values], places: Iterable[Place]
 ) -> Iterator[tuple[Place, Values]]:
     """(place, read(place)) of all places, in order; a thread reads the next one while the caller
     works on this one. Up to 3 results are in memory: the one that the caller has had, the one it
-    gets, and the one being read."""
-    if not places:
-        return
+    gets, and the one being read. A place is asked for when its reading begins."""
     with ThreadPoolExecutor(1, thread_name_prefix="entroselect-read") as reader:
-        coming = reader.submit(read, places[0])
-        for number, place in enumerate(places):
-            values = coming.result()
-            if number + 1 < len(places):
-                coming = reader.submit(read, places[number + 1])
-            yield place, values
+        coming: tuple[Place, Future[Values]] | None = None
+        for following in places:
+            values = None if coming is None else coming[1].result()
+            before, coming = coming, (following, reader.submit(read, following))
+            if before is not None:
+                yield before[0], cast(Values, values)
+                del before
+        if coming is not None:
+            yield coming[0], coming[1].result()
 
 
 class Batches:

@@ -18,12 +18,19 @@ import numpy as np
 
 from entroselect import _core
 from entroselect._settings import threads
+from entroselect.engine import PICKS_OVER_ROUND, PICKS_PER_ROUND
 from entroselect.io.source import Source
 from entroselect.scale.batches import Batches, numpy_dtype
 from entroselect.scale.process_group import ProcessGroup
 
 # Blocks and tiles of fewer rows than this cost more than they bring.
 LEAST_ROWS = 64
+
+# Room for the candidates of a round, per pick that it aims at; 1.1 to 2.1 were measured.
+CANDIDATES = 4
+
+# Codes of fewer rows than n over this save too little.
+CODED_SHARE = 8
 
 # Tiles of more bytes than this are no faster.
 MOST_TILE_BYTES = 1 << 28
@@ -102,6 +109,12 @@ def pool_needs(source: Source, picks: int, mixed: bool) -> tuple[int, int]:
     return (streamed if source.n == 0 else in_memory), streamed
 
 
+def gathered_bytes(row_bytes: int, d: int) -> int:
+    """Bytes per row that rank 0 settles: a record of 24 bytes and the row, as it is sent, received
+    and put in order, and the pool over the rows."""
+    return 3 * (24 + row_bytes) + pool_bytes(d)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a selection that reads its rows spends the memory limit: a third each for a tile being
@@ -109,15 +122,17 @@ class Budget:
 
     Attributes:
         tile: rows read at a time.
-        block: rows among which a round settles picks.
+        block: rows among which a round settles picks, at most.
         picks: picks that rows are compared with at a time.
         kept: how many further tiles of `picks` picks stay in memory.
+        coded: rows whose codes are kept, in what the others have no use for.
     """
 
     tile: int
     block: int
     picks: int
     kept: int
+    coded: int
 
     @staticmethod
     def least(fixed: int, row_bytes: int, d: int) -> int:
@@ -125,8 +140,19 @@ class Budget:
         return fixed + 3 * LEAST_ROWS * (3 * row_bytes + pool_bytes(d))
 
     @classmethod
-    def of(cls, limit: int, n: int, row_bytes: int, d: int, overhead: int) -> Budget:
-        """The parts of a limit in bytes; `overhead` is what reading keeps for itself.
+    def of(
+        cls,
+        limit: int,
+        n: int,
+        row_bytes: int,
+        d: int,
+        overhead: int,
+        expected: int = 0,
+        codes: tuple[int, int] | None = None,
+    ) -> Budget:
+        """The parts of a limit in bytes; `overhead` is what reading keeps for itself, `expected`
+        how many picks there will be, `codes` the bytes of a coded row and of a coded pick (None:
+        there are no codes).
 
         Raises:
             ValueError: naming memory_limit and the smallest that works.
@@ -135,12 +161,26 @@ class Budget:
         check_least(limit, cls.least(fixed, row_bytes, d), f"{n} rows of {row_bytes} bytes")
         held = row_bytes + pool_bytes(d)
         read = held + 2 * row_bytes  # being compared, being read, and what the caller has had
-        third = (limit - fixed) // 3
-        tile = min(third, MOST_TILE_BYTES) // read
-        picks = min(third // 2, MOST_TILE_BYTES) // held
-        # Frontiers may be twice as large as asked for, and their rows are copied once.
-        block = third // (held + row_bytes) // 2
-        return cls(tile, block, picks, max(1, third // held // picks - 1))
+        left = limit - fixed
+        third = left // 3
+        tiles = blocks = stored = third
+        picks, coded = min(third // 2, MOST_TILE_BYTES) // held, 0
+        if codes is not None:
+            tiles = min(third, left // 16)
+            few = CANDIDATES * max(PICKS_PER_ROUND, expected // PICKS_OVER_ROUND)
+            blocks = min(third, few * (held + row_bytes))
+            fewer = min(picks, LEAST_ROWS + expected // 16)
+            stored = min(third, expected * row_bytes + 2 * fewer * held)
+            spare = left - tiles - blocks - stored - expected * codes[1]
+            coded = min(n, spare // codes[0])
+            if coded * CODED_SHARE < n or tiles < LEAST_ROWS * read:
+                tiles, blocks, stored, coded = third, third, third, 0
+            else:
+                picks = fewer
+        tile = min(tiles, MOST_TILE_BYTES) // read
+        block = blocks // (held + row_bytes)  # they are copied once
+        kept = max(1, (stored - picks * held) // (picks * row_bytes))
+        return cls(tile, block, picks, kept, coded)
 
 
 # Nearest neighbours

@@ -138,7 +138,7 @@ class Checkpoint:
         """Saves if a save is due; on all processes or on none."""
         due = time.monotonic() >= self._next
         if self.ranks is not None:
-            due = bool(self.ranks.broadcast(np.array([due]), 0)[0])
+            due = bool(self.ranks.broadcast(np.array([due]), 0, 1)[0])
         if due:
             self.save(state, pool, marks)
 

@@ -1,7 +1,9 @@
 """Several processes that work on one pool, each with its own rows, over torch.distributed.
 
 They exchange small arrays: the best row outside a frontier, the rows of a block, picks. Python
-objects are never sent, so nothing is unpickled.
+objects are never sent, so nothing is unpickled. An exchange waits for the slowest process, so each
+carries what it can: whether a process failed travels with the records or sizes of an exchange that
+there is anyway.
 """
 
 from __future__ import annotations
@@ -9,10 +11,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+
+from entroselect.results import Int64
 
 # Types that an error of another process keeps here; any other becomes a RuntimeError.
 _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
@@ -27,6 +31,7 @@ class ProcessGroup:
         rank, size: which of how many.
         bytes_sent, bytes_received: by this process through this object, without what the
             transport adds.
+        exchanges: how often the processes waited for each other.
 
     Raises:
         ValueError: `group` is not one, or torch.distributed has not been initialised.
@@ -62,7 +67,7 @@ class ProcessGroup:
             if distributed.get_backend(group) == "nccl"
             else torch.device("cpu")
         )
-        self.bytes_sent = self.bytes_received = 0
+        self.bytes_sent = self.bytes_received = self.exchanges = 0
 
     def close(self) -> None:
         """Lets go of the group, so that it can be destroyed."""
@@ -72,9 +77,20 @@ class ProcessGroup:
         """Waits until all processes have called this."""
         self._call(lambda: self._distributed.barrier(group=self._group))
 
-    def all_gather(self, array: NDArray[Any]) -> list[NDArray[Any]]:
-        """The arrays of all processes, on each of them; they may differ in length alone."""
-        sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
+    def share(self, record: NDArray[Any], error: Exception | None = None) -> NDArray[Any]:
+        """The records of all processes, (processes, *record.shape), on each of them; they have one
+        dtype and shape. An error that one process gives is raised on all."""
+        flagged = np.append(np.uint8(error is not None), _raw(record))
+        every = self._same_size(flagged)
+        if every[:, 0].any():
+            self._raise(error, np.flatnonzero(every[:, 0]))
+        records: NDArray[Any] = np.ascontiguousarray(every[:, 1:]).view(record.dtype)
+        return records.reshape(self.size, *record.shape)
+
+    def all_gather(self, array: NDArray[Any], error: Exception | None = None) -> list[NDArray[Any]]:
+        """The arrays of all processes, on each of them; they may differ in length alone. `error`
+        as in `share`."""
+        sizes = self._sizes(array, error)
         most = int(sizes.max())
         if most == 0:
             return [array] * self.size
@@ -83,32 +99,33 @@ class ProcessGroup:
         every = self._same_size(padded)
         return [every[rank][: sizes[rank]] for rank in range(self.size)]
 
-    def gather(self, array: NDArray[Any], root: int) -> list[NDArray[Any]] | None:
-        """As `all_gather`, on one process alone; None on the others."""
-        sizes = self._same_size(np.array([len(array)], dtype=np.int64)).ravel()
-        sent = [None if rank == root else int(sizes[rank]) for rank in range(self.size)]
+    def gather(
+        self, array: NDArray[Any], root: int, sizes: Int64 | None = None
+    ) -> NDArray[Any] | None:
+        """The arrays of all processes one after another, on one process; None on the others.
+        `sizes`: their lengths, if every process knows them."""
+        sizes = self._sizes(array) if sizes is None else sizes
+        self.exchanges += 1
         if self.rank != root:
             if len(array):
                 self._send(array, root)
             return None
-        found = []
-        for rank, size in enumerate(sent):
-            if size is None:
-                found.append(array)
-                continue
-            room = np.empty((size, *array.shape[1:]), dtype=array.dtype)
-            if size:
-                self._receive(room, rank)
-            found.append(room)
-        return found
+        every = np.empty((int(sizes.sum()), *array.shape[1:]), dtype=array.dtype)
+        for rank, part in enumerate(np.split(every, np.cumsum(sizes)[:-1])):
+            if rank == root:
+                part[...] = array
+            elif len(part):
+                self._receive(part, rank)
+        return every
 
-    def broadcast(self, array: NDArray[Any], root: int) -> NDArray[Any]:
+    def broadcast(self, array: NDArray[Any], root: int, length: int | None = None) -> NDArray[Any]:
         """The array of one process on all of them. The others give one of the same dtype and
-        trailing dimensions, of any length."""
-        size = np.array([len(array)], dtype=np.int64)
-        length = int(self._same_size(size).ravel()[root])
+        trailing dimensions, of any length. `length`: the sent one, if every process knows it."""
+        if length is None:
+            length = int(self._sizes(array)[root])
         room = array if self.rank == root else np.empty((length, *array.shape[1:]), array.dtype)
         if room.nbytes:
+            self.exchanges += 1
             tensor = self._tensor(room)
             source = self._global(root)
             self._call(lambda: self._distributed.broadcast(tensor, source, group=self._group))
@@ -118,9 +135,12 @@ class ProcessGroup:
                 room = self._array(tensor, room)
         return room
 
-    def max_with_index(self, value: float, index: int) -> tuple[float, int]:
-        """The largest of all processes' values, with its index; among equals, the lowest index."""
-        every = self._same_size(np.array([(value, index)], dtype=_BOUND)).ravel()
+    def max_with_index(
+        self, value: float, index: int, error: Exception | None = None
+    ) -> tuple[float, int]:
+        """The largest of all processes' values, with its index; among equals, the lowest index.
+        `error` as in `share`."""
+        every = self.share(np.array((value, index), dtype=_BOUND), error)
         best = float(every["value"].max())
         return best, int(every["index"][every["value"] == best].min())
 
@@ -150,15 +170,15 @@ class ProcessGroup:
             raise
         except Exception as error:
             caught = error
-        failed = self._same_size(np.array([caught is not None], dtype=np.int64)).ravel()
-        if not failed.any():
-            return
-        kind = next((t.__name__ for t in _ERRORS[1:] if isinstance(caught, t)), "RuntimeError")
-        said = "" if caught is None else f"{kind}\n{caught or kind}"
-        texts = self._texts(said)
-        if caught is not None:
-            raise caught
-        rank = int(np.flatnonzero(failed)[0])
+        self.share(np.empty(0), caught)
+
+    def _raise(self, error: Exception | None, failed: Int64) -> NoReturn:
+        """Raises this process's error, or, where it has none, that of the first that failed."""
+        kind = next((t.__name__ for t in _ERRORS[1:] if isinstance(error, t)), "RuntimeError")
+        texts = self._texts("" if error is None else f"{kind}\n{error or kind}")
+        if error is not None:
+            raise error
+        rank = int(failed[0])
         name, _, message = texts[rank].partition("\n")
         types: dict[str, type[Exception]] = {t.__name__: t for t in _ERRORS}
         raise types[name](f"{message} (on rank {rank})")
@@ -167,8 +187,13 @@ class ProcessGroup:
         raw = np.frombuffer(text.encode(), dtype=np.uint8)
         return [bytes(part).decode() for part in self.all_gather(raw)]
 
+    def _sizes(self, array: NDArray[Any], error: Exception | None = None) -> Int64:
+        """How long the arrays of all processes are."""
+        return self.share(np.array(len(array), dtype=np.int64), error)
+
     def _same_size(self, array: NDArray[Any]) -> NDArray[Any]:
         """Stacked arrays of all processes; of equal shape on all of them."""
+        self.exchanges += 1
         mine = self._tensor(array)
         every = [self._torch.empty_like(mine) for _ in range(self.size)]
         self._call(lambda: self._distributed.all_gather(every, mine, group=self._group))
@@ -191,7 +216,7 @@ class ProcessGroup:
         return int(self._distributed.get_global_rank(self._group, rank))
 
     def _tensor(self, array: NDArray[Any]) -> Any:
-        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        raw = _raw(array)
         if not raw.flags.writeable:
             raw = raw.copy()
         return self._torch.from_numpy(raw).to(self._device)
@@ -226,6 +251,10 @@ def process_group_of(group: Any) -> ProcessGroup | None:
 def shared_errors(ranks: ProcessGroup | None) -> AbstractContextManager[None]:
     """Runs a block; an error on one process becomes one on all."""
     return nullcontext() if ranks is None else ranks.shared_errors()
+
+
+def _raw(array: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def digest(array: NDArray[Any]) -> str:

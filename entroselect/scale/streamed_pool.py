@@ -11,7 +11,7 @@ from the stored bounds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,13 @@ from entroselect.io.source import Source
 from entroselect.results import Float64, Int64
 from entroselect.scale.batches import read_ahead
 from entroselect.scale.budget import Budget
+from entroselect.scale.candidates import Candidates, Key
 from entroselect.scale.marks import Marks, Seen
 from entroselect.scale.pick_store import PickStore
+from entroselect.scale.resident_codes import ResidentCodes
+
+# Rows that decide how rows are coded.
+SAMPLE = 128
 
 
 class StreamedPool:
@@ -35,25 +40,42 @@ class StreamedPool:
 
     Attributes:
         first: number of the first row in a pool of several processes.
+        capacity: the most rows that a round may settle; where more of its frontier beat the rival,
+            the best of them are kept, and the rival is raised to the best that is not (`cut`).
     """
 
     def __init__(
-        self, source: Source, metric: str, backend: Backend, limit: int, first: int = 0
+        self,
+        source: Source,
+        metric: str,
+        backend: Backend,
+        limit: int,
+        first: int = 0,
+        picks: int = 0,
     ) -> None:
+        """`picks`: how many there will be, beside vectors that are not in the pool."""
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
         self.n, self.d, self.first = source.n, source.d, first
         nothing = source.read(0, 0)
+        self._isa: str | None = getattr(backend, "isa", None)  # others than the CPU have no codes
+        self._expected = picks
+        self._codes: ResidentCodes | None = None
+        self._held = Candidates(0, self.d, nothing.dtype)
         self._keep(source.dtype, nothing.dtype)
         self.count, self.available = 0, self.n
         self._bounds = np.full(self.n, np.inf)
         self._met = np.zeros(self.n, dtype=np.int32)
         self._seen = Seen("features", source.name, self.n)
-        self._nothing = nothing
-        self._held: tuple[Int64, NDArray[Any]] = (_NO_ROWS, nothing)
         self._checked = False  # the values of all rows
         self._counted = dict.fromkeys(engine.COUNTED, 0)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier", "read"), 0.0)
         self._rows_read = 0
+
+    @property
+    def cut(self) -> Key:
+        """Bound and number of the best row that the last refresh had no room for, `NO_ROW` where it
+        had room for all: of its frontier, the rows that come before it are up to date."""
+        return self._held.cut
 
     @property
     def primitives(self) -> engine.SubPool:
@@ -105,13 +127,14 @@ class StreamedPool:
             ValueError: naming the first row that differs.
         """
         self._seen.expect(marks, "the checkpoint was saved")
-        for _ in self._tiles(np.arange(self.n)):
-            pass
+        self._begin_codes()
+        for part, values in self._tiles(np.arange(self.n)):
+            self._see(part, values)
         self._checked = True
 
     def take(self, rows: Int64) -> NDArray[Any]:
         """The given rows, in that order; those that the last refresh kept are not read again."""
-        held, values = self._held
+        held, values = self._held.rows, self._held.values
         found = np.empty((len(rows), self.d), values.dtype)
         places = np.searchsorted(held, rows)
         at_hand = np.zeros(len(rows), dtype=bool)
@@ -126,24 +149,29 @@ class StreamedPool:
 
     def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:
         """Brings the bounds of the given rows (None: of all) up to date with every pick, or to any
-        upper bound below `enough`. Keeps the values of given rows that are not below it."""
+        upper bound below `enough`. Keeps the given rows that are not below it, with their values.
+        Of more than `capacity` rows some are dropped; then those that come after `cut` may keep
+        a stale bound."""
         began = time.perf_counter()
-        whole = rows is None
         if rows is None:
+            self._held.begin(0, _NO_ROWS, self._bounds[:0])
             rows = np.arange(self.n) if not self._checked else self._stale(slice(None), enough)
+            self._begin_codes()
+            for part, values in self._tiles(rows):
+                self._see(part, values)
+                self._compare(part, values, enough)
+            self._checked = True
         else:
-            rows = np.sort(rows)
-            rows = rows[self._stale(rows, enough)]
-        self._let_go()
-        kept_rows, kept_values = [], []
-        for part, values in self._tiles(rows):
-            left = self._compare(part, values, enough)
-            if not whole:
-                kept_rows.append(part[left])
-                kept_values.append(values[left])
-        if kept_rows:
-            self._held = (np.concatenate(kept_rows), np.concatenate(kept_values))
-        self._checked = self._checked or whole
+            rows = np.sort(rows[self._bounds[rows] >= enough])
+            stale = self._stale(rows, enough)
+            fresh = np.delete(rows, stale)
+            if self._codes is not None:
+                self._codes.lower(rows[stale], enough, self._bounds)
+                rows = rows[self._bounds[rows] >= enough]
+            self._held.begin(len(rows), fresh, self._bounds[fresh])
+            for part, values in self._tiles(rows, up_to_cut=True):
+                left = self._compare(part, values, max(enough, self.cut[0]))
+                self._held.add(part[left], self._bounds[part[left]], values, left)
         self._spent["refresh"] += time.perf_counter() - began
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
@@ -158,12 +186,15 @@ class StreamedPool:
     ) -> tuple[Int64, Float64, float]:
         """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
         `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
+        bound, row = self.cut
+        if bound > rival or (bound == rival and row < rival_index):
+            rival, rival_index = self.cut
         rows = np.sort(self.beating(rows, rival, rival_index))
         if len(rows) == 0:
             return _NO_ROWS, np.empty(0), -1.0
         began = time.perf_counter()
         values = self.take(rows)
-        self._let_go()
+        self._held.clear()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         place = int(np.searchsorted(rows, rival_index))
@@ -193,7 +224,7 @@ class StreamedPool:
             return _NO_ROWS, np.empty(0)
         began = time.perf_counter()
         values = self.take(rows)
-        self._let_go()
+        self._held.clear()
         block = self._open(values)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         found, squared = engine.settle_block_in_order(block, limit, floor)
@@ -240,8 +271,11 @@ class StreamedPool:
 
     def profile(self) -> dict[str, Any]:
         """Counters; bytes_read counts what was asked of files."""
+        counted = dict(self._counted)
+        if self._codes is not None:
+            counted["pairs"] += self._codes.pairs
         return {
-            **self._counted,
+            **counted,
             **{f"{name}_seconds": spent for name, spent in self._spent.items()},
             "bytes_read": self.source.bytes_read,
             "reads_per_row": self._rows_read / max(1, self.n),
@@ -267,6 +301,8 @@ class StreamedPool:
             if len(left) == 0:
                 break
         met[left] = self.count
+        if self._codes is not None:
+            self._codes.meet(rows[left])
         self._bounds[rows], self._met[rows] = bounds, met
         self._count(block)
         return left
@@ -282,17 +318,43 @@ class StreamedPool:
         """Starts an empty store of picks of this dtype, and divides the limit anew."""
         self._kept_as = dtype
         self.budget = Budget.of(
-            self.limit, self.n, self.d * stored.itemsize, self.d, self.source.overhead
+            self.limit,
+            self.n,
+            self.d * stored.itemsize,
+            self.d,
+            self.source.overhead,
+            self._expected,
+            None if self._isa is None else _core.code_pool_bytes(self.d, self._isa),
         )
-        # Blocks are as large as memory allows, since every round reads rows.
-        self.block_rows = min(self.budget.block, max(256, self.n // 8))
+        if self._codes is not None:
+            self._codes.restart()
+        self.capacity = self._held.capacity = self.budget.block
         self._picked = PickStore(self.d, stored, self.budget.picks, self.budget.kept)
 
     def _append(self, vectors: NDArray[Any], dtype: str) -> None:
         if dtype != self._kept_as:
             vectors = Rows(vectors, dtype).float64()
         self._picked.append(vectors)
+        if self._codes is not None:
+            self._codes.add_picks(vectors, self._kept_as)
         self.count += len(vectors)
+
+    def _begin_codes(self) -> None:
+        """Before a pass over all rows: makes room for their codes, if there is any."""
+        if self._isa is None or self._codes is not None or self._checked:
+            return
+        row, pick = _core.code_pool_bytes(self.d, self._isa)
+        room = self.budget.coded - -(-self.count * pick // row)  # these were not expected
+        if room <= 0:
+            return
+        sample = self.take(np.unique(np.linspace(0, self.n - 1, SAMPLE).astype(np.int64)))
+        self._codes = ResidentCodes(self._rows(sample), self.metric, self._isa, room)
+        for _, vectors in self._picked.tiles(0):  # in whatever order
+            self._codes.add_picks(vectors, self._kept_as)
+
+    def _see(self, rows: Int64, values: NDArray[Any]) -> None:
+        if self._codes is not None and not self._checked:
+            self._codes.see(rows, values)
 
     def _open(self, values: NDArray[Any]) -> engine.SubPool:
         return self.backend.new_pool(self._rows(values), self.metric, sub=True)
@@ -314,10 +376,6 @@ class StreamedPool:
         )
         return stale
 
-    def _let_go(self) -> None:
-        """Frees the rows that the last refresh kept."""
-        self._held = (_NO_ROWS, self._nothing)
-
     def _read(self, rows: Int64) -> NDArray[Any]:
         began = time.perf_counter()
         first = int(rows[0]) if len(rows) else 0
@@ -332,10 +390,14 @@ class StreamedPool:
         self._spent["read"] += time.perf_counter() - began
         return values
 
-    def _tiles(self, rows: Int64) -> Iterator[tuple[Int64, NDArray[Any]]]:
-        """(rows, values) of the rows, which ascend, tile by tile; the next tile is read ahead."""
+    def _tiles(self, rows: Int64, up_to_cut: bool = False) -> Iterator[tuple[Int64, NDArray[Any]]]:
+        """(rows, values) of the rows, which ascend, tile by tile; the next tile is read ahead.
+        `up_to_cut`: without rows that come after the cut when their tile is read."""
         size = self.budget.tile
-        return read_ahead(self._read, [rows[at : at + size] for at in range(0, len(rows), size)])
+        parts: Iterable[Int64] = (rows[at : at + size] for at in range(0, len(rows), size))
+        if up_to_cut:
+            parts = (part[self._bounds[part] >= self.cut[0]] for part in parts)
+        return read_ahead(self._read, (part for part in parts if len(part)))
 
 
 _NO_ROWS = np.empty(0, dtype=np.int64)

@@ -218,6 +218,15 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         _core.add_rows(rows.values[150:], rows.dtype, False, total, 2)
         return [total]
 
+    def codes(cosine: bool) -> Any:
+        pool = _core.CodePool(*given, cosine, isa, 150, 2)
+        pool.code(*given)
+        pool.add_picks(rows.values[50:90], rows.dtype)
+        lowered = np.full(200, np.inf)
+        pool.refresh(indices[:50], 1e-300, lowered)
+        pool.meet(indices[:20])
+        return [lowered]
+
     def nearest(cosine: bool, form: str) -> Any:
         return _core.nearest(*given, *given, True, 2, cosine, isa, form, 2, None)
 
@@ -229,6 +238,8 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "tree": lambda: pool("tree"),
         "int8": lambda: pool("int8"),
         "bf16": lambda: pool("bf16"),
+        "codes": lambda: codes(False),
+        "codes cosine": lambda: codes(True),
         "nearest": lambda: nearest(False, "int8"),
         "nearest tree": lambda: nearest(False, "tree"),
         "nearest cosine": lambda: nearest(True, "bf16"),
@@ -258,8 +269,9 @@ def test_every_entry_into_the_core(isa: str, call: str) -> None:
 
 
 def test_no_entry_is_forgotten() -> None:
-    tried = {*_core_calls("portable"), "Pool", "FloatEnvironment"}
-    free_of_floats = {"instruction_sets", "from_dlpack", "search_bytes", "TREE_WIDTH"}
+    tried = {*_core_calls("portable"), "Pool", "CodePool", "FloatEnvironment"}
+    free_of_floats = {"instruction_sets", "from_dlpack", "search_bytes", "code_pool_bytes"}
+    free_of_floats |= {"TREE_WIDTH"}
     rows = ("exchange", "pool", "whole_pool", "point", "query", "pair")
     free_of_floats |= {f"{name}_bytes_per_row" for name in rows}
     there = {name for name in dir(_core) if not name.startswith("_")}

@@ -155,16 +155,6 @@ def test_lists_of_paths(tmp_path):
         open_pool([tmp_path / "b.npy", tmp_path / "gone.npy"])
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/x.npy", "https://a.b/x.parquet", "hf://datasets/x",
-                                  "file:///x.npy", "gs://x"])  # fmt: skip
-def test_addresses(path):
-    from pathlib import Path
-
-    for given in (path, Path(path), [path]):
-        with pytest.raises(ValueError, match=r":/.*is an address.*download it"):
-            open_pool(given)
-
-
 def test_arrow_streams_have_no_dictionaries(tmp_path):
     table = pa.table({"v": lists(X), "id": pa.array(["a"] * 50).dictionary_encode()})
     folder = write_saved(tmp_path / "disk", [table])

@@ -13,7 +13,7 @@ import pytest
 
 import entroselect
 from entroselect import _memory, open_pool
-from entroselect.io import arrow
+from entroselect.io import arrow, npy
 from entroselect.io import parquet as parquet_module
 from entroselect.io import source as source_module
 from entroselect.io.npy import FlatFile
@@ -115,6 +115,27 @@ def test_take_reads_through_small_gaps_only(tmp_path, monkeypatch):
         assert np.array_equal(source.take(np.array(rows)), given[rows])
         assert asked == expected
         assert source.bytes_read - before == 32 * sum(count for _, count in expected)
+
+
+def test_take_reads_scattered_rows_in_several_threads(tmp_path, monkeypatch):
+    given = np.arange(5000 * 8, dtype=np.float32).reshape(5000, 8)
+    np.save(tmp_path / "x.npy", given)
+    monkeypatch.setattr(source_module, "READ_THROUGH", 64)  # 2 rows
+    source = open_pool(tmp_path / "x.npy").part(7, 4990)
+    threads = []
+    read_at = npy.read_at
+    monkeypatch.setattr(
+        npy, "read_at", lambda *each: (threads.append(threading.get_ident()), read_at(*each))
+    )
+    rows = np.flatnonzero(np.random.default_rng(0).random(source.n) < 0.25)
+    assert np.array_equal(source.take(rows), given[7:4990][rows])
+    assert 1 < len(set(threads)) <= source_module.READERS
+    assert threading.get_ident() not in threads
+    threads.clear()
+    rows = np.arange(0, 60, 4)  # too few to be worth it
+    assert np.array_equal(source.take(rows), given[7:4990][rows])
+    assert len(threads) == 15
+    assert set(threads) == {threading.get_ident()}
 
 
 def test_npy_needs_no_memory_of_its_own(tmp_path):

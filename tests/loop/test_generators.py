@@ -28,7 +28,14 @@ from entroselect.loop import (  # noqa: E402
 )
 from tests.conftest import ROOT  # noqa: E402
 from tests.support import processes  # noqa: E402
-from tests.support.generators import Killed, Labelled, Shifted, Slow, halves  # noqa: E402
+from tests.support.generators import (  # noqa: E402
+    Killed,
+    Labelled,
+    Scribbling,
+    Shifted,
+    Slow,
+    halves,
+)
 from tests.support.loop_runs import contents, differing  # noqa: E402
 from tests.support.run_folders import Notes  # noqa: E402
 
@@ -118,14 +125,32 @@ def test_labels_are_given_to_those_who_take_them(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "classes.json").read_text()) == ["a", "b", "c"]
 
 
+def test_what_a_generator_is_given_and_returns_is_its_own(tmp_path: Path) -> None:
+    """Label dropout in place, and one buffer for all that is ever sampled, change nothing."""
+    labels = np.repeat(["a", "b", "c"], 10)
+    for kind in (Labelled, Scribbling):
+        made = [lambda kind=kind: kind()] * 2  # of one name, which decides what is drawn
+        wanted = options("paradigm=accumulate")
+        run(wanted, tmp_path / kind.__name__, generator=made, real=(IMAGES, labels))
+    for here in ("iteration-01", "iteration-02"):
+        for name in ("training", "generated"):
+            one, other = (data.read(tmp_path / n / here, name) for n in ("Labelled", "Scribbling"))
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+            np.testing.assert_array_equal(one.labels, other.labels)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda rows: rows[1:], r"sample\(30\) returned \(29, 4, 4, 1\) uint8, expected \(30"),
         (lambda rows: rows[:, :3], r"returned \(30, 3, 4, 1\) uint8"),
-        (lambda rows: rows / 255, r"\(30, 4, 4, 1\) float64, expected .* rounded and clipped"),
+        (lambda rows: rows / 255, r"\(30, 4, 4, 1\) float64, expected .*round, clip to 0 to 255"),
+        (
+            lambda rows: rows.transpose(0, 3, 1, 2),
+            r"returned \(30, 1, 4, 4\) .*channels to the end",
+        ),
         (lambda rows: [*rows.tolist()[:-1], [1]], "sample: not an array"),
-        (lambda rows: None, "sample: expected an array of real numbers, got object"),
+        (lambda rows: None, "sample: expected an array of real numbers, got NoneType"),
     ],
 )
 def test_what_a_generator_returns_is_checked(change: Any, message: str, tmp_path: Path) -> None:
@@ -139,6 +164,18 @@ def test_tensors_and_images_without_channels_are_taken(tmp_path: Path) -> None:
     assert run(options(), tmp_path, generator=given, real=IMAGES)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_floats_of_another_width_are_rounded(dtype: Any, tmp_path: Path) -> None:
+    """NumPy and scikit-learn return float64 whatever they were fitted to."""
+    given = Shifted(lambda rows: rows.astype(dtype))
+    assert run(resolve(None, iterations=1), tmp_path, generator=given, real=ROWS)
+    made = files.read_array(tmp_path / "iteration-01" / "generated.npy")
+    assert made.dtype == np.float32
+    given = Shifted(lambda rows: rows.astype(np.float64) * 1e300)
+    with pytest.raises(FloatingPointError, match="not finite as float32"):
+        run(resolve(None, iterations=1), tmp_path / "wide", generator=given, real=ROWS)
+
+
 def test_values_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     given = Shifted(lambda rows: rows * np.nan)
     with pytest.raises(FloatingPointError, match=r"iteration 1, Shifted: .* not finite"):
@@ -149,6 +186,22 @@ class _Without:
     def fit(self, images: Any, *, seed: int) -> None: ...
 
     def sample(self, n: int, *, seed: int, labels: Any = None) -> Any: ...
+
+
+class _Plain:
+    def fit(self, images: Any, seed: int, checkpoint: Any) -> None:
+        self.images = images
+
+    def sample(self, n: int, seed: int) -> Any:
+        return np.resize(self.images, (n, *self.images.shape[1:]))
+
+
+def test_sample_needs_no_labels(tmp_path: Path) -> None:
+    assert run(options("iterations=1"), tmp_path, generator=_Plain, real=IMAGES)
+
+
+class _Blind(_Plain):
+    def fit(self, images: Any, seed: int, checkpoint: Any, labels: Any) -> None: ...
 
 
 class _Needs:
@@ -164,11 +217,13 @@ class _Fails(Shifted):
     ("given", "message"),
     [
         (_Without, r"expected fit\(images, \*, seed, checkpoint=None\); .*checkpoint"),
+        (_Blind, r"expected sample\(n, \*, seed, labels=None\); .*labels"),
         (_Needs, r"cannot be made without arguments \(.*width"),
         (object(), r"generator builtins:object: cannot be made|has no method fit"),
         (lambda: 3, "has no method fit"),
         ("nowhere:Gan", "generator: nowhere cannot be imported: ModuleNotFoundError"),
         ("tests.support.generators:Gan", "tests.support.generators has no Gan"),
+        ("tests.support.generators:Slo", "has no Slo; did you mean Slow?"),
         ("gan", "models: 'gan' is neither built in nor package.module:object"),
         ([], "models: names no model"),
     ],
@@ -348,4 +403,4 @@ def test_by_name_on_the_command_line(tmp_path: Path) -> None:
     said = processes.python(*base, "--generator", "mine:Gan", "--dry-run", **given).stdout
     assert "mine:Gan tells no time" in said
     said = processes.python(*base, "--generator", "mine:Nope", "--out", "x", **given, code=1).stderr
-    assert said.strip().endswith("error: generator: mine has no Nope")
+    assert said.strip().endswith("error: generator: mine has no Nope; known: Gan, embed")

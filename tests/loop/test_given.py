@@ -71,9 +71,24 @@ def batch_norm(images: Any) -> Any:
     return (values - values.mean(axis=0)) / (values.std(axis=0) + 1)
 
 
+def fails(images: Any) -> Any:
+    raise KeyError("width")
+
+
+def test_what_a_function_raises_is_named() -> None:
+    with pytest.raises(RuntimeError, match="features mine: KeyError: 'width'"):
+        given.Space("mine", fails).try_out(given.images_of(IMAGES))
+
+
+def test_features_of_half_precision() -> None:
+    found = given.Space("mine", lambda x: torch.from_numpy(flat(x)).bfloat16())
+    assert found(given.images_of(IMAGES)).dtype == np.float32
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
+        (None, ".* cannot be called"),
         (lambda x: flat(x)[1:], r"expected \(n, d\) for 4 images, got \(3, 16\)"),
         (lambda x: flat(x)[:, 0], r"expected \(n, d\) for 4 images, got \(4,\)"),
         (lambda x: flat(x)[:, :0], r"expected \(n, d\) for 4 images, got \(4, 0\)"),
@@ -93,6 +108,11 @@ def test_bad_features_are_named_before_training(
             features={"mine": function},
         )  # fmt: skip
     assert not (tmp_path / "run").exists()
+
+
+def test_features_have_names(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="features: expected a mapping of names to functions"):
+        run(resolve(None), tmp_path, generator="resample", real=IMAGES, features=[flat])  # type: ignore[arg-type]
 
 
 def test_rounding_between_batches_is_no_dependence() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 import warnings
 from typing import Any
 
@@ -186,6 +187,17 @@ def test_no_sum_overflows() -> None:
         )
 
 
+def test_sums_of_many_far_members_do_not_overflow_in_the_twin() -> None:
+    """Two heaps opposite each other: as they are balanced, the sum of the distances between all 64
+    members passes 2**63."""
+    heaps = np.repeat([[-1.001], [1.001]], 36, axis=0) + 1e-5 * normal(72, 1)
+    options: dict[str, Any] = {"start": np.arange(64), "diversity": 0}
+    found = anchored_select(heaps, 64, [[0.0], [-1.0], [1.0]], **options)
+    assert (found.indices < 36).sum() == 32
+    options["backend"] = "reference"
+    same(found, anchored_select(heaps, 64, [[0.0], [-1.0], [1.0]], **options))
+
+
 def test_equal_rows_count_as_a_small_distance() -> None:
     pool = np.zeros((9, 2))
     found = anchored_select(pool, 4, diversity=1)
@@ -253,6 +265,22 @@ def test_progress_and_limit() -> None:
         anchored_select(normal(300, 4), 50, memory_limit=1000)
 
 
+@pytest.mark.parametrize(("n", "m", "d"), [(300, 900, 4), (10_100, 2, 200)])
+def test_the_limit_counts_what_is_done_with_the_reference(n: int, m: int, d: int) -> None:
+    """Matrices of distances among the reference, and a copy of a part of a larger pool."""
+    pool, real = normal(n, d).astype(np.float32), normal(m, d, seed=1)
+    with pytest.raises(ValueError, match="the smallest that works is") as refused:
+        anchored_select(pool, 2, real, diversity=0, memory_limit=1)
+    least = int(str(refused.value).rpartition(" ")[2])
+    tracemalloc.start()
+    try:
+        anchored_select(pool, 2, real, diversity=0, memory_limit=least)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert least / 3 < peak <= least
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -264,9 +292,9 @@ def test_progress_and_limit() -> None:
         ({"reference": np.zeros((1, 2))}, "reference: at least 2 rows needed, got 1"),
         ({"reference": np.full((5, 2), np.nan)}, "reference: values must be finite; row 0"),
         ({"start": "greedy-ish"}, "start: expected one of"),
-        ({"start": [0, 0, 1]}, "start: expected 3 different rows"),
-        ({"start": [0, 1]}, "start: expected 'herding', 'random' or 3 pool rows"),
-        ({"start": [0, 1, 40]}, "start: expected 3 different rows from 0 to 39"),
+        ({"start": [0, 0, 1]}, "start: index 0 is repeated"),
+        ({"start": [0, 1]}, "start: expected k = 3 pool rows, got 2"),
+        ({"start": [0, 1, 40]}, r"start: index 40 \(at position 2\) is outside the pool"),
         ({"seed": 1}, "seed: only start='random'"),
         ({"max_exchanges": -1}, "max_exchanges: must be at least 0"),
         ({"backend": "cuda"}, "backend: 'cuda'"),

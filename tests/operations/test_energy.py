@@ -4,6 +4,7 @@ rows are read."""
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,12 @@ def test_bad_arguments_are_named() -> None:
             measure(ONE, ONE, memory_limit=100)
     with pytest.raises(ValueError, match=r"^bandwidth: expected a number finite and > 0, got 0"):
         mmd(ONE, ONE, bandwidth=0)
+
+
+def test_a_bandwidth_that_no_two_rows_are_within_is_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert mmd([[0.0], [1.0]], [[2.0], [3.0]], bandwidth=1e-300) == 1.0
     with pytest.raises(ValueError, match=r"^kernel: expected one of gaussian, laplacian"):
         mmd(ONE, ONE, kernel="cubic")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^memory_limit: backend 'reference' holds all rows"):

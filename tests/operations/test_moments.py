@@ -79,8 +79,12 @@ def test_entropy_is_kept() -> None:
         assert limit <= found.entropy <= limit + 0.1  # no pass is far from it
         assert found.frechet_distance > previous  # what entropy costs
         previous = found.frechet_distance
-    with pytest.raises(ValueError, match=rf"^min_entropy: the start has {most:.6g} nats"):
+    with pytest.raises(
+        ValueError, match=rf"^min_entropy: the start has {most:.6g} nats.*; that is nearly"
+    ):
         frechet_select(POOL, 250, REFERENCE, min_entropy=float(most) + 0.01)
+    with pytest.raises(ValueError, match=r"below 99; start='greedy' has nearly the most"):
+        frechet_select(POOL, 250, REFERENCE, min_entropy=99, start="random", seed=0)
     copies = np.concatenate([POOL[:5], POOL[:5]])
     with pytest.raises(ValueError, match=r"^min_entropy: the start has -inf nats"):
         frechet_select(copies, 8, REFERENCE, min_entropy=-1e9)

@@ -17,7 +17,13 @@ from benchmarks.scale import runs as scale
 from benchmarks.scale import tables as scale_tables
 from benchmarks.support import harness, peers, pools, products, record
 from benchmarks.support import tables as table
-from entroselect import greedy_select, nearest_distances, reference
+from entroselect import (
+    anchored_select,
+    energy_distance,
+    greedy_select,
+    nearest_distances,
+    reference,
+)
 from tests.support.processes import python
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +72,21 @@ def test_other_selection_peers_return_k_rows(pool: Any) -> None:
 def test_threshold_peer_accepts_as_the_oracle(pool: Any) -> None:
     expected = reference.threshold_select(pool, 40, decay=0.9).indices
     np.testing.assert_array_equal(peers.numpy_threshold(pool, 40, 0.9)(), expected)
+
+
+def test_anchored_peers_come_near_to_the_reference() -> None:
+    """An exchange ends no farther than herding, and both nearer than random rows."""
+    x, real = 1.3 * pools.normal(300, 5), pools.normal(900, 5)[300:]
+    rows = [
+        peers.numpy_random(x, 30)(),
+        peers.numpy_herding(x, 30, real)(),
+        peers.numpy_exchange(x, 30, real)(),
+    ]
+    assert all(len(set(picks.tolist())) == 30 for picks in rows)
+    away = [energy_distance(x[picks], real) for picks in rows]
+    assert away[0] > 2 * away[1] > 2 * away[2]
+    found = anchored_select(x, 30, real, diversity=0, start=rows[2], max_exchanges=1)
+    assert found.exchanges == 0
 
 
 NEIGHBOURS = [
@@ -257,6 +278,16 @@ def test_table_shows_the_run_before_and_the_doublings(results: Path) -> None:
     assert "| 2,000 x 3 | 20 | 1.2 s |  | x 1.33 | 1.80x |" in text
 
 
+def test_table_shows_what_anchored_selections_reach(results: Path) -> None:
+    case = "normal 1000 x 3, k=10"
+    some = [row(case, "herding", "heuristic", 0.5, agreement="objective 0.1")]
+    record.write(results / "anchored.csv", [*some, {**some[0], "contestant": "x", "p50_s": ""}])
+    text = table.render(results)
+    assert "| herding | normal | 1,000 x 3 | 10 | 0.5 s | objective 0.1 |" in text
+    assert "| x |" not in text
+    assert "herding" not in table.render(results, headline=True)
+
+
 def test_table_is_written_between_the_markers_and_checked(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,7 +338,9 @@ def test_quick_run_writes_every_file(tmp_path: Path) -> None:
     some = ["-k", "20000x64 or 20000x384"]
     python("-m", "pytest", "benchmarks", *some, cwd=ROOT, environment=quick, seconds=600)
     names = {path.stem for path in tmp_path.iterdir()}
-    assert names == {"greedy", "greedy_sweep", "scaling", "threshold", "nearest", "entropy"}
+    assert names == {
+        "greedy", "greedy_sweep", "scaling", "threshold", "anchored", "nearest", "entropy",
+    }  # fmt: skip
     for path in tmp_path.iterdir():
         ours = [line for line in record.read(path) if line["contestant"] == "entroselect"]
         assert ours

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entroselect import (
+    _core,
     greedy_select,
     kl_entropy,
     nearest_distances,
@@ -124,24 +125,28 @@ def test_allocated_bytes_per_row(what: str) -> None:
     itemsize=st.sampled_from([1, 2, 4, 8]),
     beyond=st.integers(0, 10**10),
     overhead=st.integers(0, 10**8),
+    expected=st.integers(1, 10**6),
 )
 def test_the_parts_of_a_budget_fit(
-    n: int, d: int, itemsize: int, beyond: int, overhead: int
+    n: int, d: int, itemsize: int, beyond: int, overhead: int, expected: int
 ) -> None:
     row = d * itemsize
     fixed = budget.BYTES_PER_ROW * n + overhead
     least = budget.Budget.least(fixed, row, d)
-    parts = budget.Budget.of(least + beyond, n, row, d, overhead)
+    code = _core.code_pool_bytes(d, "portable")
+    parts = budget.Budget.of(least + beyond, n, row, d, overhead, expected, code)
     held = row + budget.pool_bytes(d)
     tiles = parts.tile * (held + 2 * row)
-    block = 2 * parts.block * (held + row)
-    picks = (parts.kept + 1) * parts.picks * held
-    assert fixed + tiles + block + picks <= least + beyond
+    block = parts.block * (held + row)
+    picks = parts.picks * (held + parts.kept * row)
+    codes = parts.coded * code[0] + expected * code[1] if parts.coded else 0
+    assert fixed + tiles + block + picks + codes <= least + beyond
+    assert parts.coded <= n
     assert parts.tile >= budget.LEAST_ROWS
-    assert parts.block >= budget.LEAST_ROWS // 2
+    assert parts.block >= budget.LEAST_ROWS
     assert parts.picks >= budget.LEAST_ROWS // 2
     with pytest.raises(ValueError, match=f"^memory_limit: .* works is {least}$"):
-        budget.Budget.of(least - 1, n, row, d, overhead)
+        budget.Budget.of(least - 1, n, row, d, overhead, expected, code)
 
 
 def test_rows_of_an_array_are_not_counted(tmp_path: Path) -> None:

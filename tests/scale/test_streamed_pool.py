@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,17 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "LEAST_ROWS", 3)
 
 
+@pytest.fixture
+def coded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes of the first two thirds of the rows."""
+    whole = budget.Budget.of
+
+    def of(limit: int, n: int, *given: Any) -> budget.Budget:
+        return dataclasses.replace(whole(limit, n, *given), coded=2 * n // 3)
+
+    monkeypatch.setattr(budget.Budget, "of", of)
+
+
 # Blocks of three rows make many rounds, so most cases are slow.
 QUICK = [(name, 4) for name in ("duplicates", "integer_grid", "denormals")]
 CASES = [
@@ -32,7 +45,11 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "room"), CASES)
-def test_adversarial_pools(name: str, room: int, tiny: None) -> None:
+def test_adversarial_pools(
+    name: str, room: int, tiny: None, request: pytest.FixtureRequest
+) -> None:
+    if room == 4:
+        request.getfixturevalue("coded")
     pool = POOLS[name]()[: 300 if room == 1 else 600]
     limit = smallest_limit(greedy_select, pool, 1) + 16 * (room - 1) * len(pool)
     k = max(1, len(pool) // (2 if room == 4 else 10))

@@ -51,7 +51,8 @@ def selected(found: Any) -> dict[str, Any]:
     kept = {"indices": found.indices, "distances": found.distances, "radius": found.radius}
     if found.thresholds is not None:
         kept["thresholds"] = found.thresholds
-    profile = {name: found.profile[name] for name in ("bytes_sent", "bytes_received", "rounds")}
+    names = ("bytes_sent", "bytes_received", "exchanges", "rounds")
+    profile = {name: found.profile[name] for name in names}
     return {**kept, **profile}
 
 
@@ -179,10 +180,14 @@ def exchanges() -> dict[str, Any]:
     ranks = ProcessGroup(True)
     own = np.full((ranks.rank, 2), ranks.rank, dtype=np.float16)
     at_one = ranks.gather(own, 1)
+    os.environ["ENTROSELECT_BLOCK"] = "8"
+    less, more = (greedy("offset_1e6", "even", "-", k) for k in ("8", "4"))
+    del os.environ["ENTROSELECT_BLOCK"]
     return {
+        "in_rounds": np.array([more[name] - less[name] for name in ("exchanges", "rounds")]),
         "largest": np.array(ranks.max_with_index(float(ranks.rank > 0), 10 - ranks.rank)),
         "gathered": np.concatenate(ranks.all_gather(own)),
-        "at_one": np.concatenate(at_one if at_one is not None else [own[:0]]),
+        "at_one": at_one if at_one is not None else own[:0],
         "broadcast": ranks.broadcast(own, ranks.size - 1),
         "nothing": np.concatenate(ranks.all_gather(own[:0])),
     }

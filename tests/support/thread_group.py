@@ -35,25 +35,36 @@ class Meeting:
 class ThreadGroup:
     """What `scale.process_group.ProcessGroup` does, for one thread of several."""
 
-    bytes_sent = bytes_received = 0
+    bytes_sent = bytes_received = exchanges = 0
 
     def __init__(self, rank: int, meeting: Meeting) -> None:
         self.rank, self.size, self._meeting = rank, meeting.size, meeting
 
-    def all_gather(self, array: Any) -> list[Any]:
+    def share(self, record: Any, error: Exception | None = None) -> Any:
+        self._raise_any(error)
+        return np.stack(self._meeting.exchange(self.rank, record.copy()))
+
+    def all_gather(self, array: Any, error: Exception | None = None) -> list[Any]:
+        self._raise_any(error)
         return self._meeting.exchange(self.rank, array.copy())
 
-    def gather(self, array: Any, root: int) -> list[Any] | None:
+    def gather(self, array: Any, root: int, sizes: Any = None) -> Any:
         every = self.all_gather(array)
-        return every if self.rank == root else None
+        if sizes is not None:
+            assert [len(part) for part in every] == sizes.tolist()
+        return np.concatenate(every) if self.rank == root else None
 
-    def broadcast(self, array: Any, root: int) -> Any:
-        return self.all_gather(array)[root].copy()
+    def broadcast(self, array: Any, root: int, length: int | None = None) -> Any:
+        sent = self.all_gather(array)[root].copy()
+        assert length is None or len(sent) == length
+        return sent
 
-    def max_with_index(self, value: float, index: int) -> tuple[float, int]:
-        every = self._meeting.exchange(self.rank, (value, index))
-        best = max(value for value, _ in every)
-        return best, min(index for value, index in every if value == best)
+    def max_with_index(
+        self, value: float, index: int, error: Exception | None = None
+    ) -> tuple[float, int]:
+        every = self.share(np.array([value, index]), error)
+        best = every[:, 0].max()
+        return float(best), int(every[every[:, 0] == best, 1].min())
 
     @contextmanager
     def shared_errors(self) -> Iterator[None]:
@@ -62,9 +73,12 @@ class ThreadGroup:
             yield
         except Exception as error:
             caught = error
-        every = self._meeting.exchange(self.rank, caught)
-        if caught is not None:
-            raise caught
+        self._raise_any(caught)
+
+    def _raise_any(self, own: Exception | None) -> None:
+        every = self._meeting.exchange(self.rank, own)
+        if own is not None:
+            raise own
         for rank, error in enumerate(every):
             if error is not None:
                 raise type(error)(f"{error} (on rank {rank})")
@@ -82,35 +96,35 @@ class Together:
         self._firsts = np.array(cuts[:-1])
         self._meeting = Meeting(self.size)
         self._threads = ThreadPoolExecutor(self.size)
-        made = self._each(
+        made = self.each(
             lambda rank: new(ThreadGroup(rank, self._meeting), slice(cuts[rank], cuts[rank + 1]))
         )
-        self._pools, self._locals = [pool for pool, _ in made], [local for _, local in made]
+        self.pools, self._locals = [pool for pool, _ in made], [local for _, local in made]
 
     def __getattr__(self, name: str) -> Any:
         """n, d, count, available."""
-        (found,) = {getattr(pool, name) for pool in self._pools}
+        (found,) = {getattr(pool, name) for pool in self.pools}
         return found
 
     def add_picks(self, rows: Any) -> None:
-        self._each(lambda rank: self._pools[rank].add_picks(rows))
+        self.each(lambda rank: self.pools[rank].add_picks(rows))
 
     def add_vectors(self, values: Any, dtype: str) -> None:
-        self._each(lambda rank: self._pools[rank].add_vectors(values, dtype))
+        self.each(lambda rank: self.pools[rank].add_vectors(values, dtype))
 
     def refresh(self, rows: Any = None, enough: float = 0.0) -> None:
-        self._each(lambda rank: self._pools[rank].refresh(self._own(rank, rows), enough))
+        self.each(lambda rank: self.pools[rank].refresh(self._own(rank, rows), enough))
 
     def frontier(self, size: int) -> tuple[Any, float, int]:
-        found = self._each(lambda rank: self._pools[rank].frontier(size))
+        found = self.each(lambda rank: self.pools[rank].frontier(size))
         ((rival, index),) = {(rival, index) for _, rival, index in found}
         return self._numbers([rows for rows, _, _ in found]), rival, index
 
     def settle(self, rows: Any, *rest: Any) -> tuple[Any, Any, float]:
-        return self._same(lambda rank: self._pools[rank].settle(self._own(rank, rows), *rest))
+        return self._same(lambda rank: self.pools[rank].settle(self._own(rank, rows), *rest))
 
     def next_in_order(self, order: Any, start: int, size: int, floor: float) -> tuple[Any, int]:
-        found = self._each(lambda rank: self._pools[rank].next_in_order(order, start, size, floor))
+        found = self.each(lambda rank: self.pools[rank].next_in_order(order, start, size, floor))
         (end,) = {end for _, end in found}
         rows = self._numbers([rows for rows, _ in found])
         place = np.empty(len(order), np.int64)
@@ -119,11 +133,11 @@ class Together:
 
     def settle_in_order(self, rows: Any, *rest: Any) -> tuple[Any, Any]:
         return self._same(
-            lambda rank: self._pools[rank].settle_in_order(self._own(rank, rows), *rest)
+            lambda rank: self.pools[rank].settle_in_order(self._own(rank, rows), *rest)
         )
 
     def widest(self) -> float:
-        (found,) = set(self._each(lambda rank: self._pools[rank].widest()))
+        (found,) = set(self.each(lambda rank: self.pools[rank].widest()))
         return found
 
     def bounds(self, rows: Any) -> Any:
@@ -146,13 +160,13 @@ class Together:
 
     def _same(self, call: Callable[[int], Any]) -> Any:
         """What all threads return."""
-        found = self._each(call)
+        found = self.each(call)
         for other in found[1:]:
             for one, part in zip(found[0], other, strict=True):
                 np.testing.assert_array_equal(one, part)
         return found[0]
 
-    def _each(self, call: Callable[[int], Any]) -> list[Any]:
+    def each(self, call: Callable[[int], Any]) -> list[Any]:
         """Called in all threads at once; what they return, in rank order."""
 
         def guarded(rank: int) -> Any:
