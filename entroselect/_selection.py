@@ -31,7 +31,7 @@ from entroselect.scale.budget import (
 )
 from entroselect.scale.checkpoint import Checkpoint
 from entroselect.scale.memory_pool import MemoryPool
-from entroselect.scale.process_group import digest, process_group_of, shared_errors
+from entroselect.scale.process_group import ProcessGroup, digest, process_group_of, shared_errors
 from entroselect.scale.sharded_pool import ShardedPool
 from entroselect.scale.streamed_pool import StreamedPool
 
@@ -74,11 +74,9 @@ class OpenedPool:
             self._dtype = given.dtype
             in_memory = streamed = 0  # bytes that each needs besides what the caller holds
             if isinstance(given, Source):
-                if picks is None:  # every process keeps the picks of all
-                    picks = given.n * (1 if self.ranks is None else self.ranks.size)
-                picks = picks if isinstance(picks, int) else 0  # else an error that is raised later
+                most = _most_picks(picks, given.n, self.ranks)
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
-                in_memory, streamed = pool_needs(given, picks, mixed)
+                in_memory, streamed = pool_needs(given, most, mixed)
         self.first, self.n, self.d = 0, given.n, given.d
         if self.ranks is not None:
             sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
@@ -195,6 +193,13 @@ class OpenedPool:
                 f"{tuple(source.stored_shape)}"
             )
         return source
+
+
+def _most_picks(picks: Any, n: int, ranks: ProcessGroup | None) -> int:
+    """How many picks a process may have to keep, which has n rows itself; `picks`: see above."""
+    if picks is None:
+        return n * (1 if ranks is None else ranks.size)
+    return picks if isinstance(picks, int) else 0  # otherwise an error is raised later
 
 
 def _vectors_dtype(selected: Any) -> str | None:
