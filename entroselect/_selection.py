@@ -23,9 +23,9 @@ from entroselect.io.source import EmptySource, Source
 from entroselect.results import Int64, Selection, on_host
 from entroselect.scale.batches import numpy_dtype
 from entroselect.scale.budget import (
-    LEAST_ROWS,
     check_least,
     gathered_bytes,
+    gathered_least,
     pool_bytes,
     pool_needs,
 )
@@ -84,7 +84,7 @@ class OpenedPool:
         row_bytes = given.d * numpy_dtype(given.dtype).itemsize
         gathered = gathered_bytes(row_bytes, given.d)
         if self.ranks is not None:
-            in_memory += LEAST_ROWS * gathered
+            in_memory += gathered_least(row_bytes, given.d)
         if isinstance(given, Source) or self.ranks is not None:
             what = f"{given.n} rows of {row_bytes} bytes"
             check_least(limit, min(in_memory, streamed), what, self.ranks)
@@ -98,7 +98,8 @@ class OpenedPool:
                 _checks.usable_values("features", rows, metric, numbers)
                 sub = not whole or self.ranks is not None
                 if limit is not None:
-                    room = LEAST_ROWS + max(0, limit - in_memory) // gathered
+                    left = max(0, limit - in_memory) + gathered_least(row_bytes, given.d)
+                    room = left // gathered
                 self.local = MemoryPool(rows, metric, backend, self.first, sub=sub, limit=limit)
             else:
                 limit = limit or max(1 << 30, streamed)

@@ -32,8 +32,7 @@ from entroselect.results import Float64, Int64
 PICKS_PER_ROUND = 256
 PICKS_OVER_ROUND = 16
 LEAST_BLOCK = 1024
-# Rows of a frontier that still beat the rival when they are up to date, per pick: 1.1 to 2.1 were
-# measured.
+# Rows of a frontier that beat the rival when up to date: 1.1 to 2.1 per pick were measured.
 CANDIDATES_PER_PICK = 2
 
 # What every pool counts: pairs that the filter scored, pairs rechecked, pairs compared exactly
@@ -180,35 +179,29 @@ AfterRound = Callable[[SelectionState], None]
 
 def block_size(pool: Pool) -> int:
     """Frontier size of the first round: ENTROSELECT_BLOCK, or n / 8 within 256 to 8,192, so that
-    rounds are few and the rows' codes stay in cache. A pool of `scale` that reads rows has a
-    `capacity`, the most rows that a round may settle: at most half of it, since a frontier may be
-    twice as large as asked for."""
+    rounds are few and the rows' codes stay in cache; at most half of what the pool has room for,
+    since a frontier may be twice as large as asked for."""
     given = _settings.block()
-    if given is not None:
-        return given
     usual = max(256, min(8192, pool.n // 8))
-    capacity = _capacity(pool)
-    return usual if capacity is None else max(1, min(usual, capacity // 2))
+    return given or max(1, min(usual, (_capacity(pool) or 2 * usual) // 2))
 
 
 def next_block_size(pool: Pool, size: int, picks: int) -> int:
-    """Frontier size of the next round of farthest-first, so that it settles about a sixteenth of
-    the picks made so far (at least 256): the number of rounds then grows with log k, not with n.
-    A smaller frontier lowers the rival sooner, so rows are compared with fewer picks; but every
-    round looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8."""
+    """Frontier size of the next round, so that it settles about a sixteenth of the picks made so
+    far (at least 256, at most what there is room for): rounds then grow with log k, not with n. A
+    smaller frontier lowers the rival sooner, so rows are compared with fewer picks; but every round
+    looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8."""
     if _settings.block() is not None:
         return size
     wanted = max(PICKS_PER_ROUND, pool.count // PICKS_OVER_ROUND)
-    capacity = _capacity(pool)
-    if capacity is not None:  # more candidates than that would be dropped
-        wanted = min(wanted, capacity // CANDIDATES_PER_PICK)
+    wanted = min(wanted, (_capacity(pool) or pool.n) // CANDIDATES_PER_PICK)
     change = min(4.0, max(0.25, wanted / max(1, picks)))
     return int(min(max(size * change, LEAST_BLOCK), max(PICKS_PER_ROUND, pool.n // 8)))
 
 
 def _capacity(pool: Pool) -> int | None:
-    capacity: int | None = getattr(pool, "capacity", None)
-    return capacity
+    """How many candidates a pool of `scale` has room for, None where that does not matter."""
+    return getattr(pool, "capacity", None)
 
 
 def _next_inner_size(block: Pool, size: int, picks: int) -> int:
@@ -319,9 +312,7 @@ def threshold_decay(
         state.floor = _begin_pass(state, widest, decay is not None)
     done = state.done
     while done < k:
-        accepted = (
-            done if state.position == 0 else -1
-        )  # before this pass, if it runs from the start
+        accepted = done if state.position == 0 else -1  # before a pass from the start
         while state.position < len(order) and done < k:
             begin = state.position
             found, at, state.position = accept_in_order(
@@ -353,8 +344,7 @@ def accept_in_order(
     pool: Pool, order: Int64, position: int, size: int, limit: int, floor: float
 ) -> tuple[Int64, Float64, int]:
     """One round of a pass: (picks, squared distances, position after it)."""
-    # A row that `refresh` had to drop would be judged by a stale bound here.
-    size = min(size, _capacity(pool) or size)
+    size = min(size, _capacity(pool) or size)  # what `refresh` dropped would have stale bounds
     rows, position = pool.next_in_order(order, position, size, floor)
     pool.refresh(rows, floor)
     return *pool.settle_in_order(rows, limit, floor), position

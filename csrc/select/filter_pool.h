@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/buffer.h"
@@ -12,6 +13,7 @@
 #include "filter/frame.h"
 #include "filter/panels.h"
 #include "select/cells.h"
+#include "select/conflicts.h"
 #include "select/sweep.h"
 
 namespace entroselect {
@@ -92,6 +94,15 @@ class FilterPool final : public Pool {
   void refresh_groups(const std::vector<int64_t>& rows, int threads, double enough);
   void prefetch(int64_t row) const;
   double exact(const double* x, int64_t number) const;
+
+  // conflicts.cpp
+  //
+  // Settles picks among the heap's best rows from a list of the pairs that conflict; sets `next` as
+  // settle() returns it, and leaves in the heap, in no order, what may still be picked. False, and
+  // no pick, if too many pairs conflict.
+  bool settle_by_conflicts(std::vector<Key>& heap, Key rival, int64_t limit, double floor,
+                           Picks& picks, double& next);
+  std::optional<std::vector<Conflict>> conflicts_of(const std::vector<Key>& keys);
 
   const Rows rows_;
   const Kernels& kernels_;

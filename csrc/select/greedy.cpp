@@ -13,6 +13,7 @@ namespace entroselect {
 namespace {
 constexpr int64_t kLeastSample = 256, kMostSample = 2048;  // bounds that decide a cut
 constexpr int64_t kSampled = 32;  // of them, as many as the frontier should have, if possible
+constexpr size_t kFew = 16;       // rows that a micro-block settles as fast
 constexpr int64_t kPart = 16384;  // rows that one thread looks through at a time
 
 bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
@@ -122,8 +123,11 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
   std::vector<Key> heap;
   for (int64_t i : rows)
     if (Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
-  std::make_heap(heap.begin(), heap.end(), first_is_nearer);
 
+  double next = -1;
+  while (heap.size() > kFew && settle_by_conflicts(heap, rival, limit, floor, picks, next))
+    if (next >= 0) return {picks, next};
+  std::make_heap(heap.begin(), heap.end(), first_is_nearer);
   for (;;) {
     // The block's best rows: those with bounds that beat the rival's.
     micro_.rows.clear();
@@ -141,7 +145,6 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
     for (size_t j = 0; j < micro_.rows.size(); ++j)
       micro_.active[j] = Key{bounds_[micro_.rows[j]], micro_.rows[j]}.beats(inner);
     load(micro_);
-    double next = -1;
     for (;;) {
       Key best = inner;
       size_t place = micro_.rows.size();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from entroselect.cli import inputs
 from entroselect.cli.errors import check_backend, naming, reading, show
 from entroselect.cli.options import Backend, Cache, Column, EndpointUrl, Key
 from entroselect.io import Source
+from entroselect.measures.diagnosis import Diagnosis
 
 
 def diagnose(
@@ -54,4 +56,18 @@ def diagnose(
         described = {name: source.describe() for name, source in sources.items()}
         show(json.dumps({**described, **found.to_dict()}))
     else:
-        show(str(found))
+        more = ["--key", key] if key else ["--column", column] if column else []
+        show(f"{found}\n\n{_command(found, generated, real, more)}")
+
+
+def _command(found: Diagnosis, generated: Path, real: Path, more: list[str]) -> str:
+    """What to run to follow the advice."""
+    method = ["--method", "random"]
+    if found.size.enough:
+        method = ["--anchor", str(real)]
+        if found.verdict == "repeats":
+            method += ["--diversity", "0.01"]
+    elif found.verdict == "repeats":
+        method = ["--method", "greedy"]
+    words = ["select", str(generated), "-k", str(found.picks), *method, *more, "-o", "chosen"]
+    return f"entroselect {shlex.join(words)}"

@@ -208,29 +208,34 @@ class Source:
         # Rows in the file that each run covers; scratch serves those with gaps in them.
         spans = rows[ends - 1] - rows[begins] + 1
         gaps = spans > ends - begins
+        longest = int(spans[gaps].max(initial=0))
 
-        def fill_runs(fill: Fill, runs: list[tuple[int, int, int, bool]]) -> None:
-            longest = max((span for _, _, span, gap in runs if gap), default=0)
-            scratch = np.empty((longest, self.d), self.buffer_dtype)
+        def fill_runs(fill: Fill, runs: list[tuple[int, int, int, bool]], own: int) -> None:
+            held = scratch[own * longest :]
             for begin, end, span, gap in runs:
                 first = int(rows[begin])
                 if not gap:
                     fill(first, values[begin:end])
                     continue
-                fill(first, scratch[:span])
+                if not len(held):
+                    held = np.empty((span, self.d), self.buffer_dtype)
+                fill(first, held[:span])
                 # Anything but mode="raise" writes to `out` without a copy between.
                 part, wanted = values[begin:end], rows[begin:end] - first
-                np.take(scratch, wanted, axis=0, out=part, mode="clip")
+                np.take(held, wanted, axis=0, out=part, mode="clip")
 
         runs = list(zip(begins.tolist(), ends.tolist(), spans.tolist(), gaps.tolist(), strict=True))
-        count, share = self._in_flight, 1
+        count, share, lent = self._in_flight, 1, 0
         if count == 1:  # of a file on disk: as many threads as have room for their scratch
-            room = self._window(len(rows)) // max(1, int(spans[gaps].max(initial=0)))
-            count = max(1, min(self._readers, len(runs) // LEAST_RUNS, room))
+            room = self._window(len(rows)) // max(1, longest)
+            count = lent = max(1, min(self._readers, len(runs) // LEAST_RUNS, room))
             share = -(-len(runs) // count)
+        # One allocation: what threads allocate, the C library keeps for each of them.
+        scratch = np.empty((lent * longest, self.d), self.buffer_dtype)
         with self._reading() as fill:
             shares = [runs[at : at + share] for at in range(0, len(runs), share)]
-            at_once([partial(fill_runs, fill, share) for share in shares], count)
+            calls = [partial(fill_runs, fill, each, own) for own, each in enumerate(shares)]
+            at_once(calls, count)
 
     def _find_ids(self, rows: Int64) -> NDArray[Any] | None:
         return None

@@ -129,8 +129,8 @@ def _check_images(name: str, header: Header) -> None:
         raise pickled(name)
     if len(header.shape) == 2:
         raise ValueError(
-            f"{name}: {header.shape}, rows and no images; those are passed in Python, as real= of "
-            "entroselect.loop.run"
+            f"{name}: expected images (n, h, w) or (n, h, w, channels), got {header.shape}; rows "
+            "that are no images are passed in Python, as real= of entroselect.loop.run"
         )
     if header.dtype != np.uint8:
         how = {

@@ -115,6 +115,11 @@ def gathered_bytes(row_bytes: int, d: int) -> int:
     return 3 * (24 + row_bytes) + pool_bytes(d)
 
 
+def gathered_least(row_bytes: int, d: int) -> int:
+    """Bytes that rank 0 needs at least for rows of all processes."""
+    return LEAST_ROWS * gathered_bytes(row_bytes, d)
+
+
 @dataclass(frozen=True)
 class Budget:
     """How a selection that reads its rows spends the memory limit: a third each for a tile being
@@ -171,7 +176,8 @@ class Budget:
             blocks = min(third, few * (held + row_bytes))
             fewer = min(picks, LEAST_ROWS + expected // 16)
             stored = min(third, expected * row_bytes + 2 * fewer * held)
-            spare = left - tiles - blocks - stored - expected * codes[1]
+            # A thirty-second is left for what the allocator keeps.
+            spare = left - left // 32 - tiles - blocks - stored - expected * codes[1]
             coded = min(n, spare // codes[0])
             if coded * CODED_SHARE < n or tiles < LEAST_ROWS * read:
                 tiles, blocks, stored, coded = third, third, third, 0

@@ -15,48 +15,59 @@ from numpy.typing import NDArray
 
 from entroselect import _core
 from entroselect._settings import threads
-from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
 
 
 class ResidentCodes:
-    """Codes of the first `room` rows of a pool, and of all its picks.
+    """Codes of the first rows of a pool, and of all its picks; none before `begin`."""
 
-    Attributes:
-        room: how many rows have codes when all have been seen.
-    """
+    def __init__(self, d: int, dtype: str, metric: str, isa: str | None) -> None:
+        """`isa`: the instruction set; None: there never are any codes."""
+        self._dtype, self._cosine, self._isa = dtype, metric == "cosine", isa
+        self._pool: _core.CodePool | None = None
+        self._room = 0
+        self.bytes = None if isa is None else _core.code_pool_bytes(d, isa)  # of a row, of a pick
 
-    def __init__(self, sample: Rows, metric: str, isa: str, room: int) -> None:
-        """`sample`: some of the rows, which decide how values are coded."""
-        self.room, self._dtype = room, sample.dtype
-        self._pool = _core.CodePool(
-            sample.values, sample.dtype, metric == "cosine", isa, room, threads()
-        )
+    @property
+    def begun(self) -> bool:
+        """Whether there are any."""
+        return self._pool is not None
 
     @property
     def pairs(self) -> int:
         """Pairs scored."""
-        return self._pool.pairs
+        return 0 if self._pool is None else self._pool.pairs
+
+    def begin(self, sample: NDArray[Any], room: int) -> None:
+        """Makes room for the codes of as many rows; some rows decide how values are coded."""
+        assert self._isa is not None
+        self._room = room
+        self._pool = _core.CodePool(sample, self._dtype, self._cosine, self._isa, room, threads())
 
     def see(self, rows: Int64, values: NDArray[Any]) -> None:
         """Codes consecutive rows, if they come next and there is room."""
-        coded = self._pool.coded
-        if coded < self.room and rows[0] == coded and rows[-1] - rows[0] + 1 == len(rows):
+        if self._pool is None or len(rows) == 0 or self._pool.coded == self._room:
+            return
+        if rows[0] == self._pool.coded and rows[-1] - rows[0] + 1 == len(rows):
             self._pool.code(values, self._dtype)
 
     def add_picks(self, vectors: NDArray[Any], dtype: str) -> None:
         """Adds picked vectors."""
-        self._pool.add_picks(vectors, dtype)
+        if self._pool is not None:
+            self._pool.add_picks(vectors, dtype)
 
     def restart(self) -> None:
         """Forgets all picks."""
-        self._pool.restart()
+        if self._pool is not None:
+            self._pool.restart()
 
     def lower(self, rows: Int64, enough: float, bounds: Float64) -> None:
         """Lowers bounds[rows] of the rows, which ascend, that have codes: to a bound by all picks,
         or to any below `enough`."""
-        self._pool.refresh(rows[: np.searchsorted(rows, self._pool.coded)], enough, bounds)
+        if self._pool is not None:
+            self._pool.refresh(rows[: np.searchsorted(rows, self._pool.coded)], enough, bounds)
 
     def meet(self, rows: Int64) -> None:
         """These rows, which ascend, have been compared with all picks exactly."""
-        self._pool.meet(rows[: np.searchsorted(rows, self._pool.coded)])
+        if self._pool is not None:
+            self._pool.meet(rows[: np.searchsorted(rows, self._pool.coded)])

@@ -57,9 +57,9 @@ class StreamedPool:
         self.source, self.metric, self.backend, self.limit = source, metric, backend, limit
         self.n, self.d, self.first = source.n, source.d, first
         nothing = source.read(0, 0)
-        self._isa: str | None = getattr(backend, "isa", None)  # others than the CPU have no codes
         self._expected = picks
-        self._codes: ResidentCodes | None = None
+        isa = getattr(backend, "isa", None)  # others than the CPU have no codes
+        self._codes = ResidentCodes(self.d, source.dtype, metric, isa)
         self._held = Candidates(0, self.d, nothing.dtype)
         self._keep(source.dtype, nothing.dtype)
         self.count, self.available = 0, self.n
@@ -129,7 +129,7 @@ class StreamedPool:
         self._seen.expect(marks, "the checkpoint was saved")
         self._begin_codes()
         for part, values in self._tiles(np.arange(self.n)):
-            self._see(part, values)
+            self._codes.see(part, values)
         self._checked = True
 
     def take(self, rows: Int64) -> NDArray[Any]:
@@ -158,16 +158,15 @@ class StreamedPool:
             rows = np.arange(self.n) if not self._checked else self._stale(slice(None), enough)
             self._begin_codes()
             for part, values in self._tiles(rows):
-                self._see(part, values)
+                self._codes.see(part, values)
                 self._compare(part, values, enough)
             self._checked = True
         else:
             rows = np.sort(rows[self._bounds[rows] >= enough])
             stale = self._stale(rows, enough)
             fresh = np.delete(rows, stale)
-            if self._codes is not None:
-                self._codes.lower(rows[stale], enough, self._bounds)
-                rows = rows[self._bounds[rows] >= enough]
+            self._codes.lower(rows[stale], enough, self._bounds)
+            rows = rows[self._bounds[rows] >= enough]
             self._held.begin(len(rows), fresh, self._bounds[fresh])
             for part, values in self._tiles(rows, up_to_cut=True):
                 left = self._compare(part, values, max(enough, self.cut[0]))
@@ -271,11 +270,9 @@ class StreamedPool:
 
     def profile(self) -> dict[str, Any]:
         """Counters; bytes_read counts what was asked of files."""
-        counted = dict(self._counted)
-        if self._codes is not None:
-            counted["pairs"] += self._codes.pairs
         return {
-            **counted,
+            **self._counted,
+            "pairs": self._counted["pairs"] + self._codes.pairs,
             **{f"{name}_seconds": spent for name, spent in self._spent.items()},
             "bytes_read": self.source.bytes_read,
             "reads_per_row": self._rows_read / max(1, self.n),
@@ -301,8 +298,7 @@ class StreamedPool:
             if len(left) == 0:
                 break
         met[left] = self.count
-        if self._codes is not None:
-            self._codes.meet(rows[left])
+        self._codes.meet(rows[left])
         self._bounds[rows], self._met[rows] = bounds, met
         self._count(block)
         return left
@@ -324,10 +320,9 @@ class StreamedPool:
             self.d,
             self.source.overhead,
             self._expected,
-            None if self._isa is None else _core.code_pool_bytes(self.d, self._isa),
+            self._codes.bytes,
         )
-        if self._codes is not None:
-            self._codes.restart()
+        self._codes.restart()
         self.capacity = self._held.capacity = self.budget.block
         self._picked = PickStore(self.d, stored, self.budget.picks, self.budget.kept)
 
@@ -335,26 +330,21 @@ class StreamedPool:
         if dtype != self._kept_as:
             vectors = Rows(vectors, dtype).float64()
         self._picked.append(vectors)
-        if self._codes is not None:
-            self._codes.add_picks(vectors, self._kept_as)
+        self._codes.add_picks(vectors, self._kept_as)
         self.count += len(vectors)
 
     def _begin_codes(self) -> None:
-        """Before a pass over all rows: makes room for their codes, if there is any."""
-        if self._isa is None or self._codes is not None or self._checked:
+        """Before a pass over all rows: makes room for codes, if the limit has any."""
+        if self.budget.coded == 0 or self._codes.begun or self._checked:
             return
-        row, pick = _core.code_pool_bytes(self.d, self._isa)
-        room = self.budget.coded - -(-self.count * pick // row)  # these were not expected
-        if room <= 0:
-            return
-        sample = self.take(np.unique(np.linspace(0, self.n - 1, SAMPLE).astype(np.int64)))
-        self._codes = ResidentCodes(self._rows(sample), self.metric, self._isa, room)
-        for _, vectors in self._picked.tiles(0):  # in whatever order
-            self._codes.add_picks(vectors, self._kept_as)
-
-    def _see(self, rows: Int64, values: NDArray[Any]) -> None:
-        if self._codes is not None and not self._checked:
-            self._codes.see(rows, values)
+        assert self._codes.bytes is not None
+        row, pick = self._codes.bytes
+        room = self.budget.coded - -(-self.count * pick // row)  # picks that were not expected
+        if room > 0:
+            places = np.unique(np.linspace(0, self.n - 1, SAMPLE).astype(np.int64))
+            self._codes.begin(self.take(places), room)
+            for _, vectors in self._picked.tiles(0):  # in whatever order
+                self._codes.add_picks(vectors, self._kept_as)
 
     def _open(self, values: NDArray[Any]) -> engine.SubPool:
         return self.backend.new_pool(self._rows(values), self.metric, sub=True)

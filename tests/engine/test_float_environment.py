@@ -36,6 +36,7 @@ from entroselect.entropy import from_neighbours
 from entroselect.io.open import as_rows
 from tests.conftest import BACKENDS
 from tests.support import processes
+from tests.support.codes import code_calls
 from tests.support.exchanges import exchange_calls
 from tests.support.pools import POOLS
 
@@ -216,15 +217,6 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         _core.add_rows(rows.values[150:], rows.dtype, False, total, 2)
         return [total]
 
-    def codes(cosine: bool) -> Any:
-        pool = _core.CodePool(*given, cosine, isa, 150, 2)
-        pool.code(*given)
-        pool.add_picks(rows.values[50:90], rows.dtype)
-        lowered = np.full(200, np.inf)
-        pool.refresh(indices[:50], 1e-300, lowered)
-        pool.meet(indices[:20])
-        return [lowered]
-
     def nearest(cosine: bool, form: str) -> Any:
         return _core.nearest(*given, *given, True, 2, cosine, isa, form, 2, None)
 
@@ -236,8 +228,6 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "tree": lambda: pool("tree"),
         "int8": lambda: pool("int8"),
         "bf16": lambda: pool("bf16"),
-        "codes": lambda: codes(False),
-        "codes cosine": lambda: codes(True),
         "nearest": lambda: nearest(False, "int8"),
         "nearest tree": lambda: nearest(False, "tree"),
         "nearest cosine": lambda: nearest(True, "bf16"),
@@ -249,6 +239,7 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "frontier": lambda: _core.frontier(bounds, 100, 2),
         "add_rows": total,
         **exchange_calls(rows, isa),
+        **code_calls(rows, isa),
         "distances_to": lambda: [_core.distances_to(*given, SHRINKING[199], False, 2)],
     }
 

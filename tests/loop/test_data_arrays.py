@@ -87,7 +87,9 @@ def test_arrays_of_other_numbers_are_refused_with_the_line_that_converts(
 
 def test_rows_are_no_images_and_the_message_says_where_they_go(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.zeros((8, 3), np.float32))
-    assert "rows and no images; those are passed in Python" in refusal(str(tmp_path / "m.npy"))
+    assert "got (8, 3); rows that are no images are passed in Python" in refusal(
+        str(tmp_path / "m.npy")
+    )
 
 
 def test_an_array_that_is_one_picture_is_refused(tmp_path: Path) -> None:

@@ -27,15 +27,9 @@ from entroselect.loop import (  # noqa: E402
     runs,
 )
 from tests.conftest import ROOT  # noqa: E402
+from tests.support import generators as some  # noqa: E402
 from tests.support import processes  # noqa: E402
-from tests.support.generators import (  # noqa: E402
-    Killed,
-    Labelled,
-    Scribbling,
-    Shifted,
-    Slow,
-    halves,
-)
+from tests.support.generators import Labelled, Shifted, Slow, halves  # noqa: E402
 from tests.support.loop_runs import contents, differing  # noqa: E402
 from tests.support.run_folders import Notes  # noqa: E402
 
@@ -65,7 +59,7 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path) -> None:
     Slow.steps_taken = 0
     for at in (1, 3, -1):
         Slow.kill_at = at
-        with pytest.raises(Killed):
+        with pytest.raises(some.Killed):
             run(wanted, tmp_path / "killed", **given)
     Slow.kill_at = None
     assert run(wanted, tmp_path / "killed", **given)
@@ -128,7 +122,7 @@ def test_labels_are_given_to_those_who_take_them(tmp_path: Path) -> None:
 def test_what_a_generator_is_given_and_returns_is_its_own(tmp_path: Path) -> None:
     """Label dropout in place, and one buffer for all that is ever sampled, change nothing."""
     labels = np.repeat(["a", "b", "c"], 10)
-    for kind in (Labelled, Scribbling):
+    for kind in (Labelled, some.Scribbling):
         made = [lambda kind=kind: kind()] * 2  # of one name, which decides what is drawn
         wanted = options("paradigm=accumulate")
         run(wanted, tmp_path / kind.__name__, generator=made, real=(IMAGES, labels))
@@ -188,20 +182,8 @@ class _Without:
     def sample(self, n: int, *, seed: int, labels: Any = None) -> Any: ...
 
 
-class _Plain:
-    def fit(self, images: Any, seed: int, checkpoint: Any) -> None:
-        self.images = images
-
-    def sample(self, n: int, seed: int) -> Any:
-        return np.resize(self.images, (n, *self.images.shape[1:]))
-
-
 def test_sample_needs_no_labels(tmp_path: Path) -> None:
-    assert run(options("iterations=1"), tmp_path, generator=_Plain, real=IMAGES)
-
-
-class _Blind(_Plain):
-    def fit(self, images: Any, seed: int, checkpoint: Any, labels: Any) -> None: ...
+    assert run(options("iterations=1"), tmp_path, generator=some.Plain, real=IMAGES)
 
 
 class _Needs:
@@ -217,7 +199,7 @@ class _Fails(Shifted):
     ("given", "message"),
     [
         (_Without, r"expected fit\(images, \*, seed, checkpoint=None\); .*checkpoint"),
-        (_Blind, r"expected sample\(n, \*, seed, labels=None\); .*labels"),
+        (some.Blind, r"expected sample\(n, \*, seed, labels=None\); .*labels"),
         (_Needs, r"cannot be made without arguments \(.*width"),
         (object(), r"generator builtins:object: cannot be made|has no method fit"),
         (lambda: 3, "has no method fit"),

@@ -111,6 +111,30 @@ def test_decoding_once_stays_within_the_limit(tmp_path):
     assert int(done.stdout) < 64 << 20
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts its pages")
+@pytest.mark.parametrize("limit", [12 << 20, 28 << 20])  # without codes, and with those of most
+def test_peak_memory_of_a_selection_stays_within_the_limit(limit: int, tmp_path: Path) -> None:
+    """80 MB of rows."""
+    np.save(tmp_path / "pool.npy", normal(100_000, 200))
+    code = f"""if True:
+        from entroselect import greedy_select, open_pool
+        def peak():
+            status = open("/proc/self/status").read()
+            return 1024 * int(status.split("VmHWM:")[1].split()[0])
+        pool = open_pool({str(tmp_path / "pool.npy")!r})
+        greedy_select(pool.part(0, 3000), 20, memory_limit=1_200_000)
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        found = greedy_select(pool, 1000, memory_limit={limit})
+        print(peak() - before, found.profile["reads_per_row"])
+    """
+    done = python("-c", code, environment={"ENTROSELECT_THREADS": "1"})
+    taken, read = map(float, done.stdout.split())
+    assert taken < limit
+    assert (read < 1.4) == (limit > 20 << 20)
+
+
 # Nearest neighbours and entropy
 
 

@@ -35,7 +35,8 @@ def test_bounds_are_never_below_the_distance(name: str, isa: str) -> None:
     pool = normal(500, 40) if name == "normal" else POOLS[name]()[:500]
     rows, n = as_rows("pool", pool), len(pool)
     room = 2 * n // 3
-    codes = ResidentCodes(as_rows("sample", pool[::7]), "euclidean", isa, room)
+    codes = ResidentCodes(pool.shape[1], rows.dtype, "euclidean", isa)
+    codes.begin(rows.values[::7], room)
     parts = np.array_split(np.arange(n), 3)
     codes.see(parts[1], rows.values[parts[1]])  # not the next ones
     for part in (*parts, parts[0]):

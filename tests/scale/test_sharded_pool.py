@@ -35,6 +35,7 @@ def test_pools_and_splits(size: int, tmp_path: Path) -> None:
         cases.append("options,offset_1e6,uneven,60000")
         cases.append("greedy,wide,even,140000")
         cases.append("threshold,duplicates,uneven,12000")
+        cases.append("greedy,offset_1e6,even,65500")  # all rows fit, and three on rank 0 besides
         cases.append("greedy,wide,first,9000000")  # where all rows fit, and one process has none
     for case, ranks in zip(cases, run(size, tmp_path / "out", *cases), strict=True):
         method, name, *_ = case.split(",")

@@ -84,6 +84,22 @@ class Shifted:
         return self.change(np.resize(self.images, (n, *self.images.shape[1:])))
 
 
+class Plain:
+    """Takes no labels, and parameters by any means."""
+
+    def fit(self, images: Any, seed: int, checkpoint: Any) -> None:
+        self.images = images
+
+    def sample(self, n: int, seed: int) -> Any:
+        return np.resize(self.images, (n, *self.images.shape[1:]))
+
+
+class Blind(Plain):
+    """Learns labels and cannot be asked for them."""
+
+    def fit(self, images: Any, seed: int, checkpoint: Any, labels: Any) -> None: ...
+
+
 def halves(images: Any) -> Any:
     """Features: half of the values, as float32."""
     return images.reshape(len(images), -1)[:, ::2].astype(np.float32)
