@@ -65,8 +65,7 @@ class OpenedPool:
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
         """
-        limit = bytes_of(memory_limit)
-        self.ranks = process_group_of(group)
+        limit, self.ranks = bytes_of(memory_limit), process_group_of(group)
         self.metric, self.backend = metric, backend
         with self.shared_errors():
             _checks.choice("metric", metric, _checks.METRICS)
@@ -74,9 +73,9 @@ class OpenedPool:
             self._dtype = given.dtype
             in_memory = streamed = 0  # bytes that each needs besides what the caller holds
             if isinstance(given, Source):
-                most = _most_picks(picks, given.n, self.ranks)
+                picks = _most_picks(picks, given.n, self.ranks)
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
-                in_memory, streamed = pool_needs(given, most, mixed)
+                in_memory, streamed = pool_needs(given, picks, mixed)
         self.first, self.n, self.d = 0, given.n, given.d
         if self.ranks is not None:
             sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
