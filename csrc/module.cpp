@@ -362,4 +362,5 @@ PYBIND11_MODULE(_core, m) {
   bind_functions(m);
   bind_codes(m);
   bind_exchange(m);
+  bind_within(m);
 }

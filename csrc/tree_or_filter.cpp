@@ -10,6 +10,7 @@
 #include "tree/tree.h"
 #include "tree/tree_nearest.h"
 #include "tree/tree_pool.h"
+#include "tree/tree_within.h"
 
 namespace entroselect {
 
@@ -48,6 +49,16 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
   else
     nearest(queries, points, same, k, kernels, form_named(filter, kernels, queries.d), threads,
             poll, squared, indices);
+}
+
+void find_within(const Rows& queries, const Rows& points, double limit, const Kernels& kernels,
+                 const std::string& filter, int threads, const std::function<void(int64_t)>& poll,
+                 Lists& lists) {
+  if (takes_tree(filter, queries.d, kTreeSearches))
+    tree_within(queries, points, limit, kernels, threads, poll, lists);
+  else
+    within(queries, points, limit, kernels, form_named(filter, kernels, queries.d), threads, poll,
+           lists);
 }
 
 int64_t whole_pool_bytes_per_row(int64_t d) {

@@ -9,6 +9,7 @@
 
 #include "base/pool.h"
 #include "filter/frame.h"
+#include "nearest/within.h"
 #include "select/cells.h"
 
 namespace entroselect {
@@ -21,6 +22,11 @@ std::unique_ptr<Pool> build_pool(const Rows& rows, const Kernels& kernels,
 void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
                   const Kernels& kernels, const std::string& filter, int threads,
                   const std::function<void(int64_t)>& poll, double* squared, int64_t* indices);
+
+// As within() in nearest/within.h.
+void find_within(const Rows& queries, const Rows& points, double limit, const Kernels& kernels,
+                 const std::string& filter, int threads, const std::function<void(int64_t)>& poll,
+                 Lists& lists);
 
 // The most bytes that a row takes besides its values in a pool that may be a tree. A tree has the
 // row twice in float64 while it is built, each with its number, and for every leaf a box and a

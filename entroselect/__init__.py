@@ -19,6 +19,7 @@ except ImportError:
     ) from None
 
 from entroselect.anchored import anchored_select
+from entroselect.cover import deduplicate
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
@@ -27,19 +28,30 @@ from entroselect.measures.energy import energy_distance, mmd
 from entroselect.measures.frechet import frechet_distance
 from entroselect.moments import FrechetSelection, frechet_select
 from entroselect.nearest import nearest_distances
-from entroselect.results import AnchoredSelection, Entropy, Neighbours, Selection
+from entroselect.results import (
+    AnchoredSelection,
+    Cover,
+    Entropy,
+    Neighbourhoods,
+    Neighbours,
+    Selection,
+)
 from entroselect.threshold import threshold_select
+from entroselect.within import neighbours_within
 
 __version__ = _version("entroselect")
 
 __all__ = [
     "AnchoredSelection",
+    "Cover",
     "Diagnosis",
     "Entropy",
     "FrechetSelection",
+    "Neighbourhoods",
     "Neighbours",
     "Selection",
     "anchored_select",
+    "deduplicate",
     "diagnose",
     "energy_distance",
     "frechet_distance",
@@ -50,6 +62,7 @@ __all__ = [
     "mean_nearest_distance",
     "mmd",
     "nearest_distances",
+    "neighbours_within",
     "open_pool",
     "threshold_select",
 ]

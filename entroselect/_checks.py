@@ -8,6 +8,7 @@ import operator
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from entroselect.io.convert import plain_array, refuse
 from entroselect.io.open import as_rows
@@ -152,6 +153,22 @@ def traversal_order(order: Any, n: int) -> Int64:
             f"order: expected a permutation of the {n} pool rows, got {len(indices)} entries"
         )
     return indices
+
+
+def row_scores(scores: Any, n: int) -> NDArray[Any]:
+    """`scores` as one number per row of a pool of n."""
+    array = plain_array("scores", scores)
+    if array.dtype.kind not in "iuf" or array.shape != (n,):
+        raise ValueError(
+            f"scores: expected one number per row of the pool, shape ({n},), got dtype "
+            f"{array.dtype} with shape {array.shape}"
+        )
+    unknown = np.flatnonzero(np.isnan(array))
+    if len(unknown):
+        raise ValueError(
+            f"scores: row {unknown[0]} (the first) has NaN; give such rows a number, or drop them"
+        )
+    return array
 
 
 def distinct_indices(name: str, given: Any, n: int) -> Int64:

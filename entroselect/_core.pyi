@@ -101,6 +101,19 @@ def nearest(
     indices: Int64 | None = None,
     offset: int = 0,
 ) -> tuple[Float64, Int64]: ...
+def within(
+    queries: NDArray[Any],
+    query_dtype: str,
+    points: NDArray[Any],
+    point_dtype: str,
+    same: bool,
+    limit: float,
+    cosine: bool,
+    isa: str,
+    filter: str,
+    threads: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Int64, Int64, Float64]: ...
 def nearest_among(
     queries: NDArray[Any],
     query_dtype: str,

@@ -33,12 +33,14 @@ NOT_ITS_OPERATION = {
     "kl_entropy, generalization_score and mean_nearest_distance take it",
     "nearest": "finds no neighbours; use 'cpu'",
     "pairs": "adds up no distances; use 'cpu', with the rows in host memory",
+    "within": "finds no points within a distance; use 'cpu', with the rows in host memory",
     "exchange": "makes no anchored selections; use 'cpu', with the rows in host memory",
 }
 NOT_ITS_ARGUMENT = {
     "selection": "has no use for it; leave it out",
     "nearest": "holds all rows at once, in one process; use 'cpu'",
     "pairs": "holds all rows at once; use 'cpu'",
+    "within": "holds all rows at once, in one process; use 'cpu'",
 }
 
 
@@ -47,7 +49,7 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
 
     Args:
         backend: the caller's argument, as in the table above.
-        operation: "selection", "nearest", "pairs" or "exchange".
+        operation: "selection", "nearest", "pairs", "exchange" or "within".
         inputs: the caller's rows; None, and what is not an array, is ignored.
         wanted: by name, arguments that not every backend takes; None: left out.
 

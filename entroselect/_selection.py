@@ -32,7 +32,7 @@ from entroselect.scale.budget import (
 )
 from entroselect.scale.checkpoint import Checkpoint
 from entroselect.scale.memory_pool import MemoryPool
-from entroselect.scale.process_group import digest, process_group_of, shared_errors
+from entroselect.scale.process_group import ProcessGroup, digest, process_group_of, shared_errors
 from entroselect.scale.sharded_pool import ShardedPool
 from entroselect.scale.streamed_pool import StreamedPool
 
@@ -60,13 +60,13 @@ class OpenedPool:
         selected: Any = None,
     ) -> None:
         """`whole`: no checkpoint will be taken; the pool may then be a k-d tree, which cannot
-        report its bounds. `picks`: how many picks there will be, besides those in `selected`.
+        report its bounds. `picks`: how many picks there will be, besides those in `selected`; None:
+        perhaps all rows.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
         """
-        limit = bytes_of(memory_limit)
-        self.ranks = process_group_of(group)
+        limit, self.ranks = bytes_of(memory_limit), process_group_of(group)
         self.metric, self.backend = metric, backend
         with self.shared_errors():
             _checks.choice("metric", metric, _checks.METRICS)
@@ -74,7 +74,7 @@ class OpenedPool:
             self._dtype = given.dtype
             in_memory = streamed = 0  # bytes that each needs besides what the caller holds
             if isinstance(given, Source):
-                picks = picks if isinstance(picks, int) else 0  # else an error that is raised later
+                picks = _most_picks(picks, given.n, self.ranks)
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
                 in_memory, streamed = pool_needs(given, picks, mixed)
         self.first, self.n, self.d = 0, given.n, given.d
@@ -195,6 +195,13 @@ class OpenedPool:
         return source
 
 
+def _most_picks(picks: Any, n: int, ranks: ProcessGroup | None) -> int:
+    """How many picks a process may have to keep, which has n rows itself; `picks`: see above."""
+    if picks is None:
+        return n * (1 if ranks is None else ranks.size)
+    return picks if isinstance(picks, int) else 0  # otherwise an error is raised later
+
+
 def _vectors_dtype(selected: Any) -> str | None:
     """The dtype of vectors; None for indices, and for what is refused later."""
     try:
@@ -216,9 +223,11 @@ class SelectionRun:
         checkpoint: Any,
         about: dict[str, Any],
         report: Report | None,
+        in_order: bool = False,
     ) -> None:
-        """`about`: the arguments that a checkpoint must agree with."""
-        self._opened, self._k, self._report = opened, k, report
+        """`about`: the arguments that a checkpoint must agree with. `in_order`: how many
+        picks there will be is not known; progress is that of the pass over the pool."""
+        self._opened, self._k, self._report, self._in_order = opened, k, report, in_order
         self._checkpoint: Checkpoint | None = None
         self.state = engine.SelectionState()
         try:
@@ -265,7 +274,7 @@ class SelectionRun:
     def after_round(self, state: engine.SelectionState) -> None:
         """Reports progress, and saves a checkpoint if it is due."""
         if self._report is not None:
-            self._report(state.done, self._k)
+            self._report(state.position if self._in_order else state.done, self._k)
         if self._checkpoint is not None:
             local = self._opened.local
             self._checkpoint.offer(state, local.primitives, local.marks)

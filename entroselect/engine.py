@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from entroselect import _settings
-from entroselect._float_environment import in_default_float_environment
+from entroselect._thresholds import next_threshold, smallest_square
 from entroselect.results import Float64, Int64
 
 # Picks per round that the frontier's size aims at: 256, or a sixteenth of those made before; and
@@ -291,11 +291,12 @@ def threshold_decay(
     k: int,
     order: Int64,
     threshold: float | None,
-    decay: float,
+    decay: float | None,
     state: SelectionState,
     after_round: AfterRound | None,
 ) -> float:
-    """Threshold filter until the state has k picks; returns the radius."""
+    """Threshold filter until the state has k picks or, without decay, one pass has ended; returns
+    the radius."""
     size = block_size(pool)
     rounds = Rounds(pool)
     if state.floor < 0:
@@ -308,7 +309,7 @@ def threshold_decay(
         if not started:
             state.add(order[:1], np.array([np.inf]))
             state.position = 1
-        state.floor = _begin_pass(state, widest)
+        state.floor = _begin_pass(state, widest, decay is not None)
     done = state.done
     while done < k:
         accepted = done if state.position == 0 else -1  # before a pass from the start
@@ -327,16 +328,14 @@ def threshold_decay(
                 size = next_block_size(pool, size, len(found))
             if after_round is not None:
                 after_round(state)
-        if done == k:
+        if done == k or decay is None:
             break
         state.position = 0
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         widest = pool.widest()
         if accepted == done and not widest < state.floor:
             raise _unsteady()  # rows still at the floor were up to date, and yet not accepted
-        state.tau *= decay
-        while 0.0 < math.sqrt(widest) <= state.tau:
-            state.tau *= decay
+        state.tau = next_threshold(state.tau, decay, math.sqrt(widest))
         state.floor = _begin_pass(state, widest)
     return _settled_radius(pool, size)
 
@@ -351,10 +350,10 @@ def accept_in_order(
     return *pool.settle_in_order(rows, limit, floor), position
 
 
-def _begin_pass(state: SelectionState, widest: float) -> float:
+def _begin_pass(state: SelectionState, widest: float, copies: bool = True) -> float:
     """The smallest squared distance that a pass accepts. When only exact copies of accepted rows
-    are left, it is 0, and they are accepted in order."""
-    if widest == 0.0:
+    are left, it is 0, and they are accepted in order, if `copies`."""
+    if widest == 0.0 and copies:
         state.tau = 0.0
         return 0.0
     return smallest_square(math.nextafter(state.tau, math.inf))
@@ -386,15 +385,3 @@ def profile(pool: Pool, picks: int, rounds: int, began: float, opened: float) ->
         "open_seconds": opened - began,
         "total_seconds": time.perf_counter() - began,
     }
-
-
-@in_default_float_environment
-def smallest_square(distance: float) -> float:
-    """The smallest float64 s with sqrt(s) >= distance, so that comparisons of squares decide
-    exactly as comparisons of the reported distances would."""
-    square = distance * distance
-    while math.sqrt(square) < distance:
-        square = math.nextafter(square, math.inf)
-    while square > 0 and math.sqrt(math.nextafter(square, 0.0)) >= distance:
-        square = math.nextafter(square, 0.0)
-    return square

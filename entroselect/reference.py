@@ -24,7 +24,15 @@ import numpy as np
 from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
 from entroselect.io.rows import Rows
-from entroselect.results import Entropy, Float64, Int64, Neighbours, Selection
+from entroselect.results import (
+    Cover,
+    Entropy,
+    Float64,
+    Int64,
+    Neighbourhoods,
+    Neighbours,
+    Selection,
+)
 
 NAME = "reference"
 
@@ -111,23 +119,29 @@ def greedy_select(
 @in_default_float_environment
 def threshold_select(
     features: Any,
-    k: int,
+    k: int | None = None,
     *,
     threshold: float | None = None,
-    decay: float = 0.95,
+    decay: float | None = 0.95,
     order: Any = None,
+    scores: Any = None,
     seed: int | None = None,
     selected: Any = None,
     metric: str = "euclidean",
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
-    """Threshold decay filter (Shi et al. 2025, Algorithm 2), pass after pass over the pool."""
+    """Threshold decay filter (Shi et al. 2025, Algorithm 2), pass after pass over the pool; one
+    pass without decay."""
     rows = _checks.usable_rows("features", features, metric)
     values, nearest, picked = _state(rows, selected, metric)
+    if scores is not None:
+        numbers = np.asarray(scores).tolist()
+        order = sorted(range(rows.n), key=lambda row: (-numbers[row], row))
     if order is None:
         shuffle = np.arange(rows.n) if seed is None else np.random.default_rng(seed).permutation
         order = shuffle if isinstance(shuffle, np.ndarray) else shuffle(rows.n)
     order = [int(row) for row in order if not picked[row]]
+    most = len(order) if k is None else k
 
     if np.isinf(nearest[order]).all():
         from_first = squared_distances(values, values[order[0]])
@@ -139,9 +153,9 @@ def threshold_select(
     indices: list[int] = []
     distances: list[float] = []
     thresholds: list[float] = []
-    while len(indices) < k:
+    while len(indices) < most:
         # Only copies of accepted rows are left: no threshold lets them in, so take them in order.
-        only_copies = bool(np.all(nearest[order] == 0.0))
+        only_copies = decay is not None and bool(np.all(nearest[order] == 0.0))
         if only_copies:
             tau = 0.0
         for row in order:
@@ -154,9 +168,11 @@ def threshold_select(
             picked[row] = True
             np.minimum(nearest, squared_distances(values, values[row]), out=nearest)
             if progress is not None:
-                progress(len(indices), k)
-            if len(indices) == k:
+                progress(len(indices), most)
+            if len(indices) == most:
                 break
+        if decay is None:
+            break
         order = [row for row in order if not picked[row]]
         tau *= decay
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
@@ -164,6 +180,27 @@ def threshold_select(
         while 0.0 < farthest <= tau:
             tau *= decay
     return _selection(indices, distances, nearest, picked, thresholds)
+
+
+@in_default_float_environment
+def deduplicate(
+    features: Any, distance: float, *, metric: str = "euclidean", order: Any = None
+) -> Cover:
+    """Row after row, in order: kept if it is farther than `distance` from every row kept before."""
+    values = canonical_rows(_checks.usable_rows("features", features, metric), metric)
+    kept: list[int] = []
+    for row in range(len(values)) if order is None else order:
+        if not (np.sqrt(squared_distances(values[kept], values[row])) <= distance).any():
+            kept.append(int(row))
+    picks = np.empty(len(values), dtype=np.int64)
+    distances = np.empty(len(values))
+    for row, vector in enumerate(values):
+        squared = squared_distances(values[kept], vector)
+        distances[row] = math.sqrt(squared.min())
+        nearest = np.flatnonzero(squared == squared.min())
+        picks[row] = min(nearest, key=kept.__getitem__)  # the lowest row of equals
+    sizes = np.array([int((picks == pick).sum()) for pick in range(len(kept))])
+    return Cover(np.array(kept), picks, distances, sizes, NAME)
 
 
 @in_default_float_environment
@@ -192,6 +229,31 @@ def nearest_distances(
         if progress is not None:
             progress(query + 1, rows.n)
     return Neighbours(distances, indices, NAME)
+
+
+@in_default_float_environment
+def neighbours_within(
+    queries: Any,
+    points: Any = None,
+    *,
+    distance: float,
+    metric: str = "euclidean",
+    progress: Callable[[int, int], None] | None = None,
+) -> Neighbourhoods:
+    """All points at most `distance` from each query, from all its distances. O(Nq Np d)."""
+    rows = _checks.usable_rows("queries", queries, metric)
+    targets = rows if points is None else _checks.usable_rows("points", points, metric)
+    values, against = canonical_rows(rows, metric), canonical_rows(targets, metric)
+    indices: list[Int64] = []
+    distances: list[Float64] = []
+    for query in range(rows.n):
+        all_distances = np.sqrt(squared_distances(against, values[query]))
+        indices.append(np.flatnonzero(all_distances <= distance))
+        distances.append(all_distances[indices[-1]])
+        if progress is not None:
+            progress(query + 1, rows.n)
+    indptr = np.cumsum([0, *map(len, indices)])
+    return Neighbourhoods(indptr, np.concatenate(indices), np.concatenate(distances), NAME)
 
 
 @in_default_float_environment

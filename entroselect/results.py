@@ -73,6 +73,80 @@ class Selection:
             raise ValueError(f"indices are {indices.dtype}; {np.dtype(dtype)} needs a copy")
         return np.array(indices, dtype=dtype) if copy else np.asarray(indices, dtype=dtype)
 
+    def assign(
+        self,
+        features: Any,
+        *,
+        metric: Metric = "euclidean",
+        backend: str = "auto",
+        progress: Any = None,
+        memory_limit: int | str | None = None,
+        group: Any = None,
+    ) -> Cover:
+        """Which pick is the nearest to every row of the pool, and how many rows each stands for.
+
+        Args:
+            features: the pool, (n, d), from which the rows were picked.
+            metric, backend, progress, memory_limit, group: as in `nearest_distances`. The vectors
+                of the k picks are held in memory besides, in every process.
+
+        Returns:
+            `Cover`: for every row the nearest pick and its distance; equally near picks: the one
+            that was picked first. Its `sizes` are weights of the picks, as of a coreset. A pick is
+            its own nearest unless it is a copy of an earlier one. Vectors that were passed as
+            `selected` are no picks.
+
+        Raises:
+            ValueError, TypeError: naming the argument, before any work.
+
+        Complexity: n k d in the filter's precision, as `nearest_distances`.
+
+        Source: Har-Peled and Mazumdar 2004, On coresets for k-means and k-median clustering.
+
+        Example:
+            >>> import numpy as np
+            >>> from entroselect import greedy_select
+            >>> line = np.array([[0.0], [1.0], [2.0], [10.0]])
+            >>> cover = greedy_select(line, 2).assign(line)
+            >>> cover.picks.tolist(), cover.distances.tolist(), cover.sizes.tolist()
+            ([0, 0, 0, 1], [0.0, 1.0, 2.0, 0.0], [3, 1])
+        """
+        from entroselect.cover import assign  # the one upward import: a method of a result
+
+        return assign(
+            features, self.indices, metric=metric, backend=backend, progress=progress,
+            memory_limit=memory_limit, group=group,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """Some picks of a pool, and for every row of the pool the nearest of them. Of a pool on a CUDA
+    device, arrays are tensors there.
+
+    Attributes:
+        indices: int64 (k,); pool rows of the picks, in pick order.
+        picks: int64 (n,); the number of each row's nearest pick, from 0: its place in `indices`.
+        distances: float64 (n,); distance of each row to it.
+        sizes: int64 (k,); how many rows are nearest to each pick, n in all.
+        backend: what computed it.
+        profile: as in `Selection`; not part of the contract.
+
+    With several processes, `picks` and `distances` are of this process's rows, the others of all.
+    """
+
+    indices: Int64
+    picks: Int64
+    distances: Float64
+    sizes: Int64
+    backend: str
+    profile: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def duplicate_of(self) -> Int64:
+        """int64 (n,); the pool row of each row's nearest pick: of a pick, itself."""
+        return self.indices[self.picks]
+
 
 @dataclass(frozen=True, eq=False)
 class AnchoredSelection(Selection):
@@ -132,6 +206,28 @@ class Neighbours:
         shown = [(entry.name, getattr(self, entry.name)) for entry in fields(self) if entry.repr]
         known = ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)
         return f"Neighbours({known})"
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhoods:
+    """The points within a distance of every query, as a sparse matrix (CSR) of distances.
+
+    Those of query i are ``indices[indptr[i]:indptr[i + 1]]``, in ascending order.
+    ``scipy.sparse.csr_array((distances, indices, indptr), shape=(Nq, Np))`` is the matrix.
+
+    Attributes:
+        indptr: int64 (Nq + 1,); `numpy.diff` of it says how many points each query has.
+        indices: int64 (pairs,); rows of the points.
+        distances: float64 (pairs,).
+        backend: what computed it.
+        profile: as in `Neighbours`; not part of the contract.
+    """
+
+    indptr: Int64
+    indices: Int64
+    distances: Float64
+    backend: str
+    profile: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Entropy(float):

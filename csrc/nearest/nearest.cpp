@@ -16,9 +16,6 @@ namespace entroselect {
 
 namespace {
 
-constexpr int64_t kProbe = 64;  // rows that decide whether bytes are exact enough
-constexpr int64_t kDear = 64;   // pairs of bytes that cost about as much as one recheck
-
 struct Scratch {
   Scratch(const Frame& frame, const Kernels& kernels, int64_t k, int rows)
       : scan(frame, kernels, k, rows),
@@ -31,25 +28,6 @@ struct Scratch {
   Buffer<uint32_t> codes;
   std::vector<Neighbour> known;  // of one row
 };
-
-Panels pack_all(const Rows& points, const Frame& frame, const Kernels& kernels, int threads,
-                const std::function<void()>& poll) {
-  Panels panels(frame.words, frame.form == Form::bytes ? kernels.panel_offset : 0);
-  panels.resize(points.n);
-  std::vector<Coder> coders;
-  for (int w = 0; w < threads; ++w) coders.emplace_back(frame, kernels);
-  parallel_for(
-      threads, panels.size(),
-      [&](int64_t p, int worker) {
-        std::vector<uint32_t> code(static_cast<size_t>(frame.words));
-        for (int64_t i = p * kPanel; i < std::min(points.n, (p + 1) * kPanel); ++i) {
-          const Coded coded = coders[size_t(worker)].column(points, i, code.data());
-          panels.put(i, code.data(), coded);
-        }
-      },
-      poll);
-  return panels;
-}
 
 // As nearest(), with rows coded in one form. False, and nothing done, if they are bytes that
 // cannot tell the rows apart.

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "base/threads.h"
+
 namespace entroselect {
 
 namespace {
@@ -20,6 +22,25 @@ constexpr int64_t kInsert = 32;
 
 int64_t most_suspects(int64_t k) { return std::max(kManySuspects, 4 * k); }
 }  // namespace
+
+Panels pack_all(const Rows& points, const Frame& frame, const Kernels& kernels, int threads,
+                const std::function<void()>& poll) {
+  Panels panels(frame.words, frame.form == Form::bytes ? kernels.panel_offset : 0);
+  panels.resize(points.n);
+  std::vector<Coder> coders;
+  for (int w = 0; w < threads; ++w) coders.emplace_back(frame, kernels);
+  parallel_for(
+      threads, panels.size(),
+      [&](int64_t p, int worker) {
+        std::vector<uint32_t> code(static_cast<size_t>(frame.words));
+        for (int64_t i = p * kPanel; i < std::min(points.n, (p + 1) * kPanel); ++i) {
+          const Coded coded = coders[size_t(worker)].column(points, i, code.data());
+          panels.put(i, code.data(), coded);
+        }
+      },
+      poll);
+  return panels;
+}
 
 int64_t Scan::bytes_per_row(int64_t k) {
   constexpr int64_t kLists = 64;  // best_ and the row's uppers, half empty as well; and found_

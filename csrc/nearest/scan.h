@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "base/neighbour.h"
@@ -10,6 +11,14 @@
 #include "filter/recheck.h"
 
 namespace entroselect {
+
+// Pairs of bytes that cost about as much as one recheck: where rechecks in vain are more frequent,
+// bytes cannot tell the rows apart.
+constexpr int64_t kDear = 64;
+
+// All points as panels.
+Panels pack_all(const Rows& points, const Frame& frame, const Kernels& kernels, int threads,
+                const std::function<void()>& poll);
 
 class Scan {
  public:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol
 from entroselect import engine
 from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
-from entroselect.results import Float64, Int64, Neighbours, Selection
+from entroselect.results import Float64, Int64, Neighbourhoods, Neighbours, Selection
 
 
 class Loops(Protocol):
@@ -29,10 +29,11 @@ class Backend(Protocol):
 
     Attributes:
         name: what results say in `.backend`.
-        takes: what the backend serves: the operations "selection", "nearest", "pairs" (sums over
-            all pairs of rows) and "exchange" (anchored selection); the arguments "memory_limit",
-            "group" and "checkpoint"; "cuda", rows on a CUDA device. `_dispatch` refuses everything
-            else, so a method that only serves something else is never called.
+        takes: what the backend serves: the operations "selection", "nearest", "within" (points
+            within a distance), "pairs" (sums over all pairs of rows) and "exchange" (anchored
+            selection); the arguments "memory_limit", "group" and "checkpoint"; "cuda", rows on a
+            CUDA device. `_dispatch` refuses everything else, so a method that only serves something
+            else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """
@@ -72,6 +73,12 @@ class Backend(Protocol):
         place what is known of the queries' neighbours: squared distances and indices, (Nq, k),
         sorted by (distance, index), with infinity and the largest int64 in empty places.
         points=None means the other queries."""
+
+    def within(
+        self, queries: Rows, points: Rows | None, distance: float, metric: str, progress: Any
+    ) -> Neighbourhoods:
+        """All points at most `distance` from each query; points=None means all queries, each itself
+        included."""
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""

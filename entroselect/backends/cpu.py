@@ -8,9 +8,10 @@ import numpy as np
 
 from entroselect import _core, _settings
 from entroselect._settings import cells, threads
+from entroselect._thresholds import largest_square
 from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
-from entroselect.results import Float64, Int64, Neighbours
+from entroselect.results import Float64, Int64, Neighbourhoods, Neighbours
 
 # Nearest other rows that anchored selection has at hand for every row; within them lie nearly all
 # that are nearer than the nearest member where members are a tenth of the rows or more.
@@ -21,7 +22,8 @@ class Cpu:
     """Opens pools and finds neighbours with the kernels of one instruction set."""
 
     takes = frozenset(
-        {"selection", "nearest", "pairs", "exchange", "memory_limit", "group", "checkpoint"}
+        {"selection", "nearest", "within", "pairs", "exchange"}
+        | {"memory_limit", "group", "checkpoint"}
     )
     loops = None
 
@@ -84,6 +86,26 @@ class Cpu:
             indices,
             offset,
         )
+
+    def within(
+        self, queries: Rows, points: Rows | None, distance: float, metric: str, progress: Any
+    ) -> Neighbourhoods:
+        """All points at most `distance` from each query; points=None means all queries."""
+        targets = queries if points is None else points
+        begin, indices, squared = _core.within(
+            queries.values,
+            queries.dtype,
+            targets.values,
+            targets.dtype,
+            points is None,
+            largest_square(distance),
+            metric == "cosine",
+            self.isa,
+            _filter_form(queries.d),
+            threads(),
+            progress,
+        )
+        return Neighbourhoods(begin, indices, np.sqrt(squared, out=squared), self.name)
 
     def center(self, rows: Rows, metric: str) -> int:
         """The row nearest to the mean row; of equals, the first."""

@@ -8,14 +8,14 @@ from entroselect import reference, reference_exchange
 from entroselect.backends.base import not_taken
 from entroselect.exchange import Exchanged, Objective
 from entroselect.io.rows import Rows
-from entroselect.results import Float64, Int64, Neighbours
+from entroselect.results import Float64, Int64, Neighbourhoods, Neighbours
 
 
 class Reference:
     """Selects and finds neighbours of rows in memory, in one process."""
 
     name = reference.NAME
-    takes = frozenset({"selection", "nearest", "pairs", "exchange"})
+    takes = frozenset({"selection", "nearest", "pairs", "exchange", "within"})
     loops = reference
 
     def nearest(
@@ -23,6 +23,14 @@ class Reference:
     ) -> Neighbours:
         """k nearest points of each query; points=None means the other queries."""
         return reference.nearest_distances(queries, points, k, metric=metric, progress=progress)
+
+    def within(
+        self, queries: Rows, points: Rows | None, distance: float, metric: str, progress: Any
+    ) -> Neighbourhoods:
+        """All points at most `distance` from each query; points=None means all queries."""
+        return reference.neighbours_within(
+            queries, points, distance=distance, metric=metric, progress=progress
+        )
 
     def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
         """Adds to the total of every row its distances to the points, in place."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from entroselect.cli.deduplicate import deduplicate
 from entroselect.cli.diagnose import diagnose
 from entroselect.cli.entropy import entropy
 from entroselect.cli.errors import PlainErrors, show
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(select)
 app.command()(entropy)
 app.command()(nearest)
+app.command()(deduplicate)
 app.command()(diagnose)
 app.command()(loop)
 app.command()(report)

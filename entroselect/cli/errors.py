@@ -166,8 +166,8 @@ def _turn_off_stdout() -> None:
 # Arguments of the library that are options of the same name, and those of another name.
 _OPTIONS = (
     "cache", "memory_limit", "min_distance", "id_column", "points_key", "points_column", "backend",
-    "checkpoint", "column", "decay", "diversity", "duplicates", "floor", "fraction", "key",
-    "metric", "seed", "selected", "start", "threshold",
+    "checkpoint", "column", "decay", "distance", "diversity", "duplicates", "floor", "fraction",
+    "key", "metric", "scores", "seed", "selected", "similarity", "start", "threshold",
 )  # fmt: skip
 _SHORT = {"k": "-k"}
 # Quoted text and paths stay as they are.

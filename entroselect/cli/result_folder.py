@@ -26,6 +26,7 @@ OURS = frozenset(
     {
         "indices.npy",
         "distances.npy",
+        "duplicate_of.npy",
         "selection.csv",
         "selection.parquet",
         "report.json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import platform
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -52,6 +53,11 @@ def write_indices(picked: PickedRows, folder: Folder) -> None:
         columns["distance"] = picked.distances.tolist()
     if picked.thresholds is not None:
         columns["threshold"] = picked.thresholds.tolist()
+    write_csv(columns, folder)
+
+
+def write_csv(columns: Mapping[str, Iterable[Any]], folder: Folder) -> None:
+    """Writes selection.csv."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     writer.writerow(columns)

@@ -26,11 +26,12 @@ NO_NEIGHBOUR = np.iinfo(np.int64).max
 DTYPES = ("float64", "float32", "float16", "uint8", "bfloat16")
 
 
-class NeighbourLists:
-    """The neighbours of all queries found so far, and how far the search has come.
+class Compared:
+    """What is known of n queries after some tiles, and how far the search has come. Subclasses say
+    what is found out about a tile.
 
     Attributes:
-        squared, indices: (queries, k), sorted.
+        k: neighbours per query, as far as memory is concerned.
         tiles: blocks and tiles that were compared so far.
     """
 
@@ -38,11 +39,9 @@ class NeighbourLists:
         self, n: int, k: int, backend: Backend, metric: str, pairs: int, report: Report | None
     ) -> None:
         """For n queries, which make `pairs` pairs with their points."""
-        self.squared = np.full((n, k), np.inf)
-        self.indices = np.full((n, k), NO_NEIGHBOUR)
-        self.tiles = 0
+        self.k, self.tiles = k, 0
         self._backend, self._metric, self._report = backend, metric, report
-        self._pairs, self._done = pairs, 0
+        self._n, self._pairs, self._done = n, pairs, 0
 
     def compare(self, first: int, queries: Rows, points: Rows | None, offset: int) -> None:
         """Compares queries, numbered from `first` on, with points, numbered from `offset` on;
@@ -50,23 +49,42 @@ class NeighbourLists:
         if queries.n == 0:
             return
         pairs = queries.n * (queries.n if points is None else points.n)
-        part = slice(first, first + queries.n)
 
         def share(done: int, of: int) -> None:
             assert self._report is not None
-            n = len(self.squared)
-            self._report(n * (self._done + pairs * done // of) // self._pairs, n)
+            self._report(self._n * (self._done + pairs * done // of) // self._pairs, self._n)
 
-        self._backend.update_neighbours(
-            queries,
-            points,
-            offset,
-            self.squared[part],
-            self.indices[part],
-            self._metric,
-            None if self._report is None else share,
-        )
+        self._find(first, queries, points, offset, None if self._report is None else share)
         self._done += pairs
+
+    def _find(
+        self, first: int, queries: Rows, points: Rows | None, offset: int, report: Report | None
+    ) -> None:
+        raise NotImplementedError
+
+
+class NeighbourLists(Compared):
+    """The neighbours of all queries found so far.
+
+    Attributes:
+        squared, indices: (queries, k), sorted.
+    """
+
+    def __init__(
+        self, n: int, k: int, backend: Backend, metric: str, pairs: int, report: Report | None
+    ) -> None:
+        super().__init__(n, k, backend, metric, pairs, report)
+        self.squared = np.full((n, k), np.inf)
+        self.indices = np.full((n, k), NO_NEIGHBOUR)
+
+    def _find(
+        self, first: int, queries: Rows, points: Rows | None, offset: int, report: Report | None
+    ) -> None:
+        part = slice(first, first + queries.n)
+        squared, indices = self.squared[part], self.indices[part]
+        self._backend.update_neighbours(
+            queries, points, offset, squared, indices, self._metric, report
+        )
 
     def neighbours(self, queries: Batches, traffic: Traffic) -> Neighbours:
         """The lists as a result, which lies where the queries do."""
@@ -119,7 +137,7 @@ def in_processes(
     return lists.neighbours(queries, traffic)
 
 
-def search_within(pool: Batches, lists: NeighbourLists, plan: TilePlan) -> None:
+def search_within(pool: Batches, lists: Compared, plan: TilePlan) -> None:
     """Every row against all others. A block of rows is compared with itself, then with each later
     tile, in both directions; about n**2 / (2 block) rows are read."""
     for first in range(0, pool.n, plan.block):
@@ -134,9 +152,7 @@ def search_within(pool: Batches, lists: NeighbourLists, plan: TilePlan) -> None:
         del block  # before the next one is made
 
 
-def search_against(
-    queries: Batches, points: Batches, lists: NeighbourLists, plan: TilePlan
-) -> None:
+def search_against(queries: Batches, points: Batches, lists: Compared, plan: TilePlan) -> None:
     """Every query against all points: queries are read once, points once for every block."""
     for first in range(0, queries.n, plan.block):
         block = queries.piece(first, min(first + plan.block, queries.n), plan.tile)
@@ -151,14 +167,14 @@ def search_ranks(
     queries: Batches,
     points: Batches | None,
     shards: list[tuple[int, str]],
-    lists: NeighbourLists,
+    lists: Compared,
     limit: int | None,
     ranks: ProcessGroup,
 ) -> None:
     """The queries of every process against the points of all. Blocks of points are broadcast, rank
     after rank; each process reads its own queries once per block."""
     own = queries if points is None else points
-    plan = budget.plan_ranks(queries, own, lists.squared.shape[1], shards, limit)
+    plan = budget.plan_ranks(queries, own, lists.k, shards, limit)
     size = min(int(block[0]) for block in ranks.all_gather(np.array([plan.block])))
     offset = 0  # number of the first point of rank `root`
     for root, (count, dtype) in enumerate(shards):

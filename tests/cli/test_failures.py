@@ -266,7 +266,7 @@ def test_printable():
     )
 
 
-COMMANDS = ["", "select", "entropy", "nearest", "diagnose", "loop", "report", "info"]
+COMMANDS = ["", "select", "deduplicate", "entropy", "nearest", "diagnose", "loop", "report", "info"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

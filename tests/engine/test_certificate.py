@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entroselect import _core, engine
+from entroselect import _core
 from entroselect._float_environment import in_default_float_environment
+from entroselect._thresholds import largest_square, smallest_square
 from entroselect.io.open import as_rows
 from tests.conftest import normal
 from tests.support.pools import POOLS
@@ -106,8 +107,10 @@ def test_random_magnitudes(seed: int, backend: str) -> None:
 
 @pytest.mark.parametrize("distance", [0.0, 1e-170, 1e-162, 1e-155, 0.1, 1 / 3, 60.0, 1e77, 1e160])
 @in_default_float_environment  # what it computes itself
-def test_smallest_square_decides_like_the_root(distance: float) -> None:
-    square = engine.smallest_square(distance)
+def test_squares_decide_like_the_root(distance: float) -> None:
+    square = smallest_square(distance)
     assert math.sqrt(square) >= distance
     if square > 0:
         assert math.sqrt(math.nextafter(square, 0.0)) < distance
+    square = largest_square(distance)
+    assert math.sqrt(square) <= distance < math.sqrt(math.nextafter(square, math.inf))

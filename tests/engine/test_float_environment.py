@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import platform
-import shutil
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ import entroselect
 from entroselect import (
     _core,
     anchored_select,
+    deduplicate,
     diagnose,
     energy_distance,
     frechet_select,
@@ -28,6 +27,7 @@ from entroselect import (
     mean_nearest_distance,
     mmd,
     nearest_distances,
+    neighbours_within,
     reference,
     threshold_select,
 )
@@ -80,6 +80,7 @@ TINY = POOLS["denormals"]()[:120]
 NORMAL = np.random.default_rng(0).standard_normal((150, 6))
 SHRINKING = POOLS["shrinking_rows"]()[:200]
 NEAREST = nearest_distances(NORMAL)
+SELECTED = greedy_select(NORMAL, 20)
 
 
 def test_every_public_function_sets_the_environment() -> None:
@@ -148,6 +149,12 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "diagnose": lambda: np.array(repr(diagnose(NORMAL, NORMAL[:70] * 2).size)),
     "mmd": lambda: mmd(NORMAL, NORMAL[:70] * 2),
     "frechet select": lambda: frechet_select(NORMAL, 70, NORMAL[:70] * 2, seed=0).indices,
+    "one pass": lambda: threshold_select(NORMAL, threshold=1 / 3, decay=None),
+    "deduplicate": lambda: deduplicate(TINY, 1e-43),
+    "deduplicate cosine": lambda: deduplicate(SHRINKING, similarity=1 / 3),
+    "within": lambda: neighbours_within(TINY, distance=1e-43),
+    "within underflowing": lambda: neighbours_within(POOLS["underflowing"](), distance=1e-160),
+    "assign": lambda: SELECTED.assign(NORMAL),
     "nearest": lambda: nearest_distances(NORMAL, k=3),
     "nearest underflowing": lambda: nearest_distances(POOLS["underflowing"](), k=3),
     "nearest cosine": lambda: nearest_distances(SHRINKING, NORMAL, k=3, metric="cosine"),
@@ -159,6 +166,8 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "reference greedy": lambda: reference.greedy_select(SHRINKING, 50, metric="cosine"),
     "reference threshold": lambda: reference.threshold_select(TINY, 50),
     "reference nearest": lambda: reference.nearest_distances(NORMAL * 1e-160),
+    "reference within": lambda: reference.neighbours_within(NORMAL * 1e-160, distance=1e-160),
+    "reference duplicates": lambda: reference.deduplicate(TINY, 1e-43),
     "reference entropy": lambda: reference.kl_entropy(NORMAL),
     "reference rows": lambda: reference.canonical_rows(as_rows("features", SHRINKING), "cosine"),
     "entropy of neighbours": lambda: from_neighbours(
@@ -170,7 +179,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
 
 def _bits(found: Any) -> list[bytes]:
     """Everything that an answer holds, to the last bit."""
-    names = ("indices", "distances", "thresholds", "radius", "geometric_mean_distance")
+    names = ("indices", "distances", "thresholds", "radius", "picks", "geometric_mean_distance")
     parts = [found, *(getattr(found, name, None) for name in names)]
     return [np.asarray(part).tobytes() for part in parts if isinstance(part, (float, np.ndarray))]
 
@@ -211,6 +220,9 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
     def nearest(cosine: bool, form: str) -> Any:
         return _core.nearest(*given, *given, True, 2, cosine, isa, form, 2, None)
 
+    def within(form: str) -> Any:
+        return _core.within(*given, *given, True, 1e-310, False, isa, form, 2, None)
+
     bounds = np.float64(5e-324) * np.random.default_rng(0).permutation(5000)
     return {
         "tree": lambda: pool("tree"),
@@ -219,6 +231,7 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "nearest": lambda: nearest(False, "int8"),
         "nearest tree": lambda: nearest(False, "tree"),
         "nearest cosine": lambda: nearest(True, "bf16"),
+        "within": lambda: [*within("int8"), *within("tree")],
         "nearest_among": lambda: _core.nearest_among(*given, *given, True, points, 2, True, 2),
         "filter_intervals": lambda: _core.filter_intervals(*given, *given, isa, "auto"),
         "first_unusable_row": lambda: [_core.first_unusable_row(*given, 1e-320, 2)],
@@ -332,64 +345,6 @@ def test_traps_of_the_caller_do_not_go_off() -> None:
         """
     )
     assert printed == "True"
-
-
-LIBRARY = """
-/* What -ffast-math links into a shared library where the compiler still does that: it is run when
-   the library is loaded, in the thread that loads it. */
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-__attribute__((constructor)) static void fast_math(void) { _mm_setcsr(_mm_getcsr() | 0x8040); }
-void single_precision(void) {
-  unsigned short control = 0x007f;
-  __asm__ volatile("fldcw %0" : : "m"(control));
-}
-#elif defined(__aarch64__)
-__attribute__((constructor)) static void fast_math(void) {
-  __asm__ volatile("msr fpcr, %0" : : "r"(1ul << 24));
-}
-void single_precision(void) {}
-#endif
-"""
-
-
-@pytest.fixture(scope="module")
-def fast_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shared library built with -Ofast."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    folder = tmp_path_factory.mktemp("fast")
-    (folder / "fast.c").write_text(LIBRARY)
-    command = [compiler, "-Ofast", "-shared", "-fPIC", "-o", "fast.so", "fast.c"]
-    processes.run(command, cwd=folder)
-    return folder / "fast.so"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["before the import", "before the first call", "between calls"])
-def test_libraries_linked_with_fast_math(when: str, fast_library: Path) -> None:
-    load = f"ctypes.CDLL({str(fast_library)!r}).single_precision()"
-    places = ["before the import", "before the first call", "between calls"]
-    loads = {place: load if place == when else "" for place in places}
-    printed = _python(
-        f"""
-        import ctypes, os, numpy as np
-        {loads["before the import"]}
-        import entroselect
-        {loads["before the first call"]}
-        line = np.array([[0.0], [1.0], [2.0], [10.0], [11.0]])
-        os.environ["ENTROSELECT_THREADS"] = "2"
-        entroselect.greedy_select(line, 3)
-        {loads["between calls"]}
-        assert (np.full(1, 2.3e-308) * np.full(1, 0.5))[0] == 0  # subnormal numbers are gone
-        print(entroselect.greedy_select(line * 1e-155, 3).indices.tolist())
-        print((entroselect.nearest_distances(line * 1e-155).distances == 0).sum())
-        print(entroselect.kl_entropy(line * 1e-155).hex())
-        """
-    )
-    exact = kl_entropy(LINE * 1e-155)
-    assert printed.splitlines() == ["[0, 4, 2]", "0", float(exact).hex()]
 
 
 def _python(code: str) -> str:

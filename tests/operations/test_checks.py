@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entroselect import greedy_select, kl_entropy, nearest_distances, threshold_select
+from entroselect import (
+    deduplicate,
+    greedy_select,
+    kl_entropy,
+    nearest_distances,
+    neighbours_within,
+    threshold_select,
+)
 from tests.conftest import normal
 
 POOL = normal(10, 3)
@@ -125,6 +132,34 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      "order: index 0 is repeated"),
     ("order+seed", lambda: threshold_select(POOL, 2, order=range(10), seed=1), ValueError,
      "seed: shuffles the traversal that order already gives"),
+    ("scores+order", lambda: threshold_select(POOL, 2, scores=range(10), order=range(10)),
+     ValueError, "scores: give the traversal that order gives too"),
+    ("scores+seed", lambda: threshold_select(POOL, 2, scores=range(10), seed=1), ValueError,
+     "scores: give the traversal that seed gives too"),
+    ("scores short", lambda: threshold_select(POOL, 2, scores=[1, 2]), ValueError,
+     "scores: expected one number per row of the pool, shape (10,), got dtype int64"),
+    ("scores of bools", lambda: threshold_select(POOL, 2, scores=[True] * 10), ValueError,
+     "scores: expected one number per row of the pool"),
+    ("scores nan", lambda: threshold_select(POOL, 2, scores=[1.0] * 9 + [np.nan]), ValueError,
+     "scores: row 9 (the first) has NaN"),
+    ("no k", lambda: threshold_select(POOL, threshold=1), ValueError,
+     "k: only with decay=None"),
+    ("one pass at what", lambda: threshold_select(POOL, decay=None), ValueError,
+     "threshold: with decay=None it stays as it is"),
+    ("deduplicate at what", lambda: deduplicate(POOL), ValueError,
+     "distance: pass either distance or similarity"),
+    ("deduplicate twice", lambda: deduplicate(POOL, 1, similarity=0.5), ValueError,
+     "distance: pass either distance or similarity"),
+    ("deduplicate below 0", lambda: deduplicate(POOL, -1), ValueError,
+     "distance: expected a number finite and >= 0"),
+    ("similarity above 1", lambda: deduplicate(POOL, similarity=1.1), ValueError,
+     "similarity: expected a number from -1 to 1"),
+    ("similarity euclidean", lambda: deduplicate(POOL, similarity=1, metric="euclidean"),
+     ValueError, "similarity: is that of metric='cosine'"),
+    ("within nan", lambda: neighbours_within(POOL, distance=np.nan), ValueError,
+     "distance: expected a number finite and >= 0"),
+    ("within other width", lambda: neighbours_within(POOL, POOL[:, 1:], distance=1), ValueError,
+     "points: has"),
     ("decay nearly 1", lambda: threshold_select(POOL, 2, decay=1 - 2.0**-53), ValueError,
      "decay: expected a number above 0 and at most 0.999999"),
     ("decay word", lambda: threshold_select(POOL, 2, decay="0.5"), TypeError,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entroselect import nearest_distances, reference, threshold_select
+from entroselect import nearest_distances, open_pool, reference, threshold_select
+from entroselect.scale.budget import pool_needs
 from tests.conftest import BACKENDS, normal, same_selection
 from tests.support.pools import POOLS
 
@@ -102,6 +104,78 @@ def test_pool_order_unless_told_otherwise() -> None:
     seeded = threshold_select(pool, 50, threshold=2.0, seed=9)
     same_selection(given_order, seeded)
     assert given_order.indices[0] == order[0]
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_one_pass(name: str, backend: str) -> None:
+    """Without decay: all rows that are farther than the threshold from those before, or k of them;
+    copies never, whatever the threshold."""
+    pool = POOLS[name]()[:150]
+    apart = reference.nearest_distances(pool[:9], pool, k=min(30, len(pool))).distances
+    some = float(np.quantile(apart, 0.8, method="nearest"))
+    scores = np.random.default_rng(2).integers(0, 4, len(pool)).astype("f4")
+    for options in (
+        {"threshold": some},
+        {"threshold": some, "k": min(3, len(pool)), "seed": 1},
+        {"threshold": 0.0, "scores": scores},
+        {"threshold": some, "scores": scores.astype("u1"), "selected": pool[:2] + 1},
+    ):
+        found = threshold_select(pool, decay=None, backend=backend, **options)
+        same_selection(found, reference.threshold_select(pool, decay=None, **options))
+        assert "k" in options or found.radius <= options["threshold"]
+
+
+def test_one_pass_may_accept_nothing() -> None:
+    pool = normal(50, 3)
+    found = threshold_select(pool, threshold=1e9, decay=None, selected=[7])
+    assert len(found) == 0
+    assert found.radius == nearest_distances(pool, pool[7:8]).distances.max()
+
+
+def test_memory_for_as_many_picks_as_rows(tmp_path: Path) -> None:
+    """How many a pass accepts is not known when it is decided whether the pool fits."""
+    np.save(tmp_path / "pool.npy", normal(2000, 30))
+    source = open_pool(tmp_path / "pool.npy")
+    whole = pool_needs(source, source.n, False)[0]
+    read = [
+        threshold_select(source, threshold=0.0, decay=None, memory_limit=whole - less).profile.get(
+            "bytes_read"
+        )
+        for less in (0, 1)
+    ]
+    assert read[0] is None
+    assert read[1] is not None
+
+
+def test_scores_order_the_passes() -> None:
+    """Largest first, lowest row of equals first, also where -x or a float is another number."""
+    pool = np.arange(6.0)[:, None]
+    for scores in ([1, 9, 1, 9, 0, 9], [2**62, 2**62 + 1, 2**62, 2**62 + 1, 0, 2**62 + 1]):
+        options = {"threshold": 0.5, "scores": np.array(scores)}
+        found = threshold_select(pool, 6, **options)
+        assert found.indices.tolist() == [1, 3, 5, 0, 2, 4]
+        same_selection(found, reference.threshold_select(pool, 6, **options))
+    unsigned = threshold_select(pool, 6, threshold=0.5, scores=np.array([0, 1, 2, 200, 0, 3], "u1"))
+    assert unsigned.indices.tolist() == [3, 5, 2, 1, 0, 4]
+
+
+@pytest.mark.parametrize("decay", [0.05, 0.5, 0.95, 0.99999])
+def test_passes_that_accept_nothing_are_skipped_one_product_at_a_time(decay: float) -> None:
+    """The thresholds are those of the loop that multiplies, to the last bit, and a threshold equal
+    to the largest distance does not accept it."""
+    pool = np.array([[0.0], [1.0], [3.0]])
+    options = {"threshold": 1e3, "decay": decay}
+    same_selection(
+        threshold_select(pool, 3, **options), reference.threshold_select(pool, 3, **options)
+    )
+    tau = 777.7
+    for _ in range(500):
+        tau *= decay
+    exact = np.array([[0.0], [tau]])
+    options["threshold"] = 777.7
+    found = threshold_select(exact, 2, **options)
+    assert found.thresholds is not None
+    assert found.thresholds[1] == (tau * decay if tau else 0)
 
 
 def test_only_copies_left_are_taken_in_order_at_threshold_0() -> None:

@@ -20,12 +20,15 @@ import pytest
 import torch.distributed as distributed
 
 from entroselect import (
+    deduplicate,
     generalization_score,
     kl_entropy,
     mean_nearest_distance,
     nearest_distances,
+    neighbours_within,
     open_pool,
     reference,
+    threshold_select,
 )
 from entroselect.scale import budget
 from tests.support.pools import POOLS
@@ -66,6 +69,7 @@ def cases(rank: int, size: int, folder: Path) -> None:
             with small:
                 assert mean_nearest_distance(shard, group=True) == mean_nearest_distance(pool)
     points_of_their_own(rank, size, small)
+    duplicates(rank, size, folder, small)
     rows_of_several_types(rank, size)
     real_limits(rank, size)
     traffic(rank, size)
@@ -100,6 +104,42 @@ def points_of_their_own(rank: int, size: int, small: Any) -> None:
                 same(found, oracle, ours)
                 score = generalization_score(queries[ours], points[theirs], group=True)
             assert score == generalization_score(queries, points)
+
+
+def duplicates(rank: int, size: int, folder: Path, small: Any) -> None:
+    """Points within a distance, rows without duplicates, and what each pick stands for: a process
+    has its own rows' part of them."""
+    for number, name in enumerate(("integer_grid", "duplicates", "unequal_clusters")):
+        pool = POOLS[name]()[:260]
+        some = nearest_distances(pool, k=9).distances
+        distance = float(np.quantile(some, 0.6, method="nearest"))
+        scores = np.arange(260) % 11
+        best_first = sorted(range(260), key=lambda row: (-scores[row], row))
+        oracle = reference.deduplicate(pool, distance, order=best_first)
+        lists = reference.neighbours_within(pool, distance=distance)
+        picked = threshold_select(pool, 30, seed=1)
+        covered = picked.assign(pool)
+        cuts = list(shards(260, size))[1 + number % size]
+        mine = slice(cuts[rank], cuts[rank + 1])
+        shard: Any = pool[mine]
+        for limit in (None, "60MB"):
+            if limit is not None and len(shard):
+                np.save(folder / f"{name}{rank}.npy", shard)
+                shard = open_pool(folder / f"{name}{rank}.npy")
+            options = {"group": True, "memory_limit": limit}
+            found = deduplicate(shard, distance, scores=scores, **options)
+            for ours, whole in ((found, oracle), (picked.assign(shard, **options), covered)):
+                np.testing.assert_array_equal(ours.indices, whole.indices)
+                np.testing.assert_array_equal(ours.sizes, whole.sizes)
+                np.testing.assert_array_equal(ours.picks, whole.picks[mine])
+                np.testing.assert_array_equal(ours.distances, whole.distances[mine])
+            begin, end = lists.indptr[mine.start], lists.indptr[mine.stop]
+            with small:
+                within = neighbours_within(shard, distance=distance, **options)
+            own = lists.indptr[mine.start : mine.stop + 1] - begin
+            np.testing.assert_array_equal(within.indptr, own)
+            np.testing.assert_array_equal(within.indices, lists.indices[begin:end])
+            np.testing.assert_array_equal(within.distances, lists.distances[begin:end])
 
 
 def rows_of_several_types(rank: int, size: int) -> None:
@@ -141,6 +181,8 @@ def errors(rank: int, size: int) -> None:
         (lambda: nearest_distances(bad if rank else pool, group=True), "queries: values must be"),
         (lambda: nearest_distances(pool[:, : 5 - rank], group=True), "disagree: columns=5 on rank"),
         (lambda: nearest_distances(pool, k=1 + rank, group=True), "disagree: k=1 on rank 0"),
+        (lambda: deduplicate(pool, 1 + rank, group=True), "disagree: threshold=1.0 on rank 0"),
+        (lambda: neighbours_within(pool, distance=1 + rank, group=True), "disagree: distance=1.0"),
         (lambda: nearest_distances(pool, pool if rank else None, group=True), "points=None on"),
         (lambda: nearest_distances(pool, k=40 * size, group=True), f"at most {40 * size - 1}"),
         (lambda: nearest_distances(pool[:0], group=True), "queries: at least 2 rows needed"),

@@ -96,7 +96,7 @@ class Cuda:
             squared = held.distances_to(mean)
             return int((squared == squared.min()).nonzero()[0])
 
-    add_distances = exchange = not_taken
+    add_distances = exchange = within = not_taken
 
     def _hold(self, rows: Rows, metric: str, device: torch.device | None = None) -> DeviceRows:
         if device is None:

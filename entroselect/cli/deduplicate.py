@@ -1,0 +1,177 @@
+"""`entroselect deduplicate`: the rows of a pool file without near-duplicates."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from entroselect import _checks
+from entroselect import deduplicate as deduplicated
+from entroselect._settings import threads
+from entroselect.cli import inputs, selection_files, torchrun
+from entroselect.cli.errors import (
+    bad_use,
+    check_backend,
+    check_memory_limit,
+    naming,
+    reading,
+    say,
+    show,
+)
+from entroselect.cli.options import Backend, Column, Force, Key, MemoryLimit, Metric, Out
+from entroselect.cli.result_folder import Folder
+from entroselect.io import Source
+from entroselect.results import Cover, on_host
+from entroselect.scale.process_group import ProcessGroup, shared_errors
+
+
+def deduplicate(
+    pool: Annotated[Path, typer.Argument(metavar="POOL", help=f"Rows: {inputs.KINDS}.")],
+    out: Out,
+    distance: Annotated[
+        float | None,
+        typer.Option(min=0, help="Rows at most this far from a kept row are dropped."),
+    ] = None,
+    similarity: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="Or: rows at least this similar to one, by cosine."),
+    ] = None,
+    scores: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE[:COLUMN]",
+            help="Keep the rows with the highest scores: .npy with one number per row, or a column "
+            "of a .parquet file. Default: the first rows.",
+        ),
+    ] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(help="Distance. Default: euclidean, with --similarity cosine.")
+    ] = None,
+    backend: Backend = "auto",
+    key: Key = None,
+    column: Column = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Which column names the rows. Default: 'id', if there.")
+    ] = None,
+    memory_limit: MemoryLimit = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="File to save the state in; if it exists, the command resumes."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Keeps rows of POOL that are farther than a distance from each other.
+
+    OUT gets indices.npy (kept rows, in the order in which they were looked at), selection.csv (how
+    many rows each stands for, itself included), duplicate_of.npy and distances.npy (of every row of
+    POOL, the nearest kept row and its distance) and report.json.
+
+    Started by torchrun, every process takes its part of the pool.
+    """
+    if (distance is None) == (similarity is None):
+        bad_use("--distance / --similarity", "pass one of the two")
+    if similarity is not None and metric is Metric.euclidean:
+        bad_use("--metric", "has no meaning with --similarity, which is that of cosine")
+    check_backend(backend, selecting=True)
+    check_memory_limit(memory_limit)
+    options: dict[str, Any] = {
+        "distance": distance,
+        "similarity": similarity,
+        "metric": None if metric is None else metric.value,
+        "backend": backend,
+        "memory_limit": memory_limit,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+    }
+    with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
+        with shared_errors(ranks):
+            with reading(pool):
+                source = inputs.open_source(pool, key, column, id_column)
+            numbers = None if scores is None else _scores(scores, source.n)
+        started = time.perf_counter()
+        with naming(features=pool):
+            cover = deduplicated(
+                torchrun.own_part(source, ranks), scores=numbers, **options,
+                group=None if ranks is None else True, progress=True,
+            )  # fmt: skip
+        seconds = time.perf_counter() - started
+        if ranks is not None:
+            cover = _gathered(cover, ranks)
+        if folder is None:
+            return
+        _write(cover, source, folder)
+        folder.write_json("report.json", _summary(cover, source, options, scores, seconds))
+    kept, n = len(cover.indices), len(cover.distances)
+    show(
+        f"{kept:,} of {n:,} rows kept in {seconds:.2f} s ({cover.backend}); "
+        f"{n - kept:,} are duplicates"
+    )
+    say(f"written: {out.resolve()}")
+
+
+def _scores(given: str, n: int) -> NDArray[Any]:
+    """The numbers that --scores names, one per row of the pool."""
+    name, colon, column = given.rpartition(":")
+    path = Path(name) if colon and not Path(given).exists() else Path(given)
+    with reading(path, "--scores"):
+        if path.suffix == ".parquet":
+            if path == Path(given):
+                raise ValueError("a parquet file; name the column too, as FILE:COLUMN")
+            import pyarrow.parquet as pq
+
+            table = pq.ParquetFile(path)
+            if column not in table.schema_arrow.names:
+                names = ", ".join(table.schema_arrow.names)
+                raise ValueError(f"has no column {column!r}; its columns are {names}")
+            found = table.read(columns=[column]).column(0).to_numpy()
+        else:
+            found = np.load(path, allow_pickle=False)
+        if found.ndim == 2 and found.shape[1] == 1:
+            found = found[:, 0]
+        return _checks.row_scores(found, n)
+
+
+def _write(cover: Cover, source: Source, folder: Folder) -> None:
+    columns = {
+        "rank": range(1, len(cover.indices) + 1),
+        "index": on_host(cover.indices).tolist(),
+        "rows": on_host(cover.sizes).tolist(),
+    }
+    ids = source.ids(on_host(cover.indices))
+    if ids is not None:
+        columns["id"] = ids.tolist()
+    selection_files.write_csv(columns, folder)
+    for name in ("indices", "duplicate_of", "distances"):
+        with folder.file(f"{name}.npy") as file:
+            np.save(file, on_host(getattr(cover, name)))
+
+
+def _summary(
+    cover: Cover, source: Source, options: dict[str, Any], scores: str | None, seconds: float
+) -> dict[str, Any]:
+    """The contents of report.json."""
+    return {
+        "input": source.describe(),
+        "options": {**options, "scores": scores},
+        "rows": len(cover.distances),
+        "kept": len(cover.indices),
+        "largest_distance": float(cover.distances.max()),
+        "most_rows_of_one": int(cover.sizes.max()),
+        "backend": cover.backend,
+        "threads": threads(),
+        "seconds": round(seconds, 6),
+        "versions": selection_files.versions(),
+    }
+
+
+def _gathered(cover: Cover, ranks: ProcessGroup) -> Cover:
+    """On rank 0, what all processes found of their rows."""
+    picks, distances = (ranks.gather(on_host(part), 0) for part in (cover.picks, cover.distances))
+    if picks is None or distances is None:
+        return cover
+    return replace(cover, picks=np.concatenate(picks), distances=np.concatenate(distances))
