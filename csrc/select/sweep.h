@@ -35,7 +35,8 @@ struct Unmet {
 
 class Sweep {
  public:
-  Sweep(const Frame& frame, const Kernels& kernels, const PickedRows& picked);
+  // Holds up to `rows` rows of the pool at a time.
+  Sweep(const Frame& frame, const Kernels& kernels, const PickedRows& picked, int64_t rows);
 
   // Removes all rows.
   void clear() { size_ = 0; }
