@@ -11,9 +11,9 @@ namespace entroselect {
 
 namespace {
 
-constexpr int64_t kRowsAtOnce = 256;    // per item of work
-constexpr int64_t kWorthThreads = 1e5;  // values; fewer are done before another thread wakes
-constexpr int64_t kPolled = 16384;      // rows between polls for Ctrl-C in a serial loop
+constexpr int64_t kRowsAtOnce = 256;        // per item of work
+constexpr int64_t kWorthThreads = 1 << 16;  // values; fewer are done before another thread wakes
+constexpr int64_t kPolled = 16384;          // rows between polls for Ctrl-C in a serial loop
 
 // Calls body(i) for every row, on all threads.
 template <class Body>

@@ -35,7 +35,7 @@ CodePool::CodePool(const Rows& sample, const Kernels& kernels, int64_t n, int th
       unmet_(n) {
   for (int w = 0; w < threads_; ++w) {
     coders_.emplace_back(frame_, kernels_);
-    sweeps_.push_back(std::make_unique<Sweep>(frame_, kernels_, nullptr));
+    sweeps_.push_back(std::make_unique<Sweep>(frame_, kernels_, nullptr, kSwept));
   }
   restart();
 }

@@ -16,17 +16,17 @@ static_assert(code_bytes(0) + sizeof(Coded) + sizeof(double) + sizeof(Unmet) + s
               "a row takes more");
 
 namespace {
-constexpr int64_t kPrepare = 256;      // rows per item of work when all rows are read
-constexpr int64_t kPolled = 16384;     // rows between polls for Ctrl-C in serial loops
-constexpr double kWorthThreads = 1e6;  // products, some 5 us
-constexpr int64_t kWorthCoding = 1e5;  // values to be coded that are worth another thread
-constexpr int64_t kPatience = 8;       // rechecks per row that are accepted
-constexpr int64_t kDear = 64;          // pairs of bytes that cost about as much as one recheck
-constexpr double kPerPair = 16;        // cost of a pair besides its columns, in products
-constexpr int64_t kShares = 4;         // per thread and job, so that all end at about the same time
-constexpr int64_t kSwept = 480;        // rows swept together, at most
-constexpr int64_t kFirstLook = 128;    // picks at which a sample is first taken
-constexpr int64_t kForcedLook = 8;     // the same if cells are made without a sample
+constexpr int64_t kPrepare = 256;          // rows per item of work when all rows are read
+constexpr int64_t kPolled = 16384;         // rows between polls for Ctrl-C in serial loops
+constexpr double kWorthThreads = 1e6;      // products, some 5 us
+constexpr int64_t kWorthCoding = 1 << 16;  // values to be coded that are worth another thread
+constexpr int64_t kPatience = 8;           // rechecks per row that are accepted
+constexpr int64_t kDear = 64;              // pairs of bytes that cost about as much as one recheck
+constexpr double kPerPair = 16;            // cost of a pair besides its columns, in products
+constexpr int64_t kShares = 4;       // per thread and job, so that all end at about the same time
+constexpr int64_t kSwept = 480;      // rows swept together, at most
+constexpr int64_t kFirstLook = 128;  // picks at which a sample is first taken
+constexpr int64_t kForcedLook = 8;   // the same if cells are made without a sample
 constexpr int64_t kMostCells = 128;
 constexpr double kWorthCells = 0.75;   // share of the cells that rows can skip
 constexpr double kManyProducts = 5e4;  // per refreshed row: with more, cells save time
@@ -75,7 +75,7 @@ void FilterPool::code_rows() {
   sweeps_.clear();
   std::vector<Coder> coders;
   for (int w = 0; w < threads_; ++w) {
-    sweeps_.push_back(std::make_unique<Sweep>(*frame_, kernels_, &picked_));
+    sweeps_.push_back(std::make_unique<Sweep>(*frame_, kernels_, &picked_, std::min(n(), kSwept)));
     coders.emplace_back(*frame_, kernels_);
   }
   codes_ = Buffer<uint32_t>();

@@ -33,16 +33,16 @@ Unmet Unmet::without(int64_t from, int64_t total) const {
   return {first, at(from), at(total)};
 }
 
-Sweep::Sweep(const Frame& frame, const Kernels& kernels, const PickedRows* picked)
+Sweep::Sweep(const Frame& frame, const Kernels& kernels, const PickedRows* picked, int64_t rows)
     : frame_(frame),
       kernels_(kernels),
       picked_(picked),
+      rows_(size_t(rows)),
       group_(frame, kernels),
       canonical_(padded(frame.d)) {}
 
 void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
                 float toward) {
-  if (size_ == int64_t(rows_.size())) rows_.emplace_back();
   Row& row = rows_[size_t(size_++)];
   row.index = i;
   row.code = code;

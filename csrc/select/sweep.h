@@ -35,8 +35,9 @@ struct Unmet {
 
 class Sweep {
  public:
-  // Without `picked`, bounds are lowered to the upper ends of intervals instead of exact distances.
-  Sweep(const Frame& frame, const Kernels& kernels, const PickedRows* picked);
+  // Holds up to `rows` rows of the pool at a time. Without `picked`, bounds are lowered to the
+  // upper ends of intervals instead of exact distances.
+  Sweep(const Frame& frame, const Kernels& kernels, const PickedRows* picked, int64_t rows);
 
   // Removes all rows.
   void clear() { size_ = 0; }
