@@ -125,6 +125,7 @@ def deduplicate(
     return _cover(pool, indices, ascending[found[0]], found[1], kept.backend, kept.profile, ranks)
 
 
+@in_default_float_environment
 def assign(
     features: Any,
     selected: Any,
