@@ -55,7 +55,7 @@ def test_report_json_tells_what_was_done(folder):
     assert report["picked"] == len(picked) == 12
     assert report["options"]["fraction"] == 0.2
     assert report["backend"] == "cpu:portable"
-    assert report["profile"]["pairs"] > 0
+    assert report["profile"]["refreshed"] > 0
     assert report["radius"] == entroselect.greedy_select(pool, 12).radius
     for name, rows in (("before", pool), ("after", pool[picked])):
         spread, entropy = report["spread"][name], entroselect.kl_entropy(rows)

@@ -210,7 +210,7 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, package):
     write_safetensors(tmp_path / "safetensors.safetensors", "F32", values("<f4"))
     (tmp_path / "zarr.zarr").mkdir()
     (tmp_path / "zarr.zarr/zarr.json").write_text("{}")
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+    for name in {package, *(name for name in sys.modules if name.partition(".")[0] == package)}:
         monkeypatch.setitem(sys.modules, name, None)
     path = next(tmp_path.glob(f"{package}.*"))
     with pytest.raises(ValueError, match=rf"{path.name}: .*{package}.*entroselect\[io\]"):
