@@ -83,8 +83,13 @@ class ShardedPool:
 
     def add_vectors(self, values: Any, dtype: str) -> None:
         """Adds vectors that are not in the pool to the picks, the same on every process."""
-        with self.ranks.shared_errors():
+        with self._deferred():
             self.local.add_vectors(values, dtype)
+        # A pool whose rows are read may now have room for fewer: picks of two dtypes are larger.
+        room = np.array(getattr(self.local, "capacity", _UNLIMITED))
+        rooms = self.ranks.share(room, self._pending())
+        if self.capacity is not None:
+            self.capacity = min(self.capacity, int(rooms.min()))
         self.count += len(values)
 
     def refresh(self, rows: Int64 | None = None, enough: float = 0.0) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entroselect import engine, greedy_select, reference
+from entroselect import engine, greedy_select, open_pool, reference
 from entroselect.backends.cpu import Cpu
 from entroselect.io.open import as_rows
+from entroselect.scale.budget import BYTES_PER_ROW, Budget
 from entroselect.scale.sharded_pool import ShardedPool
+from entroselect.scale.streamed_pool import StreamedPool
 from tests.conftest import BACKENDS, normal
 from tests.support.pools import POOLS
 from tests.support.thread_group import ThreadGroup, Together
@@ -102,3 +104,30 @@ def test_rows_that_are_settled_fit(name: str, room: int, shared: Any) -> None:
     np.testing.assert_array_equal(np.sqrt(state.joined()[1]), oracle.distances)
     assert radius == oracle.radius
     assert most <= max(room, 4)
+
+
+def test_vectors_of_another_dtype_leave_less_room() -> None:
+    """They are kept as float64, so fewer rows fit than when the processes agreed on how many. A row
+    that a pass looks at and that does not fit would be judged by a stale bound."""
+    values, vectors = normal(400, 200).astype(np.float16), normal(2, 200, seed=1)
+    order, backend = np.arange(400), Cpu(BACKENDS[0])
+    oracle = reference.threshold_select(values, threshold=17.0, decay=None, selected=vectors)
+
+    def new(group: ThreadGroup, part: slice) -> tuple[ShardedPool, StreamedPool]:
+        own = open_pool(values[part])
+        limit = Budget.least(BYTES_PER_ROW * own.n + own.overhead, 1600, 200)
+        under = StreamedPool(own, "euclidean", backend, limit)
+        ranks, room = group, under.capacity
+        pool = ShardedPool(under, under.take, "float16", "euclidean", backend, ranks, room)
+        return pool, under
+
+    def run(rank: int) -> tuple[list[int], list[float]]:
+        pool, state = together.pools[rank], engine.SelectionState()
+        pool.add_vectors(vectors, "float64")
+        engine.threshold_decay(pool, 400, order, 17.0, None, state, None)
+        picks, squared, _ = state.joined()
+        return picks.tolist(), np.sqrt(squared).tolist()
+
+    together = Together([0, 50, 400], new)
+    assert together.each(run) == [(oracle.indices.tolist(), oracle.distances.tolist())] * 2
+    together.close()
