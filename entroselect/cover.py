@@ -146,12 +146,15 @@ def assign(
         if len(indices) == 0:
             raise ValueError("selection: has no picks, so that no row can be assigned to one")
         served_by = _dispatch.choose(backend, "nearest", pool.rows, memory_limit=memory_limit)
-    vectors = _vectors(pool, indices, ranks)
+        limit = bytes_of(memory_limit)
+    vectors = Batches("picks", _vectors(pool, indices, ranks), metric)
+    least = budget.demand_alone(pool, vectors, 1).least if pool.n else 0
+    budget.check_least(limit, least, f"{pool.n} queries of {pool.d} columns", ranks)
     with shared_errors(ranks):
         picks, distances = np.empty(0, dtype=np.int64), np.empty(0)
         if pool.n:
             nearest = neighbours.find(
-                pool, Batches("picks", vectors, metric), 1, backend=backend, limit=memory_limit,
+                pool, vectors, 1, backend=backend, limit=limit,
                 progress=progress if ranks is None or ranks.rank == 0 else None,
             )  # fmt: skip
             picks, distances = _columns(nearest)

@@ -20,6 +20,7 @@ import pytest
 import torch.distributed as distributed
 
 from entroselect import (
+    Selection,
     deduplicate,
     generalization_score,
     kl_entropy,
@@ -71,7 +72,7 @@ def cases(rank: int, size: int, folder: Path) -> None:
     points_of_their_own(rank, size, small)
     duplicates(rank, size, folder, small)
     rows_of_several_types(rank, size)
-    real_limits(rank, size)
+    real_limits(rank, size, folder)
     traffic(rank, size)
     errors(rank, size)
 
@@ -150,7 +151,7 @@ def rows_of_several_types(rank: int, size: int) -> None:
     same(nearest_distances(shard, k=2, group=True), reference.nearest_distances(pool, k=2), mine)
 
 
-def real_limits(rank: int, size: int) -> None:
+def real_limits(rank: int, size: int, folder: Path) -> None:
     """The smallest limit, as the error names it."""
     n = 900
     pool = np.random.default_rng(0).standard_normal((n * size, 64)).astype(np.float32)
@@ -161,6 +162,17 @@ def real_limits(rank: int, size: int) -> None:
     found = nearest_distances(pool[mine], memory_limit=least, group=True)
     assert found.profile["tiles"] > size
     same(found, nearest_distances(pool), mine)
+
+    picked, n = Selection(np.arange(50), np.zeros(50), 0.0, ""), len(pool)  # unequal processes
+    np.save(folder / f"unequal{rank}.npy", pool[: 9 + 900 * rank])
+    shard = open_pool(folder / f"unequal{rank}.npy")
+    with pytest.raises(ValueError, match="memory_limit: 1 bytes are too few") as error:
+        picked.assign(shard, memory_limit=1, group=True)
+    least = int(str(error.value).removesuffix(" (on rank 0)").rsplit(" ", 1)[1])
+    named: list[Any] = [None] * size
+    distributed.all_gather_object(named, least)
+    assert len(set(named)) == 1, named
+    picked.assign(shard, memory_limit=least, group=True)
 
 
 def traffic(rank: int, size: int) -> None:
