@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -32,9 +33,11 @@ Fill = Callable[[int, NDArray[Any]], None]
 READ_THROUGH = 16 << 10
 
 # Threads that read scattered rows of a file on disk, which answers several reads in about the time
-# of one; each with this many reads at least.
+# of one; each with this many reads at least. Only if the first reads took longer than from the
+# system's cache, a start and GB/s, since threads are in each other's way there.
 READERS = 8
 LEAST_RUNS = 16
+CACHED_START, CACHED_RATE = 1e-4, 1e9
 
 # At most this many bytes are read at once if they have to be held besides the result.
 PIECE = 16 << 20
@@ -229,11 +232,19 @@ class Source:
         count, share, lent = self._in_flight, 1, 0
         if count == 1:  # of a file on disk: as many threads as have room for their scratch
             room = self._window(len(rows)) // max(1, longest)
-            count = lent = max(1, min(self._readers, len(runs) // LEAST_RUNS, room))
-            share = -(-len(runs) // count)
+            lent = max(1, min(self._readers, len(runs) // LEAST_RUNS, room))
         # One allocation: what threads allocate, the C library keeps for each of them.
         scratch = np.empty((lent * longest, self.d), self.buffer_dtype)
         with self._reading() as fill:
+            if lent > 1:
+                began, first = time.perf_counter(), runs[:LEAST_RUNS]
+                fill_runs(fill, first, 0)
+                read = sum(run[2] for run in first) * self.row_bytes
+                cached = LEAST_RUNS * CACHED_START + read / CACHED_RATE
+                count = lent if time.perf_counter() - began > cached else 1
+                runs = runs[LEAST_RUNS:]
+            if lent:
+                share = -(-len(runs) // count)
             shares = [runs[at : at + share] for at in range(0, len(runs), share)]
             calls = [partial(fill_runs, fill, each, own) for own, each in enumerate(shares)]
             at_once(calls, count)
