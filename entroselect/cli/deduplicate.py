@@ -24,7 +24,17 @@ from entroselect.cli.errors import (
     say,
     show,
 )
-from entroselect.cli.options import Backend, Column, Force, Key, MemoryLimit, Metric, Out
+from entroselect.cli.options import (
+    Backend,
+    Cache,
+    Column,
+    EndpointUrl,
+    Force,
+    Key,
+    MemoryLimit,
+    Metric,
+    Out,
+)
 from entroselect.cli.result_folder import Folder
 from entroselect.io import Source
 from entroselect.results import Cover, on_host
@@ -59,6 +69,8 @@ def deduplicate(
     id_column: Annotated[
         str | None, typer.Option(help="Which column names the rows. Default: 'id', if there.")
     ] = None,
+    endpoint_url: EndpointUrl = None,
+    cache: Cache = None,
     memory_limit: MemoryLimit = None,
     checkpoint: Annotated[
         Path | None,
@@ -80,6 +92,8 @@ def deduplicate(
         bad_use("--metric", "has no meaning with --similarity, which is that of cosine")
     check_backend(backend, selecting=True)
     check_memory_limit(memory_limit)
+    stores = inputs.Stores(endpoint_url, cache)
+    stores.check(pool)
     options: dict[str, Any] = {
         "distance": distance,
         "similarity": similarity,
@@ -91,7 +105,7 @@ def deduplicate(
     with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         with shared_errors(ranks):
             with reading(pool):
-                source = inputs.open_source(pool, key, column, id_column)
+                source = inputs.open_source(pool, key, column, id_column, stores)
             numbers = None if scores is None else _scores(scores, source.n)
         started = time.perf_counter()
         with naming(features=pool):

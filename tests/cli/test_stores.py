@@ -43,6 +43,9 @@ def test_commands_read_addresses(server):
     assert found["entropy_nats"] == float(entroselect.kl_entropy(pool))
     assert found["input"]["path"] == s3[0]
     assert len(server.asked) > asked
+    ok("deduplicate", *s3, "--distance", 1, "-o", "kept-rows")
+    kept = entroselect.deduplicate(pool, 1.0).indices
+    assert np.load("kept-rows/indices.npy").tolist() == kept.tolist()
     asked = [method for method, _, _ in server.asked].count("GET")
     ok("nearest", url, "pool.npy", "-o", "near", "--cache", "kept")
     assert not np.load("near/distances.npy").any()
