@@ -144,9 +144,9 @@ class Filter:
         self.score = rows.empty(self.capacity, torch.float32)
         n = self.capacity // PER_ITEM
         self.items = _Items(
-            *(rows.empty(n, dtype) for dtype in (torch.int32, torch.int32, torch.float32)),
+            rows.empty(n, torch.int32), rows.empty(n, torch.int32), rows.empty(n, torch.float32),
             rows.empty(n * max(each.words for each in known), torch.int32),
-        )
+        )  # fmt: skip
         if tile is None:
             tile = autotune.choose(rows.device, self.frame.width, rows.n, self._timed())
         self.tile = tile
