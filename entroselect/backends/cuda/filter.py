@@ -183,7 +183,9 @@ class Filter:
 
     def _attempt(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found | None:
         tile, m = self.tile, len(rows)
-        if m > max(tile.rows, self._rows_at_once(task, end - begin)):
+        if m * -(-(end - begin) // tile.columns) >= 2**31:  # items are counted in 32 bits
+            return None
+        if task.kept is None and m > max(tile.rows, self._rows_at_once()):
             return None
         try:
             found = self.queue(task, rows, begin, end)
@@ -202,13 +204,11 @@ class Filter:
         task.recheck(found)
         return found
 
-    def _rows_at_once(self, task: Task, columns: int) -> int:
-        most = (2**31 - 1) // -(-columns // self.tile.columns)  # items are counted in 32 bits
-        if task.kept is not None:
-            return most
+    def _rows_at_once(self) -> int:
+        """Rows that a pass codes, where a pool's codes are not kept."""
         if self.limit is None:
-            return min(most, ROWS_AT_ONCE)
-        return min(most, self.limit // 2 // self.frame.bytes_per_row())
+            return ROWS_AT_ONCE
+        return self.limit // 2 // self.frame.bytes_per_row()
 
     def queue(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found:
         """One pass, queued on the caller's stream: nobody waits for it, and `task.recheck` is not
