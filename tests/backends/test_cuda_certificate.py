@@ -160,11 +160,15 @@ def test_the_window_is_narrow(columns: int, cuda: Any) -> None:
     assert is_open[squared <= reach].all()
 
 
-@pytest.mark.parametrize(("enough", "programs"), [(0.0, 12), (1.0, 1), (2.0, 12), (9.0, 1)])
+@pytest.mark.parametrize(
+    ("enough", "programs", "most"),
+    [(0.0, 12, 800), (1.0, 1, 800), (2.0, 12, 800), (9.0, 1, 800), (9.0, 1, 400)],
+)
 def test_a_scan_stops_when_all_rows_of_a_tile_have_enough(
-    enough: float, programs: int, cuda: Any, monkeypatch: pytest.MonkeyPatch
+    enough: float, programs: int, most: int, cuda: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a grid of whole numbers, where distances are equal to `enough` and exact in fp16."""
+    """On a grid of whole numbers, where distances are equal to `enough` and exact in fp16. Where
+    that many columns leave more open than there is room for, they are halved."""
     from entroselect.backends.cuda import filter as module
 
     monkeypatch.setattr(module, "PROGRAMS", programs)
@@ -178,10 +182,17 @@ def test_a_scan_stops_when_all_rows_of_a_tile_have_enough(
     held = cuda._hold(as_rows("rows", rows), "euclidean")
     with held.on_device():
         filter = module.Filter(held, cuda.tile)
+        attempt = filter._attempt
+        monkeypatch.setattr(
+            filter,
+            "_attempt",
+            lambda *given: attempt(*given) if given[3] - given[2] <= most else None,
+        )
         coded = filter.frame.code(held, None, 0, n)
-        listed = np.full((m, n), np.inf)
+        listed, lengths = np.full((m, n), np.inf), []
 
         def keep(found: Any) -> None:
+            lengths.append(len(found.rows))
             at = found.rows[found.slot.long()].cpu().numpy(), found.column.cpu().numpy()
             assert np.isinf(listed[at]).all()  # each pair once
             listed[at] = squared[at]
@@ -200,6 +211,7 @@ def test_a_scan_stops_when_all_rows_of_a_tile_have_enough(
     assert (listed.min(axis=1)[stopped] < enough).all()
     assert (listed.min(axis=1) == squared.min(axis=1))[~stopped].all()
     if NO_GPU:
+        assert lengths == ([m] if most == n else 6 * [32])
         tiles = stopped.reshape(3, 32)
         assert (tiles.any(axis=1) == tiles.all(axis=1)).all()
         assert tiles[0].all() == (enough > 0)
