@@ -82,7 +82,8 @@ def filter_pairs(
     bit = (1 << tl.arange(0, BITS)).reshape(1, 1, BITS // 2, 1, 2)
     # The newest columns first: they are the nearest, and the older ones may then not be needed.
     at = tl.cdiv(end - begin, BN) - 1 - tl.program_id(1)
-    lowest = (tl.maximum(begin, tl.load(first + tile)) - begin) // BN
+    oldest = tl.load(first + tile)
+    lowest = tl.where(oldest < end, (tl.maximum(begin, oldest) - begin) // BN, at + 1)
     searching = True
     while searching & (at >= lowest):
         start = begin + at * BN

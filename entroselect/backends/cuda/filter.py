@@ -198,11 +198,15 @@ class Filter:
                 ) from error
             return None
         items, n = found.count.tolist()
-        if items > len(self.items.slot) or n > self.capacity:
+        if not self.fits(items, n):
             return None
         found = replace(found, slot=found.slot[:n], column=found.column[:n], score=found.score[:n])
         task.recheck(found)
         return found
+
+    def fits(self, items: int, pairs: int) -> bool:
+        """Whether a pass with that `count` wrote all of them."""
+        return items <= len(self.items.slot) and pairs <= self.capacity
 
     def _rows_at_once(self) -> int:
         """Rows that a pass codes, where a pool's codes are not kept."""
