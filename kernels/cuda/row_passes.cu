@@ -58,7 +58,7 @@ struct Lengths {
 
   ENTROSELECT_ANY double sum(const Lanes& team, int64_t i, double scale) const {
     return with_type(rows, i, [&](auto* p) {
-      return sum_of_squares(
+      return sum_of_squares<16>(
           team, rows.d, [&](int64_t l) { return fetch(p + l); },
           [&](auto x) { return multiply(widen(x), scale); });
     });

@@ -115,6 +115,7 @@ ENTROSELECT_ANY void load_ahead(int64_t first, int64_t end, const Load& load, co
     ENTROSELECT_UNROLL
     for (int k = 0; k < kAhead; ++k) use(l + k * kStep, loaded[k]);
   }
+  if (l >= end) return;
   ENTROSELECT_UNROLL
   for (int k = 0; k < kAhead; ++k)
     if (l + k * kStep < end) loaded[k] = load(l + k * kStep);
@@ -129,10 +130,9 @@ using Lanes = Team<kLanes>;
 
 // The sum of value(load(l))^2: column l goes to lane l % 8, in order of l; then ((0+4)+(2+6)) +
 // ((1+5)+(3+7)).
-template <class Load, class Value>
+template <int kAhead, class Load, class Value>
 ENTROSELECT_ANY double sum_of_squares(const Lanes& team, int64_t d, const Load& load,
                                       const Value& value) {
-  constexpr int kAhead = 16;
   Lanes::PerLane sum;
   team.each([&](int lane) {
     load_ahead<kLanes, kAhead>(lane, d, load, [&](int64_t, const auto& loaded) {
@@ -150,7 +150,8 @@ ENTROSELECT_CALLED double distance_typed(Lanes team, const A* a, Divisor a_by, c
     A a;
     B b;
   };
-  return sum_of_squares(
+  constexpr int kAhead = sizeof(A) + sizeof(B) > 12 ? 8 : 16;  // as registers allow
+  return sum_of_squares<kAhead>(
       team, d, [&](int64_t l) { return Loaded{fetch(a + l), fetch(b + l)}; },
       [&](const Loaded& x) {
         return subtract(canonical<kDivide>(x.a, a_by), canonical<kDivide>(x.b, b_by));

@@ -31,7 +31,7 @@ struct Selection {
 
   ENTROSELECT_ANY double distance_to(const Lanes& team, int64_t row, int64_t pick) const {
     const int64_t c = picks[pick];
-    return distance(team, pool, row, c >= 0 ? pool : given, c >= 0 ? c : -1 - c);
+    return c >= 0 ? distance(team, pool, row, pool, c) : distance(team, pool, row, given, -1 - c);
   }
 };
 
