@@ -13,7 +13,7 @@ template <class Take, class Settle>
 State settle_micro_blocks(State state, const Selection& selection, const Scratch& scratch,
                           const Take& take, const Settle& settle, Stream stream) {
   constexpr int kSteps = 16;   // between looks from the host
-  constexpr int kSplits = 32;  // teams that share one row's unmet picks
+  constexpr int kSplits = 64;  // teams that share one row's unmet picks
   to_device(scratch.state, &state, sizeof state, stream);
   while (!state.finished) {
     for (int step = 0; step < kSteps; ++step) {
