@@ -66,8 +66,9 @@ class Found:
         """(Pairs, Sides), as the exact kernels take them; `row`: the row at each place of the
         pass."""
         pairs = kernels.Pairs(
-            self.slot.data_ptr(), self.column.data_ptr(), self.score.data_ptr(), len(self.slot)
-        )
+            self.slot.data_ptr(), self.column.data_ptr(), self.score.data_ptr(), len(self.slot),
+            listed=self.count[1:].data_ptr(),
+        )  # fmt: skip
         return pairs, self.sides(kernels, row)
 
     def sides(self, kernels: Any, row: torch.Tensor) -> Any:
