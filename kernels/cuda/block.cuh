@@ -19,6 +19,9 @@
 #else
 #define ENTROSELECT_ANY
 #define ENTROSELECT_CALLED inline
+#if defined(ENTROSELECT_BLOCK)  // another kind of block, for tests
+#include ENTROSELECT_BLOCK
+#endif
 #endif
 
 namespace entroselect::cuda {
@@ -152,9 +155,7 @@ inline void to_host(void* host, const void* device, size_t bytes, Stream stream)
 
 #else
 
-#if defined(ENTROSELECT_BLOCK)  // another kind of block, for tests
-#include ENTROSELECT_BLOCK
-#else
+#if !defined(ENTROSELECT_BLOCK)
 
 // Whether the threads of a phase run last to first: a phase must not depend on their order.
 inline bool backwards = false;

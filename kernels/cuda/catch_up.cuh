@@ -27,7 +27,7 @@ struct CatchUp {
       const int64_t place = block.index() * threads + t, at = place / splits;
       if (at >= state->micro) return;
       const int64_t row = rows[at];
-      double nearest = selection.bounds[row];
+      double nearest = peek(&selection.bounds[row]);
       if (nearest <= 0) return;  // no pick can lower it
       for (int64_t c = selection.met[row] + place % splits; c < state->count; c += splits) {
         const double squared = selection.distance_to(row, c);

@@ -1,13 +1,20 @@
 // Farthest-first among rows that are all up to date, from the few pairs of them that conflict. Many
 // rows are picked in one step, without an order: docs/exactness.md, "Conflicts".
 
+#include <algorithm>
+
 #include "open_pairs.cuh"
 
 namespace entroselect::cuda {
 
 namespace {
 
-constexpr int kThreads = 256, kBlocks = 264;  // of kernels that stride over what there is
+// Kernels that stride over candidates or conflicts: enough blocks to fill a GPU.
+constexpr int kThreads = kWide / 4, kBlocks = 264;
+
+int64_t blocks_for(const Conflicts& conflicts) {
+  return std::min<int64_t>(kBlocks, (8 * conflicts.n + kThreads - 1) / kThreads);
+}
 
 // Steps over all conflicts by as many blocks; those that are left after it are few.
 constexpr int kSteps = 4;
@@ -71,7 +78,7 @@ struct Steps {
 
 // Loads the candidates' bounds, and looks whether they are up to date.
 //
-//   grid      kBlocks blocks of 256 threads, which stride over the candidates
+//   grid      up to kBlocks blocks of kThreads, which stride over the candidates
 //   shared    none; no syncs
 struct Begin {
   static constexpr int threads = kThreads;
@@ -95,7 +102,7 @@ struct Begin {
 // Lists the pairs whose canonical distance is below the smaller bound, that of the pair's row: it
 // is compared with better rows only.
 //
-//   grid      ceil(pairs / 256) blocks of 256 threads, one thread per pair
+//   grid      ceil(pairs / kThreads) blocks of kThreads, one thread per pair
 //   shared    none; no syncs; an atomic counter: any order of the list gives the same picks
 //   valid     candidates < 2^31
 struct FindConflicts {
@@ -127,7 +134,7 @@ struct FindConflicts {
 
 // The three phases of a step, by many blocks. The first step is over all conflicts.
 //
-//   grid      kBlocks blocks of 256 threads, which stride over candidates or conflicts
+//   grid      up to kBlocks blocks of kThreads, which stride over candidates or conflicts
 //   shared    none; no syncs; values only fall, by an atomic minimum: any order gives the same
 struct StepPhase {
   static constexpr int threads = kThreads;
@@ -198,7 +205,7 @@ struct LastSteps {
 
 // Notes the picks that are kept.
 //
-//   grid      kBlocks blocks of 256 threads, which stride over the candidates
+//   grid      up to kBlocks blocks of kThreads, which stride over the candidates
 //   shared    none; no syncs
 struct KeepPicks {
   static constexpr int threads = kThreads;
@@ -243,7 +250,7 @@ struct KeepPicks {
 // Lowers the bounds of the other candidates to their distances to the picks that are kept: all
 // others are no nearer.
 //
-//   grid      kBlocks blocks of 256 threads, which stride over the candidates and the conflicts
+//   grid      up to kBlocks blocks of kThreads, which stride over the candidates and the conflicts
 //   shared    none; no syncs; an atomic minimum: any order gives the same
 struct LowerOthers {
   static constexpr int threads = kThreads;
@@ -277,7 +284,7 @@ struct LowerOthers {
 
 void begin_conflicts(const Selection& selection, const Conflicts& conflicts, int64_t count,
                      Stream stream) {
-  launch(Begin{selection, conflicts, count}, kBlocks, stream);
+  launch(Begin{selection, conflicts, count}, blocks_for(conflicts), stream);
 }
 
 void add_conflicts(const Selection& selection, const Conflicts& conflicts, const int64_t* order,
@@ -290,7 +297,7 @@ void pick_by_conflicts(const Conflicts& conflicts, Stream stream) {
   const Steps steps = {conflicts};
   for (int step = 1; step <= kSteps; ++step)
     for (auto phase : {StepPhase::blocks, StepPhase::picks, StepPhase::lowers})
-      launch(StepPhase{steps, step, phase}, kBlocks, stream);
+      launch(StepPhase{steps, step, phase}, blocks_for(conflicts), stream);
   launch(LastSteps{steps}, 1, stream);
 }
 
@@ -298,9 +305,9 @@ void keep_picks(const Selection& selection, const Conflicts& conflicts, const do
                 const int64_t* place, int64_t count, int64_t limit, double floor, int64_t* picks,
                 double* squared, Stream stream) {
   const Steps steps = {conflicts};
-  launch(KeepPicks{selection, steps, value, place, count, limit, floor, picks, squared}, kBlocks,
-         stream);
-  launch(LowerOthers{selection, steps, count}, kBlocks, stream);
+  launch(KeepPicks{selection, steps, value, place, count, limit, floor, picks, squared},
+         blocks_for(conflicts), stream);
+  launch(LowerOthers{selection, steps, count}, blocks_for(conflicts), stream);
 }
 
 }  // namespace entroselect::cuda

@@ -19,7 +19,8 @@ from entroselect.results import Float64, Int64
 if TYPE_CHECKING:
     from entroselect.backends.cuda.pool import Pool
 
-# Up to this many candidates, a micro-block or two take less time than a pass.
+# With this many candidates, or picks, micro-blocks take less time than a pass: after few picks, most
+# pairs conflict.
 FEW = 128
 
 # Conflicts that there is room for: per candidate, and in all.
@@ -36,7 +37,7 @@ class Settling:
         self.state = self.held.empty(self.kernels.STATE_BYTES, torch.uint8)
         self.micro = self.held.empty(self.kernels.MICRO, torch.int64)
         self.between = self.held.empty(self.kernels.MICRO**2, torch.float64)
-        self.dense_until = 0  # picks before which conflicts are not listed again
+        self.dense_until = FEW  # picks before which conflicts are not listed again
 
     def farthest_first(
         self, rows: torch.Tensor, rival: float, rival_index: int, limit: int, floor: float
@@ -83,8 +84,9 @@ class Settling:
         need = n * (pool.frame.bytes_per_row() + 96) + capacity * kernels.CONFLICT_BYTES
         if pool.filter.limit is not None and need > pool.filter.limit // 4:
             return None
-        result = torch.zeros(kernels.TALLY_WORDS + 2 * n, dtype=torch.int64, device=rows.device)
-        tally, picks, squared = result.split([kernels.TALLY_WORDS, n, n])
+        head = kernels.TALLY_WORDS
+        result = torch.zeros(head + 2 * n, dtype=torch.int64, device=rows.device)
+        tally, picks, squared = result[:head], result[head : head + n], result[head + n :]
         pairs = self.held.empty(capacity * kernels.CONFLICT_BYTES, torch.uint8)
         value, turns = self.held.empty(n, torch.float64), self.held.empty(2 * n, torch.int32)
         conflicts = kernels.Conflicts(
@@ -106,8 +108,8 @@ class Settling:
             return None
         picked, ahead = settled
         pool._note_settled(picked, 0)
-        _, found, at = np.split(host, [len(tally), len(tally) + n])
-        return found[:picked].copy(), at[:picked].view(np.float64).copy(), ahead
+        found, at = host[head : head + n], host[head + n :].view(np.float64)
+        return found[:picked].copy(), at[:picked].copy(), ahead
 
     def _list(self, conflicts: Any, rows: torch.Tensor) -> bool:
         """Adds the pairs of rows that conflict; False if the filter leaves too many open."""
