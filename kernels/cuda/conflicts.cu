@@ -102,12 +102,12 @@ struct Begin {
 // Lists the pairs whose canonical distance is below the smaller bound, that of the pair's row: it
 // is compared with better rows only.
 //
-//   grid      ceil(pairs / kThreads) blocks of kThreads, one thread per pair
-//   shared    none; no syncs; an atomic counter: any order of the list gives the same picks
+//   grid      OpenPairs::blocks_for(pairs) of 256 threads
+//   shared    1 KB; an atomic counter: any order of the list gives the same picks
 //   valid     candidates < 2^31
 struct FindConflicts {
-  static constexpr int threads = kThreads;
-  using Shared = NoShared;
+  static constexpr int threads = 256;
+  using Shared = OpenPairs;
 
   Selection selection;
   Conflicts of;
@@ -116,20 +116,21 @@ struct FindConflicts {
   Sides sides;
 
   template <class AnyBlock>
-  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
-    block.each([&](int t) {
-      const int64_t pair = block.index() * threads + t;
-      if (pair >= pairs.n) return;
-      const int64_t place = sides.row[pairs.slot[pair]], column = pairs.column[pair];
-      if (column <= place || too_far(pairs, sides, pair)) return;
-      const int64_t first = order[column], second = order[place];
-      const double squared =
-          distance(selection.pool, of.rows[first], selection.pool, of.rows[second]);
-      if (squared >= of.value[second]) return;
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& open) const {
+    const auto keep = [&](int64_t pair) {
+      return pairs.column[pair] > row(pair) && !too_far(pairs, sides, pair);
+    };
+    open.each(block, pairs, keep, [&](const Lanes& team, int64_t pair) {
+      const int64_t i = order[pairs.column[pair]], j = order[row(pair)];
+      const double squared = distance(team, selection.pool, of.rows[i], selection.pool, of.rows[j]);
+      if (!team.leads() || squared >= of.value[j]) return;
       const int at = increment(&of.tally->conflicts);
-      if (at < of.capacity) of.pairs[at] = {int32_t(first), int32_t(second), squared};
+      if (at < of.capacity) of.pairs[at] = {int32_t(i), int32_t(j), squared};
     });
   }
+
+ private:
+  ENTROSELECT_ANY int64_t row(int64_t pair) const { return sides.row[pairs.slot[pair]]; }
 };
 
 // The three phases of a step, by many blocks. The first step is over all conflicts.
@@ -289,8 +290,8 @@ void begin_conflicts(const Selection& selection, const Conflicts& conflicts, int
 
 void add_conflicts(const Selection& selection, const Conflicts& conflicts, const int64_t* order,
                    const Pairs& pairs, const Sides& sides, Stream stream) {
-  launch(FindConflicts{selection, conflicts, order, pairs, sides},
-         (pairs.n + FindConflicts::threads - 1) / FindConflicts::threads, stream);
+  launch(FindConflicts{selection, conflicts, order, pairs, sides}, OpenPairs::blocks_for(pairs),
+         stream);
 }
 
 void pick_by_conflicts(const Conflicts& conflicts, Stream stream) {

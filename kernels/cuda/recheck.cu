@@ -9,12 +9,12 @@ namespace {
 // Pairs whose certified lower bound is beyond the row's final reach are dropped, the others get
 // their exact distance: into the row's bound (selection) or a place of their own (neighbours).
 //
-//   grid      ceil(pairs / 256) blocks of 256 threads, one thread per pair
-//   shared    none; no syncs; pairs of one row share an atomic minimum, so any order
+//   grid      OpenPairs::blocks_for(pairs) of 256 threads
+//   shared    1 KB; pairs of one row share an atomic minimum, so any order
 //   valid     rows and columns < 2^31
 struct RecheckPairs {
   static constexpr int threads = 256;
-  using Shared = NoShared;
+  using Shared = OpenPairs;
 
   Pairs pairs;
   Sides sides;
@@ -22,19 +22,25 @@ struct RecheckPairs {
   double* squared;
 
   template <class AnyBlock>
-  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
-    block.each([&](int t) {
-      const int64_t place = block.index() * threads + t;
-      if (place >= pairs.n) return;
-      const bool dropped = too_far(pairs, sides, place);
-      const int64_t row = sides.row[pairs.slot[place]], column = pairs.column[place];
-      if (selection.picks) {
-        if (!dropped) lower(&selection.bounds[row], selection.distance_to(row, column));
-      } else {
-        squared[place] =
-            dropped ? double(INFINITY) : distance(selection.pool, column, selection.given, row);
-      }
-    });
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& open) const {
+    const auto keep = [&](int64_t place) {
+      const bool kept = !too_far(pairs, sides, place);
+      if (!kept && !selection.picks) squared[place] = double(INFINITY);
+      return kept;
+    };
+    open.each(block, pairs, keep, [&](const Lanes& team, int64_t place) { decide(team, place); });
+  }
+
+  ENTROSELECT_ANY void decide(const Lanes& team, int64_t place) const {
+    const int64_t row = sides.row[pairs.slot[place]], column = pairs.column[place];
+    const double found = selection.picks
+                             ? selection.distance_to(team, row, column)
+                             : distance(team, selection.pool, column, selection.given, row);
+    if (!team.leads()) return;
+    if (selection.picks)
+      lower(&selection.bounds[row], found);
+    else
+      squared[place] = found;
   }
 };
 
@@ -42,8 +48,7 @@ struct RecheckPairs {
 
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
              Stream stream) {
-  launch(RecheckPairs{pairs, sides, selection, squared},
-         (pairs.n + RecheckPairs::threads - 1) / RecheckPairs::threads, stream);
+  launch(RecheckPairs{pairs, sides, selection, squared}, OpenPairs::blocks_for(pairs), stream);
 }
 
 }  // namespace entroselect::cuda

@@ -18,14 +18,14 @@ State settle_micro_blocks(State state, int64_t rows, const Selection& selection,
                           Stream stream) {
   // A step uses up about half a micro-block's rows; the last finds none.
   const int64_t steps = std::min<int64_t>(16, 2 + rows / (kMicro / 2));
-  constexpr int kSplits = 32;  // threads that share one row's unmet picks
+  constexpr int kSplits = kWide / 32;  // teams that share one row's unmet picks
   to_device(scratch.state, &state, sizeof state, stream);
   while (!state.finished) {
     for (int64_t step = 0; step < steps; ++step) {
       launch(take, 1, stream);
       launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
-             kMicro * kSplits / CatchUp::threads, stream);
-      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
+             CatchUp::blocks(kMicro, kSplits), stream);
+      launch(Between{selection, scratch}, Between::blocks(), stream);
       launch(settle, 1, stream);
     }
     to_host(&state, scratch.state, sizeof state, stream);

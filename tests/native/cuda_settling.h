@@ -31,6 +31,11 @@ inline void require(bool holds, const char* what, int64_t a = 0, int64_t b = 0) 
   std::exit(1);
 }
 
+// As one team on the device computes it.
+inline double distance(const cuda::Rows& a, int64_t i, const cuda::Rows& b, int64_t j) {
+  return cuda::distance(cuda::Lanes{}, a, i, b, j);
+}
+
 // A pool of float32 rows with few distinct values, so that nearly everything ties.
 struct Grid {
   Grid(int64_t n, int64_t d, int levels) : n(n), d(d), values(size_t(n * d)) {
@@ -43,7 +48,7 @@ struct Grid {
     return {reinterpret_cast<const char*>(values.data()), 4 * d, d, cuda::Dtype::f32, nullptr};
   }
   cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), met.data()}; }
-  double distance(int64_t i, int64_t j) const { return cuda::distance(rows(), i, rows(), j); }
+  double distance(int64_t i, int64_t j) const { return ::distance(rows(), i, rows(), j); }
   cuda::Key key(int64_t row) const { return {bounds[size_t(row)], row}; }
   // Plain: lowers every row that is not picked at once.
   void pick(int64_t row, int64_t count) {
@@ -152,8 +157,8 @@ inline void farthest(int trials, int64_t most) {
 }
 
 // The pairs that a filter leaves open, if it leaves all: of places in `order`, in any order.
-struct OpenPairs {
-  explicit OpenPairs(int64_t n)
+struct AllPairs {
+  explicit AllPairs(int64_t n)
       : places(size_t(n)), reach(size_t(n), float(kInfinity)), zero(size_t(n)) {
     for (int64_t i = 0; i < n; ++i) places[size_t(i)] = i;
     for (int32_t i = 0; i < n; ++i)
@@ -197,7 +202,7 @@ inline void conflicts(int trials, int64_t most) {
     const cuda::Conflicts memory = {rows.data(),  n,           call.rival,   &tally,
                                     pairs.data(), left.data(), value.data(), blocked.data(),
                                     turn.data(),  capacity};
-    OpenPairs open(n);
+    AllPairs open(n);
     const cuda::Selection selection = call.grid.selection();
     cuda::begin_conflicts(selection, memory, 1, {});
     cuda::add_conflicts(selection, memory, order.data(), open.pairs(), open.sides(), {});

@@ -4,7 +4,7 @@
 #include "cuda_settling.h"
 
 int main() {
-  farthest(8, 200);
-  in_order(8, 200);
-  conflicts(8, 200);
+  farthest(6, 150);
+  in_order(6, 150);
+  conflicts(6, 150);
 }

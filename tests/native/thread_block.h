@@ -73,7 +73,8 @@ struct Block {
   static constexpr int threads = kThreads;
   int64_t at, blocks;
   int thread;
-  pthread_barrier_t* barrier;
+  pthread_barrier_t* barriers;
+  mutable int turn = 0;
   int64_t index() const { return at; }
   int64_t count() const { return blocks; }
   template <class F>
@@ -81,7 +82,9 @@ struct Block {
     f(thread);
     sync();
   }
-  void sync() const { pthread_barrier_wait(barrier); }
+  // Two barriers take turns: the sanitizer takes what a fast thread did up to its next wait at the
+  // same one for done before a slow thread leaves this wait, and would miss races.
+  void sync() const { pthread_barrier_wait(&barriers[turn ^= 1]); }
 };
 
 template <class Kernel, class AnyStream>
@@ -89,20 +92,21 @@ void launch(const Kernel& kernel, int64_t blocks, AnyStream) {
   constexpr int kThreads = Kernel::threads, kAtOnce = Crew::kMost / kThreads;
   struct Running {
     typename Kernel::Shared shared;
-    pthread_barrier_t barrier;
+    pthread_barrier_t barriers[2];
   };
   const auto running = std::make_unique<Running[]>(kAtOnce);
   for (int64_t first = 0; first < blocks; first += kAtOnce) {
     const int together = int(blocks - first < kAtOnce ? blocks - first : kAtOnce);
     for (int b = 0; b < together; ++b) {
       std::memset(static_cast<void*>(&running[b].shared), 0xa5, sizeof running[b].shared);
-      pthread_barrier_init(&running[b].barrier, nullptr, kThreads);
+      for (auto& barrier : running[b].barriers) pthread_barrier_init(&barrier, nullptr, kThreads);
     }
     crew.run(together * kThreads, [&](int i) {
       Running& own = running[i / kThreads];
-      kernel(Block<kThreads>{first + i / kThreads, blocks, i % kThreads, &own.barrier}, own.shared);
+      kernel(Block<kThreads>{first + i / kThreads, blocks, i % kThreads, own.barriers}, own.shared);
     });
-    for (int b = 0; b < together; ++b) pthread_barrier_destroy(&running[b].barrier);
+    for (int b = 0; b < together; ++b)
+      for (auto& barrier : running[b].barriers) pthread_barrier_destroy(&barrier);
   }
 }
 
