@@ -16,7 +16,7 @@ int64_t blocks_for(const Conflicts& conflicts) {
   return std::min<int64_t>(kBlocks, (8 * conflicts.n + kThreads - 1) / kThreads);
 }
 
-// Steps over all conflicts by as many blocks; those that are left after it are few.
+// Steps of many blocks before those of one, which then has few conflicts left.
 constexpr int kSteps = 4;
 
 template <class AnyBlock, class F>
@@ -33,14 +33,19 @@ struct Steps {
 
   // False where there is nothing to rely on.
   ENTROSELECT_ANY bool usable() const {
-    return peek(&of.tally->unfit) == 0 && peek(&of.tally->conflicts) <= of.capacity;
+    return peek(&of.outcome->unfit) == 0 && peek(&of.outcome->conflicts) <= of.capacity;
   }
 
-  ENTROSELECT_ANY int64_t conflicts() const { return peek(&of.tally->conflicts); }
+  ENTROSELECT_ANY int64_t conflicts() const { return peek(&of.outcome->conflicts); }
 
-  // Conflicts that are left, at the start of a step.
-  ENTROSELECT_ANY int32_t* left(int step) const { return of.left + (step & 1) * of.capacity; }
-  ENTROSELECT_ANY int32_t* left_count(int step) const { return &of.tally->left[step & 1]; }
+  // Conflicts that are left at the start of a step; all, at the start of the first.
+  ENTROSELECT_ANY int64_t left(int step, int64_t i) const {
+    return step == 1 ? i : of.left[(step & 1) * of.capacity + i];
+  }
+  ENTROSELECT_ANY int64_t all_left(int step) const {
+    return peek(step == 1 ? &of.outcome->conflicts : left_count(step));
+  }
+  ENTROSELECT_ANY int32_t* left_count(int step) const { return &of.outcome->left[step & 1]; }
 
   // Places ascend as rows do.
   ENTROSELECT_ANY Key key(int32_t place) const { return {peek(&of.value[place]), place}; }
@@ -71,7 +76,8 @@ struct Steps {
     } else if (of.turn[pair.second]) {
       lower(&of.value[pair.first], pair.squared);
     } else if (beats_rival(pair.first) && beats_rival(pair.second)) {
-      left(step + 1)[increment(left_count(step + 1))] = int32_t(conflict);
+      const int at = increment(left_count(step + 1));
+      of.left[((step + 1) & 1) * of.capacity + at] = int32_t(conflict);
     }
   }
 };
@@ -94,7 +100,7 @@ struct Begin {
       const int64_t row = of.rows[i];
       of.value[i] = selection.bounds[row];
       of.blocked[i] = of.turn[i] = 0;
-      if (selection.met[row] < count && of.value[i] > 0) put(&of.tally->unfit, 1);
+      if (selection.met[row] < count && of.value[i] > 0) put(&of.outcome->unfit, 1);
     });
   }
 };
@@ -124,7 +130,7 @@ struct FindConflicts {
       const int64_t i = order[pairs.column[pair]], j = order[row(pair)];
       const double squared = distance(team, selection.pool, of.rows[i], selection.pool, of.rows[j]);
       if (!team.leads() || squared >= of.value[j]) return;
-      const int at = increment(&of.tally->conflicts);
+      const int at = increment(&of.outcome->conflicts);
       if (at < of.capacity) of.pairs[at] = {int32_t(i), int32_t(j), squared};
     });
   }
@@ -133,7 +139,7 @@ struct FindConflicts {
   ENTROSELECT_ANY int64_t row(int64_t pair) const { return sides.row[pairs.slot[pair]]; }
 };
 
-// The three phases of a step, by many blocks. The first step is over all conflicts.
+// The three phases of a step, by many blocks.
 //
 //   grid      up to kBlocks blocks of kThreads, which stride over candidates or conflicts
 //   shared    none; no syncs; values only fall, by an atomic minimum: any order gives the same
@@ -148,8 +154,6 @@ struct StepPhase {
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
     if (!steps.usable()) return;
-    const int32_t* left = step == 1 ? nullptr : steps.left(step);
-    const int64_t conflicts = left ? peek(steps.left_count(step)) : steps.conflicts();
     if (phase == picks) {
       stride_over(block, steps.of.n, [&](int64_t i) {
         steps.pick(i, step);
@@ -157,36 +161,35 @@ struct StepPhase {
       });
       return;
     }
-    stride_over(block, conflicts, [&](int64_t i) {
-      const int64_t conflict = left ? left[i] : i;
+    stride_over(block, steps.all_left(step), [&](int64_t i) {
       if (phase == blocks)
-        steps.block_one(conflict, step);
+        steps.block_one(steps.left(step, i), step);
       else
-        steps.lower_one(conflict, step);
+        steps.lower_one(steps.left(step, i), step);
     });
   }
 };
 
-// All further steps, until no conflict is left.
+// All steps from `first` on, until no conflict is left.
 //
 //   grid      1 block of kWide threads
 //   shared    none; 3 syncs per step
 //   valid     ends: in every step the best of the rows that have conflicts is picked or below the
 //             rival, so at least one conflict is settled
-struct LastSteps {
+struct FurtherSteps {
   static constexpr int threads = kWide;
   using Shared = NoShared;
 
   Steps steps;
+  int first;
 
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
     if (!steps.usable()) return;
-    for (int step = kSteps + 1; step - kSteps <= steps.of.n + 1; ++step) {
-      const int32_t* left = steps.left(step);
-      const int64_t conflicts = peek(steps.left_count(step));
+    for (int step = first; step - first <= steps.of.n; ++step) {
+      const int64_t conflicts = steps.all_left(step);
       block.each([&](int t) {
-        for (int64_t i = t; i < conflicts; i += threads) steps.block_one(left[i], step);
+        for (int64_t i = t; i < conflicts; i += threads) steps.block_one(steps.left(step, i), step);
         if (t == 0) put(steps.left_count(step + 1), 0);
       });
       block.each([&](int t) {
@@ -194,7 +197,7 @@ struct LastSteps {
       });
       if (conflicts == 0) break;
       block.each([&](int t) {
-        for (int64_t i = t; i < conflicts; i += threads) steps.lower_one(left[i], step);
+        for (int64_t i = t; i < conflicts; i += threads) steps.lower_one(steps.left(step, i), step);
       });
     }
     block.each([&](int t) {
@@ -243,8 +246,8 @@ struct KeepPicks {
 
  private:
   ENTROSELECT_ANY void end_with(int64_t picked, double next) const {
-    steps.of.tally->picked = picked;
-    steps.of.tally->next = next;
+    steps.of.outcome->picked = picked;
+    steps.of.outcome->next = next;
   }
 };
 
@@ -268,7 +271,7 @@ struct LowerOthers {
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
     if (!steps.usable()) return;
-    const int32_t met = int32_t(count + steps.of.tally->picked);
+    const int32_t met = int32_t(count + steps.of.outcome->picked);
     stride_over(block, steps.of.n, [&](int64_t i) {
       if (!picked(i)) selection.met[steps.of.rows[i]] = met;
     });
@@ -294,12 +297,13 @@ void add_conflicts(const Selection& selection, const Conflicts& conflicts, const
          stream);
 }
 
-void pick_by_conflicts(const Conflicts& conflicts, Stream stream) {
+void pick_by_conflicts(const Conflicts& conflicts, Stream stream, int64_t many) {
   const Steps steps = {conflicts};
-  for (int step = 1; step <= kSteps; ++step)
+  const int shared = conflicts.n >= many ? kSteps : 0;
+  for (int step = 1; step <= shared; ++step)
     for (auto phase : {StepPhase::blocks, StepPhase::picks, StepPhase::lowers})
       launch(StepPhase{steps, step, phase}, blocks_for(conflicts), stream);
-  launch(LastSteps{steps}, 1, stream);
+  launch(FurtherSteps{steps, shared + 1}, 1, stream);
 }
 
 void keep_picks(const Selection& selection, const Conflicts& conflicts, const double* value,

@@ -88,7 +88,7 @@ struct Conflict {
 };
 
 // How far settling by conflicts has come; begins as zeros.
-struct Tally {
+struct Outcome {
   int32_t conflicts;  // beyond `capacity` they are counted, not kept
   int32_t left[2];    // of them, between rows that may still be picked: before a step, after it
   int32_t unfit;      // not 0: a candidate had not met every pick; nothing was settled
@@ -102,7 +102,7 @@ struct Conflicts {
   const int64_t* rows;
   int64_t n;
   Key rival;
-  Tally* tally;
+  Outcome* outcome;
   Conflict* pairs;   // `capacity` of them
   int32_t* left;     // 2 * capacity
   double* value;     // n: bounds, lowered by picks
@@ -121,8 +121,8 @@ void add_conflicts(const Selection& selection, const Conflicts& conflicts, const
                    const Pairs& pairs, const Sides& sides, Stream stream);
 
 // Picks candidates until no more of them beats the rival. Then `value` holds the picks' bounds, and
-// -1 for other candidates.
-void pick_by_conflicts(const Conflicts& conflicts, Stream stream);
+// -1 for other candidates. From `many` candidates on it is worth while to launch many blocks.
+void pick_by_conflicts(const Conflicts& conflicts, Stream stream, int64_t many = 4096);
 
 // Makes the first `limit` picks that are at the floor those of the selection, as farthest_first
 // does. `value`, `place`: what pick_by_conflicts left, in descending order, of equals the first

@@ -51,14 +51,15 @@ Scratch scratch_of(uintptr_t state, uintptr_t micro, uintptr_t between, uintptr_
 }
 
 // `pairs`: CONFLICT_BYTES for each of `capacity`; `turns`: two numbers per candidate.
-Conflicts conflicts_of(uintptr_t rows, int64_t n, double rival, int64_t rival_row, uintptr_t tally,
-                       uintptr_t pairs, int32_t capacity, uintptr_t value, uintptr_t turns) {
+Conflicts conflicts_of(uintptr_t rows, int64_t n, double rival, int64_t rival_row,
+                       uintptr_t outcome, uintptr_t pairs, int32_t capacity, uintptr_t value,
+                       uintptr_t turns) {
   auto* found = pointer<Conflict>(pairs);
   auto* blocked = pointer<int32_t>(turns);
   return {pointer<const int64_t>(rows),
           n,
           {rival, rival_row},
-          pointer<Tally>(tally),
+          pointer<Outcome>(outcome),
           found,
           reinterpret_cast<int32_t*>(found + capacity),
           pointer<double>(value),
@@ -83,7 +84,7 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   py::class_<Coded>(m, "Coded", py::module_local()).def(py::init(&coded_of));
   py::class_<Selection>(m, "Selection", py::module_local()).def(py::init(&selection_of));
   py::class_<Scratch>(m, "Scratch", py::module_local()).def(py::init(&scratch_of));
-  m.attr("TALLY_WORDS") = sizeof(Tally) / 8;
+  m.attr("OUTCOME_WORDS") = sizeof(Outcome) / 8;
   m.attr("CONFLICT_BYTES") = sizeof(Conflict) + 2 * sizeof(int32_t);
   py::class_<Conflicts>(m, "Conflicts", py::module_local()).def(py::init(&conflicts_of));
   py::class_<Pairs>(m, "Pairs", py::module_local())
@@ -165,7 +166,10 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
         add_conflicts(selection, conflicts, pointer<const int64_t>(order), pairs, sides, stream);
       },
       Release());
-  m.def("pick_by_conflicts", &pick_by_conflicts, Release());
+  m.def(
+      "pick_by_conflicts",
+      [](const Conflicts& conflicts, Stream stream) { pick_by_conflicts(conflicts, stream); },
+      Release());
   m.def(
       "keep_picks",
       [](const Selection& selection, const Conflicts& conflicts, uintptr_t value, uintptr_t place,
@@ -176,10 +180,10 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
                    pointer<double>(squared), stream);
       },
       Release());
-  // (picks, squared distance of the next) of a tally copied to the host; None if nothing was
+  // (picks, squared distance of the next) of a outcome copied to the host; None if nothing was
   // settled.
-  m.def("settled", [](uintptr_t tally, int32_t capacity) -> std::optional<py::tuple> {
-    const Tally& found = *pointer<const Tally>(tally);
+  m.def("settled", [](uintptr_t outcome, int32_t capacity) -> std::optional<py::tuple> {
+    const Outcome& found = *pointer<const Outcome>(outcome);
     if (found.unfit || found.conflicts > capacity) return std::nullopt;
     return py::make_tuple(found.picked, found.next);
   });

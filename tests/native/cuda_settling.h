@@ -195,27 +195,28 @@ inline void conflicts(int trials, int64_t most) {
       return call.grid.key(rows[size_t(j)]).beats(call.grid.key(rows[size_t(i)]));
     });
     const int32_t capacity = int32_t(n * n);
-    cuda::Tally tally = {};
+    cuda::Outcome outcome = {};
     std::vector<cuda::Conflict> pairs(static_cast<size_t>(capacity));
     std::vector<int32_t> left(2 * pairs.size()), blocked(static_cast<size_t>(n)), turn(blocked);
     std::vector<double> value(static_cast<size_t>(n)), sorted(value), squared(value);
-    const cuda::Conflicts memory = {rows.data(),  n,           call.rival,   &tally,
+    const cuda::Conflicts memory = {rows.data(),  n,           call.rival,   &outcome,
                                     pairs.data(), left.data(), value.data(), blocked.data(),
                                     turn.data(),  capacity};
     AllPairs open(n);
     const cuda::Selection selection = call.grid.selection();
     cuda::begin_conflicts(selection, memory, 1, {});
     cuda::add_conflicts(selection, memory, order.data(), open.pairs(), open.sides(), {});
-    cuda::pick_by_conflicts(memory, {});
+    cuda::pick_by_conflicts(memory, {}, trial % 2 ? n : n + 1);
     std::stable_sort(place.begin(), place.end(),
                      [&](int64_t i, int64_t j) { return value[size_t(i)] > value[size_t(j)]; });
     for (size_t i = 0; i < place.size(); ++i) sorted[i] = value[size_t(place[i])];
     cuda::keep_picks(selection, memory, sorted.data(), place.data(), 1, call.limit, call.floor,
                      picks.data(), squared.data(), {});
-    require(tally.unfit == 0 && tally.conflicts <= n * (n - 1) / 2, "tally", tally.conflicts);
-    for (int64_t i = 0; i < tally.picked; ++i)
+    require(outcome.unfit == 0 && outcome.conflicts <= n * (n - 1) / 2, "outcome",
+            outcome.conflicts);
+    for (int64_t i = 0; i < outcome.picked; ++i)
       require(picks[size_t(i)] == call.grid.picks[size_t(1 + i)], "its row", i);
-    call.check({tally.picked, tally.next}, squared);
+    call.check({outcome.picked, outcome.next}, squared);
   }
   std::puts("conflicts");
 }

@@ -5,6 +5,6 @@
 
 int main() {
   farthest(6, 150);
-  in_order(6, 150);
+  in_order(6, 600);
   conflicts(6, 150);
 }

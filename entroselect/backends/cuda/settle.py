@@ -84,13 +84,13 @@ class Settling:
         need = n * (pool.frame.bytes_per_row() + 96) + capacity * kernels.CONFLICT_BYTES
         if pool.filter.limit is not None and need > pool.filter.limit // 4:
             return None
-        head = kernels.TALLY_WORDS
+        head = kernels.OUTCOME_WORDS
         result = torch.zeros(head + 2 * n, dtype=torch.int64, device=rows.device)
-        tally, picks, squared = result[:head], result[head : head + n], result[head + n :]
+        outcome, picks, squared = result[:head], result[head : head + n], result[head + n :]
         pairs = self.held.empty(capacity * kernels.CONFLICT_BYTES, torch.uint8)
         value, turns = self.held.empty(n, torch.float64), self.held.empty(2 * n, torch.int32)
         conflicts = kernels.Conflicts(
-            rows.data_ptr(), n, rival, rival_index, tally.data_ptr(), pairs.data_ptr(), capacity,
+            rows.data_ptr(), n, rival, rival_index, outcome.data_ptr(), pairs.data_ptr(), capacity,
             value.data_ptr(), turns.data_ptr(),
         )  # fmt: skip
         kernels.begin_conflicts(pool._selection(), conflicts, pool.count, stream)
