@@ -2,7 +2,7 @@
 
 Farthest first, rows that are up to date are compared with each other by the filter, and picks
 follow from the few pairs that conflict (docs/exactness.md, "Conflicts"). Where those are many, as
-in the first rounds, and in order, exact distances within micro-blocks take less time.
+in the first rounds, picks are settled within micro-blocks; so are picks in order.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from entroselect.results import Float64, Int64
 if TYPE_CHECKING:
     from entroselect.backends.cuda.pool import Pool
 
-# With this many candidates, or picks, micro-blocks take less time than a pass: after few picks, most
-# pairs conflict.
+# Micro-blocks take less time than a pass for this many candidates, and after this many picks, when
+# most pairs conflict.
 FEW = 128
 
 # Conflicts that there is room for: per candidate, and in all.
