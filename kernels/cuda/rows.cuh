@@ -117,10 +117,10 @@ ENTROSELECT_ANY void load_ahead(int64_t first, int64_t end, const Load& load, co
   }
   if (l >= end) return;
   ENTROSELECT_UNROLL
-  for (int k = 0; k < kAhead; ++k)
+  for (int k = 0; k < kAhead - 1; ++k)
     if (l + k * kStep < end) loaded[k] = load(l + k * kStep);
   ENTROSELECT_UNROLL
-  for (int k = 0; k < kAhead; ++k)
+  for (int k = 0; k < kAhead - 1; ++k)
     if (l + k * kStep < end) use(l + k * kStep, loaded[k]);
 }
 

@@ -18,7 +18,7 @@ State settle_micro_blocks(State state, int64_t rows, const Selection& selection,
                           Stream stream) {
   // A step uses up about half a micro-block's rows; the last finds none.
   const int64_t steps = std::min<int64_t>(16, 2 + rows / (kMicro / 2));
-  constexpr int kSplits = kWide / 32;  // teams that share one row's unmet picks
+  constexpr int kSplits = kWide / 16;  // teams that share one row's unmet picks
   to_device(scratch.state, &state, sizeof state, stream);
   while (!state.finished) {
     for (int64_t step = 0; step < steps; ++step) {
