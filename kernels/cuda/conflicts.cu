@@ -123,8 +123,10 @@ struct FindConflicts {
 
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& open) const {
+    if (peek(&of.outcome->unfit)) return;
     const auto keep = [&](int64_t pair) {
-      return pairs.column[pair] > row(pair) && !too_far(pairs, sides, pair);
+      const bool room = peek(&of.outcome->conflicts) <= of.capacity;
+      return room && pairs.column[pair] > row(pair) && !too_far(pairs, sides, pair);
     };
     open.each(block, pairs, keep, [&](const Lanes& team, int64_t pair) {
       const int64_t i = order[pairs.column[pair]], j = order[row(pair)];
