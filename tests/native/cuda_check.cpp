@@ -8,35 +8,13 @@
 #include <limits>
 #include <vector>
 
-#include "cuda/kernels.h"
+#include "cuda_settling.h"
+#include "cuda_tiles.h"
 #include "isa/lengths.h"
 
-namespace cuda = entroselect::cuda;
 using entroselect::kernels_portable;
 
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// As one team on the device computes it.
-double distance(const cuda::Rows& a, int64_t i, const cuda::Rows& b, int64_t j) {
-  return cuda::distance(cuda::Lanes{}, a, i, b, j);
-}
-
-uint64_t state = 1;
-uint64_t random64() {  // splitmix64
-  uint64_t z = (state += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-void require(bool holds, const char* what, int64_t a = 0, int64_t b = 0) {
-  if (holds) return;
-  std::printf("wrong: %s (%lld, %lld)\n", what, static_cast<long long>(a),
-              static_cast<long long>(b));
-  std::exit(1);
-}
 
 int64_t size_of(int dtype) {
   const int64_t sizes[] = {8, 4, 2, 2, 1};
@@ -160,140 +138,6 @@ void halves() {
   std::puts("halves");
 }
 
-// A pool of float32 rows with few distinct values, so that nearly everything ties.
-struct Grid {
-  Grid(int64_t n, int64_t d, int levels) : n(n), d(d), values(size_t(n * d)) {
-    for (float& v : values) v = float(random64() % uint64_t(levels));
-    bounds.assign(size_t(n), kInfinity);
-    met.assign(size_t(n), 0);
-    picks.assign(size_t(n), -9);
-  }
-  cuda::Rows rows() const {
-    return {reinterpret_cast<const char*>(values.data()), 4 * d, d, cuda::Dtype::f32, nullptr};
-  }
-  cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), met.data()}; }
-  double distance(int64_t i, int64_t j) const { return ::distance(rows(), i, rows(), j); }
-  void note(int64_t row, int64_t count) {
-    picks[size_t(count)] = row;
-    bounds[size_t(row)] = cuda::kPicked;
-  }
-  // Plain: lowers every row that is not picked at once.
-  void pick(int64_t row, int64_t count) {
-    note(row, count);
-    for (int64_t i = 0; i < n; ++i)
-      if (bounds[size_t(i)] >= 0) bounds[size_t(i)] = std::min(bounds[size_t(i)], distance(i, row));
-  }
-
-  int64_t n, d;
-  std::vector<float> values;
-  std::vector<double> bounds;
-  std::vector<int32_t> met;
-  std::vector<int64_t> picks;
-};
-
-struct Buffers {
-  explicit Buffers(int64_t rows, int64_t limit)
-      : micro(cuda::kMicro),
-        between(cuda::kMicro * cuda::kMicro),
-        keys(size_t(rows)),
-        squared(size_t(limit)) {}
-  cuda::Scratch scratch() {
-    return {&state, micro.data(), between.data(), keys.data(), squared.data()};
-  }
-  cuda::State state;
-  std::vector<int64_t> micro;
-  std::vector<double> between;
-  std::vector<uint64_t> keys;
-  std::vector<double> squared;
-};
-
-// Stale bounds: exact for the first pick alone, as a lazy engine may leave them.
-void begin(Grid& grid, Grid& plain, int64_t first) {
-  grid.pick(first, 0);
-  for (int32_t& s : grid.met) s = 1;
-  plain.pick(first, 0);
-}
-
-void farthest() {
-  for (int trial = 0; trial < 60; ++trial) {
-    const int64_t n = 1 + int64_t(random64() % (trial < 40 ? 300 : 2500));
-    Grid grid(n, 1 + int64_t(random64() % 5), 2 + int(random64() % 9));
-    Grid plain = grid;
-    begin(grid, plain, int64_t(random64() % uint64_t(n)));
-    std::vector<int64_t> rows;  // the block: some of the rows; the best other is the rival
-    cuda::Key rival = {cuda::kPicked, -1};
-    for (int64_t i = 0; i < n; ++i) {
-      const cuda::Key key = {grid.bounds[size_t(i)], i};
-      if (key.bound < 0) continue;
-      if (key.bound >= 1 && random64() % 8)
-        rows.push_back(i);
-      else if (key.beats(rival))
-        rival = key;
-    }
-    if (trial % 3 == 0) rival = {cuda::kPicked, -1};
-    const int64_t limit = int64_t(random64() % uint64_t(n));
-    const double floor = double(random64() % 3);
-    Buffers buffers(int64_t(rows.size()), limit);
-    const cuda::Settled settled =
-        cuda::farthest_first(grid.selection(), buffers.scratch(), rows.data(), int64_t(rows.size()),
-                             1, rival, limit, floor, {});
-    double next = -1;
-    int64_t picked = 0;
-    for (;; ++picked) {
-      cuda::Key best = rival;
-      for (int64_t i : rows) {
-        const cuda::Key key = {plain.bounds[size_t(i)], i};
-        if (key.bound >= 0 && key.beats(best)) best = key;
-      }
-      if (best.row == rival.row) break;
-      if (picked == limit || best.bound < floor) {
-        next = best.bound;
-        break;
-      }
-      require(picked < settled.picked, "too few picks", trial, picked);
-      require(grid.picks[size_t(1 + picked)] == best.row, "pick", trial, picked);
-      require(buffers.squared[size_t(picked)] == best.bound, "its bound", trial, picked);
-      plain.pick(best.row, 1 + picked);
-    }
-    require(settled.picked == picked, "number of picks", settled.picked, picked);
-    require(settled.next == next, "next", trial);
-    cuda::catch_up(grid.selection(), &buffers.state, rows.data(), int64_t(rows.size()), 1 + picked,
-                   {});
-    for (int64_t i : rows)
-      require(grid.bounds[size_t(i)] == plain.bounds[size_t(i)], "bound", trial, i);
-  }
-  std::puts("farthest");
-}
-
-void in_order() {
-  for (int trial = 0; trial < 60; ++trial) {
-    const int64_t n = 1 + int64_t(random64() % (trial < 40 ? 300 : 2500));
-    Grid grid(n, 1 + int64_t(random64() % 5), 2 + int(random64() % 9));
-    Grid plain = grid;
-    begin(grid, plain, int64_t(random64() % uint64_t(n)));
-    std::vector<int64_t> rows;
-    for (int64_t i = 0; i < n; ++i)
-      if (grid.bounds[size_t(i)] >= 0) rows.push_back(i);
-    for (size_t i = rows.size(); i > 1; --i) std::swap(rows[i - 1], rows[random64() % i]);
-    const int64_t limit = int64_t(random64() % uint64_t(n));
-    const double floor = double(random64() % 6);
-    Buffers buffers(1, limit);
-    const int64_t picked = cuda::in_order(grid.selection(), buffers.scratch(), rows.data(),
-                                          int64_t(rows.size()), 1, limit, floor, {});
-    int64_t expected = 0;
-    for (int64_t i : rows) {
-      const double bound = plain.bounds[size_t(i)];
-      if (expected == limit || bound < floor) continue;
-      require(expected < picked, "too few accepted", trial, expected);
-      require(grid.picks[size_t(1 + expected)] == i, "accepted", trial, expected);
-      require(buffers.squared[size_t(expected)] == bound, "its bound", trial, expected);
-      plain.pick(i, 1 + expected++);
-    }
-    require(picked == expected, "number accepted", picked, expected);
-  }
-  std::puts("in-order");
-}
-
 // Residuals and norms are bounds, codes are the nearest halves, what does not fit is left to C.
 void coding() {
   constexpr int64_t kRows = 40, d = 45, width = 64;
@@ -325,93 +169,6 @@ void coding() {
     require(std::fabs(double(norm2[size_t(i)]) - double(size)) <= double(size) * 0x1p-23, "n2", i);
   }
   std::puts("coding");
-}
-
-// What the filter reads of tiles of columns, one of which has no code.
-void tiles() {
-  constexpr int64_t kColumns = 700;
-  std::vector<float> norm2(kColumns), norm(kColumns), residual(kColumns);
-  for (size_t c = 0; c < kColumns; ++c) {
-    norm2[c] = float(random64() % 1000);
-    norm[c] = float(random64() % 1000);
-    residual[c] = float(random64() % 1000);
-  }
-  residual[333] = float(kInfinity);
-  const cuda::Coded coded = {nullptr, norm2.data(), norm.data(), residual.data()};
-  for (const int64_t size : {16, 64, 256, 512}) {
-    const int64_t begin = 5, end = 690, count = (end - begin + size - 1) / size;
-    std::vector<float> half(size_t(count * size)), most(size_t(count), -1),
-        slack(size_t(count), -1);
-    cuda::tile_columns(coded, begin, end, {half.data(), most.data(), slack.data(), size}, {});
-    for (int64_t tile = 0; tile < count; ++tile) {
-      float largest = 0, slackest = 0;
-      for (int64_t l = tile * size; l < (tile + 1) * size; ++l) {
-        const size_t c = size_t(begin + l);
-        const bool coded_here = int64_t(c) < end && c != 333;
-        const float expected = coded_here ? norm2[c] / 2 : float(c == 333 ? -kInfinity : kInfinity);
-        require(half[size_t(l)] == expected, "half", size, l);
-        if (!coded_here) continue;
-        largest = std::max(largest, norm[c]);
-        slackest = std::max(slackest, residual[c]);
-      }
-      require(most[size_t(tile)] == largest, "largest norm", size, tile);
-      require(slack[size_t(tile)] == slackest, "largest residual", size, tile);
-    }
-  }
-  std::puts("tiles");
-}
-
-// The pairs of items whose rows' reach lets them pass, but for a column to skip, as far as there is
-// room.
-void items() {
-  constexpr int64_t kRows = 50, kItems = 3000, kStart = 300;
-  std::vector<float> best(kItems), zeros(1000), reach(kRows);
-  std::vector<int32_t> slot(kItems), start(kItems);
-  std::vector<int64_t> skip(kRows);
-  for (size_t i = 0; i < kRows; ++i) {
-    reach[i] = i % 8 ? -1.0f : 1.0f;  // lower bounds are 0 here
-    skip[i] = int64_t(random64() % 512) - 20;
-  }
-  const cuda::Coded coded = {nullptr, zeros.data(), zeros.data(), zeros.data()};
-  const cuda::Sides sides = {nullptr, nullptr, coded, coded, reach.data(), 0};
-  for (const int64_t each : {4, 8}) {
-    std::vector<uint32_t> words(size_t(kItems * each));
-    std::vector<int> expected(kRows * 1000);
-    int64_t pairs = 0;
-    const uint32_t written = kItems - 7;
-    for (size_t i = 0; i < kItems; ++i) {
-      slot[i] = int32_t(random64() % kRows);
-      start[i] = int32_t(random64() % kStart);
-      for (int64_t bit = 0; bit < 32 * each; ++bit) {
-        if (random64() % 50) continue;
-        // Bits by column, in the order in which tensor cores leave columns to threads.
-        const int64_t word = bit / 128 * 4 + bit % 8 / 2, place = bit % 128 / 8 * 2 + bit % 2;
-        words[i * size_t(each) + size_t(word)] |= uint32_t(1) << place;
-        const int64_t column = start[i] + bit;
-        if (i >= written || slot[i] % 8 || column == skip[size_t(slot[i])]) continue;
-        ++expected[size_t(slot[i] * 1000 + column)];
-        ++pairs;
-      }
-    }
-    for (const int64_t room : {pairs + 5, pairs / 2}) {
-      std::vector<int32_t> rows(size_t(room), -1), columns(size_t(room), -1);
-      std::vector<float> score(size_t(room), -1);
-      uint64_t count = 0;
-      cuda::expand({slot.data(), start.data(), best.data(), words.data(), &written, skip.data(),
-                    kItems, each},
-                   sides, {rows.data(), columns.data(), score.data(), &count, room}, {});
-      require(int64_t(count) == pairs, "pairs", int64_t(count), pairs);
-      std::vector<int> found(expected.size());
-      for (int64_t p = 0; p < std::min(room, pairs); ++p) {
-        ++found[size_t(rows[size_t(p)] * 1000 + columns[size_t(p)])];
-        require(score[size_t(p)] == 0, "score", p);
-      }
-      for (size_t at = 0; at < found.size(); ++at)
-        require(room < pairs ? found[at] <= expected[at] : found[at] == expected[at], "listed",
-                int64_t(at), found[at]);
-    }
-  }
-  std::puts("items");
 }
 
 // Pairs get their distance, as many as were listed; the others stay as they are. There are more
@@ -463,7 +220,8 @@ int main() {
   recheck();
   for (bool order : {false, true}) {
     cuda::backwards = order;
-    farthest();
-    in_order();
+    farthest(60, 2500);
+    in_order(60, 2500);
+    conflicts(60, 400);
   }
 }
