@@ -1,7 +1,8 @@
 // A kernel here is a plain struct whose operator() is given a block of threads and works in phases:
-// block.each(f) runs f(thread) for every thread and waits for all of them. nvcc makes the block a
-// CUDA block; a C++ compiler makes it a loop, so that tests run the same source without a GPU. What
-// only the device has (atomics, rounding intrinsics, launches) is in this file alone.
+// block.each(f) runs f(thread) for every thread and waits for all of them; each_team(block, f) runs
+// f(team) for teams of threads. nvcc makes the block a CUDA block; a C++ compiler makes it a loop,
+// so that tests run the same source without a GPU. What only the device has (atomics, shuffles,
+// rounding intrinsics, launches) is in this file alone.
 #pragma once
 
 #include <cmath>
@@ -16,9 +17,11 @@
 #define ENTROSELECT_ANY __device__
 // Long code that many kernels share is called: inlined everywhere it takes nvcc minutes.
 #define ENTROSELECT_CALLED __device__ __noinline__ inline
+#define ENTROSELECT_UNROLL _Pragma("unroll")
 #else
 #define ENTROSELECT_ANY
 #define ENTROSELECT_CALLED inline
+#define ENTROSELECT_UNROLL
 #endif
 
 namespace entroselect::cuda {
@@ -59,11 +62,33 @@ ENTROSELECT_ANY inline void lower(double* p, double x) {
 #endif
 }
 
-ENTROSELECT_ANY inline void increment(int* p) {
+// *p, which another thread may lower meanwhile.
+ENTROSELECT_ANY inline double peek(const double* p) {
 #if defined(__CUDA_ARCH__)
-  atomicAdd(p, 1);
+  return *const_cast<const volatile double*>(p);
 #else
-  ++*p;
+  double x;
+  __atomic_load(p, &x, __ATOMIC_RELAXED);
+  return x;
+#endif
+}
+
+// Adds 1 and returns what was there before.
+ENTROSELECT_ANY inline int increment(int* p) {
+#if defined(__CUDA_ARCH__)
+  return atomicAdd(p, 1);
+#else
+  return (*p)++;
+#endif
+}
+
+// *p, which no thread writes while the kernel runs.
+template <class T>
+ENTROSELECT_ANY T fetch(const T* p) {
+#if defined(__CUDA_ARCH__)
+  return __ldg(p);
+#else
+  return *p;
 #endif
 }
 
@@ -152,6 +177,72 @@ inline void to_host(void* host, const void* device, size_t bytes, Stream) {
 }
 
 #endif
+
+// kSize threads of a block that work on one thing together. On the device all of them, neighbours
+// in a warp, run a team's code in step; on the host it runs once per team. So conditions must be
+// the same for the whole team (`same`), and what is written is written by the thread that leads.
+template <int kSize>
+struct Team {
+  static_assert(kSize > 0 && 32 % kSize == 0, "a warp has whole teams");
+  int index = 0;  // among the teams of the block
+
+#if defined(__CUDACC__)
+  int lane = 0;
+
+  // A variable of each thread, by its lane.
+  struct PerLane {
+    double value = 0;
+    __device__ double& operator[](int) { return value; }
+  };
+  // Runs f(lane) in every thread of the team.
+  template <class F>
+  __device__ void each(const F& f) const {
+    f(lane);
+  }
+  // Lane l takes in lane l + half, and so on: the tree of the contract where there are 8. Every
+  // thread gets the sum, since a + b has the bits of b + a.
+  __device__ double sum(PerLane x) const {
+    for (int half = kSize / 2; half; half /= 2)
+      x.value = add(x.value, __shfl_xor_sync(mask(), x.value, half));
+    return x.value;
+  }
+  // The first thread's x.
+  __device__ double same(double x) const { return __shfl_sync(mask(), x, 0, kSize); }
+  __device__ bool leads() const { return lane == 0; }
+  __device__ unsigned mask() const {
+    return (0xffffffffu >> (32 - kSize)) << (threadIdx.x % 32 / kSize * kSize);
+  }
+#else
+  struct PerLane {
+    double value[kSize] = {};
+    double& operator[](int lane) { return value[lane]; }
+  };
+  template <class F>
+  void each(const F& f) const {
+    for (int i = 0; i < kSize; ++i) f(backwards ? kSize - 1 - i : i);
+  }
+  double sum(PerLane x) const {
+    for (int half = kSize / 2; half; half /= 2)
+      for (int lane = 0; lane < half; ++lane) x[lane] = add(x[lane], x[lane + half]);
+    return x[0];
+  }
+  double same(double x) const { return x; }
+  bool leads() const { return true; }
+#endif
+};
+
+// Runs f(team) for every team of kSize threads, and waits for all of them.
+template <int kSize, class AnyBlock, class F>
+ENTROSELECT_ANY void each_team(const AnyBlock& block, const F& f) {
+  static_assert(AnyBlock::threads % kSize == 0, "a block has whole teams");
+  block.each([&](int t) {
+#if defined(__CUDACC__)
+    f(Team<kSize>{t / kSize, t % kSize});
+#else
+    if (t % kSize == 0) f(Team<kSize>{t / kSize});
+#endif
+  });
+}
 
 // a[t] <- a[0] + ... + a[t]; both arrays have one place per thread.
 template <class AnyBlock>

@@ -14,12 +14,19 @@ struct Coded {
   float* residual;
 };
 
-// The pairs that the filter left open: place of the row in its tile, column, score.
+// The pairs that the filter left open: place of the row in its tile, column, score. There are n of
+// them; with `listed`, in device memory, n is the room, and as many were listed as that says: more
+// than there was room for, if it is larger as an unsigned number.
 struct Pairs {
   const int32_t* slot;
   const int32_t* column;
   const float* score;
   int64_t n;
+  const int32_t* listed = nullptr;
+
+  ENTROSELECT_ANY int64_t count() const {
+    return listed && int64_t(uint32_t(*listed)) < n ? int64_t(uint32_t(*listed)) : n;
+  }
 };
 
 // Both sides of a filter's tile: row[slot] of the caller's rows, whose coded form is

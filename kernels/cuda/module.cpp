@@ -64,10 +64,12 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   py::class_<Selection>(m, "Selection", py::module_local()).def(py::init(&selection_of));
   py::class_<Scratch>(m, "Scratch", py::module_local()).def(py::init(&scratch_of));
   py::class_<Pairs>(m, "Pairs", py::module_local())
-      .def(py::init([](uintptr_t slot, uintptr_t column, uintptr_t score, int64_t n) {
-        return Pairs{pointer<const int32_t>(slot), pointer<const int32_t>(column),
-                     pointer<const float>(score), n};
-      }));
+      .def(py::init(
+               [](uintptr_t slot, uintptr_t column, uintptr_t score, int64_t n, uintptr_t listed) {
+                 return Pairs{pointer<const int32_t>(slot), pointer<const int32_t>(column),
+                              pointer<const float>(score), n, pointer<const int32_t>(listed)};
+               }),
+           "slot"_a, "column"_a, "score"_a, "n"_a, "listed"_a = 0);
   py::class_<Sides>(m, "Sides", py::module_local())
       .def(py::init([](uintptr_t row, uintptr_t index, const Coded& rows, const Coded& columns,
                        uintptr_t reach, double gamma) {

@@ -13,14 +13,14 @@ template <class Take, class Settle>
 State settle_micro_blocks(State state, const Selection& selection, const Scratch& scratch,
                           const Take& take, const Settle& settle, Stream stream) {
   constexpr int kSteps = 16;   // between looks from the host
-  constexpr int kSplits = 32;  // threads that share one row's unmet picks
+  constexpr int kSplits = 64;  // teams that share one row's unmet picks
   to_device(scratch.state, &state, sizeof state, stream);
   while (!state.finished) {
     for (int step = 0; step < kSteps; ++step) {
       launch(take, 1, stream);
       launch(CatchUp{selection, scratch.state, scratch.micro, kSplits},
-             kMicro * kSplits / CatchUp::threads, stream);
-      launch(Between{selection, scratch}, kMicro * kMicro / Between::threads, stream);
+             CatchUp::blocks(kMicro, kSplits), stream);
+      launch(Between{selection, scratch}, Between::blocks(), stream);
       launch(settle, 1, stream);
     }
     to_host(&state, scratch.state, sizeof state, stream);

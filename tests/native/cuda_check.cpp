@@ -18,6 +18,11 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// As one team on the device computes it.
+double distance(const cuda::Rows& a, int64_t i, const cuda::Rows& b, int64_t j) {
+  return cuda::distance(cuda::Lanes{}, a, i, b, j);
+}
+
 uint64_t state = 1;
 uint64_t random64() {  // splitmix64
   uint64_t z = (state += 0x9e3779b97f4a7c15u);
@@ -59,11 +64,11 @@ std::vector<unsigned char> random_rows(int dtype, int64_t values) {
   return bytes;
 }
 
-// The CPU backend's canonical distances, bit by bit.
+// The CPU backend's canonical distances and lengths, and plain means, bit by bit.
 void canonical() {
   constexpr int64_t kRows = 5;
   for (int dtype = 0; dtype < 5; ++dtype)
-    for (int64_t d : {1, 2, 7, 8, 9, 31, 64, 257}) {
+    for (int64_t d : {1, 2, 7, 8, 9, 31, 64, 127, 128, 129, 257}) {
       const auto bytes = random_rows(dtype, kRows * d);
       entroselect::Rows rows;
       rows.data = reinterpret_cast<const char*>(bytes.data());
@@ -81,6 +86,9 @@ void canonical() {
       cuda::roots(theirs, kRows, {});
       for (int64_t i = 0; i < kRows; ++i)
         require(std::fabs(theirs[i] - lengths[i]) <= lengths[i] * 0x1p-52, "root", dtype, d);
+      cuda::lengths(ours, kRows, theirs, {});
+      for (int64_t i = 0; i < kRows; ++i)
+        require(theirs[i] == length_of(rows, i, kernels_portable, x.data()), "length", dtype, d);
       lengths[1] *= -entroselect::kTinyScale;
       const int64_t index[] = {0, 1, 2, 3, 4};
       for (bool cosine : {false, true}) {
@@ -88,13 +96,23 @@ void canonical() {
         cuda::widen_rows(ours, index, kRows, wide.data(), {});
         const cuda::Rows given = {reinterpret_cast<const char*>(wide.data()), 8 * d, d,
                                   cuda::Dtype::f64, nullptr};
+        std::vector<double> mean(static_cast<size_t>(d));
+        cuda::mean_row(ours, kRows, mean.data(), {});
+        for (int64_t l = 0; l < d; ++l) {
+          double sum = 0;
+          for (int64_t i = 0; i < kRows; ++i) sum += wide[size_t(i * d + l)];
+          require(mean[size_t(l)] == sum / double(kRows), "mean", dtype, d);
+        }
         for (int64_t i = 0; i < kRows; ++i) {
+          cuda::distances_to(ours, kRows, {given.data + 8 * d * i, 0, d, cuda::Dtype::f64, nullptr},
+                             theirs, {});
           kernels_portable.load_row(rows, i, x.data());
           require(!std::memcmp(x.data(), &wide[size_t(i * d)], size_t(8 * d)), "widen", dtype, d);
           for (int64_t j = 0; j < kRows; ++j) {
             const double expected = kernels_portable.distance_to_row(x.data(), rows, j);
-            require(cuda::distance(ours, i, ours, j) == expected, "distance", dtype, d);
-            require(cuda::distance(ours, j, given, i) == expected, "distance to float64", dtype, d);
+            require(distance(ours, i, ours, j) == expected, "distance", dtype, d);
+            require(distance(ours, j, given, i) == expected, "distance to float64", dtype, d);
+            require(theirs[j] == expected, "distances to a vector", dtype, d);
           }
         }
       }
@@ -154,7 +172,7 @@ struct Grid {
     return {reinterpret_cast<const char*>(values.data()), 4 * d, d, cuda::Dtype::f32, nullptr};
   }
   cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), met.data()}; }
-  double distance(int64_t i, int64_t j) const { return cuda::distance(rows(), i, rows(), j); }
+  double distance(int64_t i, int64_t j) const { return ::distance(rows(), i, rows(), j); }
   void note(int64_t row, int64_t count) {
     picks[size_t(count)] = row;
     bounds[size_t(row)] = cuda::kPicked;
@@ -309,6 +327,47 @@ void coding() {
   std::puts("coding");
 }
 
+// Pairs of rows whose reach lets them pass get their distance, as many as were listed; the others
+// stay as they are. There are more than the blocks take at once.
+void recheck() {
+  constexpr int64_t kRows = 50, kPairs = 600000;
+  Grid grid(kRows, 3, 40);
+  std::vector<int32_t> slot(kPairs), column(kPairs);
+  std::vector<float> score(kPairs), zeros(kRows), reach(kRows);
+  std::vector<int64_t> row(kRows);
+  for (int64_t i = 0; i < kRows; ++i) {
+    row[size_t(i)] = kRows - 1 - i;
+    reach[size_t(i)] = i % 8 ? -1.0f : 1.0f;  // lower bounds are 0 here
+    grid.picks[size_t(i)] = (7 * i + 3) % kRows;
+  }
+  for (size_t p = 0; p < kPairs; ++p) {
+    slot[p] = int32_t(random64() % kRows);
+    column[p] = int32_t(random64() % kRows);
+  }
+  const cuda::Coded coded = {nullptr, zeros.data(), zeros.data(), zeros.data()};
+  const cuda::Sides sides = {row.data(), nullptr, coded, coded, reach.data(), 0};
+  for (const int64_t listed : {int64_t(1000), int64_t(3000000000)}) {
+    const int32_t count = int32_t(uint32_t(listed));
+    const cuda::Pairs pairs = {slot.data(), column.data(), score.data(), kPairs, &count};
+    std::vector<double> squared(kPairs, -1), bounds(kRows, kInfinity);
+    cuda::recheck(pairs, sides, {grid.rows(), grid.rows(), nullptr, nullptr, nullptr},
+                  squared.data(), {});
+    grid.bounds = bounds;
+    cuda::recheck(pairs, sides, grid.selection(), nullptr, {});
+    for (int64_t p = 0; p < kPairs; ++p) {
+      const int64_t x = row[size_t(slot[size_t(p)])], y = column[size_t(p)];
+      const bool passes = reach[size_t(slot[size_t(p)])] > 0;
+      const double expected = passes ? grid.distance(y, x) : kInfinity;
+      require(squared[size_t(p)] == (p < listed ? expected : -1), "rechecked", listed, p);
+      if (p >= listed || !passes) continue;
+      double& bound = bounds[size_t(x)];
+      bound = std::min(bound, grid.distance(x, grid.picks[size_t(y)]));
+    }
+    require(grid.bounds == bounds, "lowered", listed);
+  }
+  std::puts("recheck");
+}
+
 }  // namespace
 
 int main() {
@@ -316,6 +375,7 @@ int main() {
   lengths();
   halves();
   coding();
+  recheck();
   for (bool order : {false, true}) {
     cuda::backwards = order;
     farthest();
