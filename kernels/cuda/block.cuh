@@ -22,6 +22,9 @@
 #define ENTROSELECT_ANY
 #define ENTROSELECT_CALLED inline
 #define ENTROSELECT_UNROLL
+#if defined(ENTROSELECT_BLOCK)  // another kind of block, for tests
+#include ENTROSELECT_BLOCK
+#endif
 #endif
 
 namespace entroselect::cuda {
@@ -53,32 +56,27 @@ ENTROSELECT_ANY inline uint64_t bits_of(double x) {
   return bits;
 }
 
+// What threads of a phase, or of several blocks, may do to one number at the same time.
+
 // *p <- min(*p, x) for numbers >= 0, whose bits are ordered as they are.
 ENTROSELECT_ANY inline void lower(double* p, double x) {
 #if defined(__CUDA_ARCH__)
   atomicMin(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(bits_of(x)));
 #else
-  if (x < *p) *p = x;
+  double seen;
+  __atomic_load(p, &seen, __ATOMIC_RELAXED);
+  while (x < seen &&
+         !__atomic_compare_exchange(p, &seen, &x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
 #endif
 }
 
-// *p, which another thread may lower meanwhile.
-ENTROSELECT_ANY inline double peek(const double* p) {
-#if defined(__CUDA_ARCH__)
-  return *const_cast<const volatile double*>(p);
-#else
-  double x;
-  __atomic_load(p, &x, __ATOMIC_RELAXED);
-  return x;
-#endif
-}
-
-// Adds 1 and returns what was there before.
+// Returns the value before.
 ENTROSELECT_ANY inline int increment(int* p) {
 #if defined(__CUDA_ARCH__)
   return atomicAdd(p, 1);
 #else
-  return (*p)++;
+  return __atomic_fetch_add(p, 1, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -91,6 +89,32 @@ ENTROSELECT_ANY T fetch(const T* p) {
   return *p;
 #endif
 }
+
+ENTROSELECT_ANY inline void put(int* p, int x) {
+#if defined(__CUDA_ARCH__)
+  *static_cast<volatile int*>(p) = x;
+#else
+  __atomic_store_n(p, x, __ATOMIC_RELAXED);
+#endif
+}
+
+template <class T>
+ENTROSELECT_ANY T peek(const T* p) {
+#if defined(__CUDA_ARCH__)
+  return *static_cast<const volatile T*>(p);
+#else
+  T seen;
+  __atomic_load(p, &seen, __ATOMIC_RELAXED);
+  return seen;
+#endif
+}
+
+// Threads of a kernel that works as one block, on many rows.
+#if defined(ENTROSELECT_BLOCK)
+constexpr int kWide = 64;
+#else
+constexpr int kWide = 1024;
+#endif
 
 #if defined(__CUDACC__)
 
@@ -147,6 +171,8 @@ inline void to_host(void* host, const void* device, size_t bytes, Stream stream)
 // Whether the threads of a phase run last to first: a phase must not depend on their order.
 inline bool backwards = false;
 
+#if !defined(ENTROSELECT_BLOCK)
+
 template <int kThreads>
 struct Block {
   static constexpr int threads = kThreads;
@@ -168,6 +194,8 @@ void launch(const Kernel& kernel, int64_t blocks, Stream) {
     kernel(Block<Kernel::threads>{at, blocks}, shared);
   }
 }
+
+#endif
 
 inline void to_device(void* device, const void* host, size_t bytes, Stream) {
   std::memcpy(device, host, bytes);
@@ -247,20 +275,29 @@ ENTROSELECT_ANY void each_team(const AnyBlock& block, const F& f) {
 // a[t] <- a[0] + ... + a[t]; both arrays have one place per thread.
 template <class AnyBlock>
 ENTROSELECT_ANY void add_up(const AnyBlock& block, int* a, int* scratch) {
-  for (int step = 1; step < AnyBlock::threads; step *= 2) {
+  for (int step = 1; step < AnyBlock::threads; step *= 4) {
     block.each([&](int t) { scratch[t] = a[t] + (t >= step ? a[t - step] : 0); });
-    block.each([&](int t) { a[t] = scratch[t]; });
+    block.each([&](int t) { a[t] = scratch[t] + (t >= 2 * step ? scratch[t - 2 * step] : 0); });
   }
 }
 
-// best[0] <- the best of all, one per thread; threads must be a power of two.
+// The best of all, one per thread, for every thread; overwrites the array, and reads it after the
+// last sync.
 template <class AnyBlock, class Key>
-ENTROSELECT_ANY void find_best(const AnyBlock& block, Key* best) {
-  static_assert((AnyBlock::threads & (AnyBlock::threads - 1)) == 0, "halved again and again");
-  for (int half = AnyBlock::threads / 2; half; half /= 2)
-    block.each([&](int t) {
-      if (t < half && best[t + half].beats(best[t])) best[t] = best[t + half];
-    });
+ENTROSELECT_ANY Key find_best(const AnyBlock& block, Key* best) {
+  constexpr int kParts = AnyBlock::threads < 512 ? 16 : 32;
+  static_assert(AnyBlock::threads % kParts == 0, "parts of equal size");
+  block.each([&](int t) {
+    if (t >= kParts) return;
+    Key found = best[t];
+    for (int i = t + kParts; i < AnyBlock::threads; i += kParts)
+      if (best[i].beats(found)) found = best[i];
+    best[t] = found;
+  });
+  Key found = best[0];
+  for (int i = 1; i < kParts; ++i)
+    if (best[i].beats(found)) found = best[i];
+  return found;
 }
 
 }  // namespace entroselect::cuda

@@ -20,7 +20,11 @@ struct Key {
 constexpr double kPicked = -1;
 
 // Rows among which picks are settled at a time by exact distances.
+#if defined(ENTROSELECT_BLOCK)
+constexpr int kMicro = 32;
+#else
 constexpr int kMicro = 128;
+#endif
 
 struct Selection {
   Rows pool;

@@ -8,35 +8,12 @@
 #include <limits>
 #include <vector>
 
-#include "cuda/kernels.h"
+#include "cuda_settling.h"
 #include "isa/lengths.h"
 
-namespace cuda = entroselect::cuda;
 using entroselect::kernels_portable;
 
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// As one team on the device computes it.
-double distance(const cuda::Rows& a, int64_t i, const cuda::Rows& b, int64_t j) {
-  return cuda::distance(cuda::Lanes{}, a, i, b, j);
-}
-
-uint64_t state = 1;
-uint64_t random64() {  // splitmix64
-  uint64_t z = (state += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-void require(bool holds, const char* what, int64_t a = 0, int64_t b = 0) {
-  if (holds) return;
-  std::printf("wrong: %s (%lld, %lld)\n", what, static_cast<long long>(a),
-              static_cast<long long>(b));
-  std::exit(1);
-}
 
 int64_t size_of(int dtype) {
   const int64_t sizes[] = {8, 4, 2, 2, 1};
@@ -160,140 +137,6 @@ void halves() {
   std::puts("halves");
 }
 
-// A pool of float32 rows with few distinct values, so that nearly everything ties.
-struct Grid {
-  Grid(int64_t n, int64_t d, int levels) : n(n), d(d), values(size_t(n * d)) {
-    for (float& v : values) v = float(random64() % uint64_t(levels));
-    bounds.assign(size_t(n), kInfinity);
-    met.assign(size_t(n), 0);
-    picks.assign(size_t(n), -9);
-  }
-  cuda::Rows rows() const {
-    return {reinterpret_cast<const char*>(values.data()), 4 * d, d, cuda::Dtype::f32, nullptr};
-  }
-  cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), met.data()}; }
-  double distance(int64_t i, int64_t j) const { return ::distance(rows(), i, rows(), j); }
-  void note(int64_t row, int64_t count) {
-    picks[size_t(count)] = row;
-    bounds[size_t(row)] = cuda::kPicked;
-  }
-  // Plain: lowers every row that is not picked at once.
-  void pick(int64_t row, int64_t count) {
-    note(row, count);
-    for (int64_t i = 0; i < n; ++i)
-      if (bounds[size_t(i)] >= 0) bounds[size_t(i)] = std::min(bounds[size_t(i)], distance(i, row));
-  }
-
-  int64_t n, d;
-  std::vector<float> values;
-  std::vector<double> bounds;
-  std::vector<int32_t> met;
-  std::vector<int64_t> picks;
-};
-
-struct Buffers {
-  explicit Buffers(int64_t rows, int64_t limit)
-      : micro(cuda::kMicro),
-        between(cuda::kMicro * cuda::kMicro),
-        keys(size_t(rows)),
-        squared(size_t(limit)) {}
-  cuda::Scratch scratch() {
-    return {&state, micro.data(), between.data(), keys.data(), squared.data()};
-  }
-  cuda::State state;
-  std::vector<int64_t> micro;
-  std::vector<double> between;
-  std::vector<uint64_t> keys;
-  std::vector<double> squared;
-};
-
-// Stale bounds: exact for the first pick alone, as a lazy engine may leave them.
-void begin(Grid& grid, Grid& plain, int64_t first) {
-  grid.pick(first, 0);
-  for (int32_t& s : grid.met) s = 1;
-  plain.pick(first, 0);
-}
-
-void farthest() {
-  for (int trial = 0; trial < 60; ++trial) {
-    const int64_t n = 1 + int64_t(random64() % (trial < 40 ? 300 : 2500));
-    Grid grid(n, 1 + int64_t(random64() % 5), 2 + int(random64() % 9));
-    Grid plain = grid;
-    begin(grid, plain, int64_t(random64() % uint64_t(n)));
-    std::vector<int64_t> rows;  // the block: some of the rows; the best other is the rival
-    cuda::Key rival = {cuda::kPicked, -1};
-    for (int64_t i = 0; i < n; ++i) {
-      const cuda::Key key = {grid.bounds[size_t(i)], i};
-      if (key.bound < 0) continue;
-      if (key.bound >= 1 && random64() % 8)
-        rows.push_back(i);
-      else if (key.beats(rival))
-        rival = key;
-    }
-    if (trial % 3 == 0) rival = {cuda::kPicked, -1};
-    const int64_t limit = int64_t(random64() % uint64_t(n));
-    const double floor = double(random64() % 3);
-    Buffers buffers(int64_t(rows.size()), limit);
-    const cuda::Settled settled =
-        cuda::farthest_first(grid.selection(), buffers.scratch(), rows.data(), int64_t(rows.size()),
-                             1, rival, limit, floor, {});
-    double next = -1;
-    int64_t picked = 0;
-    for (;; ++picked) {
-      cuda::Key best = rival;
-      for (int64_t i : rows) {
-        const cuda::Key key = {plain.bounds[size_t(i)], i};
-        if (key.bound >= 0 && key.beats(best)) best = key;
-      }
-      if (best.row == rival.row) break;
-      if (picked == limit || best.bound < floor) {
-        next = best.bound;
-        break;
-      }
-      require(picked < settled.picked, "too few picks", trial, picked);
-      require(grid.picks[size_t(1 + picked)] == best.row, "pick", trial, picked);
-      require(buffers.squared[size_t(picked)] == best.bound, "its bound", trial, picked);
-      plain.pick(best.row, 1 + picked);
-    }
-    require(settled.picked == picked, "number of picks", settled.picked, picked);
-    require(settled.next == next, "next", trial);
-    cuda::catch_up(grid.selection(), &buffers.state, rows.data(), int64_t(rows.size()), 1 + picked,
-                   {});
-    for (int64_t i : rows)
-      require(grid.bounds[size_t(i)] == plain.bounds[size_t(i)], "bound", trial, i);
-  }
-  std::puts("farthest");
-}
-
-void in_order() {
-  for (int trial = 0; trial < 60; ++trial) {
-    const int64_t n = 1 + int64_t(random64() % (trial < 40 ? 300 : 2500));
-    Grid grid(n, 1 + int64_t(random64() % 5), 2 + int(random64() % 9));
-    Grid plain = grid;
-    begin(grid, plain, int64_t(random64() % uint64_t(n)));
-    std::vector<int64_t> rows;
-    for (int64_t i = 0; i < n; ++i)
-      if (grid.bounds[size_t(i)] >= 0) rows.push_back(i);
-    for (size_t i = rows.size(); i > 1; --i) std::swap(rows[i - 1], rows[random64() % i]);
-    const int64_t limit = int64_t(random64() % uint64_t(n));
-    const double floor = double(random64() % 6);
-    Buffers buffers(1, limit);
-    const int64_t picked = cuda::in_order(grid.selection(), buffers.scratch(), rows.data(),
-                                          int64_t(rows.size()), 1, limit, floor, {});
-    int64_t expected = 0;
-    for (int64_t i : rows) {
-      const double bound = plain.bounds[size_t(i)];
-      if (expected == limit || bound < floor) continue;
-      require(expected < picked, "too few accepted", trial, expected);
-      require(grid.picks[size_t(1 + expected)] == i, "accepted", trial, expected);
-      require(buffers.squared[size_t(expected)] == bound, "its bound", trial, expected);
-      plain.pick(i, 1 + expected++);
-    }
-    require(picked == expected, "number accepted", picked, expected);
-  }
-  std::puts("in-order");
-}
-
 // Residuals and norms are bounds, codes are the nearest halves, what does not fit is left to C.
 void coding() {
   constexpr int64_t kRows = 40, d = 45, width = 64;
@@ -378,7 +221,8 @@ int main() {
   recheck();
   for (bool order : {false, true}) {
     cuda::backwards = order;
-    farthest();
-    in_order();
+    farthest(60, 2500);
+    in_order(60, 2500);
+    conflicts(60, 400);
   }
 }
