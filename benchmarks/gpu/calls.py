@@ -118,17 +118,17 @@ def against(
     """A row for every peer that is installed and quick enough and does not fail; else a line."""
     for name, package, peer, most in peers:
         if work > most:
-            print(f"skipped, would take too long: {name} on {case}")
+            print(f"  skipped, would take too long: {name} on {case}")
             continue
         try:
             run = peer(*given)
             answer = run()
             taken, runs = timed(run, seconds, warm=True)
         except ImportError:
-            print(f"skipped, not installed: {package}")
+            print(f"  skipped, not installed: {package}")
             continue
         except Exception as error:  # another library's failure is no failure of this run
-            print(f"skipped, failed: {name} on {case}: {first_line(error)}")
+            print(f"  skipped, failed: {name} on {case}: {first_line(error)}")
             continue
         made = row(case, shape, name, "other", rounds=runs, p50_s=f"{taken:.5g}",
                    ratio_to_ours=f"{taken / ours:.4g}", agreement=wrong(answer))  # fmt: skip
@@ -144,8 +144,11 @@ def profiled(n: int, d: int, k: int, device: str, seconds: float) -> Iterator[re
     rounds = calls[0].profile["rounds"]
     case = f"profile of greedy normal {n} x {d}, k={k}"
     waits = sum(map(len, seen.waits.values()))
-    table = "\n".join([f"{case}: {taken:.4g} s without the profiler, {rounds} rounds",
-                       *seen.table(), str(calls[0].profile)])  # fmt: skip
+    table = [
+        f"{case}: {taken:.4g} s without the profiler, {rounds} rounds",
+        *seen.table(),
+        str(calls[0].profile),
+    ]
     yield row(case, (n, d, k), "entroselect", "ours", p50_s=f"{taken:.5g}",
               note=f"{rounds} rounds, {waits} waits, device busy {seen.busy:.4g} of "
                    f"{seen.wall:.4g} s under the profiler") | {"table": table}  # fmt: skip

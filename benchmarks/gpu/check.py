@@ -127,13 +127,13 @@ def stages(results: Path, timeout: bool) -> list[Stage]:
     ]  # fmt: skip
     return [
         Stage("build", [build, [python, "-c", RUNS]], 170, needed=True),
-        Stage("smoke", [[python, "-m", "benchmarks.gpu.smoke"]], 110, needed=True, shown=3,
+        Stage("smoke", [[python, "-m", "benchmarks.gpu.smoke"]], 110, needed=True,
               environment={"CUDA_LAUNCH_BLOCKING": "1"}),
         measure("certificate", 60, 8),
         measure("kernels", 50, 18),
-        measure("headline", 110, 14),
-        measure("passes", 80, 18),
-        measure("profile", 45, 12),
+        measure("headline", 110, 5),
+        measure("passes", 80, 24),
+        measure("profile", 45, 14),
         Stage("tests", [[*pytest, *files]], 120),
         *(Stage(tool, [[*sanitizer, "--tool", tool, python, "-c", SMALL]], 50)
           for tool in ("memcheck", "racecheck")),

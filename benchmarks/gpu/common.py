@@ -85,15 +85,16 @@ def row(case: str, shape: tuple[int, int, int], who: str, kind: str, **more: Any
 
 
 def line(row: record.Row) -> str:
-    """A row of results for the terminal."""
-    who = "" if row["contestant"] == "entroselect" else f", {row['contestant']}"
+    """A row of results for the terminal; indented if it is not ours."""
     facts = [f"{row['p50_s']} s" if row.get("p50_s") else ""]
     if row.get("matmul_ratio"):
         facts.append(f"{row['matmul_ratio']} x product")
     if row.get("ratio_to_ours"):
         facts.append(f"{row['ratio_to_ours']} x ours")
     facts += [str(row.get(name, "")) for name in ("note", "agreement")]
-    return f"{row['case']}{who}: {', '.join(filter(None, facts))}"
+    who = "" if row["contestant"] == "entroselect" else f", {row['contestant']}"
+    indent = "" if row["kind"] == "ours" else "  "
+    return f"{indent}{row['case']}{who}: {', '.join(filter(None, facts))}"
 
 
 def first_line(error: BaseException) -> str:

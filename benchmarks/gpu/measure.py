@@ -28,6 +28,9 @@ from entroselect.backends.cuda import autotune
 # What a part is given unless told otherwise, and the share of it that one measurement may take.
 SECONDS, SHARE = 120.0, 1 / 60
 
+# Lines of a profile that are printed.
+PRINTED = 14
+
 RESULTS = record.RESULTS / "gpu"
 
 # A function that yields rows of results, and its arguments before the device and the seconds.
@@ -76,11 +79,13 @@ def run(part: str, device: str, seconds: float, results: Path, quick: bool) -> l
         left = 0.0 if quick else seconds - (time.perf_counter() - began)
         try:
             for row in measure(*shape, device, left if part == "certificate" else left * SHARE):
-                if "table" in row:
-                    (results / "profile.txt").write_text(row.pop("table") + "\n")
+                table = row.pop("table", None)
                 rows.append(row)
                 record.write(results / "gpu.csv", rows)
                 print(line(row), flush=True)
+                if table:
+                    (results / "profile.txt").write_text("\n".join(table) + "\n")
+                    print("\n".join(table[1:PRINTED]), flush=True)
         except (torch.OutOfMemoryError, MemoryError) as error:
             print(f"skipped, too large for this GPU: {name}: {first_line(error)}", flush=True)
         except Exception as error:

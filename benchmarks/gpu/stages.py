@@ -18,7 +18,7 @@ from typing import IO
 # What a command that does not end is sent, and the seconds it has after each: tests and
 # measurements stop at the first; at the second, Python's faulthandler prints where every thread is,
 # also inside a call that does not return.
-SIGNALS = ((signal.SIGINT, 4.0), (signal.SIGABRT, 3.0), (signal.SIGKILL, 3.0))
+SIGNALS = ((signal.SIGINT, 8.0), (signal.SIGABRT, 3.0), (signal.SIGKILL, 3.0))
 ENDING = sum(seconds for _, seconds in SIGNALS)
 
 # A stage that has fewer seconds than this is skipped.
@@ -27,9 +27,12 @@ LEAST = 2.0
 # Bytes that a stage has in the log; more is cut out of its middle.
 LONGEST_LOG = 1 << 20
 
-# The summary: its lines, their length (the second where it has more characters than that in all),
-# and the last lines of a failing stage's log in it.
-LINES, WIDTHS, CHARACTERS, LINES_OF_A_FAILURE = 100, (160, 110), 11_500, 24
+# The summary: its lines, its characters, the length of its lines (the first that fits), and the
+# lines of a failing stage's log in it.
+LINES, CHARACTERS, WIDTHS, LINES_OF_A_FAILURE = 100, 11_500, range(160, 99, -10), 24
+
+# How Python's faulthandler begins, after SIGABRT for instance; the innermost call comes first.
+FATAL = "Fatal Python error"
 
 PASSED, TIMED_OUT = "passed", "TIMED OUT"
 
@@ -43,7 +46,7 @@ class Stage:
     commands: Sequence[Sequence[str]]
     seconds: float  # at most
     needed: bool = False  # if it does not pass, later stages are skipped
-    shown: int = 1  # last lines of its log that the summary has when it passed
+    shown: int = 1  # last lines of its log that the summary has when it passed, none indented
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -122,9 +125,12 @@ class Stages:
         return PASSED
 
     def _keep(self, stage: Stage, state: str, seconds: float, start: int) -> None:
-        wanted = stage.shown if state == PASSED else LINES_OF_A_FAILURE
         lines = _lines(self.log.read_bytes()[start:])
-        self.outcomes.append(Outcome(stage, state, seconds, lines[max(0, len(lines) - wanted) :]))
+        if state == PASSED:
+            lines = [line for line in lines if not line.startswith(" ")][-stage.shown :]
+        else:
+            lines = _of_a_failure(lines)
+        self.outcomes.append(Outcome(stage, state, seconds, lines))
 
 
 def run(
@@ -185,6 +191,16 @@ def _lines(text: bytes) -> list[str]:
         line.rpartition("\r")[2].rstrip() for line in text.decode(errors="replace").split("\n")
     ]
     return [line for line in lines if line and not line.startswith("==== ")]
+
+
+def _of_a_failure(lines: list[str]) -> list[str]:
+    """The last lines; of a process that was aborted, what it said before, then where it was."""
+    ends = [place for place, line in enumerate(lines) if line.startswith(FATAL)]
+    if not ends:
+        return lines[-LINES_OF_A_FAILURE:]
+    at, before = ends[-1] + 1, LINES_OF_A_FAILURE // 3
+    here = next((i for i in range(at, len(lines)) if lines[i].startswith("Current thread")), at)
+    return lines[max(0, at - before) : at] + lines[here : here + LINES_OF_A_FAILURE - before]
 
 
 def summary(title: str, outcomes: Sequence[Outcome]) -> list[str]:

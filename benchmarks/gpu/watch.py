@@ -45,10 +45,10 @@ class Seen:
             f"({100 * self.busy / self.wall:.0f} %), {waited} waits of the host"
         ]
         for name, taken in sorted(self.waits.items(), key=lambda pair: -sum(pair[1])):
-            lines.append(f"{1e3 * sum(taken):10.2f} ms {len(taken):8} x  host in {name}")
+            lines.append(f"{1e3 * sum(taken):<9.2f} ms {len(taken):8} x  host in {name}")
         for name, taken in self._sorted():
             mean = 1e6 * sum(taken) / len(taken)
-            lines.append(f"{1e3 * sum(taken):10.2f} ms {len(taken):8} x {mean:9.2f} us  {name}")
+            lines.append(f"{1e3 * sum(taken):<9.2f} ms {len(taken):8} x {mean:9.2f} us  {name}")
         return lines
 
     def _sorted(self) -> list[tuple[str, list[float]]]:
