@@ -32,7 +32,8 @@ def certificate(seeds: int, device: str, seconds: float) -> Iterator[record.Row]
     for tile in tiles:
         one = Cuda(cuda.kernels, cuda.device, tile, cuda.limit)
         for kept in (True, False):
-            case, most = f"error of scores, {tile}, by index: {kept}", {}
+            case = f"error of scores, {tile}, by index: {kept}"
+            most: dict[int, float] = {}
             for d in WIDTHS:
                 if most and time.perf_counter() - began > seconds:
                     break

@@ -131,7 +131,7 @@ def stages(results: Path, timeout: bool) -> list[Stage]:
               environment={"CUDA_LAUNCH_BLOCKING": "1"}),
         measure("certificate", 60, 8),
         measure("kernels", 50, 18),
-        measure("headline", 110, 5),
+        measure("headline", 110, 7),
         measure("passes", 80, 24),
         measure("profile", 45, 14),
         Stage("tests", [[*pytest, *files]], 120),

@@ -29,13 +29,13 @@ WITHIN_REACH = 8
 
 @dataclass(frozen=True)
 class Primitive:
-    """`run` is what is measured, after `prepare`; `told` makes a remark of what it returns and of
-    the seconds it took."""
+    """`run` is what is measured, after `prepare`; `told` makes a remark of what it returns, its
+    seconds, and those that the device was busy."""
 
     name: str
     run: Callable[[], Any]
     prepare: Callable[[], Any] = lambda: None
-    told: Callable[[Any, float], str] = lambda answer, seconds: ""
+    told: Callable[[Any, float, float], str] = lambda answer, seconds, busy: ""
 
 
 def _on_rows(pool: torch.Tensor) -> Iterator[Primitive]:
@@ -45,8 +45,8 @@ def _on_rows(pool: torch.Tensor) -> Iterator[Primitive]:
     frame, size = Frame(held), pool.numel() * pool.element_size()
     vector = pool[0].double().contiguous()
 
-    def rate(answer: Any, seconds: float) -> str:
-        return f"{1e-9 * size / seconds:.0f} GB/s of rows"
+    def rate(answer: Any, seconds: float, busy: float) -> str:
+        return f"{1e-9 * size / busy:.0f} GB/s of rows"
 
     yield Primitive("encode", lambda: frame.code(held, None, 0, held.n), told=rate)
     yield Primitive("distances to one row", lambda: held.distances_to(vector), told=rate)
@@ -74,7 +74,11 @@ def _on_pool(pool: torch.Tensor, block: int) -> Iterator[Primitive]:
         made.refresh(rows, state["rival"])
         state["rows"] = rows
 
-    def per_pick(answer: Any, seconds: float) -> str:
+    def from_one_pick() -> None:
+        start(1)
+        made.refresh()
+
+    def per_pick(answer: Any, seconds: float, busy: float) -> str:
         return f"{len(answer[0])} picks, {1e9 * seconds / max(1, len(answer[0])):.0f} ns each"
 
     def settle() -> Any:
@@ -89,13 +93,13 @@ def _on_pool(pool: torch.Tensor, block: int) -> Iterator[Primitive]:
     yield Primitive(
         f"settle {many} of {block}, nothing known",
         lambda: made.settle(everything, -1.0, n, many, 0.0),
-        lambda: (start(1), made.refresh()),
+        from_one_pick,
         per_pick,
     )
     yield Primitive(
         f"settle {many} in order",
         lambda: made.settle_in_order(everything, many, 0.0),
-        lambda: (start(1), made.refresh()),
+        from_one_pick,
         per_pick,
     )
 
@@ -112,7 +116,7 @@ def primitives(n: int, d: int, block: int, device: str, seconds: float) -> Itera
             taken, _ = timed(lambda: answers.append(primitive.run()), 0.0, warm=True)  # noqa: B023
             primitive.prepare()
             seen = watch(primitive.run)
-            told = primitive.told(answers[0], seen.busy or taken)
+            told = primitive.told(answers[0], taken, seen.busy or taken)
             busy = f"device {1e6 * seen.busy:.4g} us" if seen.busy else ""
             facts = filter(None, (told, busy, seen.most(NAMED)))
             case = f"{primitive.name}, {n} x {d}"

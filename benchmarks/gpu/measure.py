@@ -20,13 +20,14 @@ import torch
 
 from benchmarks.gpu.calls import greedy, nearest, profiled
 from benchmarks.gpu.certificate import certificate
-from benchmarks.gpu.common import first_line, line, machine
+from benchmarks.gpu.common import Wrong, first_line, line, machine
 from benchmarks.gpu.kernels import filter_pass, primitives
 from benchmarks.support import record
 from entroselect.backends.cuda import autotune
 
-# What a part is given unless told otherwise, and the share of it that one measurement may take.
-SECONDS, SHARE = 120.0, 1 / 60
+# What a part is given unless told otherwise; of it, what one measurement may take, and after what
+# share no further case begins, since a case takes what it takes.
+SECONDS, SHARE, BEGIN = 120.0, 1 / 60, 0.75
 
 # Lines of a profile that are printed.
 PRINTED = 14
@@ -72,7 +73,7 @@ def run(part: str, device: str, seconds: float, results: Path, quick: bool) -> l
         if quick:
             shape = tuple(min(size, most) for size, most in zip(shape, (150, 32, 20), strict=False))
         name = f"{measure.__name__} {shape}"
-        if time.perf_counter() - began > seconds:
+        if time.perf_counter() - began > BEGIN * seconds:
             print(f"skipped, no time left: {name}", flush=True)
             continue
         rows: list[record.Row] = []
@@ -89,7 +90,8 @@ def run(part: str, device: str, seconds: float, results: Path, quick: bool) -> l
         except (torch.OutOfMemoryError, MemoryError) as error:
             print(f"skipped, too large for this GPU: {name}: {first_line(error)}", flush=True)
         except Exception as error:
-            traceback.print_exc()
+            if not isinstance(error, Wrong):
+                traceback.print_exc(limit=-4)
             failed.append(f"{name}: {first_line(error)}")
     return failed
 

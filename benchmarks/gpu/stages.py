@@ -52,7 +52,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended, and the last lines of its log."""
+    """How a stage ended, and what it printed."""
 
     stage: Stage
     state: str
@@ -126,10 +126,6 @@ class Stages:
 
     def _keep(self, stage: Stage, state: str, seconds: float, start: int) -> None:
         lines = _lines(self.log.read_bytes()[start:])
-        if state == PASSED:
-            lines = [line for line in lines if not line.startswith(" ")][-stage.shown :]
-        else:
-            lines = _of_a_failure(lines)
         self.outcomes.append(Outcome(stage, state, seconds, lines))
 
 
@@ -190,32 +186,38 @@ def _lines(text: bytes) -> list[str]:
     lines = [
         line.rpartition("\r")[2].rstrip() for line in text.decode(errors="replace").split("\n")
     ]
-    return [line for line in lines if line and not line.startswith("==== ")]
+    return [line for line in lines if line.strip(" ^~") and not line.startswith("==== ")]
 
 
-def _of_a_failure(lines: list[str]) -> list[str]:
-    """The last lines; of a process that was aborted, what it said before, then where it was."""
+def _excerpt(outcome: Outcome, most: int) -> list[str]:
+    """At most that many lines of what a stage printed. The last ones: where it passed, of those
+    that are not indented; where a process was aborted, up to there, then where it was."""
+    lines = list(outcome.lines)
+    if outcome.state == PASSED:
+        return [line for line in lines if not line.startswith(" ")][-most:]
     ends = [place for place, line in enumerate(lines) if line.startswith(FATAL)]
     if not ends:
-        return lines[-LINES_OF_A_FAILURE:]
-    at, before = ends[-1] + 1, LINES_OF_A_FAILURE // 3
+        return lines[-most:]
+    at, before = ends[-1] + 1, most // 3
     here = next((i for i in range(at, len(lines)) if lines[i].startswith("Current thread")), at)
-    return lines[max(0, at - before) : at] + lines[here : here + LINES_OF_A_FAILURE - before]
+    return lines[max(0, at - before) : at] + lines[here : here + most - before]
 
 
 def summary(title: str, outcomes: Sequence[Outcome]) -> list[str]:
-    """All outcomes, then the last lines of each stage's log, failures with more of them: at most
+    """All outcomes, then an excerpt of what each stage printed; failures have more of it: at most
     `LINES` lines and `CHARACTERS`."""
     told = [title, *(str(outcome) for outcome in outcomes)]
     left = LINES - len(told) - 1
-    shown: dict[int, Sequence[str]] = {}
-    # Failures come first where there is not room for all.
+    shown: dict[int, list[str]] = {}
+    # Failures come first where there is not room for all, and have equal shares of it.
+    failures = sum(outcome.failed for outcome in outcomes)
+    share = min(LINES_OF_A_FAILURE, left // max(1, failures) - 1)
     for place in sorted(range(len(outcomes)), key=lambda place: not outcomes[place].failed):
-        lines = outcomes[place].lines
-        room = max(0, min(len(lines), left - 1))
-        if room:
-            shown[place] = lines[len(lines) - room :]
-            left -= room + 1
+        outcome = outcomes[place]
+        most = min(share if outcome.failed else outcome.stage.shown, left - 1)
+        if most > 0 and outcome.lines:
+            shown[place] = _excerpt(outcome, most)
+            left -= len(shown[place]) + 1
     for place, lines in sorted(shown.items()):
         outcome = outcomes[place]
         told += [f"-- {outcome.stage.name}: {outcome.state}", *lines]

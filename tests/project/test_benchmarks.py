@@ -234,6 +234,17 @@ def test_provenance_is_complete() -> None:
     assert found["dirty"] in ("yes", "no", "unknown")
 
 
+def test_the_commit_can_be_told_where_there_is_no_repository(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(record, "_git", lambda *arguments: "")
+    monkeypatch.delenv("ENTROSELECT_COMMIT", raising=False)
+    assert record.provenance()["commit"] == "none"
+    monkeypatch.setenv("ENTROSELECT_COMMIT", "0123abcd")
+    found = record.provenance()
+    assert (found["commit"], found["dirty"]) == ("0123abcd", "unknown")
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     case = "normal 1000 x 3, k=10"
