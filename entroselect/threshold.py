@@ -57,8 +57,8 @@ def threshold_select(
         threshold: starting value, >= 0. None: the largest distance of any pool row to the first
             row (or to `selected`), so that decay does all the work; the value used is
             ``thresholds[0]``. As a share of the pool's width, whatever its units:
-            ``0.1 * greedy_select(features, 2).distances[1]``. The paper uses 60 for DINOv2-small features, 2000 for 32x32x3
-            pixels on 0 to 255.
+            ``0.1 * greedy_select(features, 2).distances[1]``. The paper uses 60 for
+            DINOv2-small features, 2000 for 32x32x3 pixels on 0 to 255.
         decay: factor after each pass, above 0 and at most 0.999999. None: one pass at `threshold`.
         order: traversal order, a permutation of the pool rows. Default: pool order.
         scores: (n,) numbers, one per row of the whole pool: the traversal goes from the largest to
