@@ -13,7 +13,7 @@ from benchmarks.support import record
 from entroselect.backends.cuda import Cuda, autotune
 from entroselect.io.rows import Rows
 
-WIDTHS = (768, 384, 64, 16, 1536, 4096)
+WIDTHS = (768, 384, 64, 1536, 4096)
 
 
 def certificate(seeds: int, device: str, seconds: float) -> Iterator[record.Row]:

@@ -127,6 +127,7 @@ def stages(results: Path, timeout: bool) -> list[Stage]:
     ]  # fmt: skip
     return [
         Stage("build", [build, [python, "-c", RUNS]], 170, needed=True),
+        Stage("precompile", [[python, "-m", "benchmarks.gpu.precompile"]], 60),
         Stage("smoke", [[python, "-m", "benchmarks.gpu.smoke"]], 110, needed=True,
               environment={"CUDA_LAUNCH_BLOCKING": "1"}),
         measure("certificate", 60, 8),
@@ -135,7 +136,7 @@ def stages(results: Path, timeout: bool) -> list[Stage]:
         measure("passes", 80, 24),
         measure("profile", 45, 14),
         Stage("tests", [[*pytest, *files]], 120),
-        *(Stage(tool, [[*sanitizer, "--tool", tool, python, "-c", SMALL]], 50)
+        *(Stage(tool, [[*sanitizer, "--tool", tool, python, "-c", SMALL]], 60)
           for tool in ("memcheck", "racecheck")),
     ]  # fmt: skip
 

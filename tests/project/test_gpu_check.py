@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:i
 def test_the_measurements_of_gpu_check_run(
     gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from benchmarks.gpu import measure
+    from benchmarks.gpu import common, measure, precompile
     from benchmarks.support import record
 
     # One case of each kind.
@@ -41,6 +41,7 @@ def test_the_measurements_of_gpu_check_run(
     }
     monkeypatch.setattr(measure, "CASES", {**cases, "certificate": [(measure.certificate, (1,))]})
     device = "cpu" if NO_GPU else "cuda"
+    precompile.passes(common.backend().tile, False, False, device)
     for part in measure.CASES:
         assert measure.run(part, device, 60, tmp_path, quick=True) == []
     rows = record.read(tmp_path / "gpu.csv")
@@ -308,7 +309,7 @@ sys.exit(check.check(chosen, "title", Path({str(tmp_path)!r}), time.monotonic() 
             os.killpg(stopped, 0)
 
 
-@pytest.mark.parametrize("failing", [4, 10])
+@pytest.mark.parametrize("failing", [4, 11])
 def test_the_summary_is_short_enough_to_come_back(failing: int, tmp_path: Path) -> None:
     each = [stages.Outcome(stage, "FAILED (1)", 1.0, ["x" * 500] * 99)
             for stage in check.stages(tmp_path, True)[:failing]]  # fmt: skip
@@ -353,7 +354,7 @@ def test_gpu_check_asks_for_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "TRITON_INTERPRET" not in given
     every = check.stages(tmp_path, timeout=True)
     names = [stage.name for stage in every]
-    assert names[:2] == ["build", "smoke"]
+    assert names[:3] == ["build", "precompile", "smoke"]
     assert [stage.name for stage in every if stage.needed] == ["build", "smoke"]
     tests = every[names.index("tests")].commands[0]
     assert "--timeout=60" in tests
@@ -374,7 +375,7 @@ def test_gpu_check_knows_its_stages(
     monkeypatch.setattr(sys, "argv", ["check", "--only", "smoke,nothing"])
     with pytest.raises(SystemExit):
         check.main()
-    assert "--only: nothing: expected some of build, smoke, certificate" in capsys.readouterr().err
+    assert "--only: nothing: expected some of build, precompile, smoke" in capsys.readouterr().err
 
 
 @pytest.mark.slow
