@@ -51,7 +51,9 @@ def measured(cuda: Any, rows: Any, columns: Any, kept: bool = False) -> tuple[An
         everything = torch.full((len(rows),), np.inf, device=held.device)
         codes = filter.frame.code(held, None, 0, held.n) if kept else None
         task = Task(held, codes, coded, lambda part: everything[part], keep, tighten=False)
-        filter.run(task, torch.arange(len(rows), device=held.device), 0, len(columns))
+        # A pair has the best score of its row in a tile: here its own.
+        for column in range(len(columns)):
+            filter.run(task, torch.arange(held.n, device=held.device), column, column + 1)
     x, y = rows.astype(np.longdouble), columns.astype(np.longdouble)
     exact = x @ y.T - (y**2).sum(axis=1) / 2
     x_norm, y_norm = (np.sqrt((part**2).sum(axis=1)) for part in (x, y))
