@@ -151,16 +151,16 @@ def array_rows(name: str, array: NDArray[Any], stored: str, may_be_empty: bool =
     if dtype != stored:
         array = array.astype(dtype)
     itemsize = array.dtype.itemsize
-    # Rows may stand apart (a view of columns), but each row must be contiguous and forward.
+    # Rows may stand apart (a view of columns), but each row must be contiguous and forward. The
+    # steps of a single row or column mean nothing, but torch refuses odd and negative ones.
     row_step, column_step = array.strides
     if (
         (array.shape[1] > 1 and column_step != itemsize)
-        or (array.shape[0] > 1 and (row_step < itemsize or row_step % itemsize))
+        or (array.shape[0] > 1 and row_step < itemsize)
+        or any(step < 0 or step % itemsize for step in array.strides)
         or not array.flags.aligned
     ):
-        array = np.ascontiguousarray(array)
-        if not array.flags.aligned:
-            array = array.copy()
+        array = array.copy()
     return Rows(array, dtype)
 
 
