@@ -110,10 +110,13 @@ class OpenedPool:
         self.pool: engine.Pool = self.local.primitives
         if self.ranks is not None:
             self.ranks.check_agreement(f"columns={self.d}; dtype={self._dtype}; metric={metric}")
-            primitives, take = self.local.primitives, self.local.take
+            on_device = None
+            if isinstance(self.local, MemoryPool) and isinstance(given, Rows) and given.on_cuda:
+                on_device = self.local.on_device
             self.pool = ShardedPool(
-                primitives, take, self._dtype, metric, backend, self.ranks, room
-            )
+                self.local.primitives, self.local.take, self._dtype, metric, backend, self.ranks,
+                room, on_device,
+            )  # fmt: skip
             if self.n == 0:
                 raise ValueError("features: empty on every rank; at least 1 row needed")
 

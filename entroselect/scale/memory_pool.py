@@ -50,6 +50,10 @@ class MemoryPool:
         """The given rows, in that order, in host memory."""
         return self._rows.take(rows)
 
+    def on_device(self, rows: Int64) -> Any:
+        """The given rows of a pool on a CUDA device, as a tensor there."""
+        return self._rows.values[rows]
+
     def like(self, found: Any) -> Any:
         """Puts a result where the rows are: in host memory or on their CUDA device."""
         return self._rows.like(found)
