@@ -72,6 +72,10 @@ class Rows:
             return np.asarray(part.view(torch.int16).cpu()).view(np.uint16)
         return np.asarray(part.cpu())
 
+    def on_host(self) -> Rows:
+        """These rows in host memory; themselves, if they are there."""
+        return Rows(self.take(slice(None)), self.dtype) if self.on_cuda else self
+
     def first_unusable(self, largest: float) -> int:
         """The first row with a value that is not finite or is beyond `largest`, -1 if there is
         none."""

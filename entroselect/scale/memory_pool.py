@@ -64,11 +64,11 @@ class MemoryPool:
 
     def add_rows(self, total: Float64) -> None:
         """Adds all rows to a sum (d,), in order."""
-        add_rows(self._on_host(), self.metric, total)
+        add_rows(self._rows.on_host(), self.metric, total)
 
     def nearest_to(self, vector: Float64) -> tuple[float, int]:
         """(squared distance, row) of the row nearest to a float64 vector, the first of equals."""
-        squared = distances_to(self._on_host(), self.metric, vector)
+        squared = distances_to(self._rows.on_host(), self.metric, vector)
         row = int(np.argmin(squared))
         return float(squared[row]), row
 
@@ -94,8 +94,3 @@ class MemoryPool:
                 f"saved ({len(changed)} of {self.n} rows did); delete the checkpoint, or pass the "
                 "rows that it is of"
             )
-
-    def _on_host(self) -> Rows:
-        if not self._rows.on_cuda:
-            return self._rows
-        return Rows(self._rows.take(slice(None)), self._rows.dtype)
