@@ -111,12 +111,9 @@ class OpenedPool:
         self.pool: engine.Pool = self.local.primitives
         if self.ranks is not None:
             self.ranks.check_agreement(f"columns={self.d}; dtype={self._dtype}; metric={metric}")
-            on_device = None
-            if isinstance(self.local, MemoryPool) and isinstance(given, Rows) and given.on_cuda:
-                on_device = self.local.on_device
             self.pool = ShardedPool(
                 self.local.primitives, self.local.take, self._dtype, metric, backend, self.ranks,
-                room, on_device,
+                room, self.local.on_device,
             )  # fmt: skip
             if self.n == 0:
                 raise ValueError("features: empty on every rank; at least 1 row needed")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,10 @@ class MemoryPool:
         """The given rows, in that order, in host memory."""
         return self._rows.take(rows)
 
-    def on_device(self, rows: Int64) -> Any:
-        """The given rows of a pool on a CUDA device, as a tensor there."""
-        return self._rows.values[rows]
+    @property
+    def on_device(self) -> Callable[[Int64], Any] | None:
+        """As `take`, for a tensor on the rows' CUDA device; None if they are in host memory."""
+        return self._rows.values.__getitem__ if self._rows.on_cuda else None
 
     def like(self, found: Any) -> Any:
         """Puts a result where the rows are: in host memory or on their CUDA device."""
