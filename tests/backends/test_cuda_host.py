@@ -8,7 +8,7 @@ from tests.support.processes import run
 
 
 def test_the_kernels_agree_with_the_cpu_and_with_plain_loops(host_build: Path) -> None:
-    """Canonical bits, halves, coding, tiles and items, settling among ties; threads in both orders."""
+    """Canonical bits, halves, coding, tiles and items, settling; threads in both orders."""
     done = run([host_build / "cuda_check"], environment={"UBSAN_OPTIONS": "print_stacktrace=1"})
     once = ["canonical", "lengths", "halves", "coding", "tiles", "items", "recheck"]
     assert done.stdout.split() == once + ["farthest", "in-order", "conflicts"] * 2
