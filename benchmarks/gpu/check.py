@@ -38,8 +38,12 @@ SECONDS = 540.0
 # Their tests need a GPU, or show more on one.
 TESTS = ("device", "certificate", "autotune", "pool", "")
 
-# Options of pytest where a plugin is installed. Tests spend most of their time in their oracles.
-OPTIONS = {"pytest_timeout": ["--timeout=60"], "xdist": ["-n", "8"]}
+# Options of pytest where a plugin is installed. The thread names a test whose kernel does not end;
+# tests spend most of their time in their oracles, so several run at a time.
+OPTIONS = {
+    "pytest_timeout": ["--timeout=60", "--timeout-method=thread"],
+    "xdist": ["-n", "8"],
+}
 
 # Small enough for memcheck; touches every kernel that selection launches.
 SMALL = """
