@@ -158,8 +158,8 @@ def check(chosen: Sequence[Stage], title: str, results: Path, end: float, given:
             signal.signal(again, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupted) for number in ends]
     told = [title]
     try:
         for stage in chosen:
@@ -171,7 +171,9 @@ def check(chosen: Sequence[Stage], title: str, results: Path, end: float, given:
                 (results / "SUMMARY.txt").write_text("\n".join(told) + "\n")
     except KeyboardInterrupt:
         print("== interrupted", flush=True)
-    print("\n".join(told))
+    print("\n".join(told), flush=True)
+    for number, handler in zip(ends, before, strict=True):
+        signal.signal(number, handler)
     return int(len(made.outcomes) < len(chosen) or any(each.failed for each in made.outcomes))
 
 
