@@ -227,15 +227,14 @@ def test_one_wait_for_each_range(k: int, gpu: Any, monkeypatch: pytest.MonkeyPat
     held = _dispatch.BACKENDS["cuda"]("cuda")._hold(as_rows("pool", pool), "euclidean")
     monkeypatch.setattr(nearest, "FIRST", 12)
     search = nearest.Search(held, held, k, Tile(32, 32, 32, 4, 1))
-    passes = 0
-    attempt = search.filter.attempt
+    passes, recheck = 0, search._recheck
 
-    def counted(*given: Any) -> bool:
+    def counted(*given: Any) -> None:
         nonlocal passes
         passes += 1
-        return attempt(*given)
+        recheck(*given)
 
-    monkeypatch.setattr(search.filter, "attempt", counted)
+    monkeypatch.setattr(search, "_recheck", counted)
     with Waits() as waits:
         search.run(None)
     assert passes >= 4
