@@ -238,7 +238,15 @@ def test_one_wait_for_each_range(k: int, gpu: Any, monkeypatch: pytest.MonkeyPat
         recheck(*given)
 
     monkeypatch.setattr(search, "_recheck", counted)
-    with Waits() as waits:
+    waits, tolist = Waits(), torch.Tensor.tolist
+
+    def listed(tensor: Any) -> Any:  # by which torch asks for values without an operation
+        waits.count += 1
+        with torch.utils._python_dispatch._disable_current_modes():
+            return tolist(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", listed)
+    with waits:
         search.run(None)
     assert passes >= 4
     assert passes <= waits.count <= passes + 2
