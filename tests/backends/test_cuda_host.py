@@ -8,10 +8,10 @@ from tests.support.processes import run
 
 
 def test_the_kernels_agree_with_the_cpu_and_with_plain_loops(host_build: Path) -> None:
-    """Canonical bits, halves, coding, settling picks among ties; threads in both orders."""
+    """Canonical bits, halves, coding, tiles and items, settling; threads in both orders."""
     done = run([host_build / "cuda_check"], environment={"UBSAN_OPTIONS": "print_stacktrace=1"})
-    orders = ["farthest", "in-order", "conflicts"] * 2
-    assert done.stdout.split() == ["canonical", "lengths", "halves", "coding", "recheck", *orders]
+    once = ["canonical", "lengths", "halves", "coding", "tiles", "items", "recheck"]
+    assert done.stdout.split() == once + ["farthest", "in-order", "conflicts"] * 2
 
 
 def test_no_barrier_is_missing_where_picks_are_settled(host_build: Path) -> None:
