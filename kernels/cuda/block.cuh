@@ -59,11 +59,11 @@ ENTROSELECT_ANY inline void lower(double* p, double x) {
 #endif
 }
 
-ENTROSELECT_ANY inline void increment(int* p) {
+ENTROSELECT_ANY inline void increment(int* p, int by = 1) {
 #if defined(__CUDA_ARCH__)
-  atomicAdd(p, 1);
+  atomicAdd(p, by);
 #else
-  ++*p;
+  *p += by;
 #endif
 }
 

@@ -1,5 +1,6 @@
 // Every operation of this folder. Pointers are device memory, work is queued on the stream; only
-// farthest_first and in_order wait for it. Nothing here depends on a framework: see module.cpp.
+// frontier, farthest_first and in_order wait for it. Nothing here depends on a framework: see
+// module.cpp.
 #pragma once
 
 #include "state.cuh"
@@ -32,6 +33,11 @@ struct Sides {
   double gamma;        // relative error of a score
 };
 
+struct Frontier {
+  int64_t count;
+  Key rival;  // the best row left out, {kPicked, -1} if there is none
+};
+
 struct Settled {
   int64_t picked;
   double next;  // the next pick's squared distance, -1 where undecided
@@ -54,6 +60,13 @@ void roots(double* values, int64_t n, Stream stream);
 void widen_rows(const Rows& rows, const int64_t* index, int64_t n, double* out, Stream stream);
 
 void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
+
+// The primitive frontier of entroselect/engine.py: the `size` rows with the largest bounds (of
+// equals, those that come first), in order of rows; fewer where fewer are left. `memory` has
+// kFrontierBytes, its content does not matter. Waits for the stream.
+Frontier frontier(const double* bounds, int64_t n, int64_t size, int64_t* rows, void* memory,
+                  Stream stream);
+extern const int64_t kFrontierBytes;
 
 // Lowers the bounds of n rows to their exact distances to all unmet picks.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,

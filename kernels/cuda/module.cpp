@@ -56,6 +56,7 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   m.doc() = "CUDA kernels of entroselect; use backend='cuda' of the package's functions instead.";
   m.attr("MICRO") = kMicro;
   m.attr("STATE_BYTES") = sizeof(State);
+  m.attr("FRONTIER_BYTES") = kFrontierBytes;
   py::class_<Stream>(m, "Stream", py::module_local())
       .def(py::init(
           [](int device, uintptr_t handle) { return Stream{device, pointer<void>(handle)}; }));
@@ -115,6 +116,16 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
         mean_row(rows, n, pointer<double>(out), stream);
       },
       Release());
+  m.def("frontier", [](uintptr_t bounds, int64_t n, int64_t size, uintptr_t rows, uintptr_t memory,
+                       Stream stream) {
+    Frontier found;
+    {
+      py::gil_scoped_release release;
+      found = frontier(pointer<const double>(bounds), n, size, pointer<int64_t>(rows),
+                       pointer<void>(memory), stream);
+    }
+    return py::make_tuple(found.count, found.rival.bound, found.rival.row);
+  });
   m.def(
       "catch_up",
       [](const Selection& selection, uintptr_t state, uintptr_t rows, int64_t n, int64_t count,

@@ -20,9 +20,6 @@ from entroselect.results import Float64, Int64
 # At most this many unmet picks are compared exactly, without a pass: it would leave most open.
 FEW = 4
 
-# Bounds looked at to find the frontier.
-SAMPLE = 2048
-
 # Unmet picks that rows are compared with first, since many rows can drop out after these.
 NEWEST = 4096
 
@@ -46,6 +43,7 @@ class Pool:
             self.codes = self._all_codes()
             self.columns = self.frame.room(held, 0)
             self.packed = 0  # picks that have been coded
+            self._work = held.empty(self.kernels.FRONTIER_BYTES, torch.uint8)
             self._progress = held.empty(self.kernels.STATE_BYTES, torch.uint8)
             self.micro = held.empty(self.kernels.MICRO, torch.int64)
             self.between = held.empty(self.kernels.MICRO**2, torch.float64)
@@ -126,27 +124,17 @@ class Pool:
         self._spent["refresh"] += time.perf_counter() - began
 
     def frontier(self, size: int) -> tuple[Any, float, int]:
-        """About `size` rows with the largest bounds; bound and index of the best left out."""
+        """The `size` rows with the largest bounds (of equals, the first), fewer where fewer are
+        left, in order of rows; bound and index of the best left out."""
         began = time.perf_counter()
         with self.held.on_device():
-            # A cut that about `size` rows reach, from a sample; then one pass collects them.
-            looked_at = min(self.n, SAMPLE)
-            places = torch.arange(looked_at, device=self.held.device) * self.n // looked_at
-            rank = min(looked_at - 1, size * looked_at // self.n)
-            cut = torch.sort(self._bounds[places], descending=True).values[rank].clamp(min=0.0)
-            inside = self._bounds >= cut
-            rows = inside.nonzero().flatten()
-            if len(rows) > 2 * size:  # many equal bounds
-                order = torch.sort(self._bounds[rows], descending=True, stable=True).indices
-                best = int(rows[order[size]])
-                rival = float(self._bounds[best])
-                rows = torch.sort(rows[order[:size]]).values
-            else:
-                outside = torch.where(inside, -1.0, self._bounds)
-                rival = float(outside.max())
-                best = int((outside == rival).nonzero()[0]) if rival >= 0 else -1
+            rows = self.held.empty(min(size, self.n), torch.int64)
+            count, rival, best = self.kernels.frontier(
+                self._bounds.data_ptr(), self.n, size, rows.data_ptr(), self._work.data_ptr(),
+                self.held.stream(),
+            )  # fmt: skip
         self._spent["frontier"] += time.perf_counter() - began
-        return rows, rival, best
+        return rows[:count], rival, best
 
     def settle(
         self, rows: Any, rival: float, rival_index: int, limit: int, floor: float
