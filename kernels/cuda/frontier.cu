@@ -108,6 +108,23 @@ ENTROSELECT_ANY Cut next_cut(const AnyBlock& block, Choosing<AnyBlock::threads>&
   return s.cut;
 }
 
+// best[0] <- the best of all, one per thread.
+template <class AnyBlock>
+ENTROSELECT_ANY void keep_best(const AnyBlock& block, Key* best) {
+  constexpr int kParts = 16;
+  static_assert(AnyBlock::threads % kParts == 0, "parts of equal size");
+  const auto best_of = [&](int from, int step, int end) {
+    for (int i = from + step; i < end; i += step)
+      if (best[i].beats(best[from])) best[from] = best[i];
+  };
+  block.each([&](int t) {
+    if (t < kParts) best_of(t, kParts, AnyBlock::threads);
+  });
+  block.each([&](int t) {
+    if (t == 0) best_of(0, 1, kParts);
+  });
+}
+
 // Empty histograms, and the cut before the first digit: any key, `size` of them.
 //
 //   grid      kPasses * kBins / 256 blocks of 256 threads, one thread per bin
@@ -117,14 +134,16 @@ struct Begin {
   using Shared = NoShared;
 
   Work* work;
-  int size;
+  int size, count;
 
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
     block.each([&](int t) {
       const int64_t place = block.index() * threads + t;
       work->histograms[place / kBins][place % kBins] = 0;
-      if (place == 0) work->cuts[0] = {0, 0, size, -1};
+      if (place) return;
+      work->cuts[0] = {0, 0, size, -1};
+      work->found.stale = {0, count};
     });
   }
 };
@@ -162,17 +181,17 @@ struct CountDigit {
         if (pass && !cut.inside(key)) return;
         const int digit = int((key - cut.low) >> shift);
         if (digit != last && equal) {
-          increment(&s.bins[last], equal);
+          add_to(&s.bins[last], equal);
           equal = 0;
         }
         last = digit;
         ++equal;
       });
-      if (equal) increment(&s.bins[last], equal);
+      if (equal) add_to(&s.bins[last], equal);
     });
     block.each([&](int t) {
       for (int i = t; i < kBins; i += threads)
-        if (s.bins[i]) increment(&work->histograms[pass][i], s.bins[i]);
+        if (s.bins[i]) add_to(&work->histograms[pass][i], s.bins[i]);
     });
   }
 };
@@ -266,7 +285,7 @@ struct PlaceRows {
         inside += equal;
       });
     });
-    find_best(block, s.best);
+    keep_best(block, s.best);
     block.each([&](int t) {
       if (t == 0) work->best_left[block.index()] = s.best[0];
     });
@@ -276,7 +295,7 @@ struct PlaceRows {
 // How many rows there are, and the best of those left out.
 //
 //   grid      1 block of 256 threads
-//   shared    7 KB; two running sums of 16 syncs, and 8 for the best
+//   shared    7 KB; two running sums of 16 syncs
 struct Finish {
   static constexpr int threads = 256;
   struct Shared {
@@ -301,11 +320,12 @@ struct Finish {
     });
     add_up(block, s.above, s.more);
     add_up(block, s.inside, s.more);
-    find_best(block, s.best);
+    keep_best(block, s.best);
     block.each([&](int t) {
       if (t) return;
       const int inside = s.inside[threads - 1];
-      work->found = {s.above[threads - 1] + (inside < cut.quota ? inside : cut.quota), s.best[0]};
+      work->found.count = s.above[threads - 1] + (inside < cut.quota ? inside : cut.quota);
+      work->found.rival = s.best[0];
     });
   }
 };
@@ -314,19 +334,20 @@ struct Finish {
 
 const int64_t kFrontierBytes = sizeof(Work);
 
-Frontier frontier(const double* bounds, int64_t n, int64_t size, int64_t* rows, void* memory,
-                  Stream stream) {
+Frontier frontier(const Selection& selection, int64_t n, int64_t count, int64_t size, int64_t* rows,
+                  int32_t* keys, void* memory, Stream stream) {
   Work* const work = static_cast<Work*>(memory);
-  if (n == 0) return {0, {kPicked, -1}};
+  if (n == 0) return {0, {kPicked, -1}, {0, int32_t(count)}};
   constexpr int64_t kLeast = 2048;  // rows of a block
   const int64_t span = (n + kRuns - 1) / kRuns > kLeast ? (n + kRuns - 1) / kRuns : kLeast;
-  const int64_t runs = (n + span - 1) / span;
-  const Bounds all = {bounds, n, span};
-  launch(Begin{work, int(size < n ? size : n)}, kPasses * kBins / Begin::threads, stream);
+  const int64_t runs = (n + span - 1) / span, most = size < n ? size : n;
+  const Bounds all = {selection.bounds, n, span};
+  launch(Begin{work, int(most), int(count)}, kPasses * kBins / Begin::threads, stream);
   for (int pass = 0; pass < kPasses; ++pass) launch(CountDigit{all, work, pass}, runs, stream);
   launch(TallyRuns{all, work}, runs, stream);
   launch(PlaceRows{all, work, rows}, runs, stream);
   launch(Finish{work, runs}, 1, stream);
+  mark_stale(selection, rows, &work->found.count, most, count, 0, keys, &work->found.stale, stream);
   Frontier found;
   to_host(&found, &work->found, sizeof found, stream);
   return found;

@@ -1,6 +1,6 @@
 // Every operation of this folder. Pointers are device memory, work is queued on the stream; only
-// frontier, farthest_first and in_order wait for it. Nothing here depends on a framework: see
-// module.cpp.
+// frontier, find_stale, farthest_first and in_order wait for it. Nothing here depends on a
+// framework: see module.cpp.
 #pragma once
 
 #include "state.cuh"
@@ -33,9 +33,15 @@ struct Sides {
   double gamma;        // relative error of a score
 };
 
+// Of some rows: how many have to be compared with picks, and the least number of picks met so far.
+struct Stale {
+  int32_t rows, least;
+};
+
 struct Frontier {
   int64_t count;
   Key rival;  // the best row left out, {kPicked, -1} if there is none
+  Stale stale;
 };
 
 struct Settled {
@@ -62,11 +68,25 @@ void widen_rows(const Rows& rows, const int64_t* index, int64_t n, double* out, 
 void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
 
 // The primitive frontier of entroselect/engine.py: the `size` rows with the largest bounds (of
-// equals, those that come first), in order of rows; fewer where fewer are left. `memory` has
-// kFrontierBytes, its content does not matter. Waits for the stream.
-Frontier frontier(const double* bounds, int64_t n, int64_t size, int64_t* rows, void* memory,
-                  Stream stream);
+// equals, those that come first), in order of rows; fewer where fewer are left. `keys` as from
+// find_stale, with enough = 0. `memory` has kFrontierBytes, its content does not matter. Waits for
+// the stream.
+Frontier frontier(const Selection& selection, int64_t n, int64_t count, int64_t size, int64_t* rows,
+                  int32_t* keys, void* memory, Stream stream);
 extern const int64_t kFrontierBytes;
+
+// keys[i] <- how many picks row i of those (null: of all) has met, if it has not met all of `count`
+// picks and its bound is positive and at least `enough`; else more than any number of picks. Waits
+// for the stream; mark_stale does not: it adds to what `stale` holds, {0, count} at first.
+Stale find_stale(const Selection& selection, const int64_t* rows, int64_t n, int64_t count,
+                 double enough, int32_t* keys, Stale* memory, Stream stream);
+void mark_stale(const Selection& selection, const int64_t* rows, const int64_t* present, int64_t n,
+                int64_t count, double enough, int32_t* keys, Stale* stale, Stream stream);
+
+// Sets what rows have met after they were compared with picks scanned[i] to `count` (null: all), if
+// none is left out. Adds to `tally`: pairs compared, rows that have met all.
+void note_met(const Selection& selection, const int64_t* rows, const int32_t* scanned, int64_t n,
+              int64_t count, int64_t* tally, Stream stream);
 
 // Lowers the bounds of n rows to their exact distances to all unmet picks.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,

@@ -116,16 +116,35 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
         mean_row(rows, n, pointer<double>(out), stream);
       },
       Release());
-  m.def("frontier", [](uintptr_t bounds, int64_t n, int64_t size, uintptr_t rows, uintptr_t memory,
-                       Stream stream) {
+  m.def("frontier", [](const Selection& selection, int64_t n, int64_t count, int64_t size,
+                       uintptr_t rows, uintptr_t keys, uintptr_t memory, Stream stream) {
     Frontier found;
     {
       py::gil_scoped_release release;
-      found = frontier(pointer<const double>(bounds), n, size, pointer<int64_t>(rows),
+      found = frontier(selection, n, count, size, pointer<int64_t>(rows), pointer<int32_t>(keys),
                        pointer<void>(memory), stream);
     }
-    return py::make_tuple(found.count, found.rival.bound, found.rival.row);
+    return py::make_tuple(found.count, found.rival.bound, found.rival.row, found.stale.rows,
+                          found.stale.least);
   });
+  m.def("find_stale", [](const Selection& selection, uintptr_t rows, int64_t n, int64_t count,
+                         double enough, uintptr_t keys, uintptr_t memory, Stream stream) {
+    Stale stale;
+    {
+      py::gil_scoped_release release;
+      stale = find_stale(selection, pointer<const int64_t>(rows), n, count, enough,
+                         pointer<int32_t>(keys), pointer<Stale>(memory), stream);
+    }
+    return py::make_tuple(stale.rows, stale.least);
+  });
+  m.def(
+      "note_met",
+      [](const Selection& selection, uintptr_t rows, uintptr_t scanned, int64_t n, int64_t count,
+         uintptr_t tally, Stream stream) {
+        note_met(selection, pointer<const int64_t>(rows), pointer<const int32_t>(scanned), n, count,
+                 pointer<int64_t>(tally), stream);
+      },
+      Release());
   m.def(
       "catch_up",
       [](const Selection& selection, uintptr_t state, uintptr_t rows, int64_t n, int64_t count,

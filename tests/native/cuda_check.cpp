@@ -271,10 +271,24 @@ void frontier() {
     for (size_t i = 0; i < count; ++i) expected.push_back(keys[i].row);
     std::sort(expected.begin(), expected.end());
     std::vector<double> memory(size_t(cuda::kFrontierBytes) / 8 + 1, -7.0);
+    std::vector<int32_t> met(static_cast<size_t>(n)), order(rows.size(), -1);
+    for (int32_t& m : met) m = int32_t(random64() % 5);
+    cuda::Selection selection = {};
+    selection.bounds = bounds.data();
+    selection.met = met.data();
     const cuda::Frontier found =
-        cuda::frontier(bounds.data(), n, size, rows.data(), memory.data(), {});
+        cuda::frontier(selection, n, 4, size, rows.data(), order.data(), memory.data(), {});
     rows.resize(static_cast<size_t>(found.count));
     require(rows == expected, "frontier", trial, n);
+    cuda::Stale stale = {0, 4};
+    for (size_t i = 0; i < count; ++i) {
+      const size_t row = size_t(rows[i]);
+      const bool wanted = bounds[row] > 0 && met[row] < 4;
+      require(wanted ? order[i] == met[row] : order[i] > 4, "order", trial, int64_t(i));
+      stale.rows += wanted;
+      if (wanted) stale.least = std::min(stale.least, met[row]);
+    }
+    require(found.stale.rows == stale.rows && found.stale.least == stale.least, "stale", trial, n);
     const cuda::Key rival = count < keys.size() ? keys[count] : cuda::Key{cuda::kPicked, -1};
     require(found.rival.bound == rival.bound && found.rival.row == rival.row, "rival", trial, n);
   }

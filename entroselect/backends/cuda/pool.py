@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,28 @@ FEW = 4
 NEWEST = 4096
 
 
+@dataclass(frozen=True)
+class Listed:
+    """Rows (None: all) whose bounds are at least `rival`; the order in which the `stale` ones of
+    them are compared (others come last); the least number of picks that one has met; and how many
+    picks there were."""
+
+    rows: torch.Tensor | None
+    keys: torch.Tensor
+    stale: int
+    least: int
+    rival: float
+    count: int
+
+
 class Pool:
     """engine.SubPool in device memory. Rows are given as NumPy arrays, or as `frontier` and
     `next_in_order` return them. `limit`: bytes of device memory that may be used besides the
     rows."""
+
+    # What rounds aim at here: a round costs some launches and waits however few its rows are.
+    picks_per_round = 1024
+    block_limit = 1 << 17
 
     def __init__(self, held: DeviceRows, tile: Tile | None, limit: int | None = None) -> None:
         self.held, self.kernels = held, held.kernels
@@ -37,17 +56,20 @@ class Pool:
             self._bounds = torch.full((self.n,), math.inf, dtype=torch.float64, device=held.device)
             self._met = torch.zeros(self.n, dtype=torch.int32, device=held.device)
             self.picks = held.empty(0, torch.int64)
-            self.given = held.empty((0, self.d), torch.float64)
+            self.given, self._given = held.empty((0, self.d), torch.float64), 0
             self.filter = Filter(held, tile, limit)
             self.frame = self.filter.frame
             self.codes = self._all_codes()
             self.columns = self.frame.room(held, 0)
             self.packed = 0  # picks that have been coded
             self._work = held.empty(self.kernels.FRONTIER_BYTES, torch.uint8)
+            # Pairs compared and rows refreshed: exactly, and by passes.
+            self._tally = torch.zeros((2, 2), dtype=torch.int64, device=held.device)
             self._progress = held.empty(self.kernels.STATE_BYTES, torch.uint8)
             self.micro = held.empty(self.kernels.MICRO, torch.int64)
             self.between = held.empty(self.kernels.MICRO**2, torch.float64)
         self._order: tuple[Any, Any] = (None, None)
+        self._frontier: Listed | None = None  # the last one, until something changes
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier"), 0.0)
         self._counted = dict.fromkeys(engine.COUNTED, 0)
 
@@ -59,6 +81,7 @@ class Pool:
 
     def exclude(self, rows: Int64) -> None:
         """Marks these rows as picked."""
+        self._frontier = None
         with self.held.on_device():
             self._bounds[self._on_device(rows)] = -1.0
         self.available -= len(rows)
@@ -81,8 +104,8 @@ class Pool:
         with self.held.on_device():
             self._bounds.copy_(torch.from_numpy(np.array(bounds)))
             self._met.copy_(torch.from_numpy(np.array(met)))
-            self.given = self.given[:0]
-        self.count, self.packed = 0, 0  # what is kept of picks is written over
+        self._frontier = None
+        self.count, self.packed, self._given = 0, 0, 0  # what is kept of picks is written over
         self.available = int(np.count_nonzero(np.asarray(bounds) >= 0))
 
     def add_vectors(self, values: Any, dtype: str) -> None:
@@ -93,9 +116,15 @@ class Pool:
             self._pack()
             given = DeviceRows(self.kernels, Rows(values, dtype), metric, held.device)
             vectors = given.float64(torch.arange(given.n, device=held.device))
-            first = len(self.given)
-            self.given = torch.cat([self.given, vectors])
-            self._append(-1 - torch.arange(first, len(self.given), device=held.device))
+            first, last = self._given, self._given + given.n
+            if last > len(self.given):
+                grown = held.empty(
+                    (self._room(len(self.given), last, 8 * self.d), self.d), torch.float64
+                )
+                grown[:first] = self.given[:first]
+                self.given = grown
+            self.given[first:last], self._given = vectors, last
+            self._append(-1 - torch.arange(first, last, device=held.device))
             self._code(
                 DeviceRows(self.kernels, Rows(vectors, "float64"), "euclidean", held.device), None
             )
@@ -106,21 +135,12 @@ class Pool:
         began = time.perf_counter()
         with self.held.on_device():
             self._pack()
-            if rows is None:
-                rows = torch.arange(self.n, device=self.held.device)
-            rows = self._on_device(rows)
-            wanted = (self._bounds[rows] > 0) & (self._bounds[rows] >= enough)
-            rows = rows[wanted & (self._met[rows] < self.count)]
-            if len(rows):
-                # Rows that have met equally many picks share a range of columns.
-                met, order = torch.sort(self._met[rows], stable=True)
-                rows, least = rows[order].contiguous(), int(met[0])
-                if self.count - least <= FEW:
-                    self._compare(rows)
-                else:
-                    rows = self._lower(rows, least, enough)
-                self._met[rows] = self.count
-                self._counted["refreshed"] += len(rows)
+            known, self._frontier = self._frontier, None
+            usable = known is not None and known.rows is rows and known.count == self.count
+            if known is None or not usable or known.rival < enough:
+                known = self._stale(rows, enough)
+            if known.stale:
+                self._update(known, enough)
         self._spent["refresh"] += time.perf_counter() - began
 
     def frontier(self, size: int) -> tuple[Any, float, int]:
@@ -128,13 +148,16 @@ class Pool:
         left, in order of rows; bound and index of the best left out."""
         began = time.perf_counter()
         with self.held.on_device():
-            rows = self.held.empty(min(size, self.n), torch.int64)
-            count, rival, best = self.kernels.frontier(
-                self._bounds.data_ptr(), self.n, size, rows.data_ptr(), self._work.data_ptr(),
-                self.held.stream(),
+            most = min(size, self.n)
+            rows, keys = self.held.empty(most, torch.int64), self.held.empty(most, torch.int32)
+            count, rival, best, stale, least = self.kernels.frontier(
+                self._selection(), self.n, self.count, most, rows.data_ptr(), keys.data_ptr(),
+                self._work.data_ptr(), self.held.stream(),
             )  # fmt: skip
+            rows = rows[:count]
+            self._frontier = Listed(rows, keys[:count], stale, least, rival, self.count)
         self._spent["frontier"] += time.perf_counter() - began
-        return rows[:count], rival, best
+        return rows, rival, best
 
     def settle(
         self, rows: Any, rival: float, rival_index: int, limit: int, floor: float
@@ -194,8 +217,11 @@ class Pool:
 
     def profile(self) -> dict[str, Any]:
         """Counters; seconds are the host's, in which queued work may run on."""
+        (exact, rows), (pairs, more) = self._tally.tolist()
+        counted = dict(self._counted, pairs=pairs, refreshed=rows + more)
+        counted["rechecks"] += exact
         spent = {f"{name}_seconds": seconds for name, seconds in self._spent.items()}
-        return {**self._counted, **spent}
+        return {**counted, **spent}
 
     def _append(self, entries: torch.Tensor) -> None:
         self._make_room(len(entries))
@@ -204,9 +230,17 @@ class Pool:
 
     def _make_room(self, more: int) -> None:
         if self.count + more > len(self.picks):
-            grown = self.held.empty(max(2 * len(self.picks), self.count + more), torch.int64)
+            room = self._room(len(self.picks), self.count + more, 8)
+            grown = self.held.empty(room, torch.int64)
             grown[: self.count] = self.picks[: self.count]
             self.picks = grown
+
+    def _room(self, now: int, needed: int, each: int) -> int:
+        """Places for `needed` things of `each` bytes: twice as many as now, if memory allows."""
+        most = 2 * now
+        if self.filter.limit is not None:
+            most = min(most, self.filter.limit // 8 // each)
+        return max(needed, most)
 
     def _pack(self) -> None:
         """Codes the pool rows that were picked since the last call."""
@@ -215,7 +249,8 @@ class Pool:
 
     def _code(self, rows: DeviceRows, index: torch.Tensor | None) -> None:
         if self.count > len(self.columns):
-            grown = self.frame.room(self.held, max(2 * len(self.columns), self.count))
+            room = self._room(len(self.columns), self.count, self.frame.bytes_per_row())
+            grown = self.frame.room(self.held, room)
             for to, old in zip(grown.tensors(), self.columns.tensors(), strict=True):
                 to[: self.packed] = old[: self.packed]
             self.columns = grown
@@ -234,35 +269,59 @@ class Pool:
         except torch.OutOfMemoryError:
             return None
 
-    def _compare(self, rows: torch.Tensor) -> None:
-        """Lowers the bounds of rows to exact distances to all unmet picks."""
-        self._counted["rechecks"] += int((self.count - self._met[rows]).sum())
-        self.kernels.catch_up(
-            self._selection(), self._progress.data_ptr(), rows.data_ptr(), len(rows), self.count,
+    def _stale(self, rows: Any, enough: float) -> Listed:
+        n = self.n
+        if rows is not None:
+            rows = self._on_device(rows)
+            n = len(rows)
+        keys = self.held.empty(n, torch.int32)
+        stale, least = self.kernels.find_stale(
+            self._selection(), 0 if rows is None else rows.data_ptr(), n, self.count, enough,
+            keys.data_ptr(), self._work.data_ptr(), self.held.stream(),
+        )  # fmt: skip
+        return Listed(rows, keys, stale, least, enough, self.count)
+
+    def _update(self, listed: Listed, enough: float) -> None:
+        """Compares the stale ones of these rows with the picks that they have not met."""
+        # Rows that have met equally many picks share a range of columns.
+        rows = torch.sort(listed.keys, stable=True).indices[: listed.stale]
+        if listed.rows is not None:
+            rows = listed.rows[rows]
+        if self.count - listed.least <= FEW:
+            scanned = None
+            self.kernels.catch_up(
+                self._selection(), self._progress.data_ptr(), rows.data_ptr(), len(rows),
+                self.count, self.held.stream(),
+            )  # fmt: skip
+        else:
+            scanned = self._lower(rows, listed.least, enough)
+        self.kernels.note_met(
+            self._selection(), rows.data_ptr(), 0 if scanned is None else scanned.data_ptr(),
+            len(rows), self.count, self._tally[0 if scanned is None else 1].data_ptr(),
             self.held.stream(),
         )  # fmt: skip
 
     def _lower(self, rows: torch.Tensor, least: int, enough: float) -> torch.Tensor:
         """Compares rows with their unmet picks, the newest first; a row whose bound falls below
-        `enough` drops out. Returns the rows that have met all picks."""
+        `enough` drops out. Returns the first pick that each was compared with."""
         task = Task(
             self.held, self.codes, self.columns,
             reach=lambda part: self.frame.reach(self._bounds[part]),
             recheck=self._recheck, met=self._met, tighten=True,
         )  # fmt: skip
-        left, met_all, end, size = rows, [rows[:0]], self.count, NEWEST
+        scanned = torch.zeros(len(rows), dtype=torch.int32, device=self.held.device)
+        left, end, size = torch.arange(len(rows), device=self.held.device), self.count, NEWEST
         while len(left):
             # Without `enough` no row drops out: one pass over all unmet picks.
             begin = max(least, end - size) if enough > 0 else least
-            met = self._met[left]
-            self._counted["pairs"] += int((end - met.clamp(min=begin)).sum())
-            self.filter.run(task, left, begin, end)
+            part = rows[left]
+            self.filter.run(task, part, begin, end)
             # A row that drops out with older picks unmet keeps its count of met ones: the newest
             # count as unmet too, and are compared again. Its lowered bound stays an upper bound.
-            met_all.append(left[met >= begin])
-            left = left[(met < begin) & (self._bounds[left] >= enough)]
-            end, size = begin, 2 * size
-        return torch.cat(met_all)
+            scanned[left] = begin
+            left = left[(self._met[part] < begin) & (self._bounds[part] >= enough)]
+            end, size = begin, 4 * size
+        return scanned
 
     def _on_device(self, rows: Any) -> torch.Tensor:
         if isinstance(rows, np.ndarray):
