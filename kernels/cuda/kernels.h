@@ -44,6 +44,12 @@ struct Frontier {
   Stale stale;
 };
 
+// Rows found in a list, and the place after the last of them, the end of the list if there are
+// fewer than asked for.
+struct Candidates {
+  int64_t count, stop;
+};
+
 struct Settled {
   int64_t picked;
   double next;  // the next pick's squared distance, -1 where undecided
@@ -74,6 +80,11 @@ void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
 Frontier frontier(const Selection& selection, int64_t n, int64_t count, int64_t size, int64_t* rows,
                   int32_t* keys, void* memory, Stream stream);
 extern const int64_t kFrontierBytes;
+
+// The first `size` of n rows that beat `least` (bounds >= 0), in the order given, and, unless null,
+// their bounds. `memory` has 4 KB. Does not wait.
+void candidates(const Selection& selection, const int64_t* rows, int64_t n, Key least, int64_t size,
+                int64_t* out, double* bounds, Candidates* candidates, void* memory, Stream stream);
 
 // keys[i] <- how many picks row i of those (null: of all) has met, if it has not met all of `count`
 // picks and its bound is positive and at least `enough`; else more than any number of picks. Waits

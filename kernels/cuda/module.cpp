@@ -127,6 +127,16 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
     return py::make_tuple(found.count, found.rival.bound, found.rival.row, found.stale.rows,
                           found.stale.least);
   });
+  m.def(
+      "candidates",
+      [](const Selection& selection, uintptr_t rows, int64_t n, double least, int64_t least_row,
+         int64_t size, uintptr_t out, uintptr_t bounds, uintptr_t found, uintptr_t memory,
+         Stream stream) {
+        candidates(selection, pointer<const int64_t>(rows), n, {least, least_row}, size,
+                   pointer<int64_t>(out), pointer<double>(bounds), pointer<Candidates>(found),
+                   pointer<void>(memory), stream);
+      },
+      Release());
   m.def("find_stale", [](const Selection& selection, uintptr_t rows, int64_t n, int64_t count,
                          double enough, uintptr_t keys, uintptr_t memory, Stream stream) {
     Stale stale;

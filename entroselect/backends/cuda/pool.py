@@ -62,6 +62,7 @@ class Pool:
             self.codes = self._all_codes()
             self.columns = self.frame.room(held, 0)
             self.packed = 0  # picks that have been coded
+            self._found = held.empty(2, torch.int64)
             self._work = held.empty(self.kernels.FRONTIER_BYTES, torch.uint8)
             # Pairs compared and rows refreshed: exactly, and by passes.
             self._tally = torch.zeros((2, 2), dtype=torch.int64, device=held.device)
@@ -185,14 +186,14 @@ class Pool:
             if self._order[0] is not order:
                 self._order = (order, torch.as_tensor(order, device=self.held.device))
             traversal = self._order[1]
-            parts, found = [traversal[:0]], 0
-            while start < len(traversal) and found < size:
+            parts, left = [], size
+            while start < len(traversal) and left:
                 window = traversal[start : start + max(size, 65536)]
-                places = (self._bounds[window] >= floor).nonzero().flatten()[: size - found]
-                parts.append(window[places])
-                found += len(places)
-                start += int(places[-1]) + 1 if found == size else len(window)
-            rows = torch.cat(parts)
+                rows, found, stop = self._candidates(window, floor, len(order), left)
+                parts.append(rows)
+                left -= found
+                start += stop
+            rows = torch.cat([traversal[:0], *parts])
         self._spent["frontier"] += time.perf_counter() - began
         return rows, start
 
@@ -210,6 +211,19 @@ class Pool:
             found = self._settled(picked, squared)
         self._spent["resolve"] += time.perf_counter() - began
         return found
+
+    def _candidates(
+        self, rows: torch.Tensor, bound: float, index: int, size: int
+    ) -> tuple[torch.Tensor, int, int]:
+        """The first `size` of the rows that are better than (bound, index), in the order given, how
+        many there are, and the place after them."""
+        out, found = self.held.empty(min(size, len(rows)), torch.int64), self._found
+        self.kernels.candidates(
+            self._selection(), rows.data_ptr(), len(rows), bound, index, size, out.data_ptr(), 0,
+            found.data_ptr(), self._work.data_ptr(), self.held.stream(),
+        )  # fmt: skip
+        count, stop = found.tolist()
+        return out[:count], count, stop
 
     def widest(self) -> float:
         """The largest bound of any unpicked row, 0 when there is none."""
