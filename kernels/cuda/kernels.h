@@ -33,6 +33,11 @@ struct Sides {
   double gamma;        // relative error of a score
 };
 
+struct Settled {
+  int64_t picked;
+  double next;  // the next pick's squared distance, -1 where undecided
+};
+
 // Of some rows: how many have to be compared with picks, and the least number of picks met so far.
 struct Stale {
   int32_t rows, least;
@@ -48,11 +53,6 @@ struct Frontier {
 // fewer than asked for.
 struct Candidates {
   int64_t count, stop;
-};
-
-struct Settled {
-  int64_t picked;
-  double next;  // the next pick's squared distance, -1 where undecided
 };
 
 // "" when kernels can run here, otherwise why not.

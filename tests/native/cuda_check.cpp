@@ -1,7 +1,6 @@
 // The CUDA sources compiled for the host, held to the CPU's kernels and to plain loops; built with
 // sanitizers and run by tests/backends/test_cuda_host.py. Prints a line for each check that holds.
 
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -248,53 +247,6 @@ void farthest() {
   std::puts("farthest");
 }
 
-// The rows that a sort by (bound, index) puts first, in one block and in several, with bounds that
-// differ in any digit, in none, or are picked.
-void frontier() {
-  for (int trial = 0; trial < 120; ++trial) {
-    const int64_t n = 1 + int64_t(random64() % (trial < 100 ? 300 : 9000));
-    std::vector<cuda::Key> keys(static_cast<size_t>(n));
-    std::vector<double> bounds(static_cast<size_t>(n));
-    for (int64_t i = 0; i < n; ++i) {
-      const double ones[] = {1, kInfinity, 0, std::ldexp(1.0, -1074), 1 + 0x1p-52};
-      double bound = ones[random64() % (trial % 4 == 3 ? 1 : 5)];
-      if (trial % 4 == 1) bound = double(random64() >> (random64() % 64));
-      if (trial % 4 == 2) bound = double(random64() % 7) * std::ldexp(1.0, -int(random64() % 60));
-      if (random64() % 3 == 0 || trial == 7) bound = cuda::kPicked;
-      keys[size_t(i)] = {bounds[size_t(i)] = bound, i};
-    }
-    std::sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) { return a.beats(b); });
-    while (!keys.empty() && keys.back().bound < 0) keys.pop_back();
-    const int64_t size = 1 + int64_t(random64() % uint64_t(n + 9));
-    const auto count = std::min<size_t>(keys.size(), size_t(size));
-    std::vector<int64_t> expected, rows(size_t(std::min(size, n)));
-    for (size_t i = 0; i < count; ++i) expected.push_back(keys[i].row);
-    std::sort(expected.begin(), expected.end());
-    std::vector<double> memory(size_t(cuda::kFrontierBytes) / 8 + 1, -7.0);
-    std::vector<int32_t> met(static_cast<size_t>(n)), order(rows.size(), -1);
-    for (int32_t& m : met) m = int32_t(random64() % 5);
-    cuda::Selection selection = {};
-    selection.bounds = bounds.data();
-    selection.met = met.data();
-    const cuda::Frontier found =
-        cuda::frontier(selection, n, 4, size, rows.data(), order.data(), memory.data(), {});
-    rows.resize(static_cast<size_t>(found.count));
-    require(rows == expected, "frontier", trial, n);
-    cuda::Stale stale = {0, 4};
-    for (size_t i = 0; i < count; ++i) {
-      const size_t row = size_t(rows[i]);
-      const bool wanted = bounds[row] > 0 && met[row] < 4;
-      require(wanted ? order[i] == met[row] : order[i] > 4, "order", trial, int64_t(i));
-      stale.rows += wanted;
-      if (wanted) stale.least = std::min(stale.least, met[row]);
-    }
-    require(found.stale.rows == stale.rows && found.stale.least == stale.least, "stale", trial, n);
-    const cuda::Key rival = count < keys.size() ? keys[count] : cuda::Key{cuda::kPicked, -1};
-    require(found.rival.bound == rival.bound && found.rival.row == rival.row, "rival", trial, n);
-  }
-  std::puts("frontier");
-}
-
 void in_order() {
   for (int trial = 0; trial < 60; ++trial) {
     const int64_t n = 1 + int64_t(random64() % (trial < 40 ? 300 : 2500));
@@ -366,7 +318,6 @@ int main() {
   coding();
   for (bool order : {false, true}) {
     cuda::backwards = order;
-    frontier();
     farthest();
     in_order();
   }
