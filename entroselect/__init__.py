@@ -21,6 +21,7 @@ except ImportError:
 from entroselect.anchored import anchored_select
 from entroselect.cover import deduplicate
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
+from entroselect.frames import take
 from entroselect.greedy import greedy_select
 from entroselect.io import open_pool
 from entroselect.measures.diagnosis import Diagnosis, diagnose
@@ -64,5 +65,6 @@ __all__ = [
     "nearest_distances",
     "neighbours_within",
     "open_pool",
+    "take",
     "threshold_select",
 ]

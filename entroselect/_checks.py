@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import operator
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +44,19 @@ def integer(name: str, value: Any, low: int, high: int | None = None, why: str =
         upto = "" if high is None else f" and at most {high}"
         raise ValueError(f"{name}: must be at least {low}{upto}{why}, got {number}")
     return number
+
+
+def pick_count(k: Any, n: int, low: int, most: int, why: str) -> int:
+    """`k` as an int within [low, most]. A float between 0 and 1 is a share of n rows: the decimal
+    number that it prints as, times n, rounded to the nearest integer (half to even), and at least
+    `low`."""
+    if isinstance(k, (float, np.floating)) and 0 < k < 1:
+        k = max(low, round(Fraction(str(k)) * n))
+    elif isinstance(k, (float, np.floating)):
+        raise TypeError(
+            f"k: expected an integer, or a share of the rows between 0 and 1, got {k!r}"
+        )
+    return integer("k", k, low, most, why)
 
 
 def real(name: str, value: Any, accepted: str, ok: Any) -> float:

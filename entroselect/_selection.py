@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -139,10 +140,11 @@ class OpenedPool:
         alone = self.ranks is None or self.ranks.rank == 0
         return reporter(progress if alone else None, what)
 
-    def center(self) -> int:
-        """The row nearest to the mean row of the whole pool, the first of equals."""
+    def center(self, farthest: bool = False) -> int:
+        """The row nearest to the mean row of the whole pool, or farthest from it; the first of
+        equals."""
         if self.ranks is None:
-            return self.local.center()
+            return self.local.center(farthest)
         total = np.zeros(self.d)
         for rank in range(self.ranks.size):  # in turn: the order of a sum decides its last bit
             with self.shared_errors():
@@ -150,8 +152,8 @@ class OpenedPool:
                     self.local.add_rows(total)
             total = self.ranks.broadcast(total, rank)
         with self.shared_errors():
-            squared, row = self.local.nearest_to(total / self.n)
-        return self.ranks.max_with_index(-squared, self.first + row)[1]
+            squared, row = self.local.nearest_to(total / self.n, farthest)
+        return self.ranks.max_with_index(squared if farthest else -squared, self.first + row)[1]
 
     def broadcast_draw(self, draw: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """The array that rank 0 draws, on every process."""
@@ -199,6 +201,8 @@ def _most_picks(picks: Any, n: int, ranks: ProcessGroup | None) -> int:
     """How many picks a process may have to keep, which has n rows itself; `picks`: see above."""
     if picks is None:
         return n * (1 if ranks is None else ranks.size)
+    if isinstance(picks, float) and 0 < picks < 1:
+        return math.ceil(picks * n) * (1 if ranks is None else ranks.size)
     return picks if isinstance(picks, int) else 0  # otherwise an error is raised later
 
 
@@ -301,12 +305,13 @@ class SelectionRun:
 
 
 def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
-    """k as an int between 1 and the number of rows that are left to pick."""
+    """k, a number or a share of the pool, as an int between 1 and the number of rows that are left
+    to pick."""
     left = rows.n - len(before)
     why = f" (the pool has {rows.n} rows" + (f", {len(before)} selected)" if len(before) else ")")
     if left < 1:
         raise ValueError(f"selected: names every row of the pool ({rows.n}); none is left to pick")
-    return _checks.integer("k", k, 1, left, why)
+    return _checks.pick_count(k, rows.n, 1, left, why)
 
 
 def _short(value: Any) -> Any:

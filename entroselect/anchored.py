@@ -36,7 +36,7 @@ SAMPLE = 10_000
 @in_default_float_environment
 def anchored_select(
     features: Any,
-    k: int,
+    k: int | float,
     reference: Any = None,
     *,
     diversity: float = 0.003,
@@ -71,7 +71,7 @@ def anchored_select(
     Args:
         features: (n, d) pool, as in `greedy_select`; a Source is read into memory, which
             `memory_limit` does not count.
-        k: how many rows, 1 <= k <= n.
+        k: how many rows, 1 <= k <= n, or a share of them, 0 < k < 1.
         reference: (m, d) rows, m >= 2, such as real images; None: the pool itself, which gives
             a small set that is distributed like the pool.
         diversity: weight of the logarithm, 0 to 1000. Between 0.003 and 0.03, depending on the
@@ -118,7 +118,7 @@ def anchored_select(
         _checks.same_width("reference", targets, "features", rows)
         if targets.n < 2:
             raise ValueError(f"reference: at least 2 rows needed, got {targets.n}")
-    k = _checks.integer("k", k, 1, rows.n, " (the pool's rows)")
+    k = _checks.pick_count(k, rows.n, 1, rows.n, " (the pool's rows)")
     diversity = _checks.real(
         "diversity", diversity, f"from 0 to {MOST_DIVERSITY:g}", lambda x: 0 <= x <= MOST_DIVERSITY
     )

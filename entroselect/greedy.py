@@ -13,13 +13,13 @@ from entroselect._progress import reporter
 from entroselect._selection import OpenedPool, SelectionRun, check_count
 from entroselect.results import Metric, Selection
 
-STARTS = ("random", "center")
+STARTS = ("random", "center", "farthest-from-center")
 
 
 @in_default_float_environment
 def greedy_select(
     features: Any,
-    k: int,
+    k: int | float,
     *,
     start: int | str = 0,
     seed: int | None = None,
@@ -44,9 +44,10 @@ def greedy_select(
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
             anything with DLPack on the CPU or `__array__`, a tensor on a CUDA device, or what
             `open_pool` returns. Not modified. With `group`, this process's rows.
-        k: how many rows, 1 <= k <= n less those in `selected`.
-        start: first pick: a pool index, "random" (drawn with `seed`), or "center" (the row
-            nearest to the mean row).
+        k: how many rows, 1 <= k <= n less those in `selected`; or a share of the n rows,
+            0 < k < 1, rounded to the nearest number.
+        start: first pick: a pool index, "random" (drawn with `seed`), "center" (the row nearest
+            to the mean row) or "farthest-from-center".
         seed: for start="random".
         selected: what counts as picked already: a list of pool indices, or an (M, d) array of
             vectors that are not in the pool. Picks continue from there; `start` is not used.
@@ -138,7 +139,9 @@ def _first_pick(opened: OpenedPool, start: int | str, seed: int | None) -> int:
     if start == "random":
         draw = np.random.default_rng(seed)
         return int(opened.broadcast_draw(lambda: draw.integers(opened.n, size=1))[0])
-    return opened.center() if start == "center" else int(start)
+    if isinstance(start, str):
+        return opened.center(farthest=start == "farthest-from-center")
+    return int(start)
 
 
 def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:
@@ -149,7 +152,7 @@ def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:
             _checks.integer("start", start, 0, n - 1, " (a pool row)")
         except TypeError:
             raise TypeError(
-                f"start: expected a pool index, 'random' or 'center', got {start!r}"
+                f"start: expected a pool index or one of {', '.join(STARTS)}, got {start!r}"
             ) from None
     if has_before and start != 0:
         raise ValueError("start: has no meaning together with selected; picks continue from there")

@@ -47,7 +47,7 @@ class FrechetSelection(Selection):
 @in_default_float_environment
 def frechet_select(
     features: Any,
-    k: int,
+    k: int | float,
     reference: Any,
     *,
     min_entropy: float | None = None,
@@ -74,7 +74,7 @@ def frechet_select(
 
     Args:
         features: (n, d) pool; what `greedy_select` takes, held in memory as it is.
-        k: how many rows, 2 <= k <= n.
+        k: how many rows, 2 <= k <= n, or a share of them, 0 < k < 1.
         reference: (m, d) rows, m >= 2.
         min_entropy: nats. The exchanges end with the last picks whose entropy (`kl_entropy`) is at
             least this; with equal rows among the picks there is none, and it counts as lower.
@@ -116,7 +116,7 @@ def frechet_select(
     _checks.same_width("reference", target, "features", rows)
     if target.n < 2:
         raise ValueError(f"reference: at least 2 rows needed, got {target.n}")
-    k = _checks.integer("k", k, 2, rows.n, f" (the pool has {rows.n} rows)")
+    k = _checks.pick_count(k, rows.n, 2, rows.n, f" (the pool has {rows.n} rows)")
     max_passes = _checks.integer("max_passes", max_passes, 0)
     if min_entropy is not None:
         min_entropy = _checks.real("min_entropy", min_entropy, "(finite)", math.isfinite)

@@ -73,10 +73,11 @@ def first_pick(rows: Rows, start: int | str, seed: int | None, metric: str) -> i
     """The pool row at which an empty selection starts; see `greedy_select`."""
     if start == "random":
         return int(np.random.default_rng(seed).integers(rows.n))
-    if start == "center":
+    if start in ("center", "farthest-from-center"):
         values = canonical_rows(rows, metric)
         mean = np.cumsum(values, axis=0)[-1] / rows.n  # cumsum: row after row, in order
-        return int(np.argmin(squared_distances(values, mean)))
+        squared = squared_distances(values, mean)
+        return int(np.argmin(squared) if start == "center" else np.argmax(squared))
     return int(start)
 
 
@@ -96,6 +97,7 @@ def greedy_select(
     rows = _checks.usable_rows("features", features, metric)
     values, nearest, picked = _state(rows, selected, metric)
     limit = -math.inf if min_distance is None else float(min_distance)
+    k = _checks.pick_count(k, rows.n, 0, rows.n, "")
 
     indices: list[int] = []
     distances: list[float] = []

@@ -73,6 +73,33 @@ class Selection:
             raise ValueError(f"indices are {indices.dtype}; {np.dtype(dtype)} needs a copy")
         return np.array(indices, dtype=dtype) if copy else np.asarray(indices, dtype=dtype)
 
+    def to_arrow(self) -> Any:
+        """An Arrow table with the columns row and distance, and threshold where there are any, in
+        pick order. Needs pyarrow."""
+        from entroselect.frames import to_arrow  # upward imports: methods of a result
+
+        return to_arrow(self)
+
+    def to_pandas(self) -> Any:
+        """As `to_arrow`, as a DataFrame. Needs pandas."""
+        from entroselect.frames import to_pandas
+
+        return to_pandas(self)
+
+    def plot(self, features: Any = None, *, metric: Metric = "euclidean") -> Any:
+        """A matplotlib Figure: the distance of each pick to all before it; with the pool's
+        `features`, (n, d), beside it the picks among at most 3,000 rows of the pool, on the pool's
+        first two principal components. A notebook shows it; `savefig` writes it. Needs
+        matplotlib."""
+        from entroselect._notebook import plot
+
+        return plot(self, features, metric)
+
+    def _repr_html_(self) -> str:
+        from entroselect._notebook import selection_html
+
+        return selection_html(self)
+
     def assign(
         self,
         features: Any,
@@ -111,7 +138,7 @@ class Selection:
             >>> cover.picks.tolist(), cover.distances.tolist(), cover.sizes.tolist()
             ([0, 0, 0, 1], [0.0, 1.0, 2.0, 0.0], [3, 1])
         """
-        from entroselect.cover import assign  # the one upward import: a method of a result
+        from entroselect.cover import assign
 
         return assign(
             features, self.indices, metric=metric, backend=backend, progress=progress,
@@ -207,6 +234,11 @@ class Neighbours:
         known = ", ".join(f"{name}={value!r}" for name, value in shown if value is not None)
         return f"Neighbours({known})"
 
+    def _repr_html_(self) -> str:
+        from entroselect._notebook import neighbours_html
+
+        return neighbours_html(self)
+
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhoods:
@@ -290,6 +322,11 @@ class Entropy(float):
         )
 
     __str__ = float.__repr__
+
+    def _repr_html_(self) -> str:
+        from entroselect._notebook import entropy_html
+
+        return entropy_html(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_entropy, (float(self), dict(self.__dict__))

@@ -17,7 +17,7 @@ from entroselect.results import Int64, Metric, Selection
 @in_default_float_environment
 def threshold_select(
     features: Any,
-    k: int | None = None,
+    k: int | float | None = None,
     *,
     threshold: float | None = None,
     decay: float | None = 0.95,
@@ -52,12 +52,13 @@ def threshold_select(
 
     Args:
         features: (n, d) pool, as in `greedy_select`.
-        k: how many rows, 1 <= k <= n less those in `selected`. With ``decay=None`` at most k, and
-            without k as many as the pass accepts.
+        k: how many rows, 1 <= k <= n less those in `selected`, or a share of the n rows,
+            0 < k < 1. With ``decay=None`` at most k, and without k as many as the pass accepts.
         threshold: starting value, >= 0. None: the largest distance of any pool row to the first
             row (or to `selected`), so that decay does all the work; the value used is
-            ``thresholds[0]``. The paper uses 60 for DINOv2-small features, 2000 for 32x32x3
-            pixels on 0 to 255.
+            ``thresholds[0]``. As a share of the pool's width, whatever its units:
+            ``0.1 * greedy_select(features, 2).distances[1]``. The paper uses 60 for
+            DINOv2-small features, 2000 for 32x32x3 pixels on 0 to 255.
         decay: factor after each pass, above 0 and at most 0.999999. None: one pass at `threshold`.
         order: traversal order, a permutation of the pool rows. Default: pool order.
         scores: (n,) numbers, one per row of the whole pool: the traversal goes from the largest to

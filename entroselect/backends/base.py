@@ -80,8 +80,8 @@ class Backend(Protocol):
         """All points at most `distance` from each query; points=None means all queries, each itself
         included."""
 
-    def center(self, rows: Rows, metric: str) -> int:
-        """The row nearest to the mean row; of equals, the first."""
+    def center(self, rows: Rows, metric: str, farthest: bool = False) -> int:
+        """The row nearest to the mean row, or farthest from it; of equals, the first."""
 
     def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
         """Adds to the total of every row, (n,), its canonical distances to the points, one after

@@ -107,12 +107,13 @@ class Cpu:
         )
         return Neighbourhoods(begin, indices, np.sqrt(squared, out=squared), self.name)
 
-    def center(self, rows: Rows, metric: str) -> int:
-        """The row nearest to the mean row; of equals, the first."""
+    def center(self, rows: Rows, metric: str, farthest: bool = False) -> int:
+        """The row nearest to the mean row, or farthest from it; of equals, the first."""
         mean = np.zeros(rows.d)
         add_rows(rows, metric, mean)
         mean /= rows.n
-        return int(np.argmin(distances_to(rows, metric, mean)))
+        squared = distances_to(rows, metric, mean)
+        return int(np.argmax(squared) if farthest else np.argmin(squared))
 
     def _nearest(
         self, queries: Rows, points: Rows | None, k: int, metric: str, progress: Any

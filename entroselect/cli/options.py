@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from entroselect import results
+from entroselect._checks import pick_count
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit
 from entroselect.cli.inputs import Stores
+from entroselect.greedy import STARTS
 
 
 class Method(str, Enum):
@@ -133,7 +134,7 @@ class Options:
         draws = self.method not in ("greedy", "anchored") or self.start == "random"
         if self.seed is not None and not draws:
             bad_use("--seed", f"{self.method} draws nothing unless --start random")
-        starts = ("random", "herding") if self.method == "anchored" else ("random", "center")
+        starts = ("random", "herding") if self.method == "anchored" else STARTS
         if self.start is not None and not (
             self.start in starts or (self.method == "greedy" and isinstance(self.start, int))
         ):
@@ -143,8 +144,7 @@ class Options:
         check_backend(self.backend, selecting=True)
 
     def count(self, rows: int) -> int:
-        """How many rows to pick. --fraction counts as the decimal number that was written, times
-        `rows`, rounded to the nearest number (a half to the even one), and at least 1."""
+        """How many rows to pick; --fraction is a share as the functions take it."""
         if self.fraction is None:
             return int(self.k or 0)
-        return max(1, round(Fraction(str(self.fraction)) * rows))
+        return rows if self.fraction == 1 else pick_count(self.fraction, rows, 1, rows, "")

@@ -74,7 +74,8 @@ def select(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Greedy: first pick, a row, 'random' or 'center'; default 0. Anchored: 'random'."
+            help="Greedy: first pick, a row, 'random', 'center' or 'farthest-from-center'; default "
+            "0. Anchored: 'random'."
         ),
     ] = None,
     selected: Annotated[
@@ -305,7 +306,7 @@ def _start(text: str | None) -> int | str | None:
     if text is None or text in (*STARTS, "herding"):
         return text
     if not text.isdecimal():
-        bad_use("--start", f"expected a pool row, 'random' or 'center', got {text!r}")
+        bad_use("--start", f"expected a pool row or one of {', '.join(STARTS)}, got {text!r}")
     return int(text)
 
 

@@ -130,6 +130,12 @@ def image_pairs(upper: Float64, lower: Float64, distances: Float64) -> str:
 def radius_curves(curves: Mapping[str, tuple[Any, Float64]]) -> str:
     """Covering radius against the number of picks, one line per name."""
     figure, axes = _axes(3.6)
+    draw_radius(axes, curves)
+    return data_uri(figure)
+
+
+def draw_radius(axes: Axes, curves: Mapping[str, tuple[Any, Float64]]) -> None:
+    """As `radius_curves`, in axes of the caller."""
     for name, (ranks, radii) in curves.items():
         marker = {"marker": "o", "markersize": 3.5} if len(radii) <= 40 else {}
         axes.plot(ranks, radii, color=COLOURS[name], label=name, linewidth=1.8, **marker)  # type: ignore[arg-type]
@@ -144,7 +150,6 @@ def radius_curves(curves: Mapping[str, tuple[Any, Float64]]) -> str:
     axes.set_ylabel("radius")
     if len(curves) > 1:
         axes.legend(frameon=False)
-    return data_uri(figure)
 
 
 def distance_histograms(distances: Mapping[str, Float64]) -> str:
@@ -173,11 +178,19 @@ def distance_histograms(distances: Mapping[str, Float64]) -> str:
 
 def scatter(rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str) -> str:
     """Picked rows over the pool, both projected on the pool's first two principal components."""
+    figure, axes = _axes(5.6)
+    draw_scatter(axes, rows, picked, name, metric)
+    return data_uri(figure)
+
+
+def draw_scatter(
+    axes: Axes, rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str
+) -> None:
+    """As `scatter`, in axes of the caller."""
     pool, picks = sample(rows, 3000), sample(picked, 3000)
     if metric == "cosine":
         pool, picks = (unit_rows(x) for x in (pool, picks))
     mean, directions = principal(pool)
-    figure, axes = _axes(5.6)
     for values, colour, size, label in (
         (pool, COLOURS["whole pool"], 7, f"pool ({len(pool):,} of {len(rows):,} shown)"),
         (picks, COLOURS[name], 9, f"picked ({len(picks):,} of {len(picked):,} shown)"),
@@ -188,7 +201,6 @@ def scatter(rows: NDArray[Any], picked: NDArray[Any], name: str, metric: str) ->
     axes.set_ylabel("second principal component")
     axes.set_aspect("equal", adjustable="datalim")
     axes.legend(frameon=False, markerscale=2)
-    return data_uri(figure)
 
 
 def principal(rows: Float64) -> tuple[Float64, Float64]:

@@ -54,18 +54,19 @@ class MemoryPool:
         """Puts a result where the rows are: in host memory or on their CUDA device."""
         return self._rows.like(found)
 
-    def center(self) -> int:
-        """The row nearest to the mean row, the first of equals."""
-        return self.backend.center(self._rows, self.metric)
+    def center(self, farthest: bool) -> int:
+        """The row nearest to the mean row, or farthest from it; the first of equals."""
+        return self.backend.center(self._rows, self.metric, farthest)
 
     def add_rows(self, total: Float64) -> None:
         """Adds all rows to a sum (d,), in order."""
         add_rows(self._on_host(), self.metric, total)
 
-    def nearest_to(self, vector: Float64) -> tuple[float, int]:
-        """(squared distance, row) of the row nearest to a float64 vector, the first of equals."""
+    def nearest_to(self, vector: Float64, farthest: bool) -> tuple[float, int]:
+        """(squared distance, row) of the row nearest to a float64 vector, or farthest from it; the
+        first of equals."""
         squared = distances_to(self._on_host(), self.metric, vector)
-        row = int(np.argmin(squared))
+        row = int(np.argmax(squared) if farthest else np.argmin(squared))
         return float(squared[row]), row
 
     def marks(self) -> Marks:

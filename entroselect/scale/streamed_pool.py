@@ -243,11 +243,11 @@ class StreamedPool:
         beating: Int64 = rows[(bounds > rival) | ((bounds == rival) & (rows < rival_index))]
         return beating
 
-    def center(self) -> int:
-        """The row nearest to the mean row, the first of equals."""
+    def center(self, farthest: bool) -> int:
+        """The row nearest to the mean row, or farthest from it; the first of equals."""
         total = np.zeros(self.d)
         self.add_rows(total)
-        return self.nearest_to(total / self.n)[1]
+        return self.nearest_to(total / self.n, farthest)[1]
 
     def like(self, found: Any) -> Any:
         """Puts a result where the rows are: it is in host memory already."""
@@ -258,15 +258,17 @@ class StreamedPool:
         for _, values in self._tiles(np.arange(self.n)):
             add_rows(self._rows(values), self.metric, total)
 
-    def nearest_to(self, vector: Float64) -> tuple[float, int]:
-        """(squared distance, row) of the row nearest to a float64 vector, the first of equals."""
+    def nearest_to(self, vector: Float64, farthest: bool) -> tuple[float, int]:
+        """(squared distance, row) of the row nearest to a float64 vector, or farthest from it; the
+        first of equals."""
+        sign = -1.0 if farthest else 1.0
         best, row = np.inf, -1
         for part, values in self._tiles(np.arange(self.n)):
-            squared = distances_to(self._rows(values), self.metric, vector)
+            squared = sign * distances_to(self._rows(values), self.metric, vector)
             nearest = int(np.argmin(squared))
             if squared[nearest] < best:
                 best, row = float(squared[nearest]), int(part[nearest])
-        return best, row
+        return sign * best, row
 
     def profile(self) -> dict[str, Any]:
         """Counters; bytes_read counts what was asked of files."""

@@ -123,7 +123,7 @@ def test_selected_indices_and_min_distance(gpu: Any) -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-@pytest.mark.parametrize("start", ["center", "random", 7])
+@pytest.mark.parametrize("start", ["center", "farthest-from-center", "random", 7])
 def test_starts(start: Any, metric: str, gpu: Any) -> None:
     pool = normal(90, 19) + 3
     options = {"start": start, "metric": metric, "seed": 11 if start == "random" else None}

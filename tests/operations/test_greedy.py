@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from entroselect import greedy_select, reference
+from entroselect import anchored_select, greedy_select, reference, threshold_select
+from entroselect.greedy import STARTS
 from tests.conftest import BACKENDS, normal, same_selection
 from tests.support.pools import POOLS, without_zero_rows
 
@@ -62,7 +64,7 @@ def _oracle(name: str, k: int) -> reference.Selection:
     backend=st.sampled_from(BACKENDS),
     block=st.integers(1, 300),
     threads=st.integers(1, 4),
-    start=st.one_of(st.just("random"), st.just("center"), st.integers(0, 10**6)),
+    start=st.one_of(st.sampled_from(STARTS), st.integers(0, 10**6)),
     seed=st.integers(0, 2**32),
 )
 def test_any_pool(
@@ -180,7 +182,7 @@ def test_selected_may_leave_one_row() -> None:
     assert found.radius == 0.0
 
 
-@pytest.mark.parametrize("start", ["random", "center", 7])
+@pytest.mark.parametrize("start", ["random", "center", "farthest-from-center", 7])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_starts(start: str | int, metric: str, backend: str) -> None:
     pool = normal(300, 19) + 3
@@ -193,8 +195,23 @@ def test_starts(start: str | int, metric: str, backend: str) -> None:
 
 def test_center_is_the_row_nearest_to_the_mean() -> None:
     pool = normal(400, 5, dtype=np.float64)
-    expected = np.argmin(((pool - pool.mean(axis=0)) ** 2).sum(axis=1))
-    assert greedy_select(pool, 1, start="center").indices[0] == expected
+    squared = ((pool - pool.mean(axis=0)) ** 2).sum(axis=1)
+    assert greedy_select(pool, 1, start="center").indices[0] == np.argmin(squared)
+    farthest = greedy_select(pool, 1, start="farthest-from-center")
+    assert farthest.indices[0] == np.argmax(squared)
+
+
+@pytest.mark.parametrize("select", [greedy_select, threshold_select, anchored_select])
+def test_a_share_of_the_rows(select: Any) -> None:
+    pool = normal(125, 4)
+    for share, k in ((0.2, 25), (0.1, 12), (np.float32(0.1), 12), (0.9, 112), (1e-9, 1)):
+        found = select(pool, share)
+        assert found.indices.tolist() == select(pool, k).indices.tolist()  # halves go to even
+    for share in (0.0, 1.0, 1.5, -0.5, math.nan):
+        with pytest.raises(TypeError, match="k: expected an integer, or a share of the rows"):
+            select(pool, share)
+    with pytest.raises(ValueError, match="k: must be at least 1 and at most 5"):
+        greedy_select(pool, 0.5, selected=range(120))
 
 
 def test_min_distance_stops_and_is_compared_with_the_reported_distance() -> None:

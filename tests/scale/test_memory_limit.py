@@ -45,7 +45,7 @@ SMALLEST = {
     "vectors of integers": {"selected": np.arange(80).reshape(2, 40)},
     "vectors of the same dtype": {"selected": normal(9, 40, seed=2)},
     "rows": {"selected": [3, 9, 11]},
-    "center": {"start": "center"},
+    "farthest": {"start": "farthest-from-center"},
     "cosine": {"metric": "cosine"},
 }
 

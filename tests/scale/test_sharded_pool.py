@@ -55,7 +55,7 @@ def test_pools_and_splits(size: int, tmp_path: Path) -> None:
                         {"start": "random", "seed": 5},
                         {"selected": [3, 11, len(pool) - 1]},
                         {"selected": vectors, "metric": "cosine"},
-                        {"min_distance": 3.0},
+                        {"min_distance": 3.0, "start": "farthest-from-center"},
                     )
                 ):
                     same(found, reference.greedy_select(pool, k, **given), f"{number}.")

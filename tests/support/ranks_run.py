@@ -93,7 +93,7 @@ def options(name: str, split: str, limit: str) -> dict[str, Any]:
             {"start": "random", "seed": 5},
             {"selected": [3, 11, n - 1]},
             {"selected": np.ones((2, pool_of(name).shape[1])), "metric": "cosine"},
-            {"min_distance": 3.0},
+            {"min_distance": 3.0, "start": "farthest-from-center"},
         )
     ):
         for key, value in greedy(name, split, limit, "5", **given).items():

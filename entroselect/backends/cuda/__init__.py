@@ -87,14 +87,15 @@ class Cuda:
             squared[...] = found[0].cpu().numpy()
             indices[...] = found[1].cpu().numpy() + offset
 
-    def center(self, rows: Rows, metric: str) -> int:
-        """The row nearest to the mean row; of equals, the first."""
+    def center(self, rows: Rows, metric: str, farthest: bool = False) -> int:
+        """The row nearest to the mean row, or farthest from it; of equals, the first."""
         held = self._hold(rows, metric)
         with held.on_device():
             mean = held.empty(held.d, torch.float64)
             self.kernels.mean_row(held.kernel_argument(), held.n, mean.data_ptr(), held.stream())
             squared = held.distances_to(mean)
-            return int((squared == squared.min()).nonzero()[0])
+            best = squared.max() if farthest else squared.min()
+            return int((squared == best).nonzero()[0])
 
     add_distances = exchange = within = not_taken
 
