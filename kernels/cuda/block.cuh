@@ -144,6 +144,24 @@ constexpr int kWide = 64;
 constexpr int kWide = 1024;
 #endif
 
+// A place for one more: adds 1 and returns what was there before.
+ENTROSELECT_ANY inline uint64_t claim(uint64_t* count) {
+#if defined(__CUDA_ARCH__)
+  return atomicAdd(reinterpret_cast<unsigned long long*>(count), 1ull);
+#else
+  return (*count)++;
+#endif
+}
+
+// Where the lowest 1 of bits is, which are not 0.
+ENTROSELECT_ANY inline int lowest_bit(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __ffs(int(bits)) - 1;
+#else
+  return __builtin_ctz(bits);
+#endif
+}
+
 #if defined(__CUDACC__)
 
 template <int kThreads>

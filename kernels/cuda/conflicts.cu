@@ -126,7 +126,7 @@ struct FindConflicts {
     if (peek(&of.outcome->unfit)) return;
     const auto keep = [&](int64_t pair) {
       const bool room = peek(&of.outcome->conflicts) <= of.capacity;
-      return room && pairs.column[pair] > row(pair) && !too_far(pairs, sides, pair);
+      return room && pairs.column[pair] > row(pair);
     };
     open.each(block, pairs, keep, [&](const Lanes& team, int64_t pair) {
       const int64_t i = order[pairs.column[pair]], j = order[row(pair)];

@@ -15,9 +15,10 @@ struct Coded {
   float* residual;
 };
 
-// The pairs that the filter left open: place of the row in its tile, column, score. There are n of
-// them; with `listed`, in device memory, n is the room, and as many were listed as that says: more
-// than there was room for, if it is larger as an unsigned number.
+// The pairs that the filter left open: place of the row in the pass, column, a score that is not
+// below the pair's. There are n of them; with `listed`, in device memory, n is the room, and as
+// many were listed as that says: more than there was room for, if it is larger as an unsigned
+// number.
 struct Pairs {
   const int32_t* slot;
   const int32_t* column;
@@ -38,6 +39,32 @@ struct Sides {
   Coded rows, columns;
   const float* reach;  // per slot: no pair beyond it matters
   double gamma;        // relative error of a score
+};
+
+// Tiles of columns as the filter reads them: half squared norms (a place for each of `columns` per
+// tile), largest norms and residuals.
+struct Tiles {
+  float *half, *norm, *residual;
+  int64_t columns;
+};
+
+// What the filter wrote: a row, the first column of a tile, the row's best score in it, and the
+// bits of the columns that pass, in `words_each` words.
+struct Items {
+  const int32_t *slot, *start;
+  const float* best;
+  const uint32_t* words;
+  const uint32_t* count;  // in all, of which `capacity` were written
+  const int64_t* skip;    // per slot: the column it has no pair with; null: none
+  int64_t capacity, words_each;
+};
+
+// Room for pairs, and how many there are, with room or without.
+struct PairList {
+  int32_t *slot, *column;
+  float* score;
+  uint64_t* count;
+  int64_t capacity;
 };
 
 struct Settled {
@@ -67,6 +94,13 @@ std::string why_not();
 
 void code(const Rows& rows, const int64_t* index, int64_t first, int64_t n, const double* centre,
           double scale, int64_t width, const Coded& out, Stream stream);
+
+// Before a pass over columns [begin, end).
+void tile_columns(const Coded& columns, int64_t begin, int64_t end, const Tiles& out,
+                  Stream stream);
+
+// After it: the pairs of the items that are within reach.
+void expand(const Items& items, const Sides& sides, const PairList& out, Stream stream);
 
 void distances_to(const Rows& rows, int64_t n, const Rows& vector, double* out, Stream stream);
 
@@ -111,7 +145,7 @@ void catch_up(const Selection& selection, State* state, const int64_t* rows, int
               int64_t count, Stream stream);
 
 // Selection: lowers the bounds of the pairs' rows; a column is a pick. Neighbours (`picks` is
-// null): squared[p] of each pair, infinite where dropped; a column is a row of `pool`, and `given`
+// null): squared[p] of each pair; a column is a row of `pool`, and `given`
 // holds the rows, of the same type or float64.
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
              Stream stream);

@@ -105,6 +105,28 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
                      pointer<const float>(reach),
                      gamma};
       }));
+  py::class_<Tiles>(m, "Tiles", py::module_local())
+      .def(py::init([](uintptr_t half, uintptr_t norm, uintptr_t residual, int64_t columns) {
+        return Tiles{pointer<float>(half), pointer<float>(norm), pointer<float>(residual), columns};
+      }));
+  py::class_<Items>(m, "Items", py::module_local())
+      .def(py::init([](uintptr_t slot, uintptr_t start, uintptr_t best, uintptr_t words,
+                       uintptr_t count, uintptr_t skip, int64_t capacity, int64_t words_each) {
+        return Items{pointer<const int32_t>(slot),
+                     pointer<const int32_t>(start),
+                     pointer<const float>(best),
+                     pointer<const uint32_t>(words),
+                     pointer<const uint32_t>(count),
+                     pointer<const int64_t>(skip),
+                     capacity,
+                     words_each};
+      }));
+  py::class_<PairList>(m, "PairList", py::module_local())
+      .def(py::init(
+          [](uintptr_t slot, uintptr_t column, uintptr_t score, uintptr_t count, int64_t capacity) {
+            return PairList{pointer<int32_t>(slot), pointer<int32_t>(column), pointer<float>(score),
+                            pointer<uint64_t>(count), capacity};
+          }));
   m.def("why_not", &why_not);
   m.def(
       "code",
@@ -112,6 +134,18 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
          double scale, int64_t width, const Coded& out, Stream stream) {
         code(rows, pointer<const int64_t>(index), first, n, pointer<const double>(centre), scale,
              width, out, stream);
+      },
+      Release());
+  m.def(
+      "tile_columns",
+      [](const Coded& columns, int64_t begin, int64_t end, const Tiles& out, Stream stream) {
+        tile_columns(columns, begin, end, out, stream);
+      },
+      Release());
+  m.def(
+      "expand",
+      [](const Items& items, const Sides& sides, const PairList& out, Stream stream) {
+        expand(items, sides, out, stream);
       },
       Release());
   m.def(
