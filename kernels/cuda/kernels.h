@@ -31,6 +31,16 @@ struct Pairs {
   }
 };
 
+// How many items and pairs a pass listed, in device memory, and for how many there was room.
+struct Room {
+  const int64_t* listed = nullptr;
+  int64_t items = 0, pairs = 0;
+
+  ENTROSELECT_ANY bool exceeded() const {
+    return listed && (listed[0] > items || listed[1] > pairs);
+  }
+};
+
 // Both sides of a filter's tile: row[slot] of the caller's rows, whose coded form is
 // rows[index[slot]], or rows[slot] without an index.
 struct Sides {
@@ -135,10 +145,11 @@ Stale find_stale(const Selection& selection, const int64_t* rows, int64_t n, int
 void mark_stale(const Selection& selection, const int64_t* rows, const int64_t* present, int64_t n,
                 int64_t count, double enough, int32_t* keys, Stale* stale, Stream stream);
 
-// Sets what rows have met after they were compared with picks scanned[i] to `count` (null: all), if
-// none is left out. Adds to `tally`: pairs compared, rows that have met all.
-void note_met(const Selection& selection, const int64_t* rows, const int32_t* scanned, int64_t n,
-              int64_t count, int64_t* tally, Stream stream);
+// After rows were compared with the picks from scanned[i] on (null: all): those that have met the
+// picks before have met `count`. Adds to `tally`: pairs compared, rows that have met all, pairs
+// listed. If there was no room for all pairs, does nothing.
+void note_met(const Selection& selection, const int64_t* rows, const int32_t* scanned,
+              const Room& room, int64_t n, int64_t count, int64_t* tally, Stream stream);
 
 // Lowers the bounds of n rows to their exact distances to all unmet picks.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,
@@ -194,9 +205,10 @@ void begin_conflicts(const Selection& selection, const Conflicts& conflicts, int
                      Stream stream);
 
 // Adds the conflicts among pairs that the filter left open. Rows and columns of the pairs are
-// places in `order`, which names candidates, the worst first.
+// places in `order`, which names candidates, the worst first. If there was no room for all pairs,
+// nothing will be settled.
 void add_conflicts(const Selection& selection, const Conflicts& conflicts, const int64_t* order,
-                   const Pairs& pairs, const Sides& sides, Stream stream);
+                   const Pairs& pairs, const Sides& sides, Stream stream, const Room& room = {});
 
 // Picks candidates until no more of them beats the rival. Then `value` holds the picks' bounds, and
 // -1 for other candidates. From `many` candidates on it is worth while to launch many blocks.

@@ -95,6 +95,10 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
                               pointer<const float>(score), n, pointer<const int32_t>(listed)};
                }),
            "slot"_a, "column"_a, "score"_a, "n"_a, "listed"_a = 0);
+  py::class_<Room>(m, "Room", py::module_local())
+      .def(py::init([](uintptr_t listed, int64_t items, int64_t pairs) {
+        return Room{pointer<const int64_t>(listed), items, pairs};
+      }));
   py::class_<Sides>(m, "Sides", py::module_local())
       .def(py::init([](uintptr_t row, uintptr_t index, const Coded& rows, const Coded& columns,
                        uintptr_t reach, double gamma) {
@@ -209,10 +213,10 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   });
   m.def(
       "note_met",
-      [](const Selection& selection, uintptr_t rows, uintptr_t scanned, int64_t n, int64_t count,
-         uintptr_t tally, Stream stream) {
-        note_met(selection, pointer<const int64_t>(rows), pointer<const int32_t>(scanned), n, count,
-                 pointer<int64_t>(tally), stream);
+      [](const Selection& selection, uintptr_t rows, uintptr_t scanned, const Room& room, int64_t n,
+         int64_t count, uintptr_t tally, Stream stream) {
+        note_met(selection, pointer<const int64_t>(rows), pointer<const int32_t>(scanned), room, n,
+                 count, pointer<int64_t>(tally), stream);
       },
       Release());
   m.def(
@@ -236,8 +240,9 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   m.def(
       "add_conflicts",
       [](const Selection& selection, const Conflicts& conflicts, uintptr_t order,
-         const Pairs& pairs, const Sides& sides, Stream stream) {
-        add_conflicts(selection, conflicts, pointer<const int64_t>(order), pairs, sides, stream);
+         const Pairs& pairs, const Sides& sides, Stream stream, const Room& room) {
+        add_conflicts(selection, conflicts, pointer<const int64_t>(order), pairs, sides, stream,
+                      room);
       },
       Release());
   m.def(

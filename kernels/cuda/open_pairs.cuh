@@ -1,5 +1,5 @@
-// What is certain of a pair that the filter left open (docs/exactness.md, "On a GPU"), and how exact
-// kernels go through such pairs.
+// What is certain of a pair that the filter left open (docs/exactness.md, "On a GPU"), and how
+// exact kernels go through such pairs.
 #pragma once
 
 #include <algorithm>

@@ -68,12 +68,14 @@ struct NoteMet {
   int32_t* met;
   const int64_t* rows;
   const int32_t* scanned;  // null: all columns
+  Room room;
   int64_t n;
   int count;
   int64_t* tally;
 
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& s) const {
+    if (room.exceeded()) return;
     block.each([&](int t) {
       s.pairs[t] = s.rows[t] = 0;
       const int64_t i = block.index() * threads + t;
@@ -94,6 +96,7 @@ struct NoteMet {
       if (t) return;
       add_to(&tally[0], s.pairs[0]);
       add_to(&tally[1], s.rows[0]);
+      if (block.index() == 0 && room.listed) add_to(&tally[2], room.listed[1]);
     });
   }
 };
@@ -115,9 +118,9 @@ Stale find_stale(const Selection& selection, const int64_t* rows, int64_t n, int
   return stale;
 }
 
-void note_met(const Selection& selection, const int64_t* rows, const int32_t* scanned, int64_t n,
-              int64_t count, int64_t* tally, Stream stream) {
-  launch(NoteMet{selection.met, rows, scanned, n, int(count), tally},
+void note_met(const Selection& selection, const int64_t* rows, const int32_t* scanned,
+              const Room& room, int64_t n, int64_t count, int64_t* tally, Stream stream) {
+  launch(NoteMet{selection.met, rows, scanned, room, n, int(count), tally},
          (n + NoteMet::threads - 1) / NoteMet::threads, stream);
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,32 +12,12 @@ import torch
 from entroselect import engine
 from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
-from entroselect.backends.cuda.filter import Filter, Found, Task
+from entroselect.backends.cuda.filter import Filter
 from entroselect.backends.cuda.frame import Coded
+from entroselect.backends.cuda.refresh import Listed, Refreshing
 from entroselect.backends.cuda.settle import Settling
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
-
-# At most this many unmet picks are compared exactly, without a pass: it would leave most open.
-FEW = 4
-
-# Unmet picks that rows are compared with first, since many rows can drop out after these.
-NEWEST = 4096
-
-
-@dataclass(frozen=True)
-class Listed:
-    """Rows (None: all) whose bounds are at least `rival`; the order in which the `stale` ones of
-    them are compared (others come last); the least number of picks that one has met; and how many
-    picks there were."""
-
-    rows: torch.Tensor | None
-    keys: torch.Tensor
-    stale: int
-    least: int
-    rival: float
-    count: int
-
 
 class Pool:
     """engine.SubPool in device memory. Rows are given as NumPy arrays, or as `frontier` and
@@ -65,10 +44,8 @@ class Pool:
             self.packed = 0  # picks that have been coded
             self._found = held.empty(2, torch.int64)
             self._work = held.empty(self.kernels.FRONTIER_BYTES, torch.uint8)
-            # Pairs compared and rows refreshed: exactly, and by passes.
-            self._tally = torch.zeros((2, 2), dtype=torch.int64, device=held.device)
             self._progress = held.empty(self.kernels.STATE_BYTES, torch.uint8)
-            self._settling = Settling(self)
+            self._refreshing, self._settling = Refreshing(self), Settling(self)
         self._order: tuple[Any, Any] = (None, None)
         self._frontier: Listed | None = None  # the last one, until something changes
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier"), 0.0)
@@ -90,6 +67,7 @@ class Pool:
     def bounds(self, rows: Int64) -> Float64:
         """Their bounds, -1 where picked."""
         with self.held.on_device():
+            self._refreshing.confirm()
             found: Float64 = self._bounds[self._on_device(rows)].cpu().numpy()
         return found
 
@@ -97,6 +75,7 @@ class Pool:
         """(bounds, met) of all rows; row i has been compared with the first met[i] picks at
         least."""
         with self.held.on_device():
+            self._refreshing.confirm()
             met = self._met.clamp(max=self.count).long()
             return self._bounds.cpu().numpy().copy(), met.cpu().numpy()
 
@@ -105,6 +84,7 @@ class Pool:
         with self.held.on_device():
             self._bounds.copy_(torch.from_numpy(np.array(bounds)))
             self._met.copy_(torch.from_numpy(np.array(met)))
+            self._refreshing.forget()
         self._frontier = None
         self.count, self.packed, self._given = 0, 0, 0  # what is kept of picks is written over
         self.available = int(np.count_nonzero(np.asarray(bounds) >= 0))
@@ -136,12 +116,15 @@ class Pool:
         began = time.perf_counter()
         with self.held.on_device():
             self._pack()
-            known, self._frontier = self._frontier, None
+            refreshing, known = self._refreshing, self._frontier
+            refreshing.confirm()
+            self._frontier = None
             usable = known is not None and known.rows is rows and known.count == self.count
             if known is None or not usable or known.rival < enough:
-                known = self._stale(rows, enough)
+                rows = None if rows is None else self._on_device(rows)
+                known = refreshing.list(rows, enough)
             if known.stale:
-                self._update(known, enough)
+                refreshing.update(known, enough)
         self._spent["refresh"] += time.perf_counter() - began
 
     def frontier(self, size: int) -> tuple[Any, float, int]:
@@ -149,6 +132,7 @@ class Pool:
         left, in order of rows; bound and index of the best left out."""
         began = time.perf_counter()
         with self.held.on_device():
+            self._refreshing.confirm()
             most = min(size, self.n)
             rows, keys = self.held.empty(most, torch.int64), self.held.empty(most, torch.int32)
             count, rival, best, stale, least = self.kernels.frontier(
@@ -177,15 +161,16 @@ class Pool:
         and the position after them."""
         began = time.perf_counter()
         with self.held.on_device():
+            self._refreshing.confirm()
             if self._order[0] is not order:
                 self._order = (order, torch.as_tensor(order, device=self.held.device))
             traversal = self._order[1]
             parts, left = [], size
             while start < len(traversal) and left:
                 window = traversal[start : start + max(size, 65536)]
-                rows, found, stop = self._candidates(window, floor, len(order), left)
+                rows, _bounds, stop = self._candidates(window, floor, len(order), left)
                 parts.append(rows)
-                left -= found
+                left -= len(rows)
                 start += stop
             rows = torch.cat([traversal[:0], *parts])
         self._spent["frontier"] += time.perf_counter() - began
@@ -195,32 +180,40 @@ class Pool:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
         began = time.perf_counter()
         with self.held.on_device():
+            self._refreshing.confirm()
             found = self._settling.in_order(self._on_device(rows), limit, floor)
         self._spent["resolve"] += time.perf_counter() - began
         return found
 
     def _candidates(
         self, rows: torch.Tensor, bound: float, index: int, size: int
-    ) -> tuple[torch.Tensor, int, int]:
-        """The first `size` of the rows that are better than (bound, index), in the order given, how
-        many there are, and the place after them."""
-        out, found = self.held.empty(min(size, len(rows)), torch.int64), self._found
-        self.kernels.candidates(
-            self._selection(), rows.data_ptr(), len(rows), bound, index, size, out.data_ptr(), 0,
-            found.data_ptr(), self._work.data_ptr(), self.held.stream(),
-        )  # fmt: skip
-        count, stop = found.tolist()
-        return out[:count], count, stop
+    ) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """The first `size` of the rows that are better than (bound, index), in the order given,
+        their bounds, and the place after them. One wait, which confirms the last refresh too."""
+        size = min(size, len(rows))
+        out, bounds = self.held.empty(size, torch.int64), self.held.empty(size, torch.float64)
+        while True:
+            self.kernels.candidates(
+                self._selection(), rows.data_ptr(), len(rows), bound, index, size,
+                out.data_ptr(), bounds.data_ptr(), self._found.data_ptr(), self._work.data_ptr(),
+                self.held.stream(),
+            )  # fmt: skip
+            words = [self._found, *self._refreshing.unchecked()]
+            count, stop, *counts = torch.cat(words).tolist()
+            if self._refreshing.confirm(counts):
+                return out[:count], bounds[:count], stop
 
     def widest(self) -> float:
         """The largest bound of any unpicked row, 0 when there is none."""
-        return max(0.0, float(self._bounds.max())) if self.n else 0.0
+        with self.held.on_device():
+            self._refreshing.confirm()
+            return max(0.0, float(self._bounds.max())) if self.n else 0.0
 
     def profile(self) -> dict[str, Any]:
         """Counters; seconds are the host's, in which queued work may run on."""
-        (exact, rows), (pairs, more) = self._tally.tolist()
-        counted = dict(self._counted, pairs=pairs, refreshed=rows + more)
-        counted["rechecks"] += exact
+        with self.held.on_device():
+            self._refreshing.confirm()
+            counted = {**self._counted, **self._refreshing.counted()}
         spent = {f"{name}_seconds": seconds for name, seconds in self._spent.items()}
         return {**counted, **spent}
 
@@ -270,69 +263,10 @@ class Pool:
         except torch.OutOfMemoryError:
             return None
 
-    def _stale(self, rows: Any, enough: float) -> Listed:
-        n = self.n
-        if rows is not None:
-            rows = self._on_device(rows)
-            n = len(rows)
-        keys = self.held.empty(n, torch.int32)
-        stale, least = self.kernels.find_stale(
-            self._selection(), 0 if rows is None else rows.data_ptr(), n, self.count, enough,
-            keys.data_ptr(), self._work.data_ptr(), self.held.stream(),
-        )  # fmt: skip
-        return Listed(rows, keys, stale, least, enough, self.count)
-
-    def _update(self, listed: Listed, enough: float) -> None:
-        """Compares the stale ones of these rows with the picks that they have not met."""
-        # Rows that have met equally many picks share a range of columns.
-        rows = torch.sort(listed.keys, stable=True).indices[: listed.stale]
-        if listed.rows is not None:
-            rows = listed.rows[rows]
-        if self.count - listed.least <= FEW:
-            scanned = None
-            self.kernels.catch_up(
-                self._selection(), self._progress.data_ptr(), rows.data_ptr(), len(rows),
-                self.count, self.held.stream(),
-            )  # fmt: skip
-        else:
-            scanned = self._lower(rows, listed.least, enough)
-        self.kernels.note_met(
-            self._selection(), rows.data_ptr(), 0 if scanned is None else scanned.data_ptr(),
-            len(rows), self.count, self._tally[0 if scanned is None else 1].data_ptr(),
-            self.held.stream(),
-        )  # fmt: skip
-
-    def _lower(self, rows: torch.Tensor, least: int, enough: float) -> torch.Tensor:
-        """Compares rows with their unmet picks, the newest first; a row whose bound falls below
-        `enough` drops out. Returns the first pick that each was compared with."""
-        task = Task(
-            self.held, self.codes, self.columns,
-            reach=lambda part: self.frame.reach(self._bounds[part]),
-            recheck=self._recheck, met=self._met, tighten=True,
-        )  # fmt: skip
-        scanned = torch.zeros(len(rows), dtype=torch.int32, device=self.held.device)
-        left, end, size = torch.arange(len(rows), device=self.held.device), self.count, NEWEST
-        while len(left):
-            # Without `enough` no row drops out: one pass over all unmet picks.
-            begin = max(least, end - size) if enough > 0 else least
-            part = rows[left]
-            self.filter.run(task, part, begin, end)
-            # A row that drops out with older picks unmet keeps its count of met ones: the newest
-            # count as unmet too, and are compared again. Its lowered bound stays an upper bound.
-            scanned[left] = begin
-            left = left[(self._met[part] < begin) & (self._bounds[part] >= enough)]
-            end, size = begin, 4 * size
-        return scanned
-
     def _on_device(self, rows: Any) -> torch.Tensor:
         if isinstance(rows, np.ndarray):
             rows = torch.from_numpy(np.array(rows, dtype=np.int64))
         return torch.as_tensor(rows, dtype=torch.int64, device=self.held.device).contiguous()
-
-    def _recheck(self, found: Found) -> None:
-        self._counted["rechecks"] += len(found.slot)
-        pairs, sides = found.arguments(self.kernels, found.rows)
-        self.kernels.recheck(pairs, sides, self._selection(), 0, self.held.stream())
 
     def _selection(self) -> Any:
         given = self.kernels.Rows(self.given.data_ptr(), 8 * self.d, self.d, "float64", 0)
