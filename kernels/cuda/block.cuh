@@ -118,6 +118,24 @@ ENTROSELECT_ANY T fetch(const T* p) {
 #endif
 }
 
+// A place for one more: adds 1 and returns what was there before.
+ENTROSELECT_ANY inline uint64_t claim(uint64_t* count) {
+#if defined(__CUDA_ARCH__)
+  return atomicAdd(reinterpret_cast<unsigned long long*>(count), 1ull);
+#else
+  return __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+#endif
+}
+
+// Where the lowest 1 of bits is, which are not 0.
+ENTROSELECT_ANY inline int lowest_bit(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __ffs(int(bits)) - 1;
+#else
+  return __builtin_ctz(bits);
+#endif
+}
+
 ENTROSELECT_ANY inline void put(int* p, int x) {
 #if defined(__CUDA_ARCH__)
   *static_cast<volatile int*>(p) = x;
@@ -143,24 +161,6 @@ constexpr int kWide = 64;
 #else
 constexpr int kWide = 1024;
 #endif
-
-// A place for one more: adds 1 and returns what was there before.
-ENTROSELECT_ANY inline uint64_t claim(uint64_t* count) {
-#if defined(__CUDA_ARCH__)
-  return atomicAdd(reinterpret_cast<unsigned long long*>(count), 1ull);
-#else
-  return (*count)++;
-#endif
-}
-
-// Where the lowest 1 of bits is, which are not 0.
-ENTROSELECT_ANY inline int lowest_bit(uint32_t bits) {
-#if defined(__CUDA_ARCH__)
-  return __ffs(int(bits)) - 1;
-#else
-  return __builtin_ctz(bits);
-#endif
-}
 
 #if defined(__CUDACC__)
 

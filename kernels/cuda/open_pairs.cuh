@@ -1,5 +1,4 @@
-// What is certain of a pair that the filter left open (docs/exactness.md, "On a GPU"), and how
-// exact kernels go through such pairs.
+// The pairs that the filter left open.
 #pragma once
 
 #include <algorithm>
