@@ -19,6 +19,7 @@ from entroselect.backends.cuda.settle import Settling
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
 
+
 class Pool:
     """engine.SubPool in device memory. Rows are given as NumPy arrays, or as `frontier` and
     `next_in_order` return them. `limit`: bytes of device memory that may be used besides the

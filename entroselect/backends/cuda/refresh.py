@@ -98,8 +98,8 @@ class Refreshing:
         return [] if self._unchecked is None else [self._unchecked.found.count]
 
     def confirm(self, counts: list[int] | None = None) -> bool:
-        """Makes the last pass again if there was no room for all its pairs; whether it was complete
-        at once. `counts`: those of `unchecked`, if they are known; otherwise this waits for them."""
+        """Makes the last pass again if there was no room for all its pairs; whether there was.
+        `counts`: those of `unchecked`, if they are known; otherwise this waits for them."""
         last, self._unchecked = self._unchecked, None
         if last is None:
             return True
