@@ -89,6 +89,7 @@ class Pool:
         self._frontier = None
         self.count, self.packed, self._given = 0, 0, 0  # what is kept of picks is written over
         self.available = int(np.count_nonzero(np.asarray(bounds) >= 0))
+        self._settling.dense_until = 0  # bounds may be those of many picks
 
     def add_vectors(self, values: Any, dtype: str) -> None:
         """Picks vectors that are not in the pool."""
