@@ -50,6 +50,34 @@ ENTROSELECT_CALLED double divide(double a, double b) { return a / b; }
 ENTROSELECT_ANY inline double square_root(double a) { return sqrt(a); }
 #endif
 
+// *p <- *p + x, in any order.
+ENTROSELECT_ANY inline void add_to(int* p, int x) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(p, x);
+#else
+  __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+#endif
+}
+ENTROSELECT_ANY inline void add_to(int64_t* p, int64_t x) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(x));
+#else
+  __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+#endif
+}
+
+// *p <- min(*p, x), in any order.
+ENTROSELECT_ANY inline void lower(int* p, int x) {
+#if defined(__CUDA_ARCH__)
+  atomicMin(p, x);
+#else
+  int seen = __atomic_load_n(p, __ATOMIC_RELAXED);
+  while (x < seen &&
+         !__atomic_compare_exchange_n(p, &seen, x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+#endif
+}
+
 ENTROSELECT_ANY inline uint64_t bits_of(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);

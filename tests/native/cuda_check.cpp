@@ -8,7 +8,7 @@
 #include <limits>
 #include <vector>
 
-#include "cuda_settling.h"
+#include "cuda_lists.h"
 #include "cuda_tiles.h"
 #include "isa/lengths.h"
 
@@ -220,6 +220,9 @@ int main() {
   recheck();
   for (bool order : {false, true}) {
     cuda::backwards = order;
+    frontier(120, 9000);
+    candidates(60, 4000);
+    refresh(30, 1500);
     farthest(60, 2500);
     in_order(60, 2500);
     conflicts(60, 400);

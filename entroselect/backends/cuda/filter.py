@@ -183,20 +183,8 @@ class Filter:
         return self._attempt(task, rows, begin, end) is not None
 
     def _attempt(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found | None:
-        tile, m = self.tile, len(rows)
-        if m * -(-(end - begin) // tile.columns) >= 2**31:  # items are counted in 32 bits
-            return None
-        if task.kept is None and m > max(tile.rows, self._rows_at_once()):
-            return None
-        try:
-            found = self.queue(task, rows, begin, end)
-        except torch.OutOfMemoryError as error:
-            if m <= tile.rows:
-                need = tile.rows * (self.frame.bytes_per_row() + 64)
-                raise MemoryError(
-                    f"backend 'cuda': {need} more bytes of GPU memory needed for a tile of "
-                    f"{tile.rows} rows x {self.frame.width} columns"
-                ) from error
+        found = self.queue(task, rows, begin, end)
+        if found is None:
             return None
         items, n = found.count.tolist()
         if not self.fits(items, n):
@@ -205,9 +193,34 @@ class Filter:
         task.recheck(found)
         return found
 
+    def queue(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found | None:
+        """One pass, queued on the caller's stream: nothing waits for it, and `task.recheck` is not
+        called. Its `slot`, `column` and `score` are all the room there is, until the next pass;
+        `count` says how much is used, which may be more. None without memory for it."""
+        tile, m = self.tile, len(rows)
+        if m * -(-(end - begin) // tile.columns) >= 2**31:  # items are counted in 32 bits
+            return None
+        if task.kept is None and m > max(tile.rows, self._rows_at_once()):
+            return None
+        try:
+            return self._pass(task, rows, begin, end)
+        except torch.OutOfMemoryError as error:
+            if m <= tile.rows:
+                need = tile.rows * (self.frame.bytes_per_row() + 64)
+                raise MemoryError(
+                    f"backend 'cuda': {need} more bytes of GPU memory needed for a tile of "
+                    f"{tile.rows} rows x {self.frame.width} columns"
+                ) from error
+            return None
+
     def fits(self, items: int, pairs: int) -> bool:
         """Whether a pass with that `count` wrote all of them."""
         return items <= len(self.items.slot) and pairs <= self.capacity
+
+    def room(self, found: Found) -> Any:
+        """What kernels look at to know the same."""
+        kernels = self.rows.kernels
+        return kernels.Room(found.count.data_ptr(), len(self.items.slot), self.capacity)
 
     def _rows_at_once(self) -> int:
         """Rows that a pass codes, where a pool's codes are not kept."""
@@ -215,10 +228,7 @@ class Filter:
             return ROWS_AT_ONCE
         return self.limit // 2 // self.frame.bytes_per_row()
 
-    def queue(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found:
-        """One pass, queued on the caller's stream: nobody waits for it, and `task.recheck` is not
-        called. Its `slot`, `column` and `score` are all the room there is, of which `count` says
-        how much is used."""
+    def _pass(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found:
         tile, m = self.tile, len(rows)
         rows = rows.contiguous()
         parts = -(-m // tile.rows)
