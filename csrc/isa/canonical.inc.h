@@ -172,6 +172,24 @@ inline uint32_t not_above(Lanes value, double limit) {
 #endif
 }
 
+// Bit j of the result is set where a[j] < b[j].
+inline uint32_t less(Lanes a, Lanes b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
+#else
+  const auto smaller = a < b;
+  uint32_t mask = 0;
+  for (int lane = 0; lane < 8; ++lane) mask |= uint32_t(smaller[lane] & 1) << lane;
+  return mask;
+#endif
+}
+
+inline double largest_lane(Lanes value) {
+  double largest = value[0];
+  for (int lane = 1; lane < 8; ++lane) largest = value[lane] > largest ? value[lane] : largest;
+  return largest;
+}
+
 uint32_t leaf_distances(const double* x, const double* columns, int64_t d, double limit,
                         double* out) {
   uint32_t mask = 0;
@@ -196,9 +214,50 @@ int lower_leaf(const double* x, const double* columns, int64_t d, double* bounds
       most = bound > most ? bound : most;
     }
   });
-  double largest = most[0];
-  for (int lane = 1; lane < 8; ++lane) largest = most[lane] > largest ? most[lane] : largest;
+  const double largest = largest_lane(most);
   int place = 0;
   while (bounds[place] != largest) ++place;
   return place;
+}
+
+// Squared distances of x to 8 boxes, by the operations of tree/tree.h's box_distance.
+template <int D>
+inline Lanes box_lanes(const double* x, const Leaves& leaves, int64_t at) {
+  Lanes q[D];
+  for (int l = 0; l < D; ++l) {
+    const Lanes below = load8(leaves.boxes + l * leaves.stride + at) - x[l];
+    const Lanes above = x[l] - load8(leaves.boxes + (D + l) * leaves.stride + at);
+    const Lanes either = below > above ? below : above;
+    const Lanes gap = either > 0.0 ? either : Lanes{};
+    q[l] = gap * gap;
+  }
+  return add_squares<D>(q);
+}
+
+int64_t nearer_leaves(const double* x, const Leaves& leaves, int64_t d, int32_t* out) {
+  int64_t count = 0;
+  with_width(d, [&](auto width) {
+    for (int64_t at = 0; at < leaves.stride; at += 8) {
+      const Lanes value = box_lanes<decltype(width)::value>(x, leaves, at);
+      for (uint32_t mask = less(value, load8(leaves.best + at)); mask; mask &= mask - 1)
+        out[count++] = int32_t(at) + __builtin_ctz(mask);
+    }
+  });
+  return count;
+}
+
+int64_t best_leaf(const double* best, const int64_t* rows, int64_t stride) {
+  Lanes most = load8(best);
+  for (int64_t at = 8; at < stride; at += 8) {
+    const Lanes value = load8(best + at);
+    most = value > most ? value : most;
+  }
+  const Lanes largest = Lanes{} + largest_lane(most);
+  int64_t found = -1;
+  for (int64_t at = 0; at < stride; at += 8)
+    for (uint32_t mask = ~less(load8(best + at), largest) & 0xff; mask; mask &= mask - 1) {
+      const int64_t leaf = at + __builtin_ctz(mask);
+      if (found < 0 || rows[leaf] < rows[found]) found = leaf;
+    }
+  return found;
 }
