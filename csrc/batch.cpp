@@ -20,6 +20,9 @@ namespace {
 // beyond, a walk down a tree takes fewer steps.
 constexpr int64_t kInOneLevel = 8192;
 
+// Picks for which it pays to bring the points of a leaf close together.
+constexpr int64_t kWorthTree = 200;
+
 constexpr int64_t kLeastBlock = 1024;  // rows of a frontier, as in entroselect/engine.py
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -33,47 +36,60 @@ struct Output {
   double* squared;
 };
 
-// The leaves of a tree without its upper levels. A leaf whose best bound is at most the distance to
-// its box has no bound that a pick can lower.
+// Points in leaves, as in a tree without its upper levels. A leaf whose best bound is at most the
+// distance to its box has no bound that a pick can lower.
 class LeafRow {
  public:
-  LeafRow(const Rows& rows, const Kernels& kernels)
+  // Points of a leaf lie close together, or follow each other in the cloud, which takes no time.
+  LeafRow(const Rows& rows, const Kernels& kernels, bool close)
       : kernels_(kernels),
+        n_(rows.n),
         d_(rows.d),
-        tree_(rows, kernels, 1, kNoPoll),
-        stride_((tree_.leaves() + 7) / 8 * 8),
+        leaves_((n_ + kLeaf - 1) / kLeaf),
+        stride_((leaves_ + 7) / 8 * 8),
+        columns_(leaves_ * d_ * kLeaf),
+        rows_(leaves_ * kLeaf),
         boxes_(size_t(2 * d_ * stride_)),
-        bounds_(size_t(tree_.leaves() * kLeaf), kPicked),
+        bounds_(size_t(leaves_ * kLeaf), kPicked),
         best_(size_t(stride_), kPicked),
         best_row_(size_t(stride_), -1),
         place_(size_t(stride_)),
         nearer_(size_t(stride_)) {
-    for (int64_t at = 0; at < tree_.nodes(); ++at) {
-      const Tree::Node& node = tree_.node(at);
-      if (node.right != 0) continue;
-      for (int64_t l = 0; l < 2 * d_; ++l)
-        boxes_[size_t(l * stride_ + node.first)] = tree_.box(at)[l];
-      double* bounds = &bounds_[size_t(node.first * kLeaf)];
-      std::fill(bounds, bounds + tree_.count(node.first), kInfinity);
+    if (close) {
+      const Tree tree(rows, kernels, 1, kNoPoll);
+      std::copy_n(tree.columns(0), leaves_ * d_ * kLeaf, columns_.get());
+      std::copy_n(tree.rows(0), n_, rows_.get());
+    } else {
+      double x[kTreeWidth];
+      for (int64_t i = 0; i < n_; ++i) {
+        kernels.load_row(rows, i, x);
+        for (int64_t l = 0; l < d_; ++l) column(i / kLeaf, l)[i % kLeaf] = x[l];
+        rows_[i] = i;
+      }
+      for (int64_t i = n_; i < leaves_ * kLeaf; ++i)
+        for (int64_t l = 0; l < d_; ++l) column(i / kLeaf, l)[i % kLeaf] = 0;
     }
+    std::fill_n(bounds_.begin(), n_, kInfinity);
+    for (int64_t leaf = 0; leaf < leaves_; ++leaf)
+      for (int64_t l = 0; l < d_; ++l) {
+        const double* values = column(leaf, l);
+        const auto ends =
+            std::minmax_element(values, values + std::min(int64_t(kLeaf), n_ - leaf * kLeaf));
+        boxes_[size_t(l * stride_ + leaf)] = *ends.first;
+        boxes_[size_t((d_ + l) * stride_ + leaf)] = *ends.second;
+      }
   }
 
   // Returns the squared radius, kPicked when no point is left.
   double run(int64_t start, int64_t k, Output out) {
-    int64_t leaf = 0;
-    for (; leaf < tree_.leaves(); ++leaf) {
-      const int64_t* rows = tree_.rows(leaf);
-      const int64_t* end = rows + tree_.count(leaf);
-      const int64_t* found = std::find(rows, end, start);
-      place_[size_t(leaf)] = int(found - rows);
-      if (found != end) break;
-    }
-    best_[size_t(leaf)] = kInfinity;
+    const int64_t place = std::find(rows_.get(), rows_.get() + n_, start) - rows_.get();
+    int64_t leaf = place / kLeaf;
+    place_[size_t(leaf)] = int(place % kLeaf);
     best_row_[size_t(leaf)] = start;
+    std::fill_n(best_.begin(), leaves_, kInfinity);
     for (int64_t m = 0; m < k; ++m) {
       out.indices[m] = best_row_[size_t(leaf)];
       out.squared[m] = best_[size_t(leaf)];
-      if (m == 0) std::fill(best_.begin(), best_.begin() + tree_.leaves(), kInfinity);
       pick(leaf);
       leaf = kernels_.best_leaf(best_.data(), best_row_.data(), stride_);
     }
@@ -81,10 +97,12 @@ class LeafRow {
   }
 
  private:
+  double* column(int64_t leaf, int64_t l) { return &columns_[(leaf * d_ + l) * kLeaf]; }
+
   void pick(int64_t leaf) {
     const int place = place_[size_t(leaf)];
     double x[kTreeWidth];
-    for (int64_t l = 0; l < d_; ++l) x[l] = tree_.columns(leaf)[l * kLeaf + place];
+    for (int64_t l = 0; l < d_; ++l) x[l] = column(leaf, l)[place];
     bounds_[size_t(leaf * kLeaf + place)] = kPicked;
     best_[size_t(leaf)] = kInfinity;  // so that it is among those that are updated
     const Leaves leaves = {stride_, boxes_.data(), best_.data()};
@@ -92,17 +110,17 @@ class LeafRow {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = nearer_[size_t(i)];
       double* bounds = &bounds_[size_t(at * kLeaf)];
-      const int best = kernels_.lower_leaf(x, tree_.columns(at), d_, bounds);
+      const int best = kernels_.lower_leaf(x, column(at, 0), d_, bounds);
       place_[size_t(at)] = best;
       best_[size_t(at)] = bounds[best];
-      best_row_[size_t(at)] = tree_.rows(at)[best];
+      best_row_[size_t(at)] = rows_[at * kLeaf + best];
     }
   }
 
   const Kernels& kernels_;
-  int64_t d_;
-  Tree tree_;
-  int64_t stride_;
+  int64_t n_, d_, leaves_, stride_;
+  Buffer<double> columns_;              // [leaves][d][kLeaf]
+  Buffer<int64_t> rows_;                // [leaves][kLeaf], ascending in a leaf
   std::vector<double> boxes_, bounds_;  // [2][d][stride], [leaves][kLeaf]
   std::vector<double> best_;            // largest bound of each leaf
   std::vector<int64_t> best_row_;       // its row, the lowest of equals
@@ -180,7 +198,7 @@ void batch_greedy(const Clouds& clouds, int64_t k, const int64_t* starts, const 
         const Rows rows = clouds.cloud(c);
         const Output out = {indices + c * k, squared + c * k};
         const bool small = rows.d <= kTreeWidth && rows.n <= kInOneLevel;
-        const double left = small ? LeafRow(rows, kernels).run(starts[c], k, out)
+        const double left = small ? LeafRow(rows, kernels, k >= kWorthTree).run(starts[c], k, out)
                                   : by_rounds(rows, starts[c], k, kernels, out);
         radius[c] = std::max(left, 0.0);
       },

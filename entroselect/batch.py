@@ -72,10 +72,11 @@ def greedy_select_batch(
         ValueError, TypeError: naming the argument, and the cloud if it is one's, before any work.
         RuntimeError: another thread wrote to the points meanwhile.
 
-    Complexity: clouds of at most 8 columns and 8,192 points: O(N log N) and, per pick, N / 32
-    boxes and the points of those that the pick may reach; other clouds as `greedy_select`. Memory
-    besides the result: per thread about 18 d + 90 bytes per point of one cloud. For a few large
-    clouds, `greedy_select`, which uses all threads for one pool, is faster.
+    Complexity: clouds of at most 8 columns and 8,192 points: per pick, N / 32 boxes and the points
+    of those that the pick may reach, and O(N log N) to make the boxes small for 200 picks and more;
+    other clouds as `greedy_select`. Memory besides the result: per thread at most 26 d + 90 bytes
+    per point of one cloud. For a few large clouds, `greedy_select`, which uses all threads for one
+    pool, is faster.
 
     Source: Gonzalez 1985, Clustering to minimize the maximum intercluster distance; Eldar et al.
     1997, The farthest point strategy for progressive image sampling.

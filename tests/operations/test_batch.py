@@ -53,10 +53,13 @@ def test_every_width_and_dtype(dtype: str) -> None:
 
 
 def test_clouds_of_many_leaves_and_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More points than one row of leaves takes (8,192), and more than a frontier takes (1,024)."""
+    """More points than one row of leaves takes (8,192), and more than a frontier takes (1,024);
+    picks enough (200) for leaves of near points, with ties and copies among them."""
     draws = np.random.default_rng(1)
-    for n, d, k in ((8300, 2, 1100), (2500, 3, 300), (1500, 20, 200)):
+    for n, d, k in ((8300, 2, 1100), (2500, 3, 300), (1500, 20, 200), (450, 2, 400), (460, 5, 300)):
         clouds = draws.standard_normal((3, n, d)).astype("f4")
+        if n < 500:
+            clouds = np.round(4 * clouds)
         lengths = [n, k, n - 50]
         for threads in ("3", "1"):
             monkeypatch.setenv("ENTROSELECT_THREADS", threads)
