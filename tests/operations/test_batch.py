@@ -172,11 +172,11 @@ def test_what_is_refused(message: str) -> None:
 def test_the_first_bad_value_is_named_by_cloud_and_point(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where threads find others at the same time."""
     monkeypatch.setenv("ENTROSELECT_THREADS", "3")
-    clouds = np.zeros((12, 4001, 2), "f4")
-    clouds[3:, 3999, 1] = np.nan
-    clouds[1, 4000] = np.inf  # no point
-    lengths = np.full(12, 4000)
-    message = "points: cloud 3: values must be finite; row 3999 (the first) holds nan at column 1"
+    clouds = np.zeros((12, 40001, 2), "f4")
+    clouds[3:, 39999, 1] = np.nan
+    clouds[1, 40000] = np.inf  # no point
+    lengths = np.full(12, 40000)
+    message = "points: cloud 3: values must be finite; row 39999 (the first) holds nan at column 1"
     for _ in range(20):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             greedy_select_batch(clouds, 2, lengths)
