@@ -3,6 +3,9 @@
 // build the same file for the host under the name _cuda_host.
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
 
 #include "kernels.h"
 
@@ -47,6 +50,24 @@ Scratch scratch_of(uintptr_t state, uintptr_t micro, uintptr_t between, uintptr_
           pointer<uint64_t>(keys), pointer<double>(squared)};
 }
 
+// `pairs`: CONFLICT_BYTES for each of `capacity`; `turns`: two numbers per candidate.
+Conflicts conflicts_of(uintptr_t rows, int64_t n, double rival, int64_t rival_row,
+                       uintptr_t outcome, uintptr_t pairs, int32_t capacity, uintptr_t value,
+                       uintptr_t turns) {
+  auto* found = pointer<Conflict>(pairs);
+  auto* blocked = pointer<int32_t>(turns);
+  return {pointer<const int64_t>(rows),
+          n,
+          {rival, rival_row},
+          pointer<Outcome>(outcome),
+          found,
+          reinterpret_cast<int32_t*>(found + capacity),
+          pointer<double>(value),
+          blocked,
+          blocked + n,
+          capacity};
+}
+
 }  // namespace
 }  // namespace entroselect::cuda
 
@@ -56,6 +77,7 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   m.doc() = "CUDA kernels of entroselect; use backend='cuda' of the package's functions instead.";
   m.attr("MICRO") = kMicro;
   m.attr("STATE_BYTES") = sizeof(State);
+  m.attr("FRONTIER_BYTES") = kFrontierBytes;
   py::class_<Stream>(m, "Stream", py::module_local())
       .def(py::init(
           [](int device, uintptr_t handle) { return Stream{device, pointer<void>(handle)}; }));
@@ -63,10 +85,19 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   py::class_<Coded>(m, "Coded", py::module_local()).def(py::init(&coded_of));
   py::class_<Selection>(m, "Selection", py::module_local()).def(py::init(&selection_of));
   py::class_<Scratch>(m, "Scratch", py::module_local()).def(py::init(&scratch_of));
+  m.attr("OUTCOME_WORDS") = sizeof(Outcome) / 8;
+  m.attr("CONFLICT_BYTES") = sizeof(Conflict) + 2 * sizeof(int32_t);
+  py::class_<Conflicts>(m, "Conflicts", py::module_local()).def(py::init(&conflicts_of));
   py::class_<Pairs>(m, "Pairs", py::module_local())
-      .def(py::init([](uintptr_t slot, uintptr_t column, uintptr_t score, int64_t n) {
-        return Pairs{pointer<const int32_t>(slot), pointer<const int32_t>(column),
-                     pointer<const float>(score), n};
+      .def(py::init(
+               [](uintptr_t slot, uintptr_t column, uintptr_t score, int64_t n, uintptr_t listed) {
+                 return Pairs{pointer<const int32_t>(slot), pointer<const int32_t>(column),
+                              pointer<const float>(score), n, pointer<const int32_t>(listed)};
+               }),
+           "slot"_a, "column"_a, "score"_a, "n"_a, "listed"_a = 0);
+  py::class_<Room>(m, "Room", py::module_local())
+      .def(py::init([](uintptr_t listed, int64_t items, int64_t pairs) {
+        return Room{pointer<const int64_t>(listed), items, pairs};
       }));
   py::class_<Sides>(m, "Sides", py::module_local())
       .def(py::init([](uintptr_t row, uintptr_t index, const Coded& rows, const Coded& columns,
@@ -78,6 +109,28 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
                      pointer<const float>(reach),
                      gamma};
       }));
+  py::class_<Tiles>(m, "Tiles", py::module_local())
+      .def(py::init([](uintptr_t half, uintptr_t norm, uintptr_t residual, int64_t columns) {
+        return Tiles{pointer<float>(half), pointer<float>(norm), pointer<float>(residual), columns};
+      }));
+  py::class_<Items>(m, "Items", py::module_local())
+      .def(py::init([](uintptr_t slot, uintptr_t start, uintptr_t best, uintptr_t words,
+                       uintptr_t count, uintptr_t skip, int64_t capacity, int64_t words_each) {
+        return Items{pointer<const int32_t>(slot),
+                     pointer<const int32_t>(start),
+                     pointer<const float>(best),
+                     pointer<const uint32_t>(words),
+                     pointer<const uint32_t>(count),
+                     pointer<const int64_t>(skip),
+                     capacity,
+                     words_each};
+      }));
+  py::class_<PairList>(m, "PairList", py::module_local())
+      .def(py::init(
+          [](uintptr_t slot, uintptr_t column, uintptr_t score, uintptr_t count, int64_t capacity) {
+            return PairList{pointer<int32_t>(slot), pointer<int32_t>(column), pointer<float>(score),
+                            pointer<uint64_t>(count), capacity};
+          }));
   m.def("why_not", &why_not);
   m.def(
       "code",
@@ -85,6 +138,18 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
          double scale, int64_t width, const Coded& out, Stream stream) {
         code(rows, pointer<const int64_t>(index), first, n, pointer<const double>(centre), scale,
              width, out, stream);
+      },
+      Release());
+  m.def(
+      "tile_columns",
+      [](const Coded& columns, int64_t begin, int64_t end, const Tiles& out, Stream stream) {
+        tile_columns(columns, begin, end, out, stream);
+      },
+      Release());
+  m.def(
+      "expand",
+      [](const Items& items, const Sides& sides, const PairList& out, Stream stream) {
+        expand(items, sides, out, stream);
       },
       Release());
   m.def(
@@ -115,6 +180,45 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
         mean_row(rows, n, pointer<double>(out), stream);
       },
       Release());
+  m.def("frontier", [](const Selection& selection, int64_t n, int64_t count, int64_t size,
+                       uintptr_t rows, uintptr_t keys, uintptr_t memory, Stream stream) {
+    Frontier found;
+    {
+      py::gil_scoped_release release;
+      found = frontier(selection, n, count, size, pointer<int64_t>(rows), pointer<int32_t>(keys),
+                       pointer<void>(memory), stream);
+    }
+    return py::make_tuple(found.count, found.rival.bound, found.rival.row, found.stale.rows,
+                          found.stale.least);
+  });
+  m.def(
+      "candidates",
+      [](const Selection& selection, uintptr_t rows, int64_t n, double least, int64_t least_row,
+         int64_t size, uintptr_t out, uintptr_t bounds, uintptr_t found, uintptr_t memory,
+         Stream stream) {
+        candidates(selection, pointer<const int64_t>(rows), n, {least, least_row}, size,
+                   pointer<int64_t>(out), pointer<double>(bounds), pointer<Candidates>(found),
+                   pointer<void>(memory), stream);
+      },
+      Release());
+  m.def("find_stale", [](const Selection& selection, uintptr_t rows, int64_t n, int64_t count,
+                         double enough, uintptr_t keys, uintptr_t memory, Stream stream) {
+    Stale stale;
+    {
+      py::gil_scoped_release release;
+      stale = find_stale(selection, pointer<const int64_t>(rows), n, count, enough,
+                         pointer<int32_t>(keys), pointer<Stale>(memory), stream);
+    }
+    return py::make_tuple(stale.rows, stale.least);
+  });
+  m.def(
+      "note_met",
+      [](const Selection& selection, uintptr_t rows, uintptr_t scanned, const Room& room, int64_t n,
+         int64_t count, uintptr_t tally, Stream stream) {
+        note_met(selection, pointer<const int64_t>(rows), pointer<const int32_t>(scanned), room, n,
+                 count, pointer<int64_t>(tally), stream);
+      },
+      Release());
   m.def(
       "catch_up",
       [](const Selection& selection, uintptr_t state, uintptr_t rows, int64_t n, int64_t count,
@@ -127,6 +231,41 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
       [](const Pairs& pairs, const Sides& sides, const Selection& selection, uintptr_t squared,
          Stream stream) { recheck(pairs, sides, selection, pointer<double>(squared), stream); },
       Release());
+  m.def(
+      "begin_conflicts",
+      [](const Selection& selection, const Conflicts& conflicts, int64_t count, Stream stream) {
+        begin_conflicts(selection, conflicts, count, stream);
+      },
+      Release());
+  m.def(
+      "add_conflicts",
+      [](const Selection& selection, const Conflicts& conflicts, uintptr_t order,
+         const Pairs& pairs, const Sides& sides, Stream stream, const Room& room) {
+        add_conflicts(selection, conflicts, pointer<const int64_t>(order), pairs, sides, stream,
+                      room);
+      },
+      Release());
+  m.def(
+      "pick_by_conflicts",
+      [](const Conflicts& conflicts, Stream stream) { pick_by_conflicts(conflicts, stream); },
+      Release());
+  m.def(
+      "keep_picks",
+      [](const Selection& selection, const Conflicts& conflicts, uintptr_t value, uintptr_t place,
+         int64_t count, int64_t limit, double floor, uintptr_t picks, uintptr_t squared,
+         Stream stream) {
+        keep_picks(selection, conflicts, pointer<const double>(value),
+                   pointer<const int64_t>(place), count, limit, floor, pointer<int64_t>(picks),
+                   pointer<double>(squared), stream);
+      },
+      Release());
+  // (picks, squared distance of the next) of a outcome copied to the host; None if nothing was
+  // settled.
+  m.def("settled", [](uintptr_t outcome, int32_t capacity) -> std::optional<py::tuple> {
+    const Outcome& found = *pointer<const Outcome>(outcome);
+    if (found.unfit || found.conflicts > capacity) return std::nullopt;
+    return py::make_tuple(found.picked, found.next);
+  });
   m.def("farthest_first", [](const Selection& selection, const Scratch& scratch, uintptr_t rows,
                              int64_t n, int64_t count, double rival, int64_t rival_row,
                              int64_t limit, double floor, Stream stream) {

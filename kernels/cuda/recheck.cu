@@ -1,19 +1,21 @@
 // Decides the pairs that the filter left open, in canonical float64.
 
+#include <algorithm>
+
 #include "kernels.h"
 
 namespace entroselect::cuda {
 
 namespace {
 
-// Pairs whose certified lower bound is beyond the row's final reach are dropped, the others get
-// their exact distance: into the row's bound (selection) or a place of their own (neighbours).
+// The exact distance of every pair: into the row's bound (selection) or a place of its own
+// (neighbours).
 //
-//   grid      ceil(pairs / 256) blocks of 256 threads, one thread per pair
-//   shared    none; no syncs; pairs of one row share an atomic minimum, so any order
+//   grid      blocks(pairs) of 256 threads, 8 threads per pair, which take pairs in turn
+//   shared    none; 1 sync; pairs of one row share an atomic minimum, so any order
 //   valid     rows and columns < 2^31
 struct RecheckPairs {
-  static constexpr int threads = 256;
+  static constexpr int threads = 256, teams = threads / kLanes;
   using Shared = NoShared;
 
   Pairs pairs;
@@ -21,36 +23,30 @@ struct RecheckPairs {
   Selection selection;  // without `picks`: neighbours
   double* squared;
 
-  // The mirror of the filter's test in kernels/triton/filter.py, in float64; `slack` covers the
-  // roundings of its inputs to float32.
-  ENTROSELECT_ANY bool too_far(int64_t place) const {
-    constexpr double kSlack = 0x1p-20;
-    const int64_t slot = pairs.slot[place], column = pairs.column[place];
-    const int64_t x = sides.index ? sides.index[slot] : slot;
-    const double score = double(pairs.score[place]), norm2 = double(sides.rows.norm2[x]);
-    const double y_norm = double(sides.columns.norm[column]);
-    const double error =
-        sides.gamma * (double(sides.rows.norm[x]) * y_norm + 0.5 * y_norm * y_norm);
-    const double low = norm2 - 2 * score - 2 * error - kSlack * (norm2 + 2 * fabs(score));
-    const double slack = double(sides.rows.residual[x]) + double(sides.columns.residual[column]);
-    const double distance = (low <= 0 ? 0.0 : sqrt(low)) * (1 - kSlack) - slack * (1 + kSlack);
-    return distance > double(sides.reach[slot]);  // false for NaN
+  static int64_t blocks(int64_t pairs) {
+    constexpr int64_t kMost = 16384;  // many times what a GPU runs at a time
+    return std::min((pairs + teams - 1) / teams, kMost);
   }
 
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
-    block.each([&](int t) {
-      const int64_t place = block.index() * threads + t;
-      if (place >= pairs.n) return;
-      const bool dropped = too_far(place);
-      const int64_t row = sides.row[pairs.slot[place]], column = pairs.column[place];
-      if (selection.picks) {
-        if (!dropped) lower(&selection.bounds[row], selection.distance_to(row, column));
-      } else {
-        squared[place] =
-            dropped ? double(INFINITY) : distance(selection.pool, column, selection.given, row);
-      }
+    const int64_t n = pairs.count(), step = block.count() * teams;
+    each_team<kLanes>(block, [&](const Lanes& team) {
+      for (int64_t place = block.index() * teams + team.index; place < n; place += step)
+        decide(team, place);
     });
+  }
+
+  ENTROSELECT_ANY void decide(const Lanes& team, int64_t place) const {
+    const int64_t row = sides.row[pairs.slot[place]], column = pairs.column[place];
+    const double found = selection.picks
+                             ? selection.distance_to(team, row, column)
+                             : distance(team, selection.pool, column, selection.given, row);
+    if (!team.leads()) return;
+    if (selection.picks)
+      lower(&selection.bounds[row], found);
+    else
+      squared[place] = found;
   }
 };
 
@@ -58,8 +54,7 @@ struct RecheckPairs {
 
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
              Stream stream) {
-  launch(RecheckPairs{pairs, sides, selection, squared},
-         (pairs.n + RecheckPairs::threads - 1) / RecheckPairs::threads, stream);
+  launch(RecheckPairs{pairs, sides, selection, squared}, RecheckPairs::blocks(pairs.n), stream);
 }
 
 }  // namespace entroselect::cuda
