@@ -360,6 +360,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("TREE_WIDTH") = kTreeWidth;
   bind_pool(m);
   bind_functions(m);
+  bind_batch(m);
   bind_codes(m);
   bind_exchange(m);
   bind_within(m);

@@ -114,6 +114,21 @@ def within(
     threads: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[Int64, Int64, Float64]: ...
+def batch_first_unusable(
+    values: NDArray[Any], dtype: str, lengths: Int64, largest: float, threads: int
+) -> int: ...
+def batch_centers(
+    values: NDArray[Any], dtype: str, lengths: Int64, farthest: bool, isa: str, threads: int
+) -> Int64: ...
+def batch_greedy(
+    values: NDArray[Any],
+    dtype: str,
+    lengths: Int64,
+    starts: Int64,
+    k: int,
+    isa: str,
+    threads: int,
+) -> tuple[Int64, Float64, Float64]: ...
 def nearest_among(
     queries: NDArray[Any],
     query_dtype: str,

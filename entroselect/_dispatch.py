@@ -34,6 +34,7 @@ NOT_ITS_OPERATION = {
     "nearest": "finds no neighbours; use 'cpu'",
     "pairs": "adds up no distances; use 'cpu', with the rows in host memory",
     "within": "finds no points within a distance; use 'cpu', with the rows in host memory",
+    "batch": "selects from one pool at a time; use 'cpu', with the points in host memory",
     "exchange": "makes no anchored selections; use 'cpu', with the rows in host memory",
 }
 NOT_ITS_ARGUMENT = {
@@ -49,7 +50,7 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
 
     Args:
         backend: the caller's argument, as in the table above.
-        operation: "selection", "nearest", "pairs", "exchange" or "within".
+        operation: "selection", "nearest", "pairs", "exchange", "within" or "batch".
         inputs: the caller's rows; None, and what is not an array, is ignored.
         wanted: by name, arguments that not every backend takes; None: left out.
 

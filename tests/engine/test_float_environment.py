@@ -23,6 +23,7 @@ from entroselect import (
     frechet_select,
     generalization_score,
     greedy_select,
+    greedy_select_batch,
     kl_entropy,
     mean_nearest_distance,
     mmd,
@@ -134,6 +135,8 @@ def test_threads_that_were_started_under_flush_to_zero() -> None:
 
 OPERATIONS: dict[str, Callable[[], Any]] = {
     "anchored": lambda: anchored_select(NORMAL, 20, NORMAL + 1, diversity=0.1),
+    "batch": lambda: greedy_select_batch(TINY.reshape(4, 30, -1)[..., :7], 20, start="center"),
+    "batch wide": lambda: greedy_select_batch(TINY.reshape(2, 60, -1), 40),
     "greedy denormals": lambda: greedy_select(TINY, 60),
     "greedy normal": lambda: greedy_select(NORMAL, 100),
     "greedy cosine": lambda: greedy_select(SHRINKING, 150, metric="cosine"),
@@ -220,6 +223,12 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
     def nearest(cosine: bool, form: str) -> Any:
         return _core.nearest(*given, *given, True, 2, cosine, isa, form, 2, None)
 
+    clouds = rows.values, rows.dtype, np.full(4, 50)
+    wide = np.tile(rows.values, 2), rows.dtype, np.full(4, 50)
+
+    def batch(clouds: Any) -> Any:
+        return _core.batch_greedy(*clouds, np.arange(4), 30, isa, 2)
+
     def within(form: str) -> Any:
         return _core.within(*given, *given, True, 1e-310, False, isa, form, 2, None)
 
@@ -231,6 +240,9 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "nearest": lambda: nearest(False, "int8"),
         "nearest tree": lambda: nearest(False, "tree"),
         "nearest cosine": lambda: nearest(True, "bf16"),
+        "batch_greedy": lambda: [*batch(clouds), *batch(wide)],
+        "batch_centers": lambda: [_core.batch_centers(*clouds, True, isa, 2)],
+        "batch_first_unusable": lambda: [_core.batch_first_unusable(*clouds, 1e-320, 2)],
         "within": lambda: [*within("int8"), *within("tree")],
         "nearest_among": lambda: _core.nearest_among(*given, *given, True, points, 2, True, 2),
         "filter_intervals": lambda: _core.filter_intervals(*given, *given, isa, "auto"),
