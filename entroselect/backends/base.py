@@ -31,9 +31,10 @@ class Backend(Protocol):
         name: what results say in `.backend`.
         takes: what the backend serves: the operations "selection", "nearest", "within" (points
             within a distance), "pairs" (sums over all pairs of rows) and "exchange" (anchored
-            selection); the arguments "memory_limit", "group" and "checkpoint"; "cuda", rows on a
-            CUDA device. `_dispatch` refuses everything else, so a method that only serves something
-            else is never called.
+            selection); the arguments "memory_limit", "group" and "checkpoint"; "candidates" and
+            "groups", for which pools are `constrained.LimitedPool`; "cuda", rows on a CUDA device.
+            `_dispatch` refuses everything else, so a method that only serves something else is
+            never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """

@@ -15,7 +15,9 @@ class Reference:
     """Selects and finds neighbours of rows in memory, in one process."""
 
     name = reference.NAME
-    takes = frozenset({"selection", "nearest", "pairs", "exchange", "within"})
+    takes = frozenset(
+        {"selection", "nearest", "pairs", "exchange", "within"} | {"candidates", "groups"}
+    )
     loops = reference
 
     def nearest(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from entroselect import engine
 from entroselect.backends.base import Backend
+from entroselect.constrained import SettlesInBlocks
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.candidates import NO_ROW, Key
@@ -33,7 +34,7 @@ _HEAD = np.dtype([("failed", np.int64), ("picks", np.int64), ("next_squared", np
 _UNLIMITED = np.iinfo(np.int64).max
 
 
-class ShardedPool:
+class ShardedPool(SettlesInBlocks):
     """engine.Pool over the pools of several processes. Rows that one primitive returns and another
     takes are numbered within their process; picks are numbered in the whole pool.
 
@@ -264,6 +265,7 @@ class ShardedPool:
             self._raise_pending()
         picked = ranks.broadcast(picked, 0, count)
         rows = picked["row"].copy()
+        self.count_towards_quotas(rows)
         self._add(rows, np.ascontiguousarray(picked["vector"]))
         if next_squared >= 0 or not self.available:  # there may be no further exchange
             self._raise_pending()
@@ -279,7 +281,9 @@ class ShardedPool:
         rows = Rows(every["vector"], self.dtype)  # read where they are
         block = self.backend.new_pool(rows, self.metric, sub=True)
         block.restart(every["squared"].copy(), np.zeros(len(every), np.int64))
-        places, squared, next_squared = settle(block, every["row"].copy())
+        numbers = every["row"].copy()
+        with self.within_quotas(block, numbers) as limited:
+            places, squared, next_squared = settle(limited, numbers)
         picked = every[places]
         picked["squared"] = squared
         return picked, next_squared
