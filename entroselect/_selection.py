@@ -76,12 +76,12 @@ class OpenedPool:
             _checks.choice("metric", metric, _checks.METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
-            in_memory = streamed = 0  # bytes that each needs besides what the caller holds
+            # Bytes for a constraint, and those that each needs besides what the caller holds.
+            kept = in_memory = streamed = _quotas.BYTES_PER_ROW * given.n if constrained else 0
             if isinstance(given, Source):
                 picks = _most_picks(picks, given.n, self.ranks)
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
-                in_memory, streamed = pool_needs(given, picks, mixed)
-            kept = _quotas.BYTES_PER_ROW * given.n if constrained else 0
+                in_memory, streamed = pool_needs(given, picks, mixed, kept)
         self.first, self.n, self.d = 0, given.n, given.d
         if self.ranks is not None:
             sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
@@ -89,7 +89,6 @@ class OpenedPool:
         row_bytes = given.d * numpy_dtype(given.dtype).itemsize
         if self.ranks is not None:
             in_memory += gathered_least(row_bytes, given.d)
-        in_memory, streamed = in_memory + kept, streamed + kept
         if isinstance(given, Source) or self.ranks is not None:
             what = f"{given.n} rows of {row_bytes} bytes"
             check_least(limit, min(in_memory, streamed), what, self.ranks)
@@ -148,7 +147,7 @@ class OpenedPool:
     def center(self, farthest: bool = False, among: NDArray[np.bool_] | None = None) -> int:
         """The row nearest to the mean row of the whole pool, or farthest from it; the first of
         equals. `among`, (n,): which rows may be it."""
-        if self.ranks is None and among is None:
+        if self.ranks is None and among is None and isinstance(self.local, MemoryPool):
             return self.local.center(farthest)
         if among is not None:
             among = among[self.first : self.first + self.local.n]

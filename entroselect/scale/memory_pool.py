@@ -1,6 +1,6 @@
 """A pool whose rows are in memory: what a selection needs of it besides the engine's primitives.
 
-`scale.streamed_pool.StreamedPool` has the same for rows that are read.
+`scale.streamed_pool.StreamedPool` has the same, but for `center`, for rows that are read.
 """
 
 from __future__ import annotations

@@ -235,12 +235,6 @@ class StreamedPool(SettlesInBlocks):
         beating: Int64 = rows[(bounds > rival) | ((bounds == rival) & (rows < rival_index))]
         return beating
 
-    def center(self, farthest: bool) -> int:
-        """The row nearest to the mean row, or farthest from it; the first of equals."""
-        total = np.zeros(self.d)
-        self.add_rows(total)
-        return self.nearest_to(total / self.n, farthest)[1]
-
     def like(self, found: Any) -> Any:
         """Puts a result where the rows are: it is in host memory already."""
         return found
