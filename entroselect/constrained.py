@@ -150,7 +150,6 @@ class ConstrainedPool:
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
         """The next rows of a traversal, and the position after them."""
-        self._begin()
         found: tuple[Int64, int] = self._pool.next_in_order(order, start, size, floor)
         return found
 
