@@ -48,8 +48,8 @@ bench-table: .venv/test  ## tables and picture from benchmarks/results/*.csv
 	.venv/bin/python -m benchmarks.support.tables
 	.venv/bin/python -m benchmarks.support.tables --plot
 
-gpu-check:  ## with an NVIDIA GPU, no network needed: builds, tests and measures backend "cuda" (10 minutes)
-	$(PYTHON) benchmarks/gpu/check.py
+gpu-check:  ## with an NVIDIA GPU, no network needed: builds, tests and measures backend "cuda" (9 minutes)
+	$(PYTHON) -m benchmarks.gpu.check
 
 # Images for the study; without them it has its parts with digits.
 MNIST ?= $(ENTROSELECT_BENCH_DATA)

@@ -115,10 +115,10 @@ class OpenedPool:
         self.pool: engine.Pool = self.local.primitives
         if self.ranks is not None:
             self.ranks.check_agreement(f"columns={self.d}; dtype={self._dtype}; metric={metric}")
-            primitives, take = self.local.primitives, self.local.take
             self.pool = ShardedPool(
-                primitives, take, self._dtype, metric, backend, self.ranks, room
-            )
+                self.local.primitives, self.local.take, self._dtype, metric, backend, self.ranks,
+                room, self.local.on_device,
+            )  # fmt: skip
             if self.n == 0:
                 raise ValueError("features: empty on every rank; at least 1 row needed")
 

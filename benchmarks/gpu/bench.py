@@ -16,7 +16,7 @@ Check = tuple[str, str, Callable[["Bench"], str | None]]
 CHECKS: list[Check] = []
 
 DTYPES = ("float64", "float32", "float16", "bfloat16", "uint8")
-WIDTHS = (1, 7, 8, 33, 100)
+WIDTHS = (1, 7, 8, 33, 100, 300)  # below and beyond the columns that are loaded ahead
 
 
 def check(name: str, look_at: str) -> Callable[[Any], Any]:

@@ -1,22 +1,42 @@
-"""`make gpu-check`: for a machine with a GPU and no network. Builds in place, runs the tests that
-concern the CUDA backend, compute-sanitizer on a small case, then benchmarks.gpu.measure. Installs
-nothing.
+"""`make gpu-check`: for a machine with a GPU and no network. Builds in place with CUDA, then runs
+benchmarks.gpu.smoke, the measurements, the tests that need a GPU, and compute-sanitizer on a small
+case, each as a stage of its own. Installs nothing.
 
-Needs torch, triton, pybind11, setuptools, pytest, numpy, nvcc and cmake. Takes under ten minutes.
+    python -m benchmarks.gpu.check [--seconds 540] [--results FOLDER] [--only STAGE,...]
+
+In FOLDER, written as the check goes: SUMMARY.txt (also printed at the end), logs.txt (all that the
+stages print), gpu.csv (measurements), profile.txt (where the time of one selection goes).
+
+Needs torch, triton, pybind11, setuptools, pytest, numpy, nvcc and cmake. Standard library only, so
+that it can say what is missing.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.stages import Stage, Stages, summary
+
+BEGAN = time.monotonic()
 
 ROOT = Path(__file__).parents[2]
-TESTS = ROOT / "tests"
-MORE_TESTS = (TESTS / "backends/test_instruction_sets.py", TESTS / "operations/test_reference.py")
+RESULTS = ROOT / "benchmarks" / "results" / "gpu"
+
+# Seconds for everything, counted from the start of the process.
+SECONDS = 540.0
+
+# Their tests need a GPU, or show more on one.
+TESTS = ("device", "certificate", "autotune", "pool", "")
 
 # Small enough for memcheck; touches every kernel that selection launches.
 SMALL = """
@@ -27,81 +47,148 @@ greedy_select(pool, 300); threshold_select(pool, 300); nearest_distances(pool)
 greedy_select(pool, 20, start="center", metric="cosine")
 """
 
+# Prints what is missing, or the machine and its compute capability.
+PROBE = """
+import importlib.util, json, sys
+from importlib.metadata import version
+needed = ("torch", "triton", "pybind11", "setuptools", "pytest", "numpy")
+missing = [name for name in needed if importlib.util.find_spec(name) is None]
+told = {"why_not": f"{sys.executable} cannot import {missing[0]}" if missing else ""}
+if not missing and int(version("setuptools").split(".")[0]) < 77:
+    told["why_not"] = f"setuptools {version('setuptools')} is too old: the build needs 77 or newer"
+elif not missing:
+    import torch
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        told["architecture"] = f"{major}{minor}"
+        told["card"] = (
+            f"{torch.cuda.get_device_name()}, Python {sys.version.split()[0]}, "
+            f"torch {torch.__version__}, triton {version('triton')}"
+        )
+        told["timeout"] = importlib.util.find_spec("pytest_timeout") is not None
+    else:
+        told["why_not"] = "torch finds no GPU"
+print(json.dumps(told))
+"""
 
-def why_not() -> str:
-    """What is missing on this machine, "" if nothing is."""
-    for module in ("torch", "triton", "pybind11", "setuptools", "pytest", "numpy"):
-        probe = [sys.executable, "-c", f"import {module}"]
-        if subprocess.run(probe, capture_output=True, check=False).returncode:
-            return f"{sys.executable} cannot import {module}"
+# Fails where backend "cuda" would not run, so that nothing after it falls back to a CPU.
+RUNS = "import sys; from entroselect import _dispatch; sys.exit(_dispatch.why_not_cuda() or 0)"
+
+
+def machine() -> dict[str, Any]:
+    """ "why_not": what is missing on this machine, "" if nothing is; then its "card" with versions,
+    its "architecture" as nvcc numbers it, and whether tests can have a "timeout"."""
     for tool in ("nvcc", "cmake"):
         if shutil.which(tool) is None:
-            return f"{tool} was not found"
-    probe = [sys.executable, "-c", "import torch; assert torch.cuda.is_available()"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
-        return "torch finds no GPU"
-    return ""
+            return {"why_not": f"{tool} was not found"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return {"why_not": f"{sys.executable}: {done.stderr.strip().splitlines()[-1]}"}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def tests_to_run() -> list[Path]:
-    """The files whose tests concern the CUDA backend."""
-    return [*sorted((TESTS / "backends").glob("test_cuda*.py")), *MORE_TESTS]
+def environment(found: Mapping[str, Any]) -> dict[str, str]:
+    """What every stage runs in: CUDA or nothing, for this card alone."""
+    given = dict(os.environ)
+    paths = [str(ROOT), *filter(None, [given.get("PYTHONPATH")])]
+    given.pop("TRITON_INTERPRET", None)
+    given.setdefault("CUDAARCHS", f"{found['architecture']}-real")
+    given.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
+    return given | {
+        "ENTROSELECT_CUDA": "on",
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+    }
 
 
-# Seconds for everything; of them, what a step must leave for the steps after it.
-SECONDS, FOR_MEASUREMENTS, FOR_THE_END = 600.0, 200.0, 15.0
+def stages(results: Path, timeout: bool) -> list[Stage]:
+    """All stages in order: what teaches most about a first run comes first."""
+    python = sys.executable
+
+    def measure(part: str, seconds: float, shown: int) -> Stage:
+        words = ["--seconds", "{seconds}", "--results", str(results)]
+        return Stage(part, [[python, "-m", "benchmarks.gpu.measure", part, *words]], seconds,
+                     shown=shown)  # fmt: skip
+
+    # The metadata tells the package its version; nothing is installed.
+    build = [python, "setup.py", "--quiet", "egg_info", "build_ext", "--inplace"]
+    files = [f"tests/backends/test_cuda{name and '_'}{name}.py" for name in TESTS]
+    pytest = [
+        python, "-m", "pytest", "-q", "--maxfail=3", "--tb=short", "-rf", "-W", "default",
+        "-p", "no:cacheprovider", *(["--timeout=60"] if timeout else []),
+    ]  # fmt: skip
+    sanitizer = [
+        "compute-sanitizer", "--target-processes", "application-only", "--kernel-name",
+        "kns=entroselect", "--report-api-errors", "no", "--error-exitcode", "1",
+    ]  # fmt: skip
+    return [
+        Stage("build", [build, [python, "-c", RUNS]], 170, needed=True),
+        Stage("precompile", [[python, "-m", "benchmarks.gpu.precompile"]], 60),
+        Stage("smoke", [[python, "-m", "benchmarks.gpu.smoke"]], 110, needed=True,
+              environment={"CUDA_LAUNCH_BLOCKING": "1"}),
+        measure("certificate", 60, 8),
+        measure("kernels", 50, 18),
+        measure("headline", 110, 7),
+        measure("passes", 80, 24),
+        measure("profile", 45, 14),
+        Stage("tests", [[*pytest, *files]], 120),
+        *(Stage(tool, [[*sanitizer, "--tool", tool, python, "-c", SMALL]], 60)
+          for tool in ("memcheck", "racecheck")),
+    ]  # fmt: skip
 
 
-def step(what: str, command: list[str], seconds: float) -> bool:
-    """Runs a command with its output shown, prints how it ended; skips it without time left."""
-    if seconds < 5:
-        print(f"== {what}: skipped, no time left", flush=True)
-        return True
-    print(f"== {what}", flush=True)
-    began = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1))
+def check(chosen: Sequence[Stage], title: str, results: Path, end: float, given: Any) -> int:
+    """Runs the stages; prints how each ended, and at the end the summary. 1 if any failed."""
+    made = Stages(results / "logs.txt", ROOT, given, end)
+
+    def interrupted(number: int, frame: Any) -> None:
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    told = [title]
     try:
-        code = subprocess.run(
-            command, cwd=ROOT, env=environment, timeout=seconds, check=False
-        ).returncode
-        ended = "passed" if code == 0 else f"FAILED ({code})"
-    except subprocess.TimeoutExpired:
-        code, ended = 1, f"FAILED (no end after {seconds:.0f} s)"
-    print(f"== {what}: {ended}, {time.monotonic() - began:.0f} s", flush=True)
-    return code == 0
+        for stage in chosen:
+            print(f"== {stage.name}", flush=True)
+            try:
+                print(f"== {made.run(stage)}", flush=True)
+            finally:  # written after each stage, for a reader of a check that was killed
+                told = summary(title, made.outcomes)
+                (results / "SUMMARY.txt").write_text("\n".join(told) + "\n")
+    except KeyboardInterrupt:
+        print("== interrupted", flush=True)
+    print("\n".join(told))
+    return int(len(made.outcomes) < len(chosen) or any(each.failed for each in made.outcomes))
 
 
 def main() -> int:
-    missing = why_not()
-    if missing:
-        print(f"gpu-check: cannot run here: {missing}")
+    parser = argparse.ArgumentParser(description="Builds, tests and measures backend 'cuda'.")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    parser.add_argument("--only", default="", metavar="STAGE,...", help="these stages alone")
+    arguments = parser.parse_args()
+    found = machine()
+    if found["why_not"]:
+        print(f"gpu-check: cannot run here: {found['why_not']}")
         return 1
-    end = time.monotonic() + SECONDS
-
-    def left(kept: float) -> float:
-        return end - FOR_THE_END - kept - time.monotonic()
-
-    python = sys.executable
-    # The metadata tells the package its version; nothing is installed.
-    build = [python, "setup.py", "--quiet", "egg_info", "build_ext", "--inplace"]
-    if not step("build", build, left(FOR_MEASUREMENTS)):
-        return 1
-    pytest = [python, "-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider"]
-    tests = [str(path) for path in tests_to_run()]
-    good = step("tests", [*pytest, *tests], left(FOR_MEASUREMENTS))
-    sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None:
-        print("skipped, not found: compute-sanitizer")
-    for tool in ("memcheck", "racecheck") if sanitizer else ():
-        check = [sanitizer or "", "--tool", tool, "--error-exitcode", "1", python, "-c", SMALL]
-        good &= step(tool, check, min(60, left(FOR_MEASUREMENTS)))
-    # They look at the clock between cases, so the last one needs some of the time.
-    measure = [python, "-m", "benchmarks.gpu.measure", "--seconds", f"{max(0.0, left(60)):.0f}"]
-    good &= step("measurements", measure, left(0))
-    if not good:
-        print("gpu-check: something failed, see above")
-    return 0 if good else 1
+    results = arguments.results.resolve()
+    every = stages(results, found["timeout"])
+    only = list(filter(None, arguments.only.split(",")))
+    unknown = set(only) - {stage.name for stage in every}
+    if unknown:
+        parser.error(f"--only: {', '.join(sorted(unknown))}: expected some of "
+                     f"{', '.join(stage.name for stage in every)}")  # fmt: skip
+    results.mkdir(parents=True, exist_ok=True)
+    chosen = [stage for stage in every if not only or stage.name in only]
+    commit = os.environ.get("ENTROSELECT_COMMIT", "")
+    title = f"gpu-check on {found['card']}{commit and f', commit {commit}'}"
+    return check(chosen, title, results, BEGAN + arguments.seconds, environment(found))
 
 
 if __name__ == "__main__":

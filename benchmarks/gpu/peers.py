@@ -92,7 +92,7 @@ Peer = tuple[str, str, Callable[..., Callable[[], Any]], float]
 
 NEIGHBOURS: list[Peer] = [
     ("flashlib flash_knn", "flashlib", flashlib_knn, 1e15),
-    ("torch addmm and argmin, fp32", "torch", torch_chunks, 3e14),
+    ("torch addmm and argmin, fp32", "torch", torch_chunks, 1e14),
     ("faiss IndexFlatL2", "faiss", faiss_flat, 2e12),
 ]
 SELECTIONS: list[Peer] = [

@@ -57,10 +57,13 @@ Row = dict[str, Any]
 
 
 def provenance() -> Row:
-    """The columns that say which code was measured, where and when."""
+    """The columns that say which code was measured, where and when. Where there is no git
+    repository, ENTROSELECT_COMMIT may name the commit."""
+    commit = _git("log", "-1", "--abbrev=12", "--format=%h", "--", ".", *NOT_CODE)
+    changed = "yes" if _git("status", "--porcelain", "--", ".", *NOT_CODE) else "no"
     return {
-        "commit": _git("log", "-1", "--abbrev=12", "--format=%h", "--", ".", *NOT_CODE) or "none",
-        "dirty": "yes" if _git("status", "--porcelain", "--", ".", *NOT_CODE) else "no",
+        "commit": commit or os.environ.get("ENTROSELECT_COMMIT") or "none",
+        "dirty": changed if commit else "unknown",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"),
         "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
         "os": f"{platform.system()} {platform.machine()}",

@@ -72,6 +72,10 @@ class Rows:
             return np.asarray(part.view(torch.int16).cpu()).view(np.uint16)
         return np.asarray(part.cpu())
 
+    def on_host(self) -> Rows:
+        """These rows in host memory; themselves, if they are there."""
+        return Rows(self.take(slice(None)), self.dtype) if self.on_cuda else self
+
     def first_unusable(self, largest: float) -> int:
         """The first row with a value that is not finite or is beyond `largest`, -1 if there is
         none."""
@@ -151,16 +155,16 @@ def array_rows(name: str, array: NDArray[Any], stored: str, may_be_empty: bool =
     if dtype != stored:
         array = array.astype(dtype)
     itemsize = array.dtype.itemsize
-    # Rows may stand apart (a view of columns), but each row must be contiguous and forward.
+    # Rows may stand apart (a view of columns), but each row must be contiguous and forward. The
+    # steps of a single row or column mean nothing, but torch refuses odd and negative ones.
     row_step, column_step = array.strides
     if (
         (array.shape[1] > 1 and column_step != itemsize)
-        or (array.shape[0] > 1 and (row_step < itemsize or row_step % itemsize))
+        or (array.shape[0] > 1 and row_step < itemsize)
+        or any(step < 0 or step % itemsize for step in array.strides)
         or not array.flags.aligned
     ):
-        array = np.ascontiguousarray(array)
-        if not array.flags.aligned:
-            array = array.copy()
+        array = array.copy()
     return Rows(array, dtype)
 
 

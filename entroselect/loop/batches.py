@@ -69,7 +69,8 @@ class Batches:
         else:  # Karras et al. 2022, table 1
             normal = torch.randn((size, 1, 1, 1), generator=draw)
             level = (self.diffusion.log_sigma_mean + self.diffusion.log_sigma_std * normal).exp()
-        put = (x if x is None else x.to(self.device) for x in (clean, noise, level, labels))
+        parts = (clean, noise, level, labels)
+        put = (x if x is None else to_device(x, self.device) for x in parts)
         return Batch(*put)  # type: ignore[arg-type]
 
     def _labels(self, rows: Any, draw: torch.Generator) -> torch.Tensor | None:
@@ -104,6 +105,14 @@ class Loss:
         data = self.diffusion.sigma_data
         weight = (level**2 + data**2) / (level * data) ** 2
         return (weight * (denoised - clean) ** 2).mean()
+
+
+def to_device(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    """The tensor there. On a GPU from pinned memory, so that the host does not wait for what the
+    GPU has been given before."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def scaled(images: Images, rows: Any) -> torch.Tensor:

@@ -16,7 +16,7 @@ from torch import nn
 from entroselect import _settings
 from entroselect._dispatch import why_not_cuda
 from entroselect.loop import files, pretrained, seeds
-from entroselect.loop.batches import scaled
+from entroselect.loop.batches import scaled, to_device
 from entroselect.loop.config import SpaceName
 from entroselect.loop.data import Images
 from entroselect.loop.diffusion import load_weights
@@ -97,9 +97,9 @@ def pixels(images: Images) -> NDArray[Any]:
     return rows if rows.dtype.kind == "f" else rows.astype(np.float32)
 
 
-def for_selection(extract: Extract, images: Images) -> Any:
-    """Features where selection is fastest: those of a network stay on its GPU if backend "cuda"
-    can run and is not excluded."""
+def for_search(extract: Extract, images: Images) -> Any:
+    """Features where selection and the search for neighbours are fastest: those of a network stay
+    on its GPU if backend "cuda" can run and is not excluded."""
     asked = _settings.backend()
     stays = isinstance(extract, _Batches) and extract.device != "cpu" and asked in ("auto", "cuda")
     if stays and not why_not_cuda():
@@ -126,7 +126,8 @@ class _Batches:
         parts = []
         for first in range(0, len(images), self.batch):
             rows = np.arange(first, min(first + self.batch, len(images)))
-            parts.append(self.net(self.prepare(images, rows).to(self.device)).float())
+            prepared = to_device(self.prepare(images, rows), self.device)
+            parts.append(self.net(prepared).float())
         return torch.cat(parts)
 
     def __call__(self, images: Images) -> NDArray[np.float32]:

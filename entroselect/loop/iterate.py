@@ -312,12 +312,12 @@ class _Loop:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
                 rows = choose(
-                    features.for_selection(space, pool),
+                    features.for_search(space, pool),
                     count,
                     method,
                     drop_outliers=config.select.drop_outliers,
                     drop_far=config.select.drop_far,
-                    real=features.for_selection(space, self.real),
+                    real=features.for_search(space, self.real),
                     diversity=config.select.diversity,
                     reference=config.select.reference,
                     key=key,

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from entroselect.loop import data, metrics, plan
+from entroselect.loop import data, features, metrics, plan
 from entroselect.loop.config import Config
 from entroselect.loop.data import Images
 from entroselect.measures.diagnosis import Diagnosis, diagnose
+from entroselect.results import on_host
 
 
 @dataclass
@@ -55,11 +56,12 @@ class Measuring:
         }
         for name in config.measure.spaces or ():  # the judge is the last
             extract = self.spaces[name]
-            d_n, g_n, (d_1, held_out) = extract(training), extract(judged), self._fixed(name)
+            d_n, g_n = (features.for_search(extract, images) for images in (training, judged))
+            d_1, held_out = self._fixed(name)
             measured["spaces"][name] = self._measured(d_n, g_n, d_1, held_out)
         # Against held-out images: a network taught on the training images scatters all others.
         fair = d_1 if held_out is None or len(held_out) < 2 else held_out
-        found = diagnose(g_n, fair, training=d_n)
+        found = diagnose(on_host(g_n), on_host(fair), training=on_host(d_n))
         measured["diagnosis"] = {"text": str(found), **found.to_dict()}
         return measured, found
 
@@ -67,7 +69,8 @@ class Measuring:
         """Features of the real and the held-out images, which are the same at every iteration."""
         if name not in self.known:
             extract, held_out = self.spaces[name], self.held_out
-            self.known[name] = extract(self.real), None if held_out is None else extract(held_out)
+            others = None if held_out is None else features.for_search(extract, held_out)
+            self.known[name] = features.for_search(extract, self.real), others
         return self.known[name]
 
     def _measured(self, d_n: Any, g_n: Any, d_1: Any, held_out: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Distances are the engine's: canonical float64 sums of squared differences, never
 |x|^2 + |y|^2 - 2 x.y, so equal rows are at 0 and ties stay ties, at any offset. Everything is
 float64. Every function takes what the engine takes (NumPy, torch, any real dtype), refuses values
 that are not finite under the argument's name, and returns None where a set is too small.
+Neighbours of rows on a GPU are found there; sums are float64 on the CPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from entroselect.io.rows import Rows
 from entroselect.measures.frechet import shifted
 from entroselect.measures.manifold import manifold
 from entroselect.reference import unit_rows
-from entroselect.results import Float64
+from entroselect.results import Float64, on_host
 
 Features = Any
 
@@ -68,7 +69,7 @@ def measure(
     for name, found in rows.items():
         same_width(name, found, "training", rows["training"])
     d_n, g_n, d_1 = rows["training"], rows["generated"], rows["real"]
-    to_training = nearest_distances(g_n, d_n).distances[:, 0]
+    to_training = on_host(nearest_distances(g_n, d_n).distances)[:, 0]
     target = d_1 if reference == "real" else rows["held_out"]
     near, among_real = _nearest_others(d_n), _nearest_others(d_1)
     close = None if among_real is None else memorised * float(np.median(among_real))
@@ -88,7 +89,7 @@ def measure(
 
 
 def _nearest_others(rows: Rows) -> Float64 | None:
-    return nearest_distances(rows).distances[:, 0] if rows.n > 1 else None
+    return on_host(nearest_distances(rows).distances)[:, 0] if rows.n > 1 else None
 
 
 @in_default_float_environment
@@ -98,7 +99,7 @@ def spread(features: Features) -> dict[str, Any]:
     value, typical, copies = None, None, 0
     if rows.n > 1:
         found = nearest_distances(rows)
-        copies = int(np.count_nonzero(found.distances == 0))
+        copies = int(np.count_nonzero(on_host(found.distances) == 0))
         try:
             entropy = from_neighbours(rows, found, duplicates="drop")
             value, typical = float(entropy), entropy.geometric_mean_distance

@@ -91,11 +91,11 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def precision_on(device: str, precision: Precision) -> Precision:
-    """What "auto" means there: bf16 on a GPU that has it, else fp32."""
+    """What "auto" means there: bf16 on a GPU that has it and does not emulate it, else fp32."""
     if precision != "auto":
         return precision
     on_gpu = torch.device(device).type == "cuda"
-    return "bf16" if on_gpu and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if on_gpu and torch.cuda.is_bf16_supported(False) else "fp32"
 
 
 class Steps:

@@ -12,7 +12,7 @@ from entroselect.backends.cpu import distances_to
 from entroselect.io.rows import Rows
 from entroselect.nearest import nearest_distances
 from entroselect.reference import squared_distances
-from entroselect.results import Float64
+from entroselect.results import Float64, on_host
 
 
 @in_default_float_environment
@@ -31,7 +31,8 @@ def manifold(real: Any, made: Any, k: int) -> dict[str, float | None]:
 
     Without ties all four are those of the package prdc, whose balls are open; without real and made
     rows at one distance, precision and recall also those of torch-fidelity, whose are closed.
-    None where a set has k rows or fewer. n m d exact differences.
+    None where a set has k rows or fewer. n m d exact differences, on the CPU; the reaches of balls
+    are found where the rows are.
     """
     real_rows, made_rows = usable_rows("real", real), usable_rows("made", made)
     same_width("made", made_rows, "real", real_rows)
@@ -39,6 +40,7 @@ def manifold(real: Any, made: Any, k: int) -> dict[str, float | None]:
         return dict.fromkeys(("precision", "recall", "density", "coverage"))
     reach, shared = _reach(real_rows, k)
     made_reach, _ = _reach(made_rows, k)
+    real_rows, made_rows = real_rows.on_host(), made_rows.on_host()
     inside = np.zeros(made_rows.n, bool)
     covering = np.zeros((real_rows.n, 2), bool)
     weight = 0.0
@@ -67,6 +69,6 @@ def _reach(rows: Rows, k: int) -> tuple[Float64, Any]:
     """Each row's squared distance to its k-th nearest other, and whether others may be at it too
     for which there is a place in the ball."""
     found = nearest_distances(rows, k=k)
-    x, distances = rows.float64(), found.distances
+    x, distances, indices = rows.float64(), on_host(found.distances), on_host(found.indices)
     shared = distances[:, -1] == (distances[:, -2] if k > 1 else 0.0)
-    return squared_distances(x, x[found.indices[:, -1]]), shared
+    return squared_distances(x, x[indices[:, -1]]), shared

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,11 @@ class MemoryPool:
         """The given rows, in that order, in host memory."""
         return self._rows.take(rows)
 
+    @property
+    def on_device(self) -> Callable[[Int64], Any] | None:
+        """As `take`, for a tensor on the rows' CUDA device; None if they are in host memory."""
+        return self._rows.values.__getitem__ if self._rows.on_cuda else None
+
     def like(self, found: Any) -> Any:
         """Puts a result where the rows are: in host memory or on their CUDA device."""
         return self._rows.like(found)
@@ -60,14 +66,14 @@ class MemoryPool:
 
     def add_rows(self, total: Float64) -> None:
         """Adds all rows to a sum (d,), in order."""
-        add_rows(self._on_host(), self.metric, total)
+        add_rows(self._rows.on_host(), self.metric, total)
 
     def nearest_to(
         self, vector: Float64, farthest: bool, among: NDArray[np.bool_] | None = None
     ) -> tuple[float, int]:
         """(squared distance, row) of the row nearest to a float64 vector, or farthest from it; the
         first of equals. `among`: which rows may be it; infinite, and any row, if none may."""
-        squared = distances_to(self._on_host(), self.metric, vector)
+        squared = distances_to(self._rows.on_host(), self.metric, vector)
         if among is not None:
             squared[~among] = -np.inf if farthest else np.inf
         row = int(np.argmax(squared) if farthest else np.argmin(squared))
@@ -95,8 +101,3 @@ class MemoryPool:
                 f"saved ({len(changed)} of {self.n} rows did); delete the checkpoint, or pass the "
                 "rows that it is of"
             )
-
-    def _on_host(self) -> Rows:
-        if not self._rows.on_cuda:
-            return self._rows
-        return Rows(self._rows.take(slice(None)), self._rows.dtype)

@@ -4,14 +4,21 @@ They exchange small arrays: the best row outside a frontier, the rows of a block
 objects are never sent, so nothing is unpickled. An exchange waits for the slowest process, so each
 carries what it can: whether a process failed travels with the records or sizes of an exchange that
 there is anyway.
+
+Arrays go over gloo, which notices at once that a process has ended. NCCL does not, and moves
+tensors of GPUs alone: beside a group of NCCL there is one of gloo, and only the rows of a block and
+of picks go over NCCL.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +30,18 @@ _ERRORS = (RuntimeError, ValueError, TypeError, MemoryError, OSError)
 
 _BOUND = np.dtype([("value", np.float64), ("index", np.int64)])
 
+# The longest that a tensor takes once all processes are about to exchange it, and NCCL to start.
+SECONDS_TO_SEND = 50.0
+
+# The longest wait for another process that is computing, in a group made here.
+_WORK = timedelta(days=30)
+
+_Data = TypeVar("_Data")  # an array, or a tensor of a GPU
+
+# The group of gloo beside each one of NCCL. torch refers to both until they are destroyed; nothing
+# else may, or their threads would outlive them.
+_beside: Any = weakref.WeakKeyDictionary()
+
 
 class ProcessGroup:
     """The processes of a torch.distributed group, with the rows of all of them in rank order.
@@ -32,6 +51,7 @@ class ProcessGroup:
         bytes_sent, bytes_received: by this process through this object, without what the
             transport adds.
         exchanges: how often the processes waited for each other.
+        takes_tensors: `gather` and `broadcast` take tensors of GPUs too.
 
     Raises:
         ValueError: `group` is not one, or torch.distributed has not been initialised.
@@ -56,26 +76,23 @@ class ProcessGroup:
             raise TypeError(
                 f"group: expected a torch.distributed process group or True, got {group!r}"
             )
-        self._torch, self._distributed = torch, distributed
-        self._group: Any = group
-        self.rank = distributed.get_rank(group)
-        self.size = distributed.get_world_size(group)
-        if self.rank < 0:
+        if distributed.get_rank(group) < 0:
             raise ValueError("group: this process is not a member of it")
-        self._device = (
-            torch.device("cuda", torch.cuda.current_device())
-            if distributed.get_backend(group) == "nccl"
-            else torch.device("cpu")
-        )
+        self._torch, self._distributed = torch, distributed
+        self.takes_tensors = _is_nccl(distributed, group)
+        self._tensors: Any = group  # the group that tensors go over, and that of arrays
+        self._group: Any = _of_gloo(distributed, group) if self.takes_tensors else group
+        self.rank = distributed.get_rank(self._group)
+        self.size = distributed.get_world_size(self._group)
         self.bytes_sent = self.bytes_received = self.exchanges = 0
 
     def close(self) -> None:
         """Lets go of the group, so that it can be destroyed."""
-        self._group = None
+        self._group = self._tensors = None
 
     def wait(self) -> None:
         """Waits until all processes have called this."""
-        self._call(lambda: self._distributed.barrier(group=self._group))
+        self._call(self._group, lambda: self._distributed.barrier(group=self._group, async_op=True))
 
     def share(self, record: NDArray[Any], error: Exception | None = None) -> NDArray[Any]:
         """The records of all processes, (processes, *record.shape), on each of them; they have one
@@ -99,41 +116,45 @@ class ProcessGroup:
         every = self._same_size(padded)
         return [every[rank][: sizes[rank]] for rank in range(self.size)]
 
-    def gather(
-        self, array: NDArray[Any], root: int, sizes: Int64 | None = None
-    ) -> NDArray[Any] | None:
+    def gather(self, array: _Data, root: int, sizes: Int64 | None = None) -> _Data | None:
         """The arrays of all processes one after another, on one process; None on the others.
         `sizes`: their lengths, if every process knows them."""
-        sizes = self._sizes(array) if sizes is None else sizes
+        own: Any = array
+        sizes = self._sizes(own) if sizes is None else sizes
         self.exchanges += 1
         if self.rank != root:
-            if len(array):
-                self._send(array, root)
+            if len(own):
+                self._send(own, root)
             return None
-        every = np.empty((int(sizes.sum()), *array.shape[1:]), dtype=array.dtype)
-        for rank, part in enumerate(np.split(every, np.cumsum(sizes)[:-1])):
+        every, end = _room(own, int(sizes.sum())), 0
+        for rank, size in enumerate(sizes):
+            part, end = every[end : end + size], end + size
             if rank == root:
-                part[...] = array
-            elif len(part):
+                part[...] = own
+            elif size:
                 self._receive(part, rank)
-        return every
+        return every  # type: ignore[no-any-return]
 
-    def broadcast(self, array: NDArray[Any], root: int, length: int | None = None) -> NDArray[Any]:
+    def broadcast(self, array: _Data, root: int, length: int | None = None) -> _Data:
         """The array of one process on all of them. The others give one of the same dtype and
         trailing dimensions, of any length. `length`: the sent one, if every process knows it."""
+        own: Any = array
         if length is None:
-            length = int(self._sizes(array)[root])
-        room = array if self.rank == root else np.empty((length, *array.shape[1:]), array.dtype)
+            length = int(self._sizes(own)[root])
+        room = own if self.rank == root else _room(own, length)
         if room.nbytes:
             self.exchanges += 1
-            tensor = self._tensor(room)
+            tensor, group = self._sent(room)
             source = self._global(root)
-            self._call(lambda: self._distributed.broadcast(tensor, source, group=self._group))
+            self._call(
+                group,
+                lambda: self._distributed.broadcast(tensor, source, group=group, async_op=True),
+            )
             self._count(room.nbytes if self.rank == root else 0, 0)
             if self.rank != root:
                 self._count(0, room.nbytes)
-                room = self._array(tensor, room)
-        return room
+                self._take(tensor, room)
+        return room  # type: ignore[no-any-return]
 
     def max_with_index(
         self, value: float, index: int, error: Exception | None = None
@@ -194,44 +215,48 @@ class ProcessGroup:
     def _same_size(self, array: NDArray[Any]) -> NDArray[Any]:
         """Stacked arrays of all processes; of equal shape on all of them."""
         self.exchanges += 1
-        mine = self._tensor(array)
+        mine, group = self._sent(array)
         every = [self._torch.empty_like(mine) for _ in range(self.size)]
-        self._call(lambda: self._distributed.all_gather(every, mine, group=self._group))
+        self._call(
+            group, lambda: self._distributed.all_gather(every, mine, group=group, async_op=True)
+        )
         others = array.nbytes * (self.size - 1)
         self._count(others, others)
-        return np.stack([self._array(tensor, array) for tensor in every])
+        return np.stack([t.numpy().view(array.dtype).reshape(array.shape) for t in every])
 
-    def _send(self, array: NDArray[Any], to: int) -> None:
-        tensor, to = self._tensor(array), self._global(to)
-        self._call(lambda: self._distributed.send(tensor, to, group=self._group))
+    def _send(self, array: Any, to: int) -> None:
+        (tensor, group), to = self._sent(array), self._global(to)
+        self._call(group, lambda: self._distributed.isend(tensor, to, group=group))
         self._count(array.nbytes, 0)
 
-    def _receive(self, room: NDArray[Any], source: int) -> None:
-        tensor, source = self._tensor(room), self._global(source)
-        self._call(lambda: self._distributed.recv(tensor, source, group=self._group))
+    def _receive(self, room: Any, source: int) -> None:
+        (tensor, group), source = self._sent(room), self._global(source)
+        self._call(group, lambda: self._distributed.irecv(tensor, source, group=group))
         self._count(0, room.nbytes)
-        room[...] = self._array(tensor, room)
+        self._take(tensor, room)
 
     def _global(self, rank: int) -> int:
         return int(self._distributed.get_global_rank(self._group, rank))
 
-    def _tensor(self, array: NDArray[Any]) -> Any:
+    def _sent(self, array: Any) -> tuple[Any, Any]:
+        """An array's bytes as a tensor, and the group that these go over."""
+        if not isinstance(array, np.ndarray):
+            return array, self._tensors
         raw = _raw(array)
-        if not raw.flags.writeable:
-            raw = raw.copy()
-        return self._torch.from_numpy(raw).to(self._device)
+        return self._torch.from_numpy(raw if raw.flags.writeable else raw.copy()), self._group
 
-    def _array(self, tensor: Any, like: NDArray[Any]) -> NDArray[Any]:
-        found: NDArray[Any] = tensor.cpu().numpy().view(like.dtype).reshape(like.shape)
-        return found
+    def _take(self, tensor: Any, room: Any) -> None:
+        """What was received, into the array whose bytes `tensor` has, or a copy of them."""
+        if isinstance(room, np.ndarray):
+            room[...] = tensor.numpy().view(room.dtype).reshape(room.shape)
 
     def _count(self, sent: int, received: int) -> None:
         self.bytes_sent += sent
         self.bytes_received += received
 
-    def _call(self, exchange: Callable[[], Any]) -> None:
+    def _call(self, group: Any, begin: Callable[[], Any]) -> None:
         try:
-            exchange()
+            _finish(begin(), group is not self._group)
         except RuntimeError as error:
             raise LostRank(
                 f"rank {self.rank}: another process has stopped answering; start all of them "
@@ -241,6 +266,45 @@ class ProcessGroup:
 
 class LostRank(RuntimeError):
     """Another process of the group died or cannot be reached."""
+
+
+def _is_nccl(distributed: Any, group: Any) -> bool:
+    return bool(distributed.get_backend(group) == "nccl")
+
+
+def _of_gloo(distributed: Any, group: Any) -> Any:
+    """The group of gloo with the same processes; it is made once."""
+    found = _beside[group]() if group in _beside else None
+    if found is None:
+        found = distributed.new_group(
+            distributed.get_process_group_ranks(group),
+            timeout=_WORK,
+            backend="gloo",
+            use_local_synchronization=True,  # processes outside the group need not call this
+        )
+        _beside[group] = weakref.ref(found)
+    return found
+
+
+def _finish(work: Any, over_nccl: bool) -> None:
+    """Waits for an exchange that has begun.
+
+    Raises:
+        RuntimeError: another process has ended; over NCCL, which does not tell, after a time.
+    """
+    if over_nccl:
+        until = time.monotonic() + SECONDS_TO_SEND
+        while not work.is_completed():
+            if time.monotonic() > until:
+                raise RuntimeError(f"no answer for {SECONDS_TO_SEND:.0f} s")
+            time.sleep(1e-4)
+    work.wait()
+
+
+def _room(like: Any, n: int) -> Any:
+    """An array or tensor of that length, for what is received."""
+    shape = (n, *like.shape[1:])
+    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
 
 
 def process_group_of(group: Any) -> ProcessGroup | None:

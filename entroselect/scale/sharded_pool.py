@@ -5,6 +5,8 @@ exchanges: the best rows of each process, which give all of them one frontier an
 rows may come next; those rows, to rank 0, which settles picks among them; how many picks there are;
 the picks. The other rows of the pool are never sent. An error of one process travels with the next
 exchange and becomes one of all.
+
+Rows on GPUs that NCCL connects are sent from device to device, all else through host memory.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.candidates import NO_ROW, Key
 from entroselect.scale.process_group import ProcessGroup
+from entroselect.scale.records import Records
 
 # Rows that each process names of its frontier, so that one cut can be made through all of them.
 NAMED = 64
@@ -51,13 +54,18 @@ class ShardedPool(SettlesInBlocks):
         backend: Backend,
         ranks: ProcessGroup,
         room: int | None = None,
+        on_device: Callable[[Int64], Any] | None = None,
     ) -> None:
-        """`values` returns rows of the local pool in host memory. `room`: how many rows of all
-        processes there is memory for on this one; None: any number."""
+        """`values` returns rows of the local pool in host memory, `on_device` on their GPU, where
+        they are. `room`: how many rows of all processes there is memory for on this one; None: any
+        number."""
         self.local, self._values = local, values
         self.dtype, self.metric, self.backend, self.ranks = dtype, metric, backend, ranks
-        every = ranks.share(np.array([local.n, _UNLIMITED if room is None else room]))
+        there = on_device is not None and ranks.takes_tensors
+        every = ranks.share(np.array([local.n, _UNLIMITED if room is None else room, there]))
         sizes, rooms = every[:, 0], every[:, 1]
+        # How the rows of a block are sent: from device to device, if those of all processes can be.
+        self._of_block = on_device if on_device and every[:, 2].all() else values
         self.first = int(sizes[: ranks.rank].sum())
         self.n, self.d = int(sizes.sum()), local.d
         self.count, self.available = 0, self.n
@@ -153,7 +161,7 @@ class ShardedPool(SettlesInBlocks):
         with self._deferred():
             live = self.local.bounds(rows) >= floor
             own = self._records(rows[live])
-            own["key"] = self._positions[live]
+            own.head["key"] = self._positions[live]
         counts = self.ranks.share(np.array(len(own)), self._pending())
 
         def settle(block: engine.SubPool, numbers: Int64) -> tuple[Int64, Float64, float]:
@@ -215,7 +223,7 @@ class ShardedPool(SettlesInBlocks):
         beating: Int64 = rows[_beats(self.local.bounds(rows), rows + self.first, rival)]
         return beating
 
-    def _contenders(self, rows: Int64, rival: Key) -> tuple[NDArray[Any], Int64, Key]:
+    def _contenders(self, rows: Int64, rival: Key) -> tuple[Records, Int64, Key]:
         """The records of own rows that beat the rival, how many each process has, and the rival.
         It is raised to the best row that a process had to leave out: while it compared rows
         (`local.cut`), or now, so that the rows of all fit on rank 0."""
@@ -230,20 +238,20 @@ class ShardedPool(SettlesInBlocks):
             counts, cut = every["rows"].copy(), _best(every["cut"])
             if _before(cut, rival):
                 rival, cut = cut, NO_ROW
-                own = own[_beats(own["squared"], own["row"], rival)]
+                own = own[_beats(own.head["squared"], own.head["row"], rival)]
             elif counts.sum() > self._room:
                 cut = NO_ROW
                 left = self._room - self.ranks.size  # besides the best row of each process
                 share = 1 + left * len(own) // int(counts.sum())
                 if share < len(own):
-                    order = np.lexsort((own["row"], -own["squared"]))
-                    cut = own[["squared", "row"]][order[share]].item()
+                    order = np.lexsort((own.head["row"], -own.head["squared"]))
+                    cut = own.head[["squared", "row"]][order[share]].item()
             else:
                 return own, counts, rival
 
     def _settle(
         self,
-        own: NDArray[Any],
+        own: Records,
         counts: Int64,
         settle: Callable[[engine.SubPool, Int64], tuple[Int64, Float64, float]],
     ) -> tuple[Int64, Float64, float]:
@@ -252,52 +260,51 @@ class ShardedPool(SettlesInBlocks):
         ranks, picked = self.ranks, own[:0]
         if not counts.any():
             return np.empty(0, np.int64), np.empty(0), -1.0
-        every = ranks.gather(own, 0, counts)
+        every = ranks.gather(own.sendable(), 0, counts)
         head = np.zeros(1, _HEAD)
         with self._deferred():
             if every is not None:
-                picked, next_squared = self._settle_here(every, settle)
+                picked, next_squared = self._settle_here(Records(every, own.dtype), settle)
                 head[0] = (0, len(picked), next_squared)
+        dtype = own.dtype
         del own, every
         head["failed"] = self._error is not None
         failed, count, next_squared = ranks.broadcast(head, 0, 1)[0].item()
         if failed:
             self._raise_pending()
-        picked = ranks.broadcast(picked, 0, count)
-        rows = picked["row"].copy()
+        picked = Records(ranks.broadcast(picked.sendable(), 0, count), dtype)
+        rows, vectors = picked.head["row"].copy(), picked.values()
+        if isinstance(vectors, np.ndarray):
+            vectors = np.ascontiguousarray(vectors)
         self.count_towards_quotas(rows)
-        self._add(rows, np.ascontiguousarray(picked["vector"]))
+        self._add(rows, vectors)
         if next_squared >= 0 or not self.available:  # there may be no further exchange
             self._raise_pending()
-        return rows, picked["squared"].copy(), next_squared
+        return rows, picked.head["squared"].copy(), next_squared
 
     def _settle_here(
         self,
-        every: NDArray[Any],
+        every: Records,
         settle: Callable[[engine.SubPool, Int64], tuple[Int64, Float64, float]],
-    ) -> tuple[NDArray[Any], float]:
-        if (every["key"][1:] < every["key"][:-1]).any():  # they come in order of processes
-            every = every[np.argsort(every["key"])]
-        rows = Rows(every["vector"], self.dtype)  # read where they are
+    ) -> tuple[Records, float]:
+        keys = every.head["key"]
+        if (keys[1:] < keys[:-1]).any():  # they come in order of processes
+            every = every[np.argsort(keys)]
+        rows = Rows(every.values(), self.dtype)  # read where they are
         block = self.backend.new_pool(rows, self.metric, sub=True)
-        block.restart(every["squared"].copy(), np.zeros(len(every), np.int64))
-        numbers = every["row"].copy()
+        block.restart(every.head["squared"].copy(), np.zeros(len(every), np.int64))
+        numbers = every.head["row"].copy()
         with self.within_quotas(block, numbers) as limited:
             places, squared, next_squared = settle(limited, numbers)
         picked = every[places]
-        picked["squared"] = squared
+        picked.head["squared"] = squared
         return picked, next_squared
 
-    def _records(self, rows: Int64) -> NDArray[Any]:
-        """Own rows as they are sent. Their key is their number in the whole pool."""
-        vectors = self._values(rows)
-        fields: list[Any] = [("key", "i8"), ("row", "i8"), ("squared", "f8")]
-        records = np.zeros(len(rows), [*fields, ("vector", vectors.dtype, (self.d,))])
-        records["key"] = records["row"] = rows + self.first
-        records["squared"], records["vector"] = self.local.bounds(rows), vectors
-        return records
+    def _records(self, rows: Int64) -> Records:
+        """Own rows as they are sent."""
+        return Records.of(rows + self.first, self.local.bounds(rows), self._of_block(rows))
 
-    def _add(self, rows: Int64, vectors: NDArray[Any]) -> None:
+    def _add(self, rows: Int64, vectors: Any) -> None:
         """Adds rows of the whole pool, with their vectors, to the picks."""
         with self._deferred():
             own = rows[(rows >= self.first) & (rows < self.first + self.local.n)]

@@ -45,6 +45,8 @@ class StreamedPool(SettlesInBlocks):
             the best of them are kept, and the rival is raised to the best that is not (`cut`).
     """
 
+    on_device = None  # as `MemoryPool.on_device`
+
     def __init__(
         self,
         source: Source,

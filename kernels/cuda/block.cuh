@@ -1,7 +1,8 @@
 // A kernel here is a plain struct whose operator() is given a block of threads and works in phases:
-// block.each(f) runs f(thread) for every thread and waits for all of them. nvcc makes the block a
-// CUDA block; a C++ compiler makes it a loop, so that tests run the same source without a GPU. What
-// only the device has (atomics, rounding intrinsics, launches) is in this file alone.
+// block.each(f) runs f(thread) for every thread and waits for all of them; each_team(block, f) runs
+// f(team) for teams of threads. nvcc makes the block a CUDA block; a C++ compiler makes it a loop,
+// so that tests run the same source without a GPU. What only the device has (atomics, shuffles,
+// rounding intrinsics, launches) is in this file alone.
 #pragma once
 
 #include <cmath>
@@ -16,9 +17,14 @@
 #define ENTROSELECT_ANY __device__
 // Long code that many kernels share is called: inlined everywhere it takes nvcc minutes.
 #define ENTROSELECT_CALLED __device__ __noinline__ inline
+#define ENTROSELECT_UNROLL _Pragma("unroll")
 #else
 #define ENTROSELECT_ANY
 #define ENTROSELECT_CALLED inline
+#define ENTROSELECT_UNROLL
+#if defined(ENTROSELECT_BLOCK)  // another kind of block, for tests
+#include ENTROSELECT_BLOCK
+#endif
 #endif
 
 namespace entroselect::cuda {
@@ -50,22 +56,65 @@ ENTROSELECT_ANY inline uint64_t bits_of(double x) {
   return bits;
 }
 
+// What threads of a phase, or of several blocks, may do to one number at the same time.
+
 // *p <- min(*p, x) for numbers >= 0, whose bits are ordered as they are.
 ENTROSELECT_ANY inline void lower(double* p, double x) {
 #if defined(__CUDA_ARCH__)
   atomicMin(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(bits_of(x)));
 #else
-  if (x < *p) *p = x;
+  double seen;
+  __atomic_load(p, &seen, __ATOMIC_RELAXED);
+  while (x < seen &&
+         !__atomic_compare_exchange(p, &seen, &x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
 #endif
 }
 
-ENTROSELECT_ANY inline void increment(int* p) {
+// Returns the value before.
+ENTROSELECT_ANY inline int increment(int* p) {
 #if defined(__CUDA_ARCH__)
-  atomicAdd(p, 1);
+  return atomicAdd(p, 1);
 #else
-  ++*p;
+  return __atomic_fetch_add(p, 1, __ATOMIC_RELAXED);
 #endif
 }
+
+// *p, which no thread writes while the kernel runs.
+template <class T>
+ENTROSELECT_ANY T fetch(const T* p) {
+#if defined(__CUDA_ARCH__)
+  return __ldg(p);
+#else
+  return *p;
+#endif
+}
+
+ENTROSELECT_ANY inline void put(int* p, int x) {
+#if defined(__CUDA_ARCH__)
+  *static_cast<volatile int*>(p) = x;
+#else
+  __atomic_store_n(p, x, __ATOMIC_RELAXED);
+#endif
+}
+
+template <class T>
+ENTROSELECT_ANY T peek(const T* p) {
+#if defined(__CUDA_ARCH__)
+  return *static_cast<const volatile T*>(p);
+#else
+  T seen;
+  __atomic_load(p, &seen, __ATOMIC_RELAXED);
+  return seen;
+#endif
+}
+
+// Threads of a kernel that works as one block, on many rows.
+#if defined(ENTROSELECT_BLOCK)
+constexpr int kWide = 64;
+#else
+constexpr int kWide = 1024;
+#endif
 
 #if defined(__CUDACC__)
 
@@ -122,6 +171,8 @@ inline void to_host(void* host, const void* device, size_t bytes, Stream stream)
 // Whether the threads of a phase run last to first: a phase must not depend on their order.
 inline bool backwards = false;
 
+#if !defined(ENTROSELECT_BLOCK)
+
 template <int kThreads>
 struct Block {
   static constexpr int threads = kThreads;
@@ -144,6 +195,8 @@ void launch(const Kernel& kernel, int64_t blocks, Stream) {
   }
 }
 
+#endif
+
 inline void to_device(void* device, const void* host, size_t bytes, Stream) {
   std::memcpy(device, host, bytes);
 }
@@ -153,23 +206,98 @@ inline void to_host(void* host, const void* device, size_t bytes, Stream) {
 
 #endif
 
+// kSize threads of a block that work on one thing together. On the device all of them, neighbours
+// in a warp, run a team's code in step; on the host it runs once per team. So conditions must be
+// the same for the whole team (`same`), and what is written is written by the thread that leads.
+template <int kSize>
+struct Team {
+  static_assert(kSize > 0 && 32 % kSize == 0, "a warp has whole teams");
+  int index = 0;  // among the teams of the block
+
+#if defined(__CUDACC__)
+  int lane = 0;
+
+  // A variable of each thread, by its lane.
+  struct PerLane {
+    double value = 0;
+    __device__ double& operator[](int) { return value; }
+  };
+  // Runs f(lane) in every thread of the team.
+  template <class F>
+  __device__ void each(const F& f) const {
+    f(lane);
+  }
+  // Lane l takes in lane l + half, and so on: the tree of the contract where there are 8. Every
+  // thread gets the sum, since a + b has the bits of b + a.
+  __device__ double sum(PerLane x) const {
+    for (int half = kSize / 2; half; half /= 2)
+      x.value = add(x.value, __shfl_xor_sync(mask(), x.value, half));
+    return x.value;
+  }
+  // The first thread's x.
+  __device__ double same(double x) const { return __shfl_sync(mask(), x, 0, kSize); }
+  __device__ bool leads() const { return lane == 0; }
+  __device__ unsigned mask() const {
+    return (0xffffffffu >> (32 - kSize)) << (threadIdx.x % 32 / kSize * kSize);
+  }
+#else
+  struct PerLane {
+    double value[kSize] = {};
+    double& operator[](int lane) { return value[lane]; }
+  };
+  template <class F>
+  void each(const F& f) const {
+    for (int i = 0; i < kSize; ++i) f(backwards ? kSize - 1 - i : i);
+  }
+  double sum(PerLane x) const {
+    for (int half = kSize / 2; half; half /= 2)
+      for (int lane = 0; lane < half; ++lane) x[lane] = add(x[lane], x[lane + half]);
+    return x[0];
+  }
+  double same(double x) const { return x; }
+  bool leads() const { return true; }
+#endif
+};
+
+// Runs f(team) for every team of kSize threads, and waits for all of them.
+template <int kSize, class AnyBlock, class F>
+ENTROSELECT_ANY void each_team(const AnyBlock& block, const F& f) {
+  static_assert(AnyBlock::threads % kSize == 0, "a block has whole teams");
+  block.each([&](int t) {
+#if defined(__CUDACC__)
+    f(Team<kSize>{t / kSize, t % kSize});
+#else
+    if (t % kSize == 0) f(Team<kSize>{t / kSize});
+#endif
+  });
+}
+
 // a[t] <- a[0] + ... + a[t]; both arrays have one place per thread.
 template <class AnyBlock>
 ENTROSELECT_ANY void add_up(const AnyBlock& block, int* a, int* scratch) {
-  for (int step = 1; step < AnyBlock::threads; step *= 2) {
+  for (int step = 1; step < AnyBlock::threads; step *= 4) {
     block.each([&](int t) { scratch[t] = a[t] + (t >= step ? a[t - step] : 0); });
-    block.each([&](int t) { a[t] = scratch[t]; });
+    block.each([&](int t) { a[t] = scratch[t] + (t >= 2 * step ? scratch[t - 2 * step] : 0); });
   }
 }
 
-// best[0] <- the best of all, one per thread; threads must be a power of two.
+// The best of all, one per thread, for every thread; overwrites the array, and reads it after the
+// last sync.
 template <class AnyBlock, class Key>
-ENTROSELECT_ANY void find_best(const AnyBlock& block, Key* best) {
-  static_assert((AnyBlock::threads & (AnyBlock::threads - 1)) == 0, "halved again and again");
-  for (int half = AnyBlock::threads / 2; half; half /= 2)
-    block.each([&](int t) {
-      if (t < half && best[t + half].beats(best[t])) best[t] = best[t + half];
-    });
+ENTROSELECT_ANY Key find_best(const AnyBlock& block, Key* best) {
+  constexpr int kParts = AnyBlock::threads < 512 ? 16 : 32;
+  static_assert(AnyBlock::threads % kParts == 0, "parts of equal size");
+  block.each([&](int t) {
+    if (t >= kParts) return;
+    Key found = best[t];
+    for (int i = t + kParts; i < AnyBlock::threads; i += kParts)
+      if (best[i].beats(found)) found = best[i];
+    best[t] = found;
+  });
+  Key found = best[0];
+  for (int i = 1; i < kParts; ++i)
+    if (best[i].beats(found)) found = best[i];
+  return found;
 }
 
 }  // namespace entroselect::cuda

@@ -12,13 +12,13 @@ namespace {
 // Takes up to kMicro of the block's rows that beat the rival, the best by their (stale) bounds, in
 // order of rows; the best of those left out becomes the inner rival.
 //
-//   grid      1 block of 1024 threads; the block's rows must ascend
-//   shared    29 KB; 20 syncs per running sum, three sums, two syncs per step of the search
+//   grid      1 block of kWide threads; the block's rows must ascend
+//   shared    29 KB; 10 syncs per running sum, three sums, four syncs per step of the search
 //   method    a radix search for a cut that at most kMicro keys reach, 8 bits per step, ended when
 //             at least half of kMicro do; equal keys are taken from the front
 //   valid     any number of rows; bounds >= 0 or kPicked
 struct TakeBest {
-  static constexpr int threads = 1024;
+  static constexpr int threads = kWide;
   struct Shared {
     int a[threads], b[threads], ties[threads], digits[256];
     Key best[threads];
@@ -68,8 +68,7 @@ struct TakeBest {
         s.b[t] += keys[i] >= cut || (quota > 0 && keys[i] == equal && ties++ < quota);
       });
     });
-    block.each([&](int t) { s.a[t] = s.b[t]; });
-    add_up(block, s.a, s.b);
+    add_up(block, s.b, s.a);
     place(block, s, each_of, cut, equal, quota);
   }
 
@@ -81,7 +80,7 @@ struct TakeBest {
     int above = 0;
     for (int shift = 56; shift >= 0; shift -= 8) {
       block.each([&](int t) {
-        if (t < 256) s.digits[t] = 0;
+        for (int digit = t; digit < 256; digit += threads) s.digits[digit] = 0;
       });
       block.each([&](int t) {
         for (int64_t i = t; i < n; i += threads) {
@@ -91,15 +90,23 @@ struct TakeBest {
         }
       });
       block.each([&](int t) {
-        if (t) return;
-        int digit = 255, reached = above;
-        while (reached + s.digits[digit] <= kMicro) reached += s.digits[digit--];
-        s.above = reached;
-        s.low = low | uint64_t(digit) << shift;
+        if (t >= 16) return;
+        s.a[t] = 0;
+        for (int i = 0; i < 16; ++i) s.a[t] += s.digits[16 * t + i];
+      });
+      // The digit at which more than kMicro keys are reached, from the largest on.
+      block.each([&](int t) {
+        for (int digit = t; digit < 256; digit += threads) {
+          int reached = above;
+          for (int i = 15; i > digit / 16; --i) reached += s.a[i];
+          for (int i = digit | 15; i > digit; --i) reached += s.digits[i];
+          if (reached > kMicro || reached + s.digits[digit] <= kMicro) continue;
+          s.above = reached;
+          s.low = low | uint64_t(digit) << shift;
+        }
       });
       low = s.low;
       above = s.above;
-      block.sync();
       if (above >= kMicro / 2) {
         *cut = low + (uint64_t(1) << shift);
         return;
@@ -115,7 +122,7 @@ struct TakeBest {
                              uint64_t equal, int quota) const {
     State& state = *scratch.state;
     block.each([&](int t) {
-      int at = t ? s.a[t - 1] : 0, ties = s.ties[t];
+      int at = t ? s.b[t - 1] : 0, ties = s.ties[t];
       Key out = {kPicked, 0};
       each_of(t, [&](int64_t i) {
         const uint64_t key = scratch.keys[i];
@@ -128,11 +135,11 @@ struct TakeBest {
       });
       s.best[t] = out;
     });
-    find_best(block, s.best);
+    const Key best = find_best(block, s.best);
     block.each([&](int t) {
       if (t) return;
-      state.micro = s.a[threads - 1];
-      state.inner = s.best[0].bound >= 0 ? s.best[0] : state.rival;
+      state.micro = s.b[threads - 1];
+      state.inner = best.bound >= 0 ? best : state.rival;
       if (state.micro == 0) {  // the rival comes next
         state.finished = 1;
         state.next = -1;
@@ -145,7 +152,7 @@ struct TakeBest {
 //
 //   grid      1 block of kMicro threads, one thread per row; the rows' bounds must have met every
 //             pick and their distances lie in scratch.between
-//   shared    4 KB; per pick 10 syncs
+//   shared    4 KB; per pick 3 syncs
 struct SettleFarthest {
   static constexpr int threads = kMicro;
   using Shared = MicroRows;
@@ -172,9 +179,7 @@ struct SettleFarthest {
         const bool wins = s.active[t] && Key{s.bound[t], s.row[t]}.beats(inner);
         s.best[t] = {wins ? s.bound[t] : kPicked, t};
       });
-      find_best(block, s.best);
-      const Key best = s.best[0];
-      block.sync();
+      const Key best = find_best(block, s.best);
       if (best.bound < 0) break;  // no row here is certain to come next
       if (picked + made == limit || best.bound < floor) {
         next = best.bound;
@@ -203,7 +208,7 @@ Settled farthest_first(const Selection& selection, const Scratch& scratch, const
                        Stream stream) {
   const State start = {count, 0, 0, 0, 0, -1, rival, rival};
   const State end =
-      settle_micro_blocks(start, selection, scratch, TakeBest{selection, scratch, rows, n},
+      settle_micro_blocks(start, n, selection, scratch, TakeBest{selection, scratch, rows, n},
                           SettleFarthest{selection, scratch, limit, floor}, stream);
   return {end.picked, end.next};
 }

@@ -3,6 +3,9 @@
 // build the same file for the host under the name _cuda_host.
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
 
 #include "kernels.h"
 
@@ -47,6 +50,24 @@ Scratch scratch_of(uintptr_t state, uintptr_t micro, uintptr_t between, uintptr_
           pointer<uint64_t>(keys), pointer<double>(squared)};
 }
 
+// `pairs`: CONFLICT_BYTES for each of `capacity`; `turns`: two numbers per candidate.
+Conflicts conflicts_of(uintptr_t rows, int64_t n, double rival, int64_t rival_row,
+                       uintptr_t outcome, uintptr_t pairs, int32_t capacity, uintptr_t value,
+                       uintptr_t turns) {
+  auto* found = pointer<Conflict>(pairs);
+  auto* blocked = pointer<int32_t>(turns);
+  return {pointer<const int64_t>(rows),
+          n,
+          {rival, rival_row},
+          pointer<Outcome>(outcome),
+          found,
+          reinterpret_cast<int32_t*>(found + capacity),
+          pointer<double>(value),
+          blocked,
+          blocked + n,
+          capacity};
+}
+
 }  // namespace
 }  // namespace entroselect::cuda
 
@@ -63,11 +84,16 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   py::class_<Coded>(m, "Coded", py::module_local()).def(py::init(&coded_of));
   py::class_<Selection>(m, "Selection", py::module_local()).def(py::init(&selection_of));
   py::class_<Scratch>(m, "Scratch", py::module_local()).def(py::init(&scratch_of));
+  m.attr("OUTCOME_WORDS") = sizeof(Outcome) / 8;
+  m.attr("CONFLICT_BYTES") = sizeof(Conflict) + 2 * sizeof(int32_t);
+  py::class_<Conflicts>(m, "Conflicts", py::module_local()).def(py::init(&conflicts_of));
   py::class_<Pairs>(m, "Pairs", py::module_local())
-      .def(py::init([](uintptr_t slot, uintptr_t column, uintptr_t score, int64_t n) {
-        return Pairs{pointer<const int32_t>(slot), pointer<const int32_t>(column),
-                     pointer<const float>(score), n};
-      }));
+      .def(py::init(
+               [](uintptr_t slot, uintptr_t column, uintptr_t score, int64_t n, uintptr_t listed) {
+                 return Pairs{pointer<const int32_t>(slot), pointer<const int32_t>(column),
+                              pointer<const float>(score), n, pointer<const int32_t>(listed)};
+               }),
+           "slot"_a, "column"_a, "score"_a, "n"_a, "listed"_a = 0);
   py::class_<Sides>(m, "Sides", py::module_local())
       .def(py::init([](uintptr_t row, uintptr_t index, const Coded& rows, const Coded& columns,
                        uintptr_t reach, double gamma) {
@@ -127,6 +153,40 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
       [](const Pairs& pairs, const Sides& sides, const Selection& selection, uintptr_t squared,
          Stream stream) { recheck(pairs, sides, selection, pointer<double>(squared), stream); },
       Release());
+  m.def(
+      "begin_conflicts",
+      [](const Selection& selection, const Conflicts& conflicts, int64_t count, Stream stream) {
+        begin_conflicts(selection, conflicts, count, stream);
+      },
+      Release());
+  m.def(
+      "add_conflicts",
+      [](const Selection& selection, const Conflicts& conflicts, uintptr_t order,
+         const Pairs& pairs, const Sides& sides, Stream stream) {
+        add_conflicts(selection, conflicts, pointer<const int64_t>(order), pairs, sides, stream);
+      },
+      Release());
+  m.def(
+      "pick_by_conflicts",
+      [](const Conflicts& conflicts, Stream stream) { pick_by_conflicts(conflicts, stream); },
+      Release());
+  m.def(
+      "keep_picks",
+      [](const Selection& selection, const Conflicts& conflicts, uintptr_t value, uintptr_t place,
+         int64_t count, int64_t limit, double floor, uintptr_t picks, uintptr_t squared,
+         Stream stream) {
+        keep_picks(selection, conflicts, pointer<const double>(value),
+                   pointer<const int64_t>(place), count, limit, floor, pointer<int64_t>(picks),
+                   pointer<double>(squared), stream);
+      },
+      Release());
+  // (picks, squared distance of the next) of a outcome copied to the host; None if nothing was
+  // settled.
+  m.def("settled", [](uintptr_t outcome, int32_t capacity) -> std::optional<py::tuple> {
+    const Outcome& found = *pointer<const Outcome>(outcome);
+    if (found.unfit || found.conflicts > capacity) return std::nullopt;
+    return py::make_tuple(found.picked, found.next);
+  });
   m.def("farthest_first", [](const Selection& selection, const Scratch& scratch, uintptr_t rows,
                              int64_t n, int64_t count, double rival, int64_t rival_row,
                              int64_t limit, double floor, Stream stream) {

@@ -69,6 +69,9 @@ ENTROSELECT_ANY inline double widen(F16 x) { return double(half_to_float(x.bits)
 ENTROSELECT_ANY inline double widen(Bf16 x) { return double(float_of(uint32_t(x.bits) << 16)); }
 ENTROSELECT_ANY inline double widen(uint8_t x) { return double(x); }
 
+ENTROSELECT_ANY inline F16 fetch(const F16* p) { return {fetch(&p->bits)}; }
+ENTROSELECT_ANY inline Bf16 fetch(const Bf16* p) { return {fetch(&p->bits)}; }
+
 // Calls f with row i as a pointer of its own type.
 template <class F>
 ENTROSELECT_ANY auto with_type(const Rows& rows, int64_t i, const F& f) {
@@ -82,52 +85,92 @@ ENTROSELECT_ANY auto with_type(const Rows& rows, int64_t i, const F& f) {
   }
 }
 
-// 0 where rows are taken as they are.
-ENTROSELECT_ANY inline double length_of(const Rows& rows, int64_t i) {
-  return rows.lengths ? rows.lengths[i] : 0.0;
+// What Rows::lengths says of a row: its values are multiplied by `scale`, then divided by `length`.
+struct Divisor {
+  double scale = 1, length = 1;
+};
+
+ENTROSELECT_ANY inline Divisor divisor_of(const Rows& rows, int64_t i) {
+  const double length = rows.lengths ? fetch(rows.lengths + i) : 1.0;
+  if (length < 0) return {kTinyScale, -length};
+  return {1, length != 0 ? length : 1.0};  // a row of zeros stays one
 }
 
-template <class T>
-ENTROSELECT_ANY double canonical(const T* row, double length, int64_t column) {
-  const double value = widen(row[column]);
-  if (length < 0) return divide(multiply(value, kTinyScale), -length);
-  return length != 0 ? divide(value, length) : value;
+// A value of a row. Without kDivide, which is for rows that have lengths, the divisor is 1.
+template <bool kDivide, class T>
+ENTROSELECT_ANY double canonical(T x, const Divisor& by) {
+  if (!kDivide) return widen(x);
+  return divide(multiply(widen(x), by.scale), by.length);
 }
 
-// The sum of value(l)^2: column l goes to lane l % 8, in order of l; then ((0+4)+(2+6)) +
+// Calls use(l, load(l)) for l = first, first + kStep, ... < end, in that order. The loads of kAhead
+// of them are issued before the first is used, so that a thread waits once for all.
+template <int kStep, int kAhead, class Load, class Use>
+ENTROSELECT_ANY void load_ahead(int64_t first, int64_t end, const Load& load, const Use& use) {
+  decltype(load(first)) loaded[kAhead] = {};
+  int64_t l = first;
+  for (; l + kStep * (kAhead - 1) < end; l += kStep * kAhead) {
+    ENTROSELECT_UNROLL
+    for (int k = 0; k < kAhead; ++k) loaded[k] = load(l + k * kStep);
+    ENTROSELECT_UNROLL
+    for (int k = 0; k < kAhead; ++k) use(l + k * kStep, loaded[k]);
+  }
+  if (l >= end) return;
+  ENTROSELECT_UNROLL
+  for (int k = 0; k < kAhead - 1; ++k)
+    if (l + k * kStep < end) loaded[k] = load(l + k * kStep);
+  ENTROSELECT_UNROLL
+  for (int k = 0; k < kAhead - 1; ++k)
+    if (l + k * kStep < end) use(l + k * kStep, loaded[k]);
+}
+
+// The contract's eight lanes, one thread each.
+constexpr int kLanes = 8;
+using Lanes = Team<kLanes>;
+
+// The sum of value(load(l))^2: column l goes to lane l % 8, in order of l; then ((0+4)+(2+6)) +
 // ((1+5)+(3+7)).
-template <class F>
-ENTROSELECT_ANY double sum_of_squares(int64_t d, const F& value) {
-  double sum[8] = {};
-  const auto add_square = [&](int lane, int64_t l) {
-    const double x = value(l);
-    sum[lane] = add(sum[lane], multiply(x, x));
+template <int kAhead, class Load, class Value>
+ENTROSELECT_ANY double sum_of_squares(const Lanes& team, int64_t d, const Load& load,
+                                      const Value& value) {
+  Lanes::PerLane sum;
+  team.each([&](int lane) {
+    load_ahead<kLanes, kAhead>(lane, d, load, [&](int64_t, const auto& loaded) {
+      const double x = value(loaded);
+      sum[lane] = add(sum[lane], multiply(x, x));
+    });
+  });
+  return team.sum(sum);
+}
+
+template <bool kDivide, class A, class B>
+ENTROSELECT_CALLED double distance_typed(Lanes team, const A* a, Divisor a_by, const B* b,
+                                         Divisor b_by, int64_t d) {
+  struct Loaded {
+    A a;
+    B b;
   };
-  int64_t l = 0;
-  for (; l + 8 <= d; l += 8)
-    for (int lane = 0; lane < 8; ++lane) add_square(lane, l + lane);
-  for (int lane = 0; lane < 8; ++lane)  // sum[] is indexed by constants only: it stays in registers
-    if (l + lane < d) add_square(lane, l + lane);
-  const double even = add(add(sum[0], sum[4]), add(sum[2], sum[6]));
-  const double odd = add(add(sum[1], sum[5]), add(sum[3], sum[7]));
-  return add(even, odd);
+  constexpr int kAhead = sizeof(A) + sizeof(B) > 12 ? 8 : 16;  // as registers allow
+  return sum_of_squares<kAhead>(
+      team, d, [&](int64_t l) { return Loaded{fetch(a + l), fetch(b + l)}; },
+      [&](const Loaded& x) {
+        return subtract(canonical<kDivide>(x.a, a_by), canonical<kDivide>(x.b, b_by));
+      });
 }
 
-template <class A, class B>
-ENTROSELECT_ANY double distance_typed(const A* a, double a_length, const B* b, double b_length,
-                                      int64_t d) {
-  return sum_of_squares(
-      d, [&](int64_t l) { return subtract(canonical(a, a_length, l), canonical(b, b_length, l)); });
-}
-
-// Canonical squared distance. The rows are of one type, or b's are float64.
-ENTROSELECT_CALLED double distance(const Rows& a, int64_t i, const Rows& b, int64_t j) {
+// Canonical squared distance, known to the whole team. The rows are of one type, or b's are
+// float64.
+ENTROSELECT_ANY inline double distance(const Lanes& team, const Rows& a, int64_t i, const Rows& b,
+                                       int64_t j) {
+  const Divisor a_by = divisor_of(a, i), b_by = divisor_of(b, j);
+  const auto between = [&](auto* p, auto* q) {
+    return a.lengths || b.lengths ? distance_typed<true>(team, p, a_by, q, b_by, a.d)
+                                  : distance_typed<false>(team, p, a_by, q, b_by, a.d);
+  };
   return with_type(a, i, [&](auto* p) {
     const char* q = b.data + j * b.stride;
-    const double a_length = length_of(a, i), b_length = length_of(b, j);
-    if (b.dtype == a.dtype)
-      return distance_typed(p, a_length, reinterpret_cast<decltype(p)>(q), b_length, a.d);
-    return distance_typed(p, a_length, reinterpret_cast<const double*>(q), b_length, a.d);
+    return b.dtype == a.dtype ? between(p, reinterpret_cast<decltype(p)>(q))
+                              : between(p, reinterpret_cast<const double*>(q));
   });
 }
 

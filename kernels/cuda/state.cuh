@@ -20,7 +20,11 @@ struct Key {
 constexpr double kPicked = -1;
 
 // Rows among which picks are settled at a time by exact distances.
+#if defined(ENTROSELECT_BLOCK)
+constexpr int kMicro = 32;
+#else
 constexpr int kMicro = 128;
+#endif
 
 struct Selection {
   Rows pool;
@@ -29,9 +33,9 @@ struct Selection {
   double* bounds;  // squared distance to the first met[i] picks; kPicked once picked
   int32_t* met;
 
-  ENTROSELECT_ANY double distance_to(int64_t row, int64_t pick) const {
+  ENTROSELECT_ANY double distance_to(const Lanes& team, int64_t row, int64_t pick) const {
     const int64_t c = picks[pick];
-    return c >= 0 ? distance(pool, row, pool, c) : distance(pool, row, given, -1 - c);
+    return c >= 0 ? distance(team, pool, row, pool, c) : distance(team, pool, row, given, -1 - c);
   }
 };
 

@@ -11,11 +11,11 @@ namespace {
 
 // Takes the next kMicro rows whose (stale) bound reaches the floor.
 //
-//   grid      1 block of 1024 threads, one window of rows after another
+//   grid      1 block of kWide threads, one window of rows after another
 //   shared    8 KB
 //   valid     floor >= 0, so that picked rows never reach it
 struct TakeNext {
-  static constexpr int threads = 1024;
+  static constexpr int threads = kWide;
   struct Shared {
     int a[threads], b[threads];
     int64_t stop;
@@ -65,7 +65,7 @@ struct TakeNext {
 //
 //   grid      1 block of kMicro threads, one thread per row; the rows' bounds must have met every
 //             pick and their distances lie in scratch.between
-//   shared    4 KB; per pick 10 syncs
+//   shared    4 KB; per pick 3 syncs
 struct SettleInOrder {
   static constexpr int threads = kMicro;
   using Shared = MicroRows;
@@ -89,9 +89,7 @@ struct SettleInOrder {
       // The first that still reaches the floor: all of these keys are equal but for the place.
       block.each(
           [&](int t) { s.best[t] = {s.active[t] && s.bound[t] >= floor ? 1.0 : kPicked, t}; });
-      find_best(block, s.best);
-      const Key first = s.best[0];
-      block.sync();
+      const Key first = find_best(block, s.best);
       if (first.bound < 0) break;
       block.each([&](int t) {
         s.pick(selection, scratch, t, int(first.row), count + made, picked + made);
@@ -112,7 +110,7 @@ struct SettleInOrder {
 int64_t in_order(const Selection& selection, const Scratch& scratch, const int64_t* rows, int64_t n,
                  int64_t count, int64_t limit, double floor, Stream stream) {
   const State start = {count, 0, 0, 0, 0, -1, {}, {}};
-  const State end = settle_micro_blocks(start, selection, scratch,
+  const State end = settle_micro_blocks(start, n, selection, scratch,
                                         TakeNext{selection, scratch, rows, n, limit, floor},
                                         SettleInOrder{selection, scratch, limit, floor}, stream);
   return end.picked;

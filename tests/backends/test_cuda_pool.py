@@ -107,6 +107,44 @@ def test_a_row_below_enough_is_left_alone(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["few", "many", "stale", "no memory"])
+def test_micro_blocks_where_there_is_no_list_of_conflicts(
+    case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from entroselect.backends.cuda import settle
+
+    monkeypatch.setattr(settle, "FEW", 2)
+    if case == "many":
+        monkeypatch.setattr(settle, "CONFLICTS_PER_ROW", 0)
+    pool = np.repeat(normal(40, 6), 2, axis=0)
+    block, model, first = (
+        new_block(request, pool, "euclidean"),
+        Model(pool, "euclidean"),
+        [3, 8, 21],
+    )
+    block.filter.limit = 1 if case == "no memory" else None
+    for each in (block, model):
+        each.add_picks(np.array(first))
+    block.refresh()
+    if case == "stale":
+        for each in (block, model):
+            each.add_picks(np.array([50]))
+    by_conflicts, lists = settle.Settling._by_conflicts, []
+    monkeypatch.setattr(
+        settle.Settling,
+        "_by_conflicts",
+        lambda *given: (lists.append(by_conflicts(*given)), lists[-1])[1],
+    )
+    rows, rival, best = block.frontier(60)
+    picks, squared, ahead = block.settle(rows, rival, best, 9, 0.0)
+    expected = model.settle(rows.tolist(), rival, best, 9, 0.0)
+    assert (picks.tolist(), squared.tolist(), ahead) == expected
+    assert len(picks)
+    check(block, model)
+    assert [found is None for found in lists] == [case != "few"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("newest", [7, 16])
 def test_stopping_early_changes_nothing(
     newest: int, gpu: Any, monkeypatch: pytest.MonkeyPatch

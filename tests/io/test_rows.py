@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, kl_entropy, nearest_distances, reference, threshold_select
+from entroselect.io.rows import in_memory_rows
 from tests.conftest import normal, same_neighbours, same_selection
 from tests.support.processes import python
 
@@ -64,6 +65,18 @@ def test_any_layout(name: str, backend: str) -> None:
     contiguous = np.ascontiguousarray(np.asarray(pool).astype(np.float64))
     k = len(contiguous) // 2
     same_selection(greedy_select(pool, k, backend=backend), reference.greedy_select(contiguous, k))
+
+
+@pytest.mark.filterwarnings("ignore:.*not writable")
+def test_torch_takes_the_rows_of_any_layout() -> None:
+    """It refuses steps that are negative or no multiple of a value, of one row or column too."""
+    torch = pytest.importorskip("torch")
+    records = np.zeros(3, [("a", "u1"), ("x", "f4", (2,))])["x"]
+    one = {"row": _strided()["reversed rows"][:1], "column": normal(9, 3)[:, ::-1][:, :1]}
+    none = {"no rows": normal(9, 3)[::-1][:0], "a record": records[:1]}
+    for name, rows in {**_strided(), **one, **none}.items():
+        found = in_memory_rows(name, rows, may_be_empty=True).values
+        assert np.array_equal(torch.from_numpy(found).numpy(), np.asarray(rows)), name
 
 
 def test_a_memmap_is_read_in_place(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ pytest.importorskip("diffusers")
 
 from entroselect import energy_distance, frechet_distance  # noqa: E402
 from entroselect.loop import config, data, features, metrics, paradigms  # noqa: E402
+from entroselect.loop.measuring import Measuring  # noqa: E402
 from entroselect.loop.selection import choose  # noqa: E402
 from tests.support.images import pixels  # noqa: E402
 from tests.support.loop_runs import TINY  # noqa: E402
@@ -24,9 +25,21 @@ def images(n: int, kind: int, iteration: int = 0) -> data.Images:
 
 def test_features_stay_in_host_memory_without_a_gpu() -> None:
     images = data.Images(np.zeros((3, 8, 8, 1), np.uint8), None, data.origins(data.REAL, 3))
-    assert isinstance(features.for_selection(features.pixels, images), np.ndarray)
+    assert isinstance(features.for_search(features.pixels, images), np.ndarray)
     net = features._Batches(torch.nn.Flatten(), lambda given, rows: torch.ones(len(rows), 4), "cpu")
-    np.testing.assert_array_equal(features.for_selection(net, images), np.ones((3, 4), np.float32))
+    np.testing.assert_array_equal(features.for_search(net, images), np.ones((3, 4), np.float32))
+
+
+def test_features_of_a_network_stay_on_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = features._Batches(torch.nn.Flatten(), lambda given, rows: torch.ones(len(rows), 4), "cpu")
+    net.device, there = "cuda", torch.ones(3, 4)  # which stands for a tensor on the GPU
+    monkeypatch.setattr(net, "tensor", lambda given: there)
+    monkeypatch.setattr(features, "why_not_cuda", lambda: "")
+    assert features.for_search(net, images(3, data.REAL)) is there
+    measuring = Measuring(config.Config(), {"net": net}, images(3, data.REAL), None)
+    assert measuring._fixed("net") == (there, None)
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu")
+    assert isinstance(features.for_search(net, images(3, data.REAL)), np.ndarray)
 
 
 def test_every_method_chooses_k_different_rows() -> None:

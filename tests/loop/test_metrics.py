@@ -13,7 +13,9 @@ pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 torch = pytest.importorskip("torch")
 
+from entroselect.io.rows import Rows  # noqa: E402
 from entroselect.loop import metrics  # noqa: E402
+from tests.conftest import NO_GPU  # noqa: E402
 from tests.support.feature_sets import FAR, rng, whole  # noqa: E402
 
 # precision, recall, density, coverage
@@ -337,6 +339,19 @@ def test_values_that_are_not_finite_are_refused_by_name(bad: float) -> None:
 
 
 # Floating-point environment
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
+def test_sets_on_a_gpu_give_the_same_figures(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("triton")
+    device = "cpu" if NO_GPU else "cuda"
+    sets = [
+        rng(seed).integers(0, 6, (n, 3)).astype(np.float32) for seed, n in enumerate((30, 24, 20))
+    ]
+    there = [Rows(torch.as_tensor(rows, device=device), "float32") for rows in sets]
+    found = metrics.measure(*there, there[0], reference="held-out", neighbours=2)
+    monkeypatch.setenv("ENTROSELECT_BACKEND", "cpu")
+    assert found == metrics.measure(*sets, sets[0], reference="held-out", neighbours=2)
 
 
 def test_figures_do_not_depend_on_flush_to_zero() -> None:

@@ -98,7 +98,7 @@ def test_a_compiled_network_is_what_is_trained(monkeypatch: pytest.MonkeyPatch) 
 def test_auto_is_bf16_where_a_gpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert train.precision_on("cpu", "auto") == "fp32"
     for has, expected in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has: has)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda emulated, has=has: has)
         assert train.precision_on("cuda:0", "auto") == expected
         assert train.precision_on("cuda:0", "fp16") == "fp16"
     assert steps().precision == "fp32"

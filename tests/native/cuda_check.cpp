@@ -8,30 +8,12 @@
 #include <limits>
 #include <vector>
 
-#include "cuda/kernels.h"
+#include "cuda_settling.h"
 #include "isa/lengths.h"
 
-namespace cuda = entroselect::cuda;
 using entroselect::kernels_portable;
 
 namespace {
-
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-uint64_t state = 1;
-uint64_t random64() {  // splitmix64
-  uint64_t z = (state += 0x9e3779b97f4a7c15u);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
-}
-
-void require(bool holds, const char* what, int64_t a = 0, int64_t b = 0) {
-  if (holds) return;
-  std::printf("wrong: %s (%lld, %lld)\n", what, static_cast<long long>(a),
-              static_cast<long long>(b));
-  std::exit(1);
-}
 
 int64_t size_of(int dtype) {
   const int64_t sizes[] = {8, 4, 2, 2, 1};
@@ -59,11 +41,11 @@ std::vector<unsigned char> random_rows(int dtype, int64_t values) {
   return bytes;
 }
 
-// The CPU backend's canonical distances, bit by bit.
+// The CPU backend's canonical distances and lengths, and plain means, bit by bit.
 void canonical() {
   constexpr int64_t kRows = 5;
   for (int dtype = 0; dtype < 5; ++dtype)
-    for (int64_t d : {1, 2, 7, 8, 9, 31, 64, 257}) {
+    for (int64_t d : {1, 2, 7, 8, 9, 31, 64, 127, 128, 129, 257}) {
       const auto bytes = random_rows(dtype, kRows * d);
       entroselect::Rows rows;
       rows.data = reinterpret_cast<const char*>(bytes.data());
@@ -81,6 +63,9 @@ void canonical() {
       cuda::roots(theirs, kRows, {});
       for (int64_t i = 0; i < kRows; ++i)
         require(std::fabs(theirs[i] - lengths[i]) <= lengths[i] * 0x1p-52, "root", dtype, d);
+      cuda::lengths(ours, kRows, theirs, {});
+      for (int64_t i = 0; i < kRows; ++i)
+        require(theirs[i] == length_of(rows, i, kernels_portable, x.data()), "length", dtype, d);
       lengths[1] *= -entroselect::kTinyScale;
       const int64_t index[] = {0, 1, 2, 3, 4};
       for (bool cosine : {false, true}) {
@@ -88,13 +73,23 @@ void canonical() {
         cuda::widen_rows(ours, index, kRows, wide.data(), {});
         const cuda::Rows given = {reinterpret_cast<const char*>(wide.data()), 8 * d, d,
                                   cuda::Dtype::f64, nullptr};
+        std::vector<double> mean(static_cast<size_t>(d));
+        cuda::mean_row(ours, kRows, mean.data(), {});
+        for (int64_t l = 0; l < d; ++l) {
+          double sum = 0;
+          for (int64_t i = 0; i < kRows; ++i) sum += wide[size_t(i * d + l)];
+          require(mean[size_t(l)] == sum / double(kRows), "mean", dtype, d);
+        }
         for (int64_t i = 0; i < kRows; ++i) {
+          cuda::distances_to(ours, kRows, {given.data + 8 * d * i, 0, d, cuda::Dtype::f64, nullptr},
+                             theirs, {});
           kernels_portable.load_row(rows, i, x.data());
           require(!std::memcmp(x.data(), &wide[size_t(i * d)], size_t(8 * d)), "widen", dtype, d);
           for (int64_t j = 0; j < kRows; ++j) {
             const double expected = kernels_portable.distance_to_row(x.data(), rows, j);
-            require(cuda::distance(ours, i, ours, j) == expected, "distance", dtype, d);
-            require(cuda::distance(ours, j, given, i) == expected, "distance to float64", dtype, d);
+            require(distance(ours, i, ours, j) == expected, "distance", dtype, d);
+            require(distance(ours, j, given, i) == expected, "distance to float64", dtype, d);
+            require(theirs[j] == expected, "distances to a vector", dtype, d);
           }
         }
       }
@@ -142,140 +137,6 @@ void halves() {
   std::puts("halves");
 }
 
-// A pool of float32 rows with few distinct values, so that nearly everything ties.
-struct Grid {
-  Grid(int64_t n, int64_t d, int levels) : n(n), d(d), values(size_t(n * d)) {
-    for (float& v : values) v = float(random64() % uint64_t(levels));
-    bounds.assign(size_t(n), kInfinity);
-    met.assign(size_t(n), 0);
-    picks.assign(size_t(n), -9);
-  }
-  cuda::Rows rows() const {
-    return {reinterpret_cast<const char*>(values.data()), 4 * d, d, cuda::Dtype::f32, nullptr};
-  }
-  cuda::Selection selection() { return {rows(), {}, picks.data(), bounds.data(), met.data()}; }
-  double distance(int64_t i, int64_t j) const { return cuda::distance(rows(), i, rows(), j); }
-  void note(int64_t row, int64_t count) {
-    picks[size_t(count)] = row;
-    bounds[size_t(row)] = cuda::kPicked;
-  }
-  // Plain: lowers every row that is not picked at once.
-  void pick(int64_t row, int64_t count) {
-    note(row, count);
-    for (int64_t i = 0; i < n; ++i)
-      if (bounds[size_t(i)] >= 0) bounds[size_t(i)] = std::min(bounds[size_t(i)], distance(i, row));
-  }
-
-  int64_t n, d;
-  std::vector<float> values;
-  std::vector<double> bounds;
-  std::vector<int32_t> met;
-  std::vector<int64_t> picks;
-};
-
-struct Buffers {
-  explicit Buffers(int64_t rows, int64_t limit)
-      : micro(cuda::kMicro),
-        between(cuda::kMicro * cuda::kMicro),
-        keys(size_t(rows)),
-        squared(size_t(limit)) {}
-  cuda::Scratch scratch() {
-    return {&state, micro.data(), between.data(), keys.data(), squared.data()};
-  }
-  cuda::State state;
-  std::vector<int64_t> micro;
-  std::vector<double> between;
-  std::vector<uint64_t> keys;
-  std::vector<double> squared;
-};
-
-// Stale bounds: exact for the first pick alone, as a lazy engine may leave them.
-void begin(Grid& grid, Grid& plain, int64_t first) {
-  grid.pick(first, 0);
-  for (int32_t& s : grid.met) s = 1;
-  plain.pick(first, 0);
-}
-
-void farthest() {
-  for (int trial = 0; trial < 60; ++trial) {
-    const int64_t n = 1 + int64_t(random64() % (trial < 40 ? 300 : 2500));
-    Grid grid(n, 1 + int64_t(random64() % 5), 2 + int(random64() % 9));
-    Grid plain = grid;
-    begin(grid, plain, int64_t(random64() % uint64_t(n)));
-    std::vector<int64_t> rows;  // the block: some of the rows; the best other is the rival
-    cuda::Key rival = {cuda::kPicked, -1};
-    for (int64_t i = 0; i < n; ++i) {
-      const cuda::Key key = {grid.bounds[size_t(i)], i};
-      if (key.bound < 0) continue;
-      if (key.bound >= 1 && random64() % 8)
-        rows.push_back(i);
-      else if (key.beats(rival))
-        rival = key;
-    }
-    if (trial % 3 == 0) rival = {cuda::kPicked, -1};
-    const int64_t limit = int64_t(random64() % uint64_t(n));
-    const double floor = double(random64() % 3);
-    Buffers buffers(int64_t(rows.size()), limit);
-    const cuda::Settled settled =
-        cuda::farthest_first(grid.selection(), buffers.scratch(), rows.data(), int64_t(rows.size()),
-                             1, rival, limit, floor, {});
-    double next = -1;
-    int64_t picked = 0;
-    for (;; ++picked) {
-      cuda::Key best = rival;
-      for (int64_t i : rows) {
-        const cuda::Key key = {plain.bounds[size_t(i)], i};
-        if (key.bound >= 0 && key.beats(best)) best = key;
-      }
-      if (best.row == rival.row) break;
-      if (picked == limit || best.bound < floor) {
-        next = best.bound;
-        break;
-      }
-      require(picked < settled.picked, "too few picks", trial, picked);
-      require(grid.picks[size_t(1 + picked)] == best.row, "pick", trial, picked);
-      require(buffers.squared[size_t(picked)] == best.bound, "its bound", trial, picked);
-      plain.pick(best.row, 1 + picked);
-    }
-    require(settled.picked == picked, "number of picks", settled.picked, picked);
-    require(settled.next == next, "next", trial);
-    cuda::catch_up(grid.selection(), &buffers.state, rows.data(), int64_t(rows.size()), 1 + picked,
-                   {});
-    for (int64_t i : rows)
-      require(grid.bounds[size_t(i)] == plain.bounds[size_t(i)], "bound", trial, i);
-  }
-  std::puts("farthest");
-}
-
-void in_order() {
-  for (int trial = 0; trial < 60; ++trial) {
-    const int64_t n = 1 + int64_t(random64() % (trial < 40 ? 300 : 2500));
-    Grid grid(n, 1 + int64_t(random64() % 5), 2 + int(random64() % 9));
-    Grid plain = grid;
-    begin(grid, plain, int64_t(random64() % uint64_t(n)));
-    std::vector<int64_t> rows;
-    for (int64_t i = 0; i < n; ++i)
-      if (grid.bounds[size_t(i)] >= 0) rows.push_back(i);
-    for (size_t i = rows.size(); i > 1; --i) std::swap(rows[i - 1], rows[random64() % i]);
-    const int64_t limit = int64_t(random64() % uint64_t(n));
-    const double floor = double(random64() % 6);
-    Buffers buffers(1, limit);
-    const int64_t picked = cuda::in_order(grid.selection(), buffers.scratch(), rows.data(),
-                                          int64_t(rows.size()), 1, limit, floor, {});
-    int64_t expected = 0;
-    for (int64_t i : rows) {
-      const double bound = plain.bounds[size_t(i)];
-      if (expected == limit || bound < floor) continue;
-      require(expected < picked, "too few accepted", trial, expected);
-      require(grid.picks[size_t(1 + expected)] == i, "accepted", trial, expected);
-      require(buffers.squared[size_t(expected)] == bound, "its bound", trial, expected);
-      plain.pick(i, 1 + expected++);
-    }
-    require(picked == expected, "number accepted", picked, expected);
-  }
-  std::puts("in-order");
-}
-
 // Residuals and norms are bounds, codes are the nearest halves, what does not fit is left to C.
 void coding() {
   constexpr int64_t kRows = 40, d = 45, width = 64;
@@ -309,6 +170,47 @@ void coding() {
   std::puts("coding");
 }
 
+// Pairs of rows whose reach lets them pass get their distance, as many as were listed; the others
+// stay as they are. There are more than the blocks take at once.
+void recheck() {
+  constexpr int64_t kRows = 50, kPairs = 600000;
+  Grid grid(kRows, 3, 40);
+  std::vector<int32_t> slot(kPairs), column(kPairs);
+  std::vector<float> score(kPairs), zeros(kRows), reach(kRows);
+  std::vector<int64_t> row(kRows);
+  for (int64_t i = 0; i < kRows; ++i) {
+    row[size_t(i)] = kRows - 1 - i;
+    reach[size_t(i)] = i % 8 ? -1.0f : 1.0f;  // lower bounds are 0 here
+    grid.picks[size_t(i)] = (7 * i + 3) % kRows;
+  }
+  for (size_t p = 0; p < kPairs; ++p) {
+    slot[p] = int32_t(random64() % kRows);
+    column[p] = int32_t(random64() % kRows);
+  }
+  const cuda::Coded coded = {nullptr, zeros.data(), zeros.data(), zeros.data()};
+  const cuda::Sides sides = {row.data(), nullptr, coded, coded, reach.data(), 0};
+  for (const int64_t listed : {int64_t(1000), int64_t(3000000000)}) {
+    const int32_t count = int32_t(uint32_t(listed));
+    const cuda::Pairs pairs = {slot.data(), column.data(), score.data(), kPairs, &count};
+    std::vector<double> squared(kPairs, -1), bounds(kRows, kInfinity);
+    cuda::recheck(pairs, sides, {grid.rows(), grid.rows(), nullptr, nullptr, nullptr},
+                  squared.data(), {});
+    grid.bounds = bounds;
+    cuda::recheck(pairs, sides, grid.selection(), nullptr, {});
+    for (int64_t p = 0; p < kPairs; ++p) {
+      const int64_t x = row[size_t(slot[size_t(p)])], y = column[size_t(p)];
+      const bool passes = reach[size_t(slot[size_t(p)])] > 0;
+      const double expected = passes ? grid.distance(y, x) : kInfinity;
+      require(squared[size_t(p)] == (p < listed ? expected : -1), "rechecked", listed, p);
+      if (p >= listed || !passes) continue;
+      double& bound = bounds[size_t(x)];
+      bound = std::min(bound, grid.distance(x, grid.picks[size_t(y)]));
+    }
+    require(grid.bounds == bounds, "lowered", listed);
+  }
+  std::puts("recheck");
+}
+
 }  // namespace
 
 int main() {
@@ -316,9 +218,11 @@ int main() {
   lengths();
   halves();
   coding();
+  recheck();
   for (bool order : {false, true}) {
     cuda::backwards = order;
-    farthest();
-    in_order();
+    farthest(60, 2500);
+    in_order(60, 2500);
+    conflicts(60, 400);
   }
 }

@@ -12,7 +12,6 @@ import pytest
 
 pytest.importorskip("threadpoolctl", reason="the extra [bench] is not installed")
 
-from benchmarks.gpu import check
 from benchmarks.scale import runs as scale
 from benchmarks.scale import tables as scale_tables
 from benchmarks.support import harness, peers, pools, products, record
@@ -232,7 +231,18 @@ def test_provenance_is_complete() -> None:
     found = record.provenance()
     assert tuple(found) == record.PROVENANCE
     assert found["numpy"] == np.__version__
-    assert found["dirty"] in ("yes", "no")
+    assert found["dirty"] in ("yes", "no", "unknown")
+
+
+def test_the_commit_can_be_told_where_there_is_no_repository(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(record, "_git", lambda *arguments: "")
+    monkeypatch.delenv("ENTROSELECT_COMMIT", raising=False)
+    assert record.provenance()["commit"] == "none"
+    monkeypatch.setenv("ENTROSELECT_COMMIT", "0123abcd")
+    found = record.provenance()
+    assert (found["commit"], found["dirty"]) == ("0123abcd", "unknown")
 
 
 @pytest.fixture
@@ -364,9 +374,3 @@ def test_runs_at_scale_are_watched_and_compared(tmp_path: Path) -> None:
 def test_the_page_of_scale_is_up_to_date() -> None:
     page = scale_tables.PAGE.read_text(encoding="utf-8")
     assert table.replaced(page, scale_tables.render(record.RESULTS / "scale.csv")) == page
-
-
-def test_gpu_check_runs_tests_that_exist() -> None:
-    found = check.tests_to_run()
-    assert [path for path in found if not path.is_file()] == []
-    assert {path.stem for path in found} > {"test_cuda_certificate", "test_reference"}

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from entroselect import nearest_distances
-from tests.conftest import normal
+from entroselect.scale import process_group
+from tests.conftest import NO_GPU, normal
 from tests.support.processes import python
 from tests.support.ranks import run
 
@@ -146,6 +147,46 @@ def test_a_command_that_succeeds_holds_no_group() -> None:
             found = greedy_select(np.eye(9), 4, group=ranks)
     """
     assert python("-c", textwrap.dedent(code)).stdout == "[True]\n"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_nccl_is_waited_for_and_given_up(answers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Work:
+        asked = 0
+
+        def is_completed(self) -> bool:
+            self.asked += 1
+            return answers and self.asked > 3
+
+        def wait(self) -> None:
+            assert self.asked > 3
+
+    monkeypatch.setattr(process_group, "SECONDS_TO_SEND", 0.02)
+    if answers:
+        process_group._finish(Work(), True)
+    else:
+        with pytest.raises(RuntimeError, match="no answer for"):
+            process_group._finish(Work(), True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}")
+def test_one_process_over_nccl(tmp_path: Path) -> None:
+    code = f"""
+        import numpy as np, torch, torch.distributed as distributed
+        from entroselect import greedy_select
+
+        distributed.init_process_group(
+            "nccl", init_method="file://{tmp_path}/meeting", rank=0, world_size=1
+        )
+        rows = np.random.default_rng(0).standard_normal((3000, 20)).astype("f4")
+        found = greedy_select(torch.as_tensor(rows, device="cuda"), 300, group=True)
+        assert found.indices.is_cuda
+        assert (found.indices.cpu().numpy() == greedy_select(rows, 300).indices).all()
+        distributed.destroy_process_group()
+        print("equal")
+    """
+    assert python("-c", textwrap.dedent(code)).stdout == "equal\n"
 
 
 def test_group_needs_a_process_group() -> None:

@@ -88,6 +88,21 @@ def test_processes_that_flush_to_zero(tmp_path: Path) -> None:
                 same(found, reference.threshold_select(pool, len(pool) // 2, decay=0.7))
 
 
+def test_rows_on_gpus_go_from_one_to_the_other(host_build: Path, tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    module = next(host_build.glob("_cuda_host*.so"))
+    cases = [f"tensors,{case},{module}" for case in ("digits,greedy", "duplicates,threshold")]
+    every = run(2, tmp_path / "out", *cases, ENTROSELECT_BLOCK="16", TRITON_INTERPRET="1")
+    for found in every[0]:
+        same(found, reference.greedy_select(POOLS["digits"]()[:40], 16))
+    for found in every[1]:
+        same(found, reference.threshold_select(POOLS["duplicates"]()[:40], 16))
+    for found in (*every[0], *every[1]):
+        sent = found["over_nccl"]
+        assert found["one_group"]
+        assert found["rounds"] <= sent.sum() < len(sent) / 2  # rows alone
+
+
 @pytest.mark.parametrize("method", ["greedy", "threshold"])
 def test_killed_and_gone_on_with_another_number(method: str, tmp_path: Path) -> None:
     file = tmp_path / "saved"

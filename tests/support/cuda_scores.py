@@ -28,9 +28,9 @@ def hard_rows(d: int, seed: int = 0) -> tuple[Any, Any]:
     return rows.astype(np.float16), columns.astype(np.float16)
 
 
-def measured(cuda: Any, rows: Any, columns: Any) -> tuple[Any, Any, Any]:
+def measured(cuda: Any, rows: Any, columns: Any, kept: bool = False) -> tuple[Any, Any, Any]:
     """(scores of the filter pass, exact scores, allowed errors), each (rows, columns), for rows
-    that are their own codes."""
+    that are their own codes, which are `kept` or made by the pass."""
     import torch
 
     from entroselect.backends.cuda.filter import Filter, Task
@@ -49,8 +49,11 @@ def measured(cuda: Any, rows: Any, columns: Any) -> tuple[Any, Any, Any]:
 
         # With nothing known every pair is left open.
         everything = torch.full((len(rows),), np.inf, device=held.device)
-        task = Task(held, None, coded, lambda part: everything[part], keep, tighten=False)
-        filter.run(task, torch.arange(len(rows), device=held.device), 0, len(columns))
+        codes = filter.frame.code(held, None, 0, held.n) if kept else None
+        task = Task(held, codes, coded, lambda part: everything[part], keep, tighten=False)
+        # A pair has the best score of its row in a tile: here its own.
+        for column in range(len(columns)):
+            filter.run(task, torch.arange(held.n, device=held.device), column, column + 1)
     x, y = rows.astype(np.longdouble), columns.astype(np.longdouble)
     exact = x @ y.T - (y**2).sum(axis=1) / 2
     x_norm, y_norm = (np.sqrt((part**2).sum(axis=1)) for part in (x, y))

@@ -6,6 +6,7 @@ over gloo, and leaves FOLDER/CASE.RANK.npz, or .txt with the error.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import sys
@@ -13,15 +14,17 @@ import time
 import traceback
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 import torch.distributed as distributed
 from numpy.typing import NDArray
 
-from entroselect import greedy_select, open_pool, threshold_select
+from entroselect import _dispatch, greedy_select, open_pool, threshold_select
 from entroselect.cli import torchrun
-from entroselect.scale import budget, checkpoint, sharded_pool
+from entroselect.io.rows import Rows
+from entroselect.scale import budget, checkpoint, process_group, sharded_pool
 from entroselect.scale.process_group import ProcessGroup
 from tests.support.pools import POOLS
 
@@ -193,6 +196,36 @@ def exchanges() -> dict[str, Any]:
     }
 
 
+def tensors(name: str, method: str, module: str) -> dict[str, Any]:
+    """Rows as on GPUs that NCCL connects: the host build and another group of gloo stand in."""
+    from entroselect.backends.cuda import Cuda
+    from entroselect.backends.cuda.autotune import Tile
+
+    spec = importlib.util.spec_from_file_location("_cuda_host", module)
+    assert spec is not None
+    assert spec.loader is not None
+    kernels = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kernels)
+    backend = Cuda(kernels, "cpu", Tile(32, 32, 32, 4, 1))
+    over_nccl = []
+
+    def finish(work: Any, nccl: bool) -> None:
+        work.wait()
+        over_nccl.append(nccl)
+
+    own = torch.from_numpy(shard(POOLS[name]()[:40], "uneven").copy())
+    call = greedy_select if method == "greedy" else threshold_select
+    with (
+        patch.object(process_group, "_is_nccl", lambda *_: True),
+        patch.object(process_group, "_finish", finish),
+        patch.dict(_dispatch.BACKENDS, cuda=lambda _: backend),
+    ):
+        found = call(Rows(own, str(own.dtype).removeprefix("torch.")), 16, group=True)
+        same = ProcessGroup(True)._group is ProcessGroup(True)._group
+    assert found.indices.device == own.device
+    return {**selected(found), "over_nccl": np.array(over_nccl), "one_group": np.array(same)}
+
+
 CASES = {
     function.__name__: function
     for function in (
@@ -205,6 +238,7 @@ CASES = {
         on_disk,
         share,
         replaced,
+        tensors,
     )
 }
 

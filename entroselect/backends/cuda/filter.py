@@ -119,22 +119,9 @@ class Filter:
             MemoryError: not even a single tile fits.
         """
         tile, m = self.tile, len(rows)
-        if m == 0 or begin >= end:
+        if m == 0 or begin >= end or self.attempt(task, rows, begin, end):
             return
-        found = None
-        if m <= max(tile.rows, self._rows_at_once(task, end - begin)):
-            try:
-                found = self._pass(task, rows, begin, end)
-            except torch.OutOfMemoryError as error:
-                if m <= tile.rows:
-                    need = tile.rows * (self.frame.bytes_per_row() + 64)
-                    raise MemoryError(
-                        f"backend 'cuda': {need} more bytes of GPU memory needed for a tile of "
-                        f"{tile.rows} rows x {self.frame.width} columns"
-                    ) from error
-        if found is not None:
-            task.recheck(found)
-        elif m > tile.rows:
+        if m > tile.rows:
             half = -(-(m // 2) // tile.rows) * tile.rows
             self.run(task, rows[:half], begin, end)
             self.run(task, rows[half:], begin, end)
@@ -142,6 +129,26 @@ class Filter:
             middle = (begin + end + 1) // 2
             self.run(task, rows, begin, middle)
             self.run(task, rows, middle, end)
+
+    def attempt(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> bool:
+        """As `run`, in one launch; False, and nothing is compared, if there is no room for it or
+        for the pairs that it leaves open."""
+        tile, m = self.tile, len(rows)
+        if m > max(tile.rows, self._rows_at_once(task, end - begin)):
+            return False
+        try:
+            found = self._pass(task, rows, begin, end)
+        except torch.OutOfMemoryError as error:
+            if m <= tile.rows:
+                need = tile.rows * (self.frame.bytes_per_row() + 64)
+                raise MemoryError(
+                    f"backend 'cuda': {need} more bytes of GPU memory needed for a tile of "
+                    f"{tile.rows} rows x {self.frame.width} columns"
+                ) from error
+            return False
+        if found is not None:
+            task.recheck(found)
+        return found is not None
 
     def _rows_at_once(self, task: Task, columns: int) -> int:
         most = (2**31 - 1) // columns  # the kernel counts pairs in 32 bits

@@ -14,6 +14,7 @@ from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.filter import Filter, Found, Task
 from entroselect.backends.cuda.frame import Coded
+from entroselect.backends.cuda.settle import Settling
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64
 
@@ -47,8 +48,7 @@ class Pool:
             self.columns = self.frame.room(held, 0)
             self.packed = 0  # picks that have been coded
             self._progress = held.empty(self.kernels.STATE_BYTES, torch.uint8)
-            self.micro = held.empty(self.kernels.MICRO, torch.int64)
-            self.between = held.empty(self.kernels.MICRO**2, torch.float64)
+            self._settling = Settling(self)
         self._order: tuple[Any, Any] = (None, None)
         self._spent = dict.fromkeys(("refresh", "resolve", "frontier"), 0.0)
         self._counted = dict.fromkeys(engine.COUNTED, 0)
@@ -154,17 +154,11 @@ class Pool:
         """Picks up to `limit` of the rows, farthest first, while they beat the rival and are at
         `floor` or above. Also returns the next pick's squared distance, -1 where undecided."""
         began = time.perf_counter()
-        limit = min(limit, len(rows))
         with self.held.on_device():
             rows = self._on_device(rows)
-            scratch, squared, _kept = self._scratch(rows, limit)
-            picked, ahead = self.kernels.farthest_first(
-                self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
-                rival, rival_index, limit, floor, self.held.stream(),
-            )  # fmt: skip
-            found = self._settled(picked, squared)
+            found = self._settling.farthest_first(rows, rival, rival_index, limit, floor)
         self._spent["resolve"] += time.perf_counter() - began
-        return *found, ahead
+        return found
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Any, int]:
         """Up to `size` unpicked rows with bounds of at least `floor`, in order from a position;
@@ -188,15 +182,8 @@ class Pool:
     def settle_in_order(self, rows: Any, limit: int, floor: float) -> tuple[Int64, Float64]:
         """Picks up to `limit` of the rows, in the order given, each if still at `floor`."""
         began = time.perf_counter()
-        limit = min(limit, len(rows))
         with self.held.on_device():
-            rows = self._on_device(rows)
-            scratch, squared, _kept = self._scratch(rows, limit)
-            picked = self.kernels.in_order(
-                self._selection(), scratch, rows.data_ptr(), len(rows), self.count,
-                limit, floor, self.held.stream(),
-            )  # fmt: skip
-            found = self._settled(picked, squared)
+            found = self._settling.in_order(self._on_device(rows), limit, floor)
         self._spent["resolve"] += time.perf_counter() - began
         return found
 
@@ -293,19 +280,8 @@ class Pool:
             self._met.data_ptr(),
         )  # fmt: skip
 
-    def _scratch(self, rows: torch.Tensor, limit: int) -> tuple[Any, torch.Tensor, Any]:
-        self._make_room(limit)
-        keys = self.held.empty(max(1, len(rows)), torch.int64)
-        squared = self.held.empty(max(1, limit), torch.float64)
-        scratch = self.kernels.Scratch(
-            self._progress.data_ptr(), self.micro.data_ptr(), self.between.data_ptr(),
-            keys.data_ptr(), squared.data_ptr(),
-        )  # fmt: skip
-        return scratch, squared, keys  # the caller keeps these until the kernels are done
-
-    def _settled(self, picked: int, squared: torch.Tensor) -> tuple[Int64, Float64]:
-        rows = self.picks[self.count : self.count + picked].cpu().numpy()
+    def _note_settled(self, picked: int, compared: int) -> None:
+        """Picks that kernels have added, and pairs compared exactly for them."""
         self.count += picked
         self.available -= picked
-        self._counted["settled"] += picked * self.kernels.MICRO
-        return rows, squared[:picked].cpu().numpy()
+        self._counted["settled"] += compared

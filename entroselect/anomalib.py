@@ -1,0 +1,60 @@
+"""The coreset sampler of PatchCore with the interface of anomalib's `KCenterGreedy`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from entroselect import _checks
+from entroselect.frames import take
+from entroselect.greedy import greedy_select
+
+
+class KCenterGreedy:
+    """The most spread-out rows of an embedding, each the farthest from all before it.
+
+    Takes the place of ``anomalib.models.components.KCenterGreedy``: same arguments, methods and
+    number of rows. Distances are exact and of the embedding itself; anomalib compares random
+    projections of the rows. As there, the draw's row begins the selection and is not part of it.
+
+    Args:
+        embedding: (n, ...) torch tensor or array; more than two axes are flattened to rows.
+        sampling_ratio: share of the rows, 0 < ratio < 1; rounded down, at least 1.
+        seed: of the first centre; None: drawn anew each time.
+        options: further arguments of `greedy_select`, such as `metric` or `memory_limit`.
+
+    Raises:
+        ValueError, TypeError: naming the argument.
+
+    Complexity, memory: of `greedy_select`.
+
+    Source: Sener and Savarese 2018; Roth et al. 2022 (PatchCore).
+
+    Example:
+        >>> import numpy as np
+        >>> from entroselect.anomalib import KCenterGreedy
+        >>> line = np.array([[0.0], [1.0], [2.0], [10.0]])
+        >>> KCenterGreedy(line, 0.5, seed=1).select_coreset_idxs()
+        [3, 0]
+    """
+
+    def __init__(
+        self, embedding: Any, sampling_ratio: float, *, seed: int | None = None, **options: Any
+    ) -> None:
+        ratio = _checks.real("sampling_ratio", sampling_ratio, "in (0, 1)", lambda x: 0 < x < 1)
+        self.embedding, self.seed, self.options = embedding, _checks.seed_value(seed), options
+        self.coreset_size = max(1, int(len(embedding) * ratio))
+
+    def select_coreset_idxs(self, selected_idxs: list[int] | None = None) -> list[int]:
+        """Row numbers in pick order, none of `selected_idxs`, which count as picked."""
+        rows = self.embedding.reshape(len(self.embedding), -1)
+        before = list(selected_idxs or ())
+        if not before:
+            before = [int(np.random.default_rng(self.seed).integers(len(rows)))]
+        found = greedy_select(rows, self.coreset_size, selected=before, **self.options)
+        return [int(row) for row in found.indices]
+
+    def sample_coreset(self, selected_idxs: list[int] | None = None) -> Any:
+        """The rows of `select_coreset_idxs`, of the embedding's type and shape."""
+        return take(self.embedding, self.select_coreset_idxs(selected_idxs))

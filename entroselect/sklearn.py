@@ -1,0 +1,152 @@
+"""Selections as scikit-learn estimators: rows are chosen by `fit`, and by `fit_resample` together
+with their targets, as imbalanced-learn's samplers do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from entroselect.frames import take
+from entroselect.greedy import greedy_select
+from entroselect.results import Metric, Selection
+from entroselect.threshold import threshold_select
+
+try:
+    from sklearn.base import BaseEstimator
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import validate_data
+except ImportError as error:
+    raise ImportError(
+        "entroselect.sklearn needs scikit-learn 1.6 or newer: pip install 'entroselect[sklearn]'"
+    ) from error
+
+
+class _Selector(BaseEstimator):  # type: ignore[misc]
+    """What both have in common; `_select` is theirs."""
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Chooses rows of X, (n, d); y is not looked at. Sets the attributes; returns self."""
+        rows = validate_data(self, X, dtype=[np.float64, np.float32, np.float16, np.uint8])
+        found = self._select(rows)
+        self.sample_indices_ = found.indices
+        self.distances_ = found.distances
+        self.radius_ = found.radius
+        return self
+
+    def fit_resample(self, X: Any, y: Any = None) -> Any:
+        """The chosen rows of X in pick order, of X's type, and with y, (n,), theirs: (X, y)."""
+        self.fit(X, y)
+        rows = take(X, self.sample_indices_)
+        return rows if y is None else (rows, take(y, self.sample_indices_))
+
+    def _select(self, rows: Any) -> Selection:
+        raise NotImplementedError
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+class FarthestFirst(_Selector):
+    """`greedy_select` as an estimator: each pick is the farthest from all before it.
+
+    Args:
+        k: how many rows, or a share of them, 0 < k < 1.
+        start: the first pick: a row, "center", "farthest-from-center" or "random".
+        random_state: for start="random": None, an integer or a RandomState.
+        metric: "euclidean" or "cosine".
+        min_distance: stop early, when the next pick would be closer than this.
+        backend, memory_limit: as in `greedy_select`.
+
+    Attributes:
+        sample_indices_: int64 (k,); rows in pick order.
+        distances_: float64 (k,); distance of each pick to all before it.
+        radius_: the largest distance of any row to the picks.
+        n_features_in_: columns.
+
+    Example:
+        >>> import numpy as np
+        >>> from entroselect.sklearn import FarthestFirst
+        >>> line, classes = np.array([[0.0], [1.0], [2.0], [10.0]]), ["a", "b", "c", "d"]
+        >>> FarthestFirst(k=0.5).fit(line).sample_indices_.tolist()
+        [0, 3]
+        >>> FarthestFirst(k=3).fit_resample(line, classes)[1]
+        ['a', 'd', 'c']
+    """
+
+    def __init__(
+        self,
+        k: int | float = 0.1,
+        *,
+        start: int | str = 0,
+        random_state: Any = None,
+        metric: Metric = "euclidean",
+        min_distance: float | None = None,
+        backend: str = "auto",
+        memory_limit: int | str | None = None,
+    ) -> None:
+        self.k = k
+        self.start = start
+        self.random_state = random_state
+        self.metric = metric
+        self.min_distance = min_distance
+        self.backend = backend
+        self.memory_limit = memory_limit
+
+    def _select(self, rows: Any) -> Selection:
+        return greedy_select(
+            rows, self.k, start=self.start, seed=self._seed() if self.start == "random" else None,
+            metric=self.metric, min_distance=self.min_distance, backend=self.backend,
+            memory_limit=self.memory_limit,
+        )  # fmt: skip
+
+
+class ThresholdFilter(_Selector):
+    """`threshold_select` as an estimator: a row is accepted if it is farther than a threshold from
+    all accepted before; the threshold decays until k rows are accepted.
+
+    Args:
+        k: how many rows, or a share of them, 0 < k < 1.
+        threshold, decay: as in `threshold_select`; ``decay=None`` makes one pass at `threshold`.
+        shuffle: rows are looked at in an order drawn with `random_state`; else as they come.
+        random_state: None, an integer or a RandomState.
+        metric, backend, memory_limit: as in `threshold_select`.
+
+    Attributes:
+        sample_indices_, distances_, radius_, n_features_in_: as in `FarthestFirst`.
+
+    Example:
+        >>> import numpy as np
+        >>> from entroselect.sklearn import ThresholdFilter
+        >>> line = np.array([[0.0], [1.0], [2.0], [10.0]])
+        >>> ThresholdFilter(k=None, threshold=1.5, decay=None).fit(line).sample_indices_.tolist()
+        [0, 2, 3]
+    """
+
+    def __init__(
+        self,
+        k: int | float | None = 0.1,
+        *,
+        threshold: float | None = None,
+        decay: float | None = 0.95,
+        shuffle: bool = False,
+        random_state: Any = None,
+        metric: Metric = "euclidean",
+        backend: str = "auto",
+        memory_limit: int | str | None = None,
+    ) -> None:
+        self.k = k
+        self.threshold = threshold
+        self.decay = decay
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.metric = metric
+        self.backend = backend
+        self.memory_limit = memory_limit
+
+    def _select(self, rows: Any) -> Selection:
+        return threshold_select(
+            rows, self.k, threshold=self.threshold, decay=self.decay,
+            seed=self._seed() if self.shuffle else None, metric=self.metric,
+            backend=self.backend, memory_limit=self.memory_limit,
+        )  # fmt: skip
