@@ -84,11 +84,11 @@ SELECTED = greedy_select(NORMAL, 20)
 
 
 def test_every_public_function_sets_the_environment() -> None:
-    """But for open_pool, which computes nothing."""
+    """But for open_pool and take, which compute nothing."""
     public = [getattr(entroselect, name) for name in entroselect.__all__]
     functions = {thing for thing in public if not isinstance(thing, type)}
     guarded = {function for function in functions if hasattr(function, "__wrapped__")}
-    assert functions - guarded == {entroselect.open_pool}
+    assert functions - guarded == {entroselect.open_pool, entroselect.take}
 
 
 @pytest.mark.slow
