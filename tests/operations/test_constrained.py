@@ -191,14 +191,14 @@ def test_a_selection_that_was_interrupted(
     """It resumes with the rows that were set aside, and with what is left of the quotas."""
     monkeypatch.setattr("entroselect.scale.checkpoint.SECONDS_BETWEEN", 0.0)
     monkeypatch.setattr("entroselect.scale.checkpoint._SHARE", 1e9)
-    monkeypatch.setenv("ENTROSELECT_BLOCK", "8")
-    pool = POOLS["unequal_clusters"]()[:120]
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "16")
+    pool = POOLS["unequal_clusters"]()[:80]
     cases = constraints(len(pool), 5)
     for number, (k, arguments) in enumerate(cases):
         file, calls = tmp_path / f"{number}", itertools.count()
 
         def stop(*_: Any, calls: Any = calls) -> None:
-            if next(calls) == 3:
+            if next(calls) == 2:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
