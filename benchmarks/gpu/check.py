@@ -38,6 +38,13 @@ SECONDS = 540.0
 # Their tests need a GPU, or show more on one.
 TESTS = ("device", "certificate", "autotune", "pool", "")
 
+# Options of pytest where a plugin is installed. The thread names a test whose kernel does not end;
+# tests spend most of their time in their oracles, so several run at a time.
+OPTIONS = {
+    "pytest_timeout": ["--timeout=60", "--timeout-method=thread"],
+    "xdist": ["-n", "8"],
+}
+
 # Small enough for memcheck; touches every kernel that selection launches.
 SMALL = """
 import torch
@@ -65,7 +72,8 @@ elif not missing:
             f"{torch.cuda.get_device_name()}, Python {sys.version.split()[0]}, "
             f"torch {torch.__version__}, triton {version('triton')}"
         )
-        told["timeout"] = importlib.util.find_spec("pytest_timeout") is not None
+        plugins = ("pytest_timeout", "xdist")
+        told["plugins"] = [name for name in plugins if importlib.util.find_spec(name)]
     else:
         told["why_not"] = "torch finds no GPU"
 print(json.dumps(told))
@@ -77,7 +85,7 @@ RUNS = "import sys; from entroselect import _dispatch; sys.exit(_dispatch.why_no
 
 def machine() -> dict[str, Any]:
     """ "why_not": what is missing on this machine, "" if nothing is; then its "card" with versions,
-    its "architecture" as nvcc numbers it, and whether tests can have a "timeout"."""
+    its "architecture" as nvcc numbers it, and the "plugins" of pytest that are of use."""
     for tool in ("nvcc", "cmake"):
         if shutil.which(tool) is None:
             return {"why_not": f"{tool} was not found"}
@@ -105,7 +113,7 @@ def environment(found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def stages(results: Path, timeout: bool) -> list[Stage]:
+def stages(results: Path, plugins: Sequence[str]) -> list[Stage]:
     """All stages in order: what teaches most about a first run comes first."""
     python = sys.executable
 
@@ -119,7 +127,7 @@ def stages(results: Path, timeout: bool) -> list[Stage]:
     files = [f"tests/backends/test_cuda{name and '_'}{name}.py" for name in TESTS]
     pytest = [
         python, "-m", "pytest", "-q", "--maxfail=3", "--tb=short", "-rf", "-W", "default",
-        "-p", "no:cacheprovider", *(["--timeout=60"] if timeout else []),
+        "-p", "no:cacheprovider", *(word for name in plugins for word in OPTIONS[name]),
     ]  # fmt: skip
     sanitizer = [
         "compute-sanitizer", "--target-processes", "application-only", "--kernel-name",
@@ -150,8 +158,8 @@ def check(chosen: Sequence[Stage], title: str, results: Path, end: float, given:
             signal.signal(again, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupted)
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupted) for number in ends]
     told = [title]
     try:
         for stage in chosen:
@@ -163,7 +171,9 @@ def check(chosen: Sequence[Stage], title: str, results: Path, end: float, given:
                 (results / "SUMMARY.txt").write_text("\n".join(told) + "\n")
     except KeyboardInterrupt:
         print("== interrupted", flush=True)
-    print("\n".join(told))
+    print("\n".join(told), flush=True)
+    for number, handler in zip(ends, before, strict=True):
+        signal.signal(number, handler)
     return int(len(made.outcomes) < len(chosen) or any(each.failed for each in made.outcomes))
 
 
@@ -178,7 +188,7 @@ def main() -> int:
         print(f"gpu-check: cannot run here: {found['why_not']}")
         return 1
     results = arguments.results.resolve()
-    every = stages(results, found["timeout"])
+    every = stages(results, found["plugins"])
     only = list(filter(None, arguments.only.split(",")))
     unknown = set(only) - {stage.name for stage in every}
     if unknown:

@@ -312,7 +312,7 @@ sys.exit(check.check(chosen, "title", Path({str(tmp_path)!r}), time.monotonic() 
 @pytest.mark.parametrize("failing", [4, 11])
 def test_the_summary_is_short_enough_to_come_back(failing: int, tmp_path: Path) -> None:
     each = [stages.Outcome(stage, "FAILED (1)", 1.0, ["x" * 500] * 99)
-            for stage in check.stages(tmp_path, True)[:failing]]  # fmt: skip
+            for stage in check.stages(tmp_path, [])[:failing]]  # fmt: skip
     told = stages.summary("title", each)
     assert len(told) <= 100
     assert len("\n".join(told)) < 12_000
@@ -352,12 +352,12 @@ def test_gpu_check_asks_for_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert given["CUDAARCHS"] == "90-real"
     assert given["PYTHONPATH"] == os.pathsep.join([str(ROOT), "/elsewhere"])
     assert "TRITON_INTERPRET" not in given
-    every = check.stages(tmp_path, timeout=True)
+    every = check.stages(tmp_path, ["pytest_timeout", "xdist"])
     names = [stage.name for stage in every]
     assert names[:3] == ["build", "precompile", "smoke"]
     assert [stage.name for stage in every if stage.needed] == ["build", "smoke"]
     tests = every[names.index("tests")].commands[0]
-    assert "--timeout=60" in tests
+    assert " --timeout=60 --timeout-method=thread -n 8 " in " ".join(tests)
     assert [word for word in tests if word.endswith(".py") and not (ROOT / word).is_file()] == []
     if not NO_GPU:
         return
@@ -370,7 +370,7 @@ def test_gpu_check_asks_for_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_gpu_check_knows_its_stages(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = {"why_not": "", "timeout": False, "card": "a card", "architecture": "90"}
+    found = {"why_not": "", "plugins": [], "card": "a card", "architecture": "90"}
     monkeypatch.setattr(check, "machine", lambda: found)
     monkeypatch.setattr(sys, "argv", ["check", "--only", "smoke,nothing"])
     with pytest.raises(SystemExit):

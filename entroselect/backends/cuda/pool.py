@@ -86,6 +86,7 @@ class Pool:
             self.given = self.given[:0]
         self.count, self.packed = 0, 0  # what is kept of picks is written over
         self.available = int(np.count_nonzero(np.asarray(bounds) >= 0))
+        self._settling.dense_until = 0  # bounds may be those of many picks
 
     def add_vectors(self, values: Any, dtype: str) -> None:
         """Picks vectors that are not in the pool."""
