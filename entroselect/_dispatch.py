@@ -44,6 +44,11 @@ NOT_ITS_ARGUMENT = {
     "within": "holds all rows at once, in one process; use 'cpu'",
 }
 
+NOT_YET = dict.fromkeys(
+    ("candidates", "groups"),
+    "picks among all rows, without quotas; use 'cpu', with the rows in host memory",
+)
+
 
 def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend:
     """The backend for a request.
@@ -85,7 +90,8 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
         raise ValueError(f"backend: {backend!r} {NOT_ITS_OPERATION[operation]}")
     for argument, value in wanted.items():
         if value is not None and argument not in made.takes:
-            raise ValueError(f"{argument}: backend {made.name!r} {NOT_ITS_ARGUMENT[operation]}")
+            why = NOT_YET.get(argument, NOT_ITS_ARGUMENT[operation])
+            raise ValueError(f"{argument}: backend {made.name!r} {why}")
     return made
 
 

@@ -32,8 +32,9 @@ class Backend(Protocol):
         takes: what the backend serves: the operations "selection", "nearest", "within" (points
             within a distance), "batch" (selection from many clouds), "pairs" (sums over all pairs
             of rows) and "exchange" (anchored selection); the arguments "memory_limit", "group" and
-            "checkpoint"; "cuda", rows on a CUDA device. `_dispatch` refuses everything else, so a
-            method that only serves something else is never called.
+            "checkpoint"; "candidates" and "groups", for which pools are `constrained.LimitedPool`;
+            "cuda", rows on a CUDA device. `_dispatch` refuses everything else, so a method that
+            only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """

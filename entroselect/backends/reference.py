@@ -18,7 +18,9 @@ class Reference:
     """Selects and finds neighbours of rows in memory, in one process."""
 
     name = reference.NAME
-    takes = frozenset({"selection", "nearest", "pairs", "exchange", "within", "batch"})
+    takes = frozenset(
+        {"selection", "nearest", "pairs", "exchange", "within", "batch"} | {"candidates", "groups"}
+    )
     loops = reference
 
     def nearest(

@@ -85,11 +85,11 @@ SELECTED = greedy_select(NORMAL, 20)
 
 
 def test_every_public_function_sets_the_environment() -> None:
-    """But for open_pool, which computes nothing."""
+    """But for open_pool and take, which compute nothing."""
     public = [getattr(entroselect, name) for name in entroselect.__all__]
     functions = {thing for thing in public if not isinstance(thing, type)}
     guarded = {function for function in functions if hasattr(function, "__wrapped__")}
-    assert functions - guarded == {entroselect.open_pool}
+    assert functions - guarded == {entroselect.open_pool, entroselect.take}
 
 
 @pytest.mark.slow
@@ -213,7 +213,15 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         parts += pool.settle(np.arange(0, 200, 2), 1e-170, 7, 30, 1e-300)
         parts += pool.next_in_order(np.arange(200), 0, 20, 1e-310)
         parts += pool.settle_in_order(np.arange(1, 200, 2), 30, 1e-310)
-        return parts if form == "tree" else [*parts, *pool.state(), pool.bounds(indices)]
+        parts += [pool.bounds(indices)] if form == "tree" else [*pool.state(), pool.bounds(indices)]
+        pool.limit_groups(np.arange(200, dtype=np.int32) % 3, np.array([2, 0, 9]))
+        bounds = pool.bounds(np.arange(20))
+        free = np.flatnonzero(bounds >= 0)
+        pool.exclude(free)
+        parts += pool.settle(np.arange(20, 200), 1e-170, 7, 30, 1e-300)
+        pool.put_back(free, bounds[free])
+        pool.refresh()
+        return [*parts, pool.bounds(np.arange(200))]
 
     def total() -> Any:
         total = np.zeros(rows.d)
