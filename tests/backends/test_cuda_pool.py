@@ -17,6 +17,7 @@ from tests.support.pool_model import Model, check
 
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
 filter = pytest.importorskip("entroselect.backends.cuda.filter")
+refresh = pytest.importorskip("entroselect.backends.cuda.refresh")
 
 # The interpreter is NumPy, which warns where a GPU silently computes an infinity.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
@@ -29,6 +30,8 @@ def test_a_block_knows_what_it_says(
     name: str, metric: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filter, "PROGRAMS", 3)  # a program has several tiles of columns to leave
+    monkeypatch.setattr(refresh, "STRETCHES", (8, 20))
+    monkeypatch.setattr(refresh, "PAIRS", 0 if metric == "euclidean" else refresh.PAIRS)
     pool = cut(name, metric, 70)[:70]
     n = len(pool)
     block, model = new_block(request, pool, metric), Model(pool, metric)
@@ -84,7 +87,9 @@ def test_a_row_below_enough_is_left_alone(
     pool = normal(200, 16)
     near = pool + np.float32(0.01)
     counted = []
-    for enough in (0.0, 1.0):
+    for enough, pairs in ((0.0, refresh.PAIRS), (1.0, refresh.PAIRS), (1.0, 0)):
+        monkeypatch.setattr(refresh, "STRETCHES", (32, 64))
+        monkeypatch.setattr(refresh, "PAIRS", pairs)
         block, model = new_block(request, pool, "euclidean"), Model(pool, "euclidean")
         # The newest picks lie at the first 100 rows, the older ones at no row's place.
         block.add_vectors(np.concatenate([pool[:100] * 5, near[:32]]), "float32")
@@ -101,6 +106,7 @@ def test_a_row_below_enough_is_left_alone(
             assert block.profile()["pairs"] == before
     assert counted[0] == 200 * 132
     assert counted[1] == 200 * 132 - 32 * 96  # columns 96 to 127 are one tile
+    assert counted[2] == 200 * 132 - 32 * 100  # rows leave after the 32 newest columns
 
 
 @pytest.mark.slow
@@ -166,3 +172,31 @@ def test_streamed_pools_of_blocks(
     found = threshold_select(given, 60, memory_limit=limit, **options)
     same(found, reference.threshold_select(pool, 60, **options))
     assert len(set(opened)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits", "duplicates"])
+def test_stretches_of_columns_change_nothing(
+    name: str, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresh, "STRETCHES", (10, 25, 40))
+    monkeypatch.setattr(refresh, "PAIRS", 0)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "40")
+    pool = cut(name, rows=300)
+    same(greedy_select(gpu(pool), 150), reference.greedy_select(pool, 150))
+
+
+@pytest.mark.slow
+def test_a_stretch_that_leaves_more_pairs_open_than_there_is_room_for(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refresh, "STRETCHES", (10,))
+    monkeypatch.setattr(refresh, "PAIRS", 0)
+    pool = normal(300, 16)
+    vectors = np.concatenate([pool[:40] + np.float32(0.5), np.repeat(pool[:1] * 0, 10, axis=0)])
+    block, model = new_block(request, pool, "euclidean"), Model(pool, "euclidean")
+    block.filter.capacity = 1024  # every row is as near to all of the ten newest
+    block.add_vectors(vectors, "float32")
+    model.add_vectors(vectors)
+    block.refresh(None, 1e-9)
+    check(block, model, np.arange(300), 1e-9)

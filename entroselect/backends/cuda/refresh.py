@@ -8,7 +8,7 @@ there was none, no row counts as up to date, and the pass is made again in parts
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 # At most this many unmet picks are compared exactly, without a pass: it would leave most open.
 FEW = 4
+
+# A pass over more pairs than PAIRS is made in stretches of columns that end so many columns before
+# the newest: rows that are near enough by then leave it. Within a stretch only whole tiles of rows
+# can leave.
+STRETCHES, PAIRS = (4096, 16384), 1 << 28
+
+# A sort puts rows with this key last.
+LAST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -85,13 +93,12 @@ class Refreshing:
             )  # fmt: skip
             self._note(rows, None, None)
             return
-        found = pool.filter.queue(self._task(enough), rows, listed.least, pool.count)
+        found = self._queue(rows, listed.least, enough)
         if found is None:
             self._update_in_parts(rows, listed.least, enough)
             return
-        self._recheck(found)
-        self._note(rows, found.scanned, found)
-        self._unchecked = _Pass(rows, listed.least, enough, found)
+        self._note(found.rows, found.scanned, found)
+        self._unchecked = _Pass(found.rows, listed.least, enough, found)
 
     def unchecked(self) -> list[torch.Tensor]:
         """What `confirm` needs to know, int64 on the device; empty if nothing."""
@@ -116,6 +123,44 @@ class Refreshing:
         """Waits for the counters."""
         (exact, few, _), (pairs, many, rechecks) = self.tally.tolist()
         return {"pairs": pairs, "rechecks": exact + rechecks, "refreshed": few + many}
+
+    def _queue(self, rows: torch.Tensor, least: int, enough: float) -> Found | None:
+        """Passes over all columns from the least on, and their rechecks. Returns the last with the
+        `rows` and `scanned` of all, and the largest `count`; None if one cannot be made."""
+        pool, task, end = self.pool, self._task(enough), self.pool.count
+        begin = self._stretch(rows, least, end, enough)
+        found = pool.filter.queue(task, rows, begin, end)
+        if found is None:
+            return None
+        self._recheck(found)
+        while begin > least:
+            end, before = begin, found
+            begin = self._stretch(rows, least, end, enough)
+            # Rows that have met as many picks stand together, those that are done behind them.
+            going = (pool._bounds[before.rows] >= enough) & (before.scanned <= end)
+            met = torch.where(going, pool._met[before.rows], LAST)
+            order = torch.sort(met, stable=True).indices
+            rows, going, scanned = before.rows[order], going[order], before.scanned[order]
+            every = pool._met.clone()
+            every[rows] = met[order]
+            found = pool.filter.queue(replace(task, met=every), rows, begin, end)
+            if found is None:
+                return None
+            self._recheck(found)
+            # The larger of the two counts is added when rows are noted as up to date.
+            self.tally[1, 2] += torch.minimum(found.count, before.count)[1]
+            found = replace(
+                found, scanned=torch.where(going, found.scanned, scanned),
+                count=torch.maximum(found.count, before.count),
+            )  # fmt: skip
+        return found
+
+    def _stretch(self, rows: torch.Tensor, least: int, end: int, enough: float) -> int:
+        """The first column of the stretch that ends before `end`."""
+        if enough <= 0 or len(rows) * (end - least) < PAIRS:
+            return least
+        starts = [self.pool.count - columns for columns in STRETCHES]
+        return max(least, next((start for start in starts if start < end), least))
 
     def _update_in_parts(self, rows: torch.Tensor, least: int, enough: float) -> None:
         task = self._task(enough)
