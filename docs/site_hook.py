@@ -30,7 +30,7 @@ def links_that_work(text: str, page: str, address: str | None) -> str:
         target = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link[2]))
         if target.startswith("docs/"):
             return link[0]
-        return f"[{link[1]}]({address}/blob/main/{target})" if address else link[1]
+        return f"[{link[1]}]({address}/blob/main/{target}{link[3] or ''})" if address else link[1]
 
     parts = FENCE.split(text)
     return "".join(part if part.startswith("```") else LINK.sub(of, part) for part in parts)
