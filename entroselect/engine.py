@@ -190,13 +190,16 @@ def next_block_size(pool: Pool, size: int, picks: int) -> int:
     """Frontier size of the next round, so that it settles about a sixteenth of the picks made so
     far (at least 256, at most what there is room for): rounds then grow with log k, not with n. A
     smaller frontier lowers the rival sooner, so rows are compared with fewer picks; but every round
-    looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8."""
+    looks at all bounds. The size changes by at most 4 times, within 1,024 and n / 8, or what the
+    pool says (`picks_per_round`, `block_limit`)."""
     if _settings.block() is not None or pool.n <= LEAST_BLOCK:
         return size
-    wanted = max(PICKS_PER_ROUND, pool.count // PICKS_OVER_ROUND)
+    least = getattr(pool, "picks_per_round", PICKS_PER_ROUND)
+    wanted = max(least, pool.count // PICKS_OVER_ROUND)
     wanted = min(wanted, (_capacity(pool) or pool.n) // CANDIDATES_PER_PICK)
     change = min(4.0, max(0.25, wanted / max(1, picks)))
-    return int(min(max(size * change, LEAST_BLOCK), max(PICKS_PER_ROUND, pool.n // 8)))
+    most = min(pool.n // 8, getattr(pool, "block_limit", pool.n))
+    return int(min(max(size * change, LEAST_BLOCK), max(PICKS_PER_ROUND, most)))
 
 
 def _capacity(pool: Pool) -> int | None:

@@ -82,22 +82,20 @@ class Rows:
         if not self.on_cuda:
             return _core.first_unusable_row(self.values, self.dtype, largest, threads())
 
-        def bad(part: Any) -> Any:
-            import torch
+        if not self.values.is_floating_point():
+            return -1
+        import torch
 
-            if not part.is_floating_point():
-                return torch.zeros(len(part), dtype=torch.bool, device=part.device)
-            # Narrower types than float64 end before `largest`, which they could not even hold.
-            usable = part.abs() <= largest if part.dtype == torch.float64 else torch.isfinite(part)
-            return ~usable.all(dim=1)
-
-        return _first_on_cuda(self.values, bad)
+        # Narrower types than float64 end before `largest`, which they could not even hold.
+        most = min(largest, torch.finfo(self.values.dtype).max)
+        # Both are NaN where a value is, and so compare as false.
+        return _first_on_cuda(self.values, lambda low, high: (low >= -most) & (high <= most))
 
     def first_zero(self) -> int:
         """The first row of zeros, -1 if there is none."""
         if not self.on_cuda:
             return _core.first_zero_row(self.values, self.dtype, threads())
-        return _first_on_cuda(self.values, lambda part: ~(part != 0).any(dim=1))
+        return _first_on_cuda(self.values, lambda low, high: (low != 0) | (high != 0))
 
     def float64(self, rows: Any = slice(None)) -> NDArray[np.float64]:
         """The given rows as float64, exactly."""
@@ -109,14 +107,16 @@ class Rows:
         return np.asarray(part, dtype=np.float64)
 
 
-def _first_on_cuda(values: Any, bad: Callable[[Any], Any]) -> int:
-    """The first row for which bad(rows) holds, tile by tile; -1 if there is none."""
-    step = max(1, (1 << 24) // values.shape[1])
-    for start in range(0, len(values), step):
-        places = bad(values[start : start + step]).nonzero()
-        if len(places):
-            return start + int(places[0])
-    return -1
+def _first_on_cuda(values: Any, fits: Callable[[Any, Any], Any]) -> int:
+    """The first row whose least and largest value do not fit, -1 if there is none: one pass over
+    the rows, and one wait for the device."""
+    import torch
+
+    step = max(1, (1 << 30) // values.shape[1])  # fewer values than 32 bits can count
+    parts = [fits(*torch.aminmax(part, dim=1)) for part in values.split(step) if len(part)]
+    if not parts or bool(torch.cat(parts).all()):
+        return -1
+    return int((~torch.cat(parts)).nonzero()[0])
 
 
 def engine_dtype(name: str, stored: str) -> str:

@@ -50,6 +50,34 @@ ENTROSELECT_CALLED double divide(double a, double b) { return a / b; }
 ENTROSELECT_ANY inline double square_root(double a) { return sqrt(a); }
 #endif
 
+// *p <- *p + x, in any order.
+ENTROSELECT_ANY inline void add_to(int* p, int x) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(p, x);
+#else
+  __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+#endif
+}
+ENTROSELECT_ANY inline void add_to(int64_t* p, int64_t x) {
+#if defined(__CUDA_ARCH__)
+  atomicAdd(reinterpret_cast<unsigned long long*>(p), static_cast<unsigned long long>(x));
+#else
+  __atomic_fetch_add(p, x, __ATOMIC_RELAXED);
+#endif
+}
+
+// *p <- min(*p, x), in any order.
+ENTROSELECT_ANY inline void lower(int* p, int x) {
+#if defined(__CUDA_ARCH__)
+  atomicMin(p, x);
+#else
+  int seen = __atomic_load_n(p, __ATOMIC_RELAXED);
+  while (x < seen &&
+         !__atomic_compare_exchange_n(p, &seen, x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+#endif
+}
+
 ENTROSELECT_ANY inline uint64_t bits_of(double x) {
   uint64_t bits;
   memcpy(&bits, &x, sizeof bits);
@@ -87,6 +115,24 @@ ENTROSELECT_ANY T fetch(const T* p) {
   return __ldg(p);
 #else
   return *p;
+#endif
+}
+
+// A place for one more: adds 1 and returns what was there before.
+ENTROSELECT_ANY inline uint64_t claim(uint64_t* count) {
+#if defined(__CUDA_ARCH__)
+  return atomicAdd(reinterpret_cast<unsigned long long*>(count), 1ull);
+#else
+  return __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+#endif
+}
+
+// Where the lowest 1 of bits is, which are not 0.
+ENTROSELECT_ANY inline int lowest_bit(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __ffs(int(bits)) - 1;
+#else
+  return __builtin_ctz(bits);
 #endif
 }
 

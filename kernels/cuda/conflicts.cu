@@ -120,13 +120,20 @@ struct FindConflicts {
   const int64_t* order;
   Pairs pairs;
   Sides sides;
+  Room room;
 
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& open) const {
+    if (room.exceeded()) {
+      block.each([&](int t) {
+        if (t == 0) put(&of.outcome->unfit, 1);
+      });
+      return;
+    }
     if (peek(&of.outcome->unfit)) return;
     const auto keep = [&](int64_t pair) {
       const bool room = peek(&of.outcome->conflicts) <= of.capacity;
-      return room && pairs.column[pair] > row(pair) && !too_far(pairs, sides, pair);
+      return room && pairs.column[pair] > row(pair);
     };
     open.each(block, pairs, keep, [&](const Lanes& team, int64_t pair) {
       const int64_t i = order[pairs.column[pair]], j = order[row(pair)];
@@ -294,9 +301,9 @@ void begin_conflicts(const Selection& selection, const Conflicts& conflicts, int
 }
 
 void add_conflicts(const Selection& selection, const Conflicts& conflicts, const int64_t* order,
-                   const Pairs& pairs, const Sides& sides, Stream stream) {
-  launch(FindConflicts{selection, conflicts, order, pairs, sides}, OpenPairs::blocks_for(pairs),
-         stream);
+                   const Pairs& pairs, const Sides& sides, Stream stream, const Room& room) {
+  launch(FindConflicts{selection, conflicts, order, pairs, sides, room},
+         OpenPairs::blocks_for(pairs), stream);
 }
 
 void pick_by_conflicts(const Conflicts& conflicts, Stream stream, int64_t many) {

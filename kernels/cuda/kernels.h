@@ -1,5 +1,6 @@
 // Every operation of this folder. Pointers are device memory, work is queued on the stream; only
-// farthest_first and in_order wait for it. Nothing here depends on a framework: see module.cpp.
+// frontier, find_stale, farthest_first and in_order wait for it. Nothing here depends on a
+// framework: see module.cpp.
 #pragma once
 
 #include "state.cuh"
@@ -14,9 +15,10 @@ struct Coded {
   float* residual;
 };
 
-// The pairs that the filter left open: place of the row in its tile, column, score. There are n of
-// them; with `listed`, in device memory, n is the room, and as many were listed as that says: more
-// than there was room for, if it is larger as an unsigned number.
+// The pairs that the filter left open: place of the row in the pass, column, a score that is not
+// below the pair's. There are n of them; with `listed`, in device memory, n is the room, and as
+// many were listed as that says: more than there was room for, if it is larger as an unsigned
+// number.
 struct Pairs {
   const int32_t* slot;
   const int32_t* column;
@@ -26,6 +28,16 @@ struct Pairs {
 
   ENTROSELECT_ANY int64_t count() const {
     return listed && int64_t(uint32_t(*listed)) < n ? int64_t(uint32_t(*listed)) : n;
+  }
+};
+
+// How many items and pairs a pass listed, in device memory, and for how many there was room.
+struct Room {
+  const int64_t* listed = nullptr;
+  int64_t items = 0, pairs = 0;
+
+  ENTROSELECT_ANY bool exceeded() const {
+    return listed && (listed[0] > items || listed[1] > pairs);
   }
 };
 
@@ -39,9 +51,52 @@ struct Sides {
   double gamma;        // relative error of a score
 };
 
+// Tiles of columns as the filter reads them: half squared norms (a place for each of `columns` per
+// tile), largest norms and residuals.
+struct Tiles {
+  float *half, *norm, *residual;
+  int64_t columns;
+};
+
+// What the filter wrote: a row, the first column of a tile, the row's best score in it, and the
+// bits of the columns that pass, in `words_each` words.
+struct Items {
+  const int32_t *slot, *start;
+  const float* best;
+  const uint32_t* words;
+  const uint32_t* count;  // in all, of which `capacity` were written
+  const int64_t* skip;    // per slot: the column it has no pair with; null: none
+  int64_t capacity, words_each;
+};
+
+// Room for pairs, and how many there are, with room or without.
+struct PairList {
+  int32_t *slot, *column;
+  float* score;
+  uint64_t* count;
+  int64_t capacity;
+};
+
 struct Settled {
   int64_t picked;
   double next;  // the next pick's squared distance, -1 where undecided
+};
+
+// Of some rows: how many have to be compared with picks, and the least number of picks met so far.
+struct Stale {
+  int32_t rows, least;
+};
+
+struct Frontier {
+  int64_t count;
+  Key rival;  // the best row left out, {kPicked, -1} if there is none
+  Stale stale;
+};
+
+// Rows found in a list, and the place after the last of them, the end of the list if there are
+// fewer than asked for.
+struct Candidates {
+  int64_t count, stop;
 };
 
 // "" when kernels can run here, otherwise why not.
@@ -49,6 +104,13 @@ std::string why_not();
 
 void code(const Rows& rows, const int64_t* index, int64_t first, int64_t n, const double* centre,
           double scale, int64_t width, const Coded& out, Stream stream);
+
+// Before a pass over columns [begin, end).
+void tile_columns(const Coded& columns, int64_t begin, int64_t end, const Tiles& out,
+                  Stream stream);
+
+// After it: the pairs of the items that are within reach.
+void expand(const Items& items, const Sides& sides, const PairList& out, Stream stream);
 
 void distances_to(const Rows& rows, int64_t n, const Rows& vector, double* out, Stream stream);
 
@@ -62,12 +124,39 @@ void widen_rows(const Rows& rows, const int64_t* index, int64_t n, double* out, 
 
 void mean_row(const Rows& rows, int64_t n, double* out, Stream stream);
 
+// The primitive frontier of entroselect/engine.py: the `size` rows with the largest bounds (of
+// equals, those that come first), in order of rows; fewer where fewer are left. `keys` as from
+// find_stale, with enough = 0. `memory` has kFrontierBytes, its content does not matter. Waits for
+// the stream.
+Frontier frontier(const Selection& selection, int64_t n, int64_t count, int64_t size, int64_t* rows,
+                  int32_t* keys, void* memory, Stream stream);
+extern const int64_t kFrontierBytes;
+
+// The first `size` of n rows that beat `least` (bounds >= 0), in the order given, and, unless null,
+// their bounds. `memory` has 4 KB. Does not wait.
+void candidates(const Selection& selection, const int64_t* rows, int64_t n, Key least, int64_t size,
+                int64_t* out, double* bounds, Candidates* candidates, void* memory, Stream stream);
+
+// keys[i] <- how many picks row i of those (null: of all) has met, if it has not met all of `count`
+// picks and its bound is positive and at least `enough`; else more than any number of picks. Waits
+// for the stream; mark_stale does not: it adds to what `stale` holds, {0, count} at first.
+Stale find_stale(const Selection& selection, const int64_t* rows, int64_t n, int64_t count,
+                 double enough, int32_t* keys, Stale* memory, Stream stream);
+void mark_stale(const Selection& selection, const int64_t* rows, const int64_t* present, int64_t n,
+                int64_t count, double enough, int32_t* keys, Stale* stale, Stream stream);
+
+// After rows were compared with the picks from scanned[i] on (null: all): those that have met the
+// picks before have met `count`. Adds to `tally`: pairs compared, rows that have met all, pairs
+// listed. If there was no room for all pairs, does nothing.
+void note_met(const Selection& selection, const int64_t* rows, const int32_t* scanned,
+              const Room& room, int64_t n, int64_t count, int64_t* tally, Stream stream);
+
 // Lowers the bounds of n rows to their exact distances to all unmet picks.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,
               int64_t count, Stream stream);
 
 // Selection: lowers the bounds of the pairs' rows; a column is a pick. Neighbours (`picks` is
-// null): squared[p] of each pair, infinite where dropped; a column is a row of `pool`, and `given`
+// null): squared[p] of each pair; a column is a row of `pool`, and `given`
 // holds the rows, of the same type or float64.
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
              Stream stream);
@@ -116,9 +205,10 @@ void begin_conflicts(const Selection& selection, const Conflicts& conflicts, int
                      Stream stream);
 
 // Adds the conflicts among pairs that the filter left open. Rows and columns of the pairs are
-// places in `order`, which names candidates, the worst first.
+// places in `order`, which names candidates, the worst first. If there was no room for all pairs,
+// nothing will be settled.
 void add_conflicts(const Selection& selection, const Conflicts& conflicts, const int64_t* order,
-                   const Pairs& pairs, const Sides& sides, Stream stream);
+                   const Pairs& pairs, const Sides& sides, Stream stream, const Room& room = {});
 
 // Picks candidates until no more of them beats the rival. Then `value` holds the picks' bounds, and
 // -1 for other candidates. From `many` candidates on it is worth while to launch many blocks.

@@ -77,6 +77,7 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   m.doc() = "CUDA kernels of entroselect; use backend='cuda' of the package's functions instead.";
   m.attr("MICRO") = kMicro;
   m.attr("STATE_BYTES") = sizeof(State);
+  m.attr("FRONTIER_BYTES") = kFrontierBytes;
   py::class_<Stream>(m, "Stream", py::module_local())
       .def(py::init(
           [](int device, uintptr_t handle) { return Stream{device, pointer<void>(handle)}; }));
@@ -94,6 +95,10 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
                               pointer<const float>(score), n, pointer<const int32_t>(listed)};
                }),
            "slot"_a, "column"_a, "score"_a, "n"_a, "listed"_a = 0);
+  py::class_<Room>(m, "Room", py::module_local())
+      .def(py::init([](uintptr_t listed, int64_t items, int64_t pairs) {
+        return Room{pointer<const int64_t>(listed), items, pairs};
+      }));
   py::class_<Sides>(m, "Sides", py::module_local())
       .def(py::init([](uintptr_t row, uintptr_t index, const Coded& rows, const Coded& columns,
                        uintptr_t reach, double gamma) {
@@ -104,6 +109,28 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
                      pointer<const float>(reach),
                      gamma};
       }));
+  py::class_<Tiles>(m, "Tiles", py::module_local())
+      .def(py::init([](uintptr_t half, uintptr_t norm, uintptr_t residual, int64_t columns) {
+        return Tiles{pointer<float>(half), pointer<float>(norm), pointer<float>(residual), columns};
+      }));
+  py::class_<Items>(m, "Items", py::module_local())
+      .def(py::init([](uintptr_t slot, uintptr_t start, uintptr_t best, uintptr_t words,
+                       uintptr_t count, uintptr_t skip, int64_t capacity, int64_t words_each) {
+        return Items{pointer<const int32_t>(slot),
+                     pointer<const int32_t>(start),
+                     pointer<const float>(best),
+                     pointer<const uint32_t>(words),
+                     pointer<const uint32_t>(count),
+                     pointer<const int64_t>(skip),
+                     capacity,
+                     words_each};
+      }));
+  py::class_<PairList>(m, "PairList", py::module_local())
+      .def(py::init(
+          [](uintptr_t slot, uintptr_t column, uintptr_t score, uintptr_t count, int64_t capacity) {
+            return PairList{pointer<int32_t>(slot), pointer<int32_t>(column), pointer<float>(score),
+                            pointer<uint64_t>(count), capacity};
+          }));
   m.def("why_not", &why_not);
   m.def(
       "code",
@@ -111,6 +138,18 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
          double scale, int64_t width, const Coded& out, Stream stream) {
         code(rows, pointer<const int64_t>(index), first, n, pointer<const double>(centre), scale,
              width, out, stream);
+      },
+      Release());
+  m.def(
+      "tile_columns",
+      [](const Coded& columns, int64_t begin, int64_t end, const Tiles& out, Stream stream) {
+        tile_columns(columns, begin, end, out, stream);
+      },
+      Release());
+  m.def(
+      "expand",
+      [](const Items& items, const Sides& sides, const PairList& out, Stream stream) {
+        expand(items, sides, out, stream);
       },
       Release());
   m.def(
@@ -141,6 +180,45 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
         mean_row(rows, n, pointer<double>(out), stream);
       },
       Release());
+  m.def("frontier", [](const Selection& selection, int64_t n, int64_t count, int64_t size,
+                       uintptr_t rows, uintptr_t keys, uintptr_t memory, Stream stream) {
+    Frontier found;
+    {
+      py::gil_scoped_release release;
+      found = frontier(selection, n, count, size, pointer<int64_t>(rows), pointer<int32_t>(keys),
+                       pointer<void>(memory), stream);
+    }
+    return py::make_tuple(found.count, found.rival.bound, found.rival.row, found.stale.rows,
+                          found.stale.least);
+  });
+  m.def(
+      "candidates",
+      [](const Selection& selection, uintptr_t rows, int64_t n, double least, int64_t least_row,
+         int64_t size, uintptr_t out, uintptr_t bounds, uintptr_t found, uintptr_t memory,
+         Stream stream) {
+        candidates(selection, pointer<const int64_t>(rows), n, {least, least_row}, size,
+                   pointer<int64_t>(out), pointer<double>(bounds), pointer<Candidates>(found),
+                   pointer<void>(memory), stream);
+      },
+      Release());
+  m.def("find_stale", [](const Selection& selection, uintptr_t rows, int64_t n, int64_t count,
+                         double enough, uintptr_t keys, uintptr_t memory, Stream stream) {
+    Stale stale;
+    {
+      py::gil_scoped_release release;
+      stale = find_stale(selection, pointer<const int64_t>(rows), n, count, enough,
+                         pointer<int32_t>(keys), pointer<Stale>(memory), stream);
+    }
+    return py::make_tuple(stale.rows, stale.least);
+  });
+  m.def(
+      "note_met",
+      [](const Selection& selection, uintptr_t rows, uintptr_t scanned, const Room& room, int64_t n,
+         int64_t count, uintptr_t tally, Stream stream) {
+        note_met(selection, pointer<const int64_t>(rows), pointer<const int32_t>(scanned), room, n,
+                 count, pointer<int64_t>(tally), stream);
+      },
+      Release());
   m.def(
       "catch_up",
       [](const Selection& selection, uintptr_t state, uintptr_t rows, int64_t n, int64_t count,
@@ -162,8 +240,9 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   m.def(
       "add_conflicts",
       [](const Selection& selection, const Conflicts& conflicts, uintptr_t order,
-         const Pairs& pairs, const Sides& sides, Stream stream) {
-        add_conflicts(selection, conflicts, pointer<const int64_t>(order), pairs, sides, stream);
+         const Pairs& pairs, const Sides& sides, Stream stream, const Room& room) {
+        add_conflicts(selection, conflicts, pointer<const int64_t>(order), pairs, sides, stream,
+                      room);
       },
       Release());
   m.def(

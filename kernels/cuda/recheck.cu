@@ -1,34 +1,40 @@
 // Decides the pairs that the filter left open, in canonical float64.
 
-#include "open_pairs.cuh"
+#include <algorithm>
+
+#include "kernels.h"
 
 namespace entroselect::cuda {
 
 namespace {
 
-// Pairs whose certified lower bound is beyond the row's final reach are dropped, the others get
-// their exact distance: into the row's bound (selection) or a place of their own (neighbours).
+// The exact distance of every pair: into the row's bound (selection) or a place of its own
+// (neighbours).
 //
-//   grid      OpenPairs::blocks_for(pairs) of 256 threads
-//   shared    1 KB; pairs of one row share an atomic minimum, so any order
+//   grid      blocks(pairs) of 256 threads, 8 threads per pair, which take pairs in turn
+//   shared    none; 1 sync; pairs of one row share an atomic minimum, so any order
 //   valid     rows and columns < 2^31
 struct RecheckPairs {
-  static constexpr int threads = 256;
-  using Shared = OpenPairs;
+  static constexpr int threads = 256, teams = threads / kLanes;
+  using Shared = NoShared;
 
   Pairs pairs;
   Sides sides;
   Selection selection;  // without `picks`: neighbours
   double* squared;
 
+  static int64_t blocks(int64_t pairs) {
+    constexpr int64_t kMost = 16384;  // many times what a GPU runs at a time
+    return std::min((pairs + teams - 1) / teams, kMost);
+  }
+
   template <class AnyBlock>
-  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& open) const {
-    const auto keep = [&](int64_t place) {
-      const bool kept = !too_far(pairs, sides, place);
-      if (!kept && !selection.picks) squared[place] = double(INFINITY);
-      return kept;
-    };
-    open.each(block, pairs, keep, [&](const Lanes& team, int64_t place) { decide(team, place); });
+  ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared&) const {
+    const int64_t n = pairs.count(), step = block.count() * teams;
+    each_team<kLanes>(block, [&](const Lanes& team) {
+      for (int64_t place = block.index() * teams + team.index; place < n; place += step)
+        decide(team, place);
+    });
   }
 
   ENTROSELECT_ANY void decide(const Lanes& team, int64_t place) const {
@@ -48,7 +54,7 @@ struct RecheckPairs {
 
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
              Stream stream) {
-  launch(RecheckPairs{pairs, sides, selection, squared}, OpenPairs::blocks_for(pairs), stream);
+  launch(RecheckPairs{pairs, sides, selection, squared}, RecheckPairs::blocks(pairs.n), stream);
 }
 
 }  // namespace entroselect::cuda

@@ -11,8 +11,10 @@ from tests.conftest import NO_GPU, normal, same_selection
 
 torch = pytest.importorskip("torch")
 tiles = pytest.importorskip("entroselect.backends.cuda.autotune")
+errors = pytest.importorskip("triton.runtime.errors")
 
 A, B, C = (replace(tiles.TILES[9][0], stages=stages) for stages in (2, 3, 4))
+TOO_LARGE = errors.OutOfResources(2, 1, "shared memory")
 
 
 def _timing(calls: list[Any], **milliseconds: Any) -> Any:
@@ -32,7 +34,9 @@ def _timing(calls: list[Any], **milliseconds: Any) -> Any:
         ({"A": 3, "B": 2, "C": 1}, C, [A, B, C]),
         ({"A": 1, "B": 2, "C": 3}, A, [A, B, C]),
         ({"A": 2, "B": 1, "C": 1}, B, [A, B, C]),
-        ({"A": 1, "B": RuntimeError("no"), "C": 0.5}, C, [A, B, C]),
+        ({"A": 1, "B": TOO_LARGE, "C": 0.5}, C, [A, B, C]),
+        ({"A": TOO_LARGE, "B": 2, "C": 1}, C, [A, B, C]),
+        ({"A": 1, "B": RuntimeError("PassManager::run failed"), "C": 2}, A, [A, B, C]),
         ({"A": 9, "B": 1, "C": 1}, A, [A]),
         ({"A": 5, "B": 4, "C": 1}, B, [A, B]),
     ],
@@ -42,12 +46,18 @@ def test_the_fastest_within_the_budget(milliseconds: Any, best: Any, timed: Any)
     choice = tiles.fastest((A, B, C), _timing(calls, **milliseconds))
     assert (choice.tile, calls) == (best, timed)
     for tile, taken in choice.timed.items():
-        assert isinstance(taken, float) or (tile == B and taken == "cannot run: RuntimeError: no")
+        failed = isinstance(milliseconds["ABC"[tile.stages - 2]], Exception)
+        assert str(taken).startswith("cannot run: ") == failed
 
 
-def test_a_first_shape_that_cannot_run_is_an_error() -> None:
-    with pytest.raises(RuntimeError, match="no"):
-        tiles.fastest((A, B), _timing([], A=RuntimeError("no"), B=1))
+def test_a_failure_on_the_device_is_no_failure_of_a_shape() -> None:
+    """After it nothing that the device returns can be trusted."""
+    calls: list[Any] = []
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        tiles.fastest((A, B), _timing(calls, A=RuntimeError("illegal memory access"), B=1))
+    assert calls == [A]
+    with pytest.raises(errors.OutOfResources, match="shared memory"):
+        tiles.fastest((A, B), _timing([], A=TOO_LARGE, B=TOO_LARGE))
 
 
 @pytest.fixture
@@ -117,25 +127,28 @@ def test_passes_are_timed_on_a_sample(
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
-    monkeypatch.setattr(filter, "TIMED", 64 * 50 * 40)
+    monkeypatch.setattr(filter, "TIMED", 64 * 70 * 40)
     monkeypatch.setattr(filter, "TIMED_ROWS", 40)
     launch = filter.Filter._launch
 
-    def counted(self: Any, *given: Any) -> None:
-        passes.append(given)
-        launch(self, *given)
+    def counted(self: Any, tile: Any, found: Any, *given: Any, **options: Any) -> None:
+        before = found.reach.clone()
+        launch(self, tile, found, *given, **options)
+        passes.append((given[2:], int(found.count[1]), before, found.reach, options))
 
     monkeypatch.setattr(filter.Filter, "_launch", counted)
     tile = tiles.Tile(32, 32, 32, 4, 1)
     host = Cuda(request.getfixturevalue("host_kernels"), "cpu", tile)
-    held = host._hold(as_rows("rows", normal(200, 64)), "euclidean")
-    found = filter.Filter(held, tile)._timed(held)(tile)
-    assert found == 1 / 4  # the last that ends: a pass to warm up comes before the first event
-    assert len(passes) == 5
-    for *_, m, begin, end, same, tighten in passes:
-        assert (m, begin, end, same, tighten) == (40, 0, 50, False, True)
-        assert passes[0][8] is not None
-    assert all(int(given[8]) == 40 for given in passes)  # a row is within reach of itself alone
+    held = host._hold(as_rows("rows", normal(400, 64)), "euclidean")
+    assert filter.Filter(held, tile)._timed()(tile) == 1 / 5  # the last that ends
+    ranges, listed, before, after, options = zip(*passes, strict=True)
+    assert ranges == ((40, 110),) + 5 * ((110, 180),)
+    assert all(given == {"tighten": True, "stop": 0.0} for given in options)
+    for start, end in zip(before[1:], after[1:], strict=True):
+        assert (start == after[0]).all()
+        # As when picks have doubled: every other row has a nearer one.
+        assert 0.2 < (end < start).float().mean() < 0.8
+    assert listed[0] >= 40 > listed[1] > 0
 
 
 @pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}")

@@ -5,6 +5,7 @@ Tensor cores are emulated where there are none, at their least careful.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,12 +144,114 @@ def test_scales_and_mixtures(scale: float, cuda: Any) -> None:
         assert _left_open(cuda, pool, wanted)[np.arange(32), wanted].all()
 
 
-def test_the_window_is_narrow(cuda: Any) -> None:
-    rows = normal(70, 384)
-    wanted = (np.arange(70) + 1) % 70
+@pytest.mark.parametrize("columns", [16, 32, 128, 256])
+def test_the_window_is_narrow(columns: int, cuda: Any) -> None:
+    """In tiles of any width, whose bits name the columns that pass."""
+    if NO_GPU:
+        cuda.tile = replace(cuda.tile, columns=columns)
+    n, d = 40 + columns, 70
+    rows = normal(n, d)
+    wanted = (np.arange(n) + 1) % n
     values = rows.astype(np.float64)
     squared = np.stack([reference.squared_distances(values, row) for row in values])
-    reach = squared[np.arange(70), wanted][:, None]
+    reach = squared[np.arange(n), wanted][:, None]
     is_open = _left_open(cuda, rows, wanted)
     assert not is_open[squared > 1.01 * reach].any()
     assert is_open[squared <= reach].all()
+
+
+@pytest.mark.parametrize(
+    ("enough", "programs", "most"),
+    [(0.0, 12, 800), (1.0, 1, 800), (2.0, 12, 800), (9.0, 1, 800), (9.0, 1, 400)],
+)
+def test_a_scan_stops_when_all_rows_of_a_tile_have_enough(
+    enough: float, programs: int, most: int, cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a grid of whole numbers, where distances are equal to `enough` and exact in fp16. Where
+    that many columns leave more open than there is room for, they are halved."""
+    from entroselect.backends.cuda import filter as module
+
+    monkeypatch.setattr(module, "PROGRAMS", programs)
+    rng = np.random.default_rng(5)
+    rows = rng.integers(0, 5, (800, 5)).astype(np.float32)
+    m, n = 96, len(rows)
+    # Of the first tile, every row has a copy among the newest columns.
+    rows[n - 32 :] = rows[:32]
+    squared = np.stack([reference.squared_distances(rows, row) for row in rows[:m].astype(float)])
+    squared[:, :m] = np.inf
+    held = cuda._hold(as_rows("rows", rows), "euclidean")
+    with held.on_device():
+        filter = module.Filter(held, cuda.tile)
+        attempt = filter._attempt
+        monkeypatch.setattr(
+            filter,
+            "_attempt",
+            lambda *given: attempt(*given) if given[3] - given[2] <= most else None,
+        )
+        coded = filter.frame.code(held, None, 0, n)
+        listed, lengths = np.full((m, n), np.inf), []
+
+        def keep(found: Any) -> None:
+            lengths.append(len(found.rows))
+            at = found.rows[found.slot.long()].cpu().numpy(), found.column.cpu().numpy()
+            assert np.isinf(listed[at]).all()  # each pair once
+            listed[at] = squared[at]
+
+        task = module.Task(
+            held, coded, coded, lambda part: torch.full((len(part),), np.inf, device=held.device),
+            keep, tighten=True, enough=enough,
+        )  # fmt: skip
+        index = torch.arange(m, device=held.device)
+        scanned = filter.run(task, index, m, n).cpu().numpy()
+    assert ((scanned >= m) & (scanned < n)).all()
+    compared = np.where(np.arange(n) >= scanned[:, None], squared, np.inf).min(axis=1)
+    # Older columns may be listed too, by programs that had not stopped.
+    assert (listed.min(axis=1) <= compared).all()
+    stopped = scanned > m
+    assert (listed.min(axis=1)[stopped] < enough).all()
+    assert (listed.min(axis=1) == squared.min(axis=1))[~stopped].all()
+    if NO_GPU:
+        assert lengths == ([m] if most == n else 6 * [32])
+        tiles = stopped.reshape(3, 32)
+        assert (tiles.any(axis=1) == tiles.all(axis=1)).all()
+        assert tiles[0].all() == (enough > 0)
+        assert tiles.all() == (enough > 2)
+
+
+def test_what_is_near_enough(cuda: Any) -> None:
+    """`below` and `reach` agree that equal is not below."""
+    from entroselect.backends.cuda.frame import Frame
+
+    for scale in (1e-120, 1e-30, 1.0, 1e30):
+        frame = Frame(
+            cuda._hold(as_rows("rows", normal(50, 3, dtype=np.float64) * scale), "euclidean")
+        )
+        assert frame.below(0.0) == 0
+        for squared in np.random.default_rng(0).uniform(1e-6, 9, 50) * scale**2:
+            below = np.float32(frame.below(squared))
+            reach = frame.reach(
+                torch.tensor([squared, squared * (1 - 1e-5)], device=frame.centre.device)
+            )
+            assert below < float(reach[0])
+            assert below > float(reach[1]) or scale < 1e-100
+
+
+def test_more_items_than_32_bits_count(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from entroselect.backends.cuda.filter import Filter, Task
+
+    held = cuda._hold(as_rows("rows", normal(40, 3)), "euclidean")
+    filter, queued = Filter(held, cuda.tile), []
+
+    def queue(task: Any, rows: Any, begin: int, end: int) -> Any:
+        queued.append((len(rows), end - begin))
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(filter, "queue", queue)
+    coded = filter.frame.code(held, None, 0, 40)
+    task = Task(held, coded, coded, filter.frame.reach, lambda found: None, tighten=False)
+    rows = torch.zeros(filter.tile.rows + 1, dtype=torch.int64, device=held.device)
+    most = (2**31 - 1) // len(rows) * filter.tile.columns
+    assert not filter.attempt(task, rows, 0, most + 1)
+    assert not queued
+    assert not filter.attempt(task, rows, 0, most)
+    assert queued == [(len(rows), most)]

@@ -1,5 +1,6 @@
 """Every Triton kernel, compiled ahead of time for the GPUs it is meant for: tensor cores are used,
-nothing spills, and it fits. No GPU is needed; the compiler and ptxas come with Triton."""
+nothing spills, it fits, and its loop is short. No GPU is needed; the compiler and ptxas come with
+Triton."""
 
 from __future__ import annotations
 
@@ -33,6 +34,37 @@ PTX = r"mma\\.sync|wgmma\\.mma_async|tcgen05\\.mma|cp\\.async\\.bulk\\.tensor"
 tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
+# Instructions of the loop over tiles of columns: all of them, and those of the shortest way around,
+# on which no row has a pair to list and the product takes one step at most.
+def loop(code):
+    labels, lines = {}, []
+    for line in code.splitlines():
+        if label := re.match(r"(\\.L_\\w+):", line):
+            labels[label[1]] = len(lines)
+        elif found := re.match(r"\\s+/\\*[0-9a-f]{4,}\\*/\\s+(\\S.*)", line):
+            lines.append(found[1])
+    after, before = [], [[] for _ in lines]
+    for at, line in enumerate(lines):
+        after.append([labels[to] for to in re.findall(r"\\bBRA\\b.*`\\((\\.L_\\w+)\\)", line)])
+        if at + 1 < len(lines) and not re.match(r"EXIT|RET|BRA(?:\\.\\w+)* `", line):
+            after[at].append(at + 1)
+        for to in after[at]:
+            before[to].append(at)
+
+    def steps(start, edges):
+        taken, front, step = {}, {start}, 0
+        while front:
+            step += 1
+            front = {to for at in front for to in edges[at]} - taken.keys()
+            taken |= dict.fromkeys(front, step)
+        return taken
+
+    # Every iteration has the reduction to the best score of each row.
+    best = [at for at, line in enumerate(lines) if "FMNMX" in line][::8]
+    around, at = min((taken[at], at) for at in best if at in (taken := steps(at, after)))
+    return len(steps(at, after).keys() & steps(at, before).keys()), around
+
+
 def compiled(major, tile, width, indexed, same, tighten):
     constants = dict(
         BM=tile.rows, BN=tile.columns, BK=min(tile.depth, width),
@@ -40,9 +72,10 @@ def compiled(major, tile, width, indexed, same, tighten):
     )
     types = dict.fromkeys(("row_codes", "codes"), "*fp16")
     types |= dict.fromkeys(("index", "skip"), "*i64")
-    types |= dict.fromkeys(("reach", "first", "slots", "columns", "counter"), "*i32")
+    names = ("reach", "first", "scanned", "slots", "starts", "words", "counter")
+    types |= dict.fromkeys(names, "*i32")
     types |= dict.fromkeys(("m", "begin", "end", "width", "capacity"), "i32")
-    types |= dict.fromkeys(("gamma", "underflow"), "fp32")
+    types |= dict.fromkeys(("gamma", "underflow", "stop"), "fp32")
     types |= dict.fromkeys(constants, "constexpr")
     names = filter_pairs.arg_names
     signature = {name: types.get(name, "*fp32") for name in names}
@@ -62,7 +95,9 @@ def compiled(major, tile, width, indexed, same, tighten):
             subprocess.check_output([tools / tool, option, file.name], text=True)
             for tool, option in (("cuobjdump", "-res-usage"), ("nvdisasm", "-c"))
         )
+    per_element = 32 * tile.warps / (tile.rows * tile.columns)
     return {
+        "loop": [count * per_element for count in loop(code)],
         "shared": kernel.metadata.shared,
         "registers": int(re.search(r"REG:(\\d+)", used)[1]),
         "stack": int(re.search(r"STACK:(\\d+)", used)[1]),
@@ -114,3 +149,8 @@ def test_the_filter_pass(major: int) -> None:
         assert found["local"] == found["stack"] == 0, variant
         assert found["registers"] <= 255, variant
         assert found["shared"] <= shared, variant
+        # An element is a score; without TMA, threads also copy the codes, and before Hopper each
+        # warp reads them for its own small products.
+        whole, around = found["loop"]
+        assert around <= (6 if found["tma"] else 13), (variant, around)
+        assert whole <= (10 if found["tma"] else 25), (variant, whole)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
 from entroselect import greedy_select, nearest_distances, reference, threshold_select
+from entroselect.engine import SelectionState, farthest_first
+from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows
 from entroselect.results import on_host
 from tests.conftest import NO_GPU, normal, same_selection
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
+Counting = pytest.importorskip("tests.support.device_calls").Counting
+Cuda = pytest.importorskip("entroselect.backends.cuda").Cuda
+Tile = pytest.importorskip("entroselect.backends.cuda.autotune").Tile
 
 # The interpreter is NumPy, which warns where a GPU silently computes an infinity.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
@@ -34,6 +41,51 @@ def test_device_memory_is_never_read_by_a_cpu_backend() -> None:
     if NO_GPU:
         with pytest.raises(ValueError, match="backend: 'cuda' cannot run here"):
             greedy_select(there, 2)
+
+
+@pytest.mark.slow
+def test_a_round_waits_three_times(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the frontier's size, for that of its candidates, for the picks."""
+    if not NO_GPU:
+        pytest.skip("counts on the host build")
+    kernels = request.getfixturevalue("host_kernels")
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "64")
+    monkeypatch.setattr("entroselect.backends.cuda.settle.FEW", 0)  # always by conflicts
+    with Counting(monkeypatch) as counting:
+        cuda = Cuda(counting.kernels(kernels), "cpu", Tile(32, 32, 32, 4, 1))
+        pool = cuda.new_pool(as_rows("pool", normal(500, 24)), "euclidean", sub=True)
+        pool.filter.kernel = counting.triton(pool.filter.kernel)
+        made, state = [counting.now()], SelectionState()
+        farthest_first(pool, 150, None, 0, state, lambda _: made.append(counting.now()))
+    rounds = [after - before for before, after in itertools.pairwise(made)]
+    assert state.rounds > 5
+    assert {each.waits for each in rounds[1:]} == {3}
+    assert max(each.queued for each in rounds[1:]) <= 70
+    # Each candidate's row and bound.
+    assert max(each.to_host for each in rounds[1:]) <= 200 + 64 * 2 * 8
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16", "uint8"])
+@pytest.mark.parametrize("d", [1, 5])
+def test_input_is_checked_on_the_device(
+    dtype: str, d: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Rows(torch.ones((9, d), dtype=getattr(torch, dtype)), dtype)
+    with Counting(monkeypatch) as counting:
+        assert there.first_unusable(1e150) == there.first_zero() == -1
+    assert counting.now().waits == (1 if dtype == "uint8" else 2)
+    there.values[[4, 6]] = 0
+    assert there.first_zero() == 4
+    if dtype == "uint8":
+        return
+    largest = 1e150 if dtype == "float64" else torch.finfo(there.values.dtype).max
+    there.values[8] = -largest
+    assert there.first_unusable(1e150) == -1
+    for value in (math.nan, math.inf, -math.inf, *([1e151, -1e151] if largest == 1e150 else [])):
+        there.values[7, d - 1] = there.values[8, 0] = value
+        assert there.first_unusable(1e150) == 7
 
 
 needs_gpu = pytest.mark.skipif(bool(NO_GPU), reason=f"needs a GPU: {NO_GPU}")

@@ -16,6 +16,7 @@ from tests.support.cuda_backend import cut, new_block, same
 from tests.support.pool_model import Model, check
 
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
+filter = pytest.importorskip("entroselect.backends.cuda.filter")
 
 # The interpreter is NumPy, which warns where a GPU silently computes an infinity.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
@@ -27,9 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:i
 def test_a_block_knows_what_it_says(
     name: str, metric: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.backends.cuda import pool as pools
-
-    monkeypatch.setattr(pools, "NEWEST", 8)
+    monkeypatch.setattr(filter, "PROGRAMS", 3)  # a program has several tiles of columns to leave
     pool = cut(name, metric, 70)[:70]
     n = len(pool)
     block, model = new_block(request, pool, metric), Model(pool, metric)
@@ -79,11 +78,9 @@ def test_a_block_knows_what_it_says(
 def test_a_row_below_enough_is_left_alone(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.backends.cuda import pool as pools
-
     if not NO_GPU:
         pytest.skip("counts pairs of small tiles")
-    monkeypatch.setattr(pools, "NEWEST", 32)
+    monkeypatch.setattr(filter, "PROGRAMS", 1)
     pool = normal(200, 16)
     near = pool + np.float32(0.01)
     counted = []
@@ -103,7 +100,7 @@ def test_a_row_below_enough_is_left_alone(
             block.refresh(np.arange(32), enough)  # nothing to do
             assert block.profile()["pairs"] == before
     assert counted[0] == 200 * 132
-    assert counted[1] == 200 * 132 - 32 * 100
+    assert counted[1] == 200 * 132 - 32 * 96  # columns 96 to 127 are one tile
 
 
 @pytest.mark.slow
@@ -142,25 +139,6 @@ def test_micro_blocks_where_there_is_no_list_of_conflicts(
     assert len(picks)
     check(block, model)
     assert [found is None for found in lists] == [case != "few"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("newest", [7, 16])
-def test_stopping_early_changes_nothing(
-    newest: int, gpu: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from entroselect.backends.cuda import pool as pools
-
-    pool = normal(400, 16)
-    monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
-    lazy = {}
-    for size in (newest, 1 << 30):
-        monkeypatch.setattr(pools, "NEWEST", size)
-        lazy[size] = greedy_select(gpu(pool, columns=64), 120)
-        same(lazy[size], reference.greedy_select(pool, 120))
-        found = threshold_select(gpu(pool, columns=64), 100)
-        same(found, reference.threshold_select(pool, 100))
-    assert lazy[newest].profile["pairs"] < lazy[1 << 30].profile["pairs"]
 
 
 @pytest.mark.slow

@@ -246,6 +246,10 @@ def test_a_frontier_aims_at_a_sixteenth_of_the_picks(
     pool: Any = Sizes()
     pool.n = n
     assert engine.next_block_size(pool, size, picks) == following
+    pool.picks_per_round, pool.block_limit = 4 * engine.PICKS_PER_ROUND, 2048  # what a pool says
+    most = 2048 if n > 2048 else following
+    larger = engine.next_block_size(pool, size, picks)
+    assert min(following, most) <= larger <= most
 
 
 def equal_bounds(n: int) -> np.ndarray:

@@ -151,7 +151,6 @@ def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
             monkeypatch.setenv("ENTROSELECT_CELLS", "always")
         if kind == "cuda":
             pytest.importorskip("triton")
-            monkeypatch.setattr("entroselect.backends.cuda.pool.NEWEST", 8)
             pool = on_device(values, metric, request)
         elif kind == "streamed":
             pool = streamed(values, metric)

@@ -8,7 +8,8 @@
 #include <limits>
 #include <vector>
 
-#include "cuda_settling.h"
+#include "cuda_lists.h"
+#include "cuda_tiles.h"
 #include "isa/lengths.h"
 
 using entroselect::kernels_portable;
@@ -170,28 +171,25 @@ void coding() {
   std::puts("coding");
 }
 
-// Pairs of rows whose reach lets them pass get their distance, as many as were listed; the others
-// stay as they are. There are more than the blocks take at once.
+// Pairs get their distance, as many as were listed; the others stay as they are. There are more
+// than the blocks take at once.
 void recheck() {
   constexpr int64_t kRows = 50, kPairs = 600000;
   Grid grid(kRows, 3, 40);
   std::vector<int32_t> slot(kPairs), column(kPairs);
-  std::vector<float> score(kPairs), zeros(kRows), reach(kRows);
   std::vector<int64_t> row(kRows);
   for (int64_t i = 0; i < kRows; ++i) {
     row[size_t(i)] = kRows - 1 - i;
-    reach[size_t(i)] = i % 8 ? -1.0f : 1.0f;  // lower bounds are 0 here
     grid.picks[size_t(i)] = (7 * i + 3) % kRows;
   }
   for (size_t p = 0; p < kPairs; ++p) {
     slot[p] = int32_t(random64() % kRows);
     column[p] = int32_t(random64() % kRows);
   }
-  const cuda::Coded coded = {nullptr, zeros.data(), zeros.data(), zeros.data()};
-  const cuda::Sides sides = {row.data(), nullptr, coded, coded, reach.data(), 0};
+  const cuda::Sides sides = {row.data(), nullptr, {}, {}, nullptr, 0};
   for (const int64_t listed : {int64_t(1000), int64_t(3000000000)}) {
     const int32_t count = int32_t(uint32_t(listed));
-    const cuda::Pairs pairs = {slot.data(), column.data(), score.data(), kPairs, &count};
+    const cuda::Pairs pairs = {slot.data(), column.data(), nullptr, kPairs, &count};
     std::vector<double> squared(kPairs, -1), bounds(kRows, kInfinity);
     cuda::recheck(pairs, sides, {grid.rows(), grid.rows(), nullptr, nullptr, nullptr},
                   squared.data(), {});
@@ -199,10 +197,9 @@ void recheck() {
     cuda::recheck(pairs, sides, grid.selection(), nullptr, {});
     for (int64_t p = 0; p < kPairs; ++p) {
       const int64_t x = row[size_t(slot[size_t(p)])], y = column[size_t(p)];
-      const bool passes = reach[size_t(slot[size_t(p)])] > 0;
-      const double expected = passes ? grid.distance(y, x) : kInfinity;
-      require(squared[size_t(p)] == (p < listed ? expected : -1), "rechecked", listed, p);
-      if (p >= listed || !passes) continue;
+      require(squared[size_t(p)] == (p < listed ? grid.distance(y, x) : -1), "rechecked", listed,
+              p);
+      if (p >= listed) continue;
       double& bound = bounds[size_t(x)];
       bound = std::min(bound, grid.distance(x, grid.picks[size_t(y)]));
     }
@@ -218,9 +215,14 @@ int main() {
   lengths();
   halves();
   coding();
+  tiles();
+  items();
   recheck();
   for (bool order : {false, true}) {
     cuda::backwards = order;
+    frontier(120, 9000);
+    candidates(60, 4000);
+    refresh(30, 1500);
     farthest(60, 2500);
     in_order(60, 2500);
     conflicts(60, 400);

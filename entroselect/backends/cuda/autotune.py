@@ -23,6 +23,11 @@ class Tile:
     capacity: int | None = None
     tma: bool = False  # tiles of codes are copied by the tensor memory accelerator (Hopper and on)
 
+    @property
+    def words(self) -> int:
+        """32-bit words that have a bit for each column."""
+        return max(4, self.columns // 32)
+
     def __str__(self) -> str:
         shape = f"{self.rows} x {self.columns} x {self.depth}, {self.warps} warps"
         return f"{shape}, {self.stages} stages{', TMA' if self.tma else ''}"
@@ -33,18 +38,17 @@ class Tile:
 TILES = {
     8: (
         Tile(128, 64, 64, 8, 4),
-        Tile(128, 128, 128, 8, 2),
+        Tile(128, 128, 64, 8, 3),
     ),
     9: (
         Tile(128, 128, 64, 8, 3),
-        Tile(128, 128, 64, 8, 4, tma=True),
-        Tile(128, 64, 64, 4, 4, tma=True),  # two of them fit a multiprocessor and take turns
-        Tile(64, 256, 64, 8, 3, tma=True),
+        Tile(128, 256, 64, 8, 4, tma=True),
+        Tile(128, 128, 64, 4, 3, tma=True),  # two of them fit a multiprocessor and take turns
     ),
     10: (
-        Tile(128, 64, 64, 8, 3),
-        Tile(128, 64, 64, 8, 4, tma=True),
-        Tile(64, 256, 64, 8, 3, tma=True),
+        Tile(128, 128, 64, 8, 3),
+        Tile(128, 256, 64, 8, 4, tma=True),
+        Tile(128, 128, 64, 4, 3, tma=True),
     ),
 }
 
@@ -97,18 +101,36 @@ def choose(device: torch.device, width: int, n: int, milliseconds: Callable[[Til
 
 
 def fastest(tiles: tuple[Tile, ...], milliseconds: Callable[[Tile], float]) -> Choice:
-    """Times shapes in order for as long as the budget lasts; the first of equals. Shapes after the
-    first that cannot run are skipped."""
-    timed: dict[Tile, float | str] = {tiles[0]: milliseconds(tiles[0])}
-    best = tiles[0]
-    for tile in tiles[1:]:
-        if sum(taken for taken in timed.values() if not isinstance(taken, str)) > BUDGET_MS:
+    """Times shapes in order for as long as the budget lasts; the first of equals. Shapes that
+    cannot be compiled, or need more of a multiprocessor than it has, are skipped.
+
+    Raises:
+        Exception: any other failure of a shape, after which the device cannot be trusted; of all
+            shapes, the first one's.
+    """
+    timed: dict[Tile, float | str] = {}
+    taken: dict[Tile, float] = {}
+    failures: list[Exception] = []
+    for tile in tiles:
+        if sum(taken.values()) > BUDGET_MS:
             break
         try:
-            timed[tile] = milliseconds(tile)
-        except Exception as error:  # compilers and drivers raise any type
+            timed[tile] = taken[tile] = milliseconds(tile)
+        except Exception as error:
+            if not _does_not_fit(error):
+                raise
+            failures.append(error)
             timed[tile] = f"cannot run: {type(error).__name__}: {error}".splitlines()[0]
-            continue
-        if timed[tile] < timed[best]:  # type: ignore[operator]
-            best = tile
-    return Choice(best, timed)
+    if not taken:
+        raise failures[0]
+    return Choice(min(taken, key=lambda tile: taken[tile]), timed)
+
+
+def _does_not_fit(error: Exception) -> bool:
+    """Whether a kernel failed before it ran."""
+    from triton.compiler.errors import CompilationError
+    from triton.runtime.errors import OutOfResources, PTXASError
+
+    if isinstance(error, (CompilationError, OutOfResources, PTXASError)):
+        return True
+    return isinstance(error, RuntimeError) and "PassManager::run failed" in str(error)

@@ -1,7 +1,8 @@
 """The filter pass over coded rows: which pairs it leaves open, to be compared in float64.
 
-The proof is in docs/exactness.md ("On a GPU"); the kernel is kernels/triton/filter.py, and
-kernels/cuda/recheck.cu compares what it leaves open.
+The proof is in docs/exactness.md ("On a GPU"); the kernel is kernels/triton/filter.py,
+kernels/cuda/tiles.cu prepares and reads what it works on, and kernels/cuda/recheck.cu compares what
+it leaves open.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextvars
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,14 +21,15 @@ from entroselect.backends.cuda.autotune import Tile
 from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.frame import Coded, Frame
 
-# Pairs that a pass may leave open; if there are more, it is done again in parts.
-CAPACITY = 1 << 22
+# Pairs that a pass may leave open, and how many of them an item has room for; if there are more, it
+# is done again in parts.
+CAPACITY, PER_ITEM = 1 << 22, 4
 
 # Programs of a pass: enough to fill a GPU.
 PROGRAMS = 1024
 
 # Multiply-adds of a pass that times a shape of tiles, and its rows at most.
-TIMED, TIMED_ROWS = 1 << 36, 8192
+TIMED, TIMED_ROWS = 1 << 38, 16384
 
 # Rows coded at a time where a pool's codes are not kept.
 ROWS_AT_ONCE = 1 << 18
@@ -35,13 +37,26 @@ ROWS_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class Found:
-    """Pairs that a pass left open: places of rows among those of the pass, columns, scores."""
+    """Pairs that a pass left open, within reach of their rows at its end.
 
-    rows: torch.Tensor  # of the pass
+    Attributes:
+        rows: rows of the pass.
+        slot, column: places of rows among those, columns.
+        score: upper bounds of scores.
+        count: int64 (2,) on the device: items and pairs in all, more than there is room for where
+            the pass has to be done again.
+        reach: at the end of the pass, per row.
+        scanned: int32, per row of the pass: it has been compared with the columns of the pass from
+            this one on.
+    """
+
+    rows: torch.Tensor
     slot: torch.Tensor
     column: torch.Tensor
     score: torch.Tensor
-    reach: torch.Tensor  # at the end of the pass, per row
+    count: torch.Tensor
+    reach: torch.Tensor
+    scanned: torch.Tensor
     index: torch.Tensor | None
     coded: Coded
     columns: Coded
@@ -51,15 +66,19 @@ class Found:
         """(Pairs, Sides), as the exact kernels take them; `row`: the row at each place of the
         pass."""
         pairs = kernels.Pairs(
-            self.slot.data_ptr(), self.column.data_ptr(), self.score.data_ptr(), len(self.slot)
-        )
+            self.slot.data_ptr(), self.column.data_ptr(), self.score.data_ptr(), len(self.slot),
+            listed=self.count[1:].data_ptr(),
+        )  # fmt: skip
+        return pairs, self.sides(kernels, row)
+
+    def sides(self, kernels: Any, row: torch.Tensor) -> Any:
+        """Sides, as kernels take them."""
         index = 0 if self.index is None else self.index.data_ptr()
-        sides = kernels.Sides(
+        return kernels.Sides(
             row.data_ptr(), index, self.coded.kernel_argument(kernels),
             self.columns.kernel_argument(kernels),
             self.reach.data_ptr(), self.gamma,
         )  # fmt: skip
-        return pairs, sides
 
 
 @dataclass(frozen=True)
@@ -76,6 +95,8 @@ class Task:
         tighten: only each row's nearest column is wanted (and its ties).
         met: per row, the number of columns that it has been compared with; they do not count.
         skip: row r has no pair with column r - skip.
+        enough: canonical squared distance: rows with a column that is nearer need not be compared
+            with older ones. With `tighten` only.
     """
 
     rows: DeviceRows
@@ -86,6 +107,20 @@ class Task:
     tighten: bool
     met: torch.Tensor | None = None
     skip: int | None = None
+    enough: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Items:
+    """Room for what the kernel writes: rows of a pass, tiles of columns, scores, bits."""
+
+    slot: torch.Tensor
+    start: torch.Tensor
+    best: torch.Tensor
+    words: torch.Tensor
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        return self.slot, self.start, self.best, self.words
 
 
 class Filter:
@@ -97,6 +132,7 @@ class Filter:
 
         self.frame = Frame(rows)
         self.kernel: Any = filter_pairs
+        self.rows = rows
         self.limit = limit
         most = CAPACITY if self.limit is None else min(CAPACITY, self.limit // 48)
         known = autotune.table(rows.device) if tile is None else (tile,)
@@ -107,37 +143,67 @@ class Filter:
         self.slot = rows.empty(self.capacity, torch.int32)
         self.column = rows.empty(self.capacity, torch.int32)
         self.score = rows.empty(self.capacity, torch.float32)
+        n = self.capacity // PER_ITEM
+        self.items = _Items(
+            rows.empty(n, torch.int32), rows.empty(n, torch.int32), rows.empty(n, torch.float32),
+            rows.empty(n * max(each.words for each in known), torch.int32),
+        )  # fmt: skip
         if tile is None:
-            timed = self._timed(rows)
-            tile = autotune.choose(rows.device, self.frame.width, rows.n, timed)
+            tile = autotune.choose(rows.device, self.frame.width, rows.n, self._timed())
         self.tile = tile
 
-    def run(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> None:
-        """Passes rows (m,) over columns [begin, end), split into as many launches as memory needs.
+    def run(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> torch.Tensor:
+        """Passes rows (m,) over columns [begin, end), the last first, split into as many launches
+        as memory needs. Returns int32 (m,): each row has been compared with the columns from there
+        on; that is `begin` unless a task has `enough`, and then a row that has not been compared
+        with all of them has a column that is nearer.
 
         Raises:
             MemoryError: not even a single tile fits.
         """
         tile, m = self.tile, len(rows)
-        if m == 0 or begin >= end or self.attempt(task, rows, begin, end):
-            return
+        if m == 0 or begin >= end:
+            return torch.full((m,), begin, dtype=torch.int32, device=rows.device)
+        found = self._attempt(task, rows, begin, end)
+        if found is not None:
+            return found.scanned
         if m > tile.rows:
             half = -(-(m // 2) // tile.rows) * tile.rows
-            self.run(task, rows[:half], begin, end)
-            self.run(task, rows[half:], begin, end)
-        else:
-            middle = (begin + end + 1) // 2
-            self.run(task, rows, begin, middle)
-            self.run(task, rows, middle, end)
+            return torch.cat(
+                [self.run(task, part, begin, end) for part in (rows[:half], rows[half:])]
+            )
+        middle = (begin + end + 1) // 2
+        newer = self.run(task, rows, middle, end)
+        older = self.run(task, rows, begin, middle)
+        return torch.where(newer <= middle, older, newer)
 
     def attempt(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> bool:
         """As `run`, in one launch; False, and nothing is compared, if there is no room for it or
         for the pairs that it leaves open."""
+        return self._attempt(task, rows, begin, end) is not None
+
+    def _attempt(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found | None:
+        found = self.queue(task, rows, begin, end)
+        if found is None:
+            return None
+        items, n = found.count.tolist()
+        if not self.fits(items, n):
+            return None
+        found = replace(found, slot=found.slot[:n], column=found.column[:n], score=found.score[:n])
+        task.recheck(found)
+        return found
+
+    def queue(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found | None:
+        """One pass, queued on the caller's stream: nothing waits for it, and `task.recheck` is not
+        called. Its `slot`, `column` and `score` are all the room there is, until the next pass;
+        `count` says how much is used, which may be more. None without memory for it."""
         tile, m = self.tile, len(rows)
-        if m > max(tile.rows, self._rows_at_once(task, end - begin)):
-            return False
+        if m * -(-(end - begin) // tile.columns) >= 2**31:  # items are counted in 32 bits
+            return None
+        if task.kept is None and m > max(tile.rows, self._rows_at_once()):
+            return None
         try:
-            found = self._pass(task, rows, begin, end)
+            return self._pass(task, rows, begin, end)
         except torch.OutOfMemoryError as error:
             if m <= tile.rows:
                 need = tile.rows * (self.frame.bytes_per_row() + 64)
@@ -145,73 +211,79 @@ class Filter:
                     f"backend 'cuda': {need} more bytes of GPU memory needed for a tile of "
                     f"{tile.rows} rows x {self.frame.width} columns"
                 ) from error
-            return False
-        if found is not None:
-            task.recheck(found)
-        return found is not None
+            return None
 
-    def _rows_at_once(self, task: Task, columns: int) -> int:
-        most = (2**31 - 1) // columns  # the kernel counts pairs in 32 bits
-        if task.kept is not None:
-            return most
+    def fits(self, items: int, pairs: int) -> bool:
+        """Whether a pass with that `count` wrote all of them."""
+        return items <= len(self.items.slot) and pairs <= self.capacity
+
+    def room(self, found: Found) -> Any:
+        """What kernels look at to know the same."""
+        kernels = self.rows.kernels
+        return kernels.Room(found.count.data_ptr(), len(self.items.slot), self.capacity)
+
+    def _rows_at_once(self) -> int:
+        """Rows that a pass codes, where a pool's codes are not kept."""
         if self.limit is None:
-            return min(most, ROWS_AT_ONCE)
-        return min(most, self.limit // 2 // self.frame.bytes_per_row())
+            return ROWS_AT_ONCE
+        return self.limit // 2 // self.frame.bytes_per_row()
 
-    def _pass(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found | None:
-        """One launch; None if it left more pairs open than there is room for."""
+    def _pass(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> Found:
         tile, m = self.tile, len(rows)
         rows = rows.contiguous()
-        coded = self.frame.code(task.rows, rows, 0, m) if task.kept is None else task.kept
-        index = None if task.kept is None else rows
         parts = -(-m // tile.rows)
         first = torch.full((parts * tile.rows,), end, dtype=torch.int32, device=rows.device)
         first[:m] = begin if task.met is None else task.met[rows]
-        first = first.view(parts, tile.rows).amin(dim=1)
-        skipped = rows if task.skip is None else rows - task.skip
-        limits = task.reach(rows)
-        counter = torch.zeros(1, dtype=torch.int32, device=rows.device)
+        scanned = torch.full((parts,), begin, dtype=torch.int32, device=rows.device)
+        found = Found(
+            rows, self.slot, self.column, self.score,
+            count=torch.zeros(2, dtype=torch.int64, device=rows.device),
+            reach=task.reach(rows), scanned=scanned,
+            index=None if task.kept is None else rows,
+            coded=self.frame.code(task.rows, rows, 0, m) if task.kept is None else task.kept,
+            columns=task.columns, gamma=self.frame.gamma,
+        )  # fmt: skip
+        skip = None if task.skip is None else rows - task.skip
         self._launch(
-            tile, coded, index is not None, rows, skipped, limits, first, task.columns, counter,
-            m, begin, end, task.skip is not None, task.tighten,
+            tile, found, first.view(parts, tile.rows).amin(dim=1), skip, begin, end,
+            tighten=task.tighten, stop=self.frame.below(task.enough),
         )  # fmt: skip
-        n = int(counter)
-        if n > self.capacity:
-            return None
-        return Found(
-            rows, self.slot[:n], self.column[:n], self.score[:n], limits, index, coded,
-            task.columns, self.frame.gamma,
-        )  # fmt: skip
+        return replace(found, scanned=scanned.repeat_interleave(tile.rows)[:m])
 
     def _launch(
         self,
         tile: Tile,
-        coded: Coded,
-        indexed: bool,
-        rows: torch.Tensor,
-        skipped: torch.Tensor,
-        limits: torch.Tensor,
+        found: Found,
         first: torch.Tensor,
-        columns: Coded,
-        counter: torch.Tensor,
-        m: int,
+        skip: torch.Tensor | None,
         begin: int,
         end: int,
-        same: bool,
         tighten: bool,
+        stop: float,
     ) -> None:
+        """The pass, from tiles of columns to a list of pairs."""
+        kernels, stream = self.rows.kernels, self.rows.stream()
+        count = -(-(end - begin) // tile.columns)
+        half = self.rows.empty(count * tile.columns, torch.float32)
+        norm, residual = (self.rows.empty(count, torch.float32) for _ in range(2))
+        tiles = (each.data_ptr() for each in (half, norm, residual))
+        kernels.tile_columns(
+            found.columns.kernel_argument(kernels), begin, end,
+            kernels.Tiles(*tiles, tile.columns), stream,
+        )  # fmt: skip
         # Each program with at least one tile of columns.
-        splits = max(1, min(-(-(end - begin) // tile.columns), PROGRAMS // len(first)))
+        splits = max(1, min(count, PROGRAMS // len(first)))
 
         def launch() -> None:
             self.kernel[len(first), splits](
-                *coded.tensors(), rows, skipped, limits.view(torch.int32), first,
-                *columns.tensors(), self.slot, self.column, self.score, counter,
-                m, begin, end, self.frame.width, self.capacity, self.frame.gamma,
-                self.frame.underflow,
+                *found.coded.tensors(), found.rows, found.rows if skip is None else skip,
+                found.reach.view(torch.int32), first, found.scanned,
+                found.columns.codes, half, norm, residual, *self.items.tensors(),
+                found.count.view(torch.int32), len(found.rows), begin, end, self.frame.width,
+                len(self.items.slot), self.frame.gamma, self.frame.underflow, stop,
                 BM=tile.rows, BN=tile.columns, BK=min(tile.depth, self.frame.width),
-                INDEXED=indexed, SAME=same, TIGHTEN=tighten, TMA=tile.tma,
-                num_warps=tile.warps, num_stages=tile.stages,
+                INDEXED=found.index is not None, SAME=skip is not None, TIGHTEN=tighten,
+                TMA=tile.tma, num_warps=tile.warps, num_stages=tile.stages,
             )  # fmt: skip
 
         if tile.tma:
@@ -224,40 +296,57 @@ class Filter:
             context.run(launch)
         else:
             launch()
+        items = kernels.Items(
+            *(each.data_ptr() for each in self.items.tensors()), found.count.data_ptr(),
+            0 if skip is None else skip.data_ptr(), len(self.items.slot), tile.words,
+        )  # fmt: skip
+        pairs = kernels.PairList(
+            found.slot.data_ptr(), found.column.data_ptr(), found.score.data_ptr(),
+            found.count[1:].data_ptr(), self.capacity,
+        )  # fmt: skip
+        kernels.expand(items, found.sides(kernels, found.rows), pairs, stream)
 
     def _allocate(self, size: int, alignment: int, stream: int | None) -> torch.Tensor:
         return torch.empty(size, dtype=torch.int8, device=self.slot.device)
 
-    def _timed(self, rows: DeviceRows) -> Callable[[Tile], float]:
+    def _timed(self) -> Callable[[Tile], float]:
         """Times passes over a sample of the rows, in milliseconds."""
         kept: list[Coded] = []
 
         def milliseconds(tile: Tile) -> float:
-            m = min(rows.n, TIMED_ROWS, math.isqrt(TIMED // self.frame.width))
+            m = max(1, min(self.rows.n // 4, TIMED_ROWS, math.isqrt(TIMED // self.frame.width)))
             if not kept:
-                n = min(rows.n, TIMED // self.frame.width // m)
-                kept.append(self.frame.code(rows, None, 0, n))
+                n = min(self.rows.n, m + 2 * (TIMED // self.frame.width // m))
+                kept.append(self.frame.code(self.rows, None, 0, n))
             return self.milliseconds(tile, kept[0], m)
 
         return milliseconds
 
     def milliseconds(self, tile: Tile, coded: Coded, m: int) -> float:
-        """Time on the device of a pass of the first m rows over all of them that leaves next to
-        nothing open: the best of three."""
-        device = coded.norm.device
+        """Time on the device of a pass as a selection makes it when its picks have doubled: the
+        first m rows over the last half of the other rows, from the reach that those of the first
+        half leave, so that few rows but most tiles have a pair to list. The best of three."""
+        device, middle = coded.norm.device, (m + len(coded)) // 2
         index = torch.arange(m, device=device)
-        first = torch.zeros(-(-m // tile.rows), dtype=torch.int32, device=device)
+        first = torch.full((-(-m // tile.rows),), m, dtype=torch.int32, device=device)
+        reach = torch.full((m,), math.inf, dtype=torch.float32, device=device)
         event: Any = torch.cuda.Event
         events = [event(enable_timing=True) for _ in range(4)]
-        for event in [None, *events]:  # the first pass compiles and warms up
-            # Only the row itself is within reach, so the rare branch stays rare.
-            limits = torch.zeros(m, dtype=torch.float32, device=device)
-            counter = torch.zeros(1, dtype=torch.int32, device=device)
+        # The first pass gives the reach, the second warms up.
+        for event, begin, end in (
+            (None, m, middle),
+            *((each, middle, len(coded)) for each in (None, *events)),
+        ):
+            count = torch.zeros(2, dtype=torch.int64, device=device)
+            scanned = torch.full_like(first, begin)
+            found = Found(
+                index, self.slot, self.column, self.score, count, reach.clone(), scanned, index,
+                coded, coded, self.frame.gamma,
+            )  # fmt: skip
             if event is not None:
                 event.record()
-            self._launch(
-                tile, coded, True, index, index, limits, first, coded, counter, m, 0, len(coded),
-                False, True,
-            )  # fmt: skip
+            self._launch(tile, found, first, None, begin, end, tighten=True, stop=0.0)
+            if begin == m:
+                reach = found.reach
         torch.cuda.synchronize(device)
         return float(min(a.elapsed_time(b) for a, b in itertools.pairwise(events)))

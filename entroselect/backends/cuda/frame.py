@@ -73,6 +73,13 @@ class Frame:
         root = torch.sqrt(squared * (1 + self._canonical) + self._underflow)
         return (self.scale * root * (1 + SLACK)).float()
 
+    def below(self, squared: float) -> float:
+        """A scaled distance; pairs that are not farther apart have a canonical squared distance
+        below `squared`. 0 where nothing is."""
+        root = math.sqrt(max(0.0, squared - self._underflow) / (1 + self._canonical))
+        nearer = self.scale * root * (1 - SLACK)
+        return min(nearer, 1e38) if nearer > 2.0**-100 else 0.0  # as a float32, to nearest
+
     def bytes_per_row(self) -> int:
         """Device memory of a coded row."""
         return 2 * self.width + 12

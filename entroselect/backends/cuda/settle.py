@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from entroselect.backends.cuda.filter import Found, Task
+from entroselect.backends.cuda.filter import Task
 from entroselect.backends.cuda.frame import Coded
 from entroselect.results import Float64, Int64
 
@@ -25,8 +25,6 @@ FEW = 128
 
 # Conflicts that there is room for: per candidate, and in all.
 CONFLICTS_PER_ROW, CONFLICTS = 32, 1 << 21
-
-COUNTER = 2**31 - 1  # pairs of a pass are counted in 32 bits
 
 
 class Settling:
@@ -43,14 +41,12 @@ class Settling:
         self, rows: torch.Tensor, rival: float, rival_index: int, limit: int, floor: float
     ) -> tuple[Int64, Float64, float]:
         """As `Pool.settle`; the rows ascend."""
-        bounds = self.pool._bounds[rows]
-        better = (bounds > rival) | ((bounds == rival) & (rows < rival_index))
-        rows = rows[better & (bounds >= 0)]  # waits for their number
+        rows, bounds, _stop = self.pool._candidates(rows, rival, rival_index, len(rows))
         limit = min(limit, len(rows))
         self.pool._make_room(limit)
         if len(rows) > FEW and self.pool.count >= self.dense_until:
             try:
-                found = self._by_conflicts(rows, rival, rival_index, limit, floor)
+                found = self._by_conflicts(rows, bounds, rival, rival_index, limit, floor)
             except torch.OutOfMemoryError:
                 found = None
             if found is not None:
@@ -75,7 +71,13 @@ class Settling:
         return self._settled(picked, squared)
 
     def _by_conflicts(
-        self, rows: torch.Tensor, rival: float, rival_index: int, limit: int, floor: float
+        self,
+        rows: torch.Tensor,
+        bounds: torch.Tensor,
+        rival: float,
+        rival_index: int,
+        limit: int,
+        floor: float,
     ) -> tuple[Int64, Float64, float] | None:
         """As `farthest_first`, for rows that beat the rival; None, and nothing is settled, if too
         many pairs conflict, if rows are not up to date, or for want of memory."""
@@ -94,7 +96,8 @@ class Settling:
             value.data_ptr(), turns.data_ptr(),
         )  # fmt: skip
         kernels.begin_conflicts(pool._selection(), conflicts, pool.count, stream)
-        if not self._list(conflicts, rows):
+        count = self._list(conflicts, rows, bounds)
+        if count is None:
             return None
         kernels.pick_by_conflicts(conflicts, stream)
         ordered, place = torch.sort(value, descending=True, stable=True)
@@ -102,41 +105,38 @@ class Settling:
             pool._selection(), conflicts, ordered.data_ptr(), place.data_ptr(), pool.count, limit,
             floor, picks.data_ptr(), squared.data_ptr(), stream,
         )  # fmt: skip
-        host = result.cpu().numpy()
+        host = torch.cat([result, count]).cpu().numpy()
         settled = kernels.settled(host.ctypes.data, capacity)
         if settled is None:
             return None
         picked, ahead = settled
-        pool._note_settled(picked, 0)
-        found, at = host[head : head + n], host[head + n :].view(np.float64)
+        pool._note_settled(picked, int(host[-1]))
+        found, at = host[head : head + n], host[head + n : head + 2 * n].view(np.float64)
         return found[:picked].copy(), at[:picked].copy(), ahead
 
-    def _list(self, conflicts: Any, rows: torch.Tensor) -> bool:
-        """Adds the pairs of rows that conflict; False if the filter leaves too many open."""
+    def _list(
+        self, conflicts: Any, rows: torch.Tensor, bounds: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Adds the pairs of rows that conflict; `Found.count`, None without memory for it."""
         pool, n = self.pool, len(rows)
-        bounds = pool._bounds[rows]
         # The worst first, so that each row is compared with those that come after it here: of the
         # two it has the smaller bound, within which they conflict.
         order = torch.sort(bounds, descending=True, stable=True).indices.flip(0)
         reach, coded = pool.frame.reach(bounds[order]), self._coded(rows[order])
         places = torch.arange(n, device=rows.device)
-
-        def recheck(found: Found) -> None:
-            pool._note_settled(0, len(found.slot))
-            pairs, sides = found.arguments(self.kernels, found.rows)
-            self.kernels.add_conflicts(
-                pool._selection(), conflicts, order.data_ptr(), pairs, sides, self.held.stream()
-            )
-
         task = Task(
-            self.held, coded, coded, lambda part: reach[part], recheck, tighten=False,
+            self.held, coded, coded, lambda part: reach[part], lambda found: None, tighten=False,
             met=places + 1, skip=0,
         )  # fmt: skip
-        size = max(1, COUNTER // n)
-        return all(
-            pool.filter.attempt(task, places[start : start + size], start, n)
-            for start in range(0, n, size)
-        )
+        found = pool.filter.queue(task, places, 0, n)
+        if found is None:
+            return None
+        pairs, sides = found.arguments(self.kernels, places)
+        self.kernels.add_conflicts(
+            pool._selection(), conflicts, order.data_ptr(), pairs, sides, self.held.stream(),
+            pool.filter.room(found),
+        )  # fmt: skip
+        return found.count
 
     def _coded(self, rows: torch.Tensor) -> Coded:
         if self.pool.codes is None:

@@ -1,0 +1,126 @@
+// The frontier and lists of rows that are good enough, compared with plain sorts; included by
+// cuda_check.cpp and cuda_threads.cpp.
+#pragma once
+
+#include "cuda_settling.h"
+
+// Bounds that differ in any digit, in a few, in none; some rows are picked.
+inline std::vector<double> random_bounds(int trial, int64_t n) {
+  const double ones[] = {1, kInfinity, 0, std::ldexp(1.0, -1074), 1 + 0x1p-52};
+  std::vector<double> bounds;
+  for (int64_t i = 0; i < n; ++i) {
+    double bound = ones[random64() % (trial % 4 == 3 ? 1 : 5)];
+    if (trial % 4 == 1) bound = double(random64() >> (random64() % 64));
+    if (trial % 4 == 2) bound = double(random64() % 7) * std::ldexp(1.0, -int(random64() % 60));
+    bounds.push_back(random64() % 3 == 0 || trial == 7 ? cuda::kPicked : bound);
+  }
+  return bounds;
+}
+
+// Bounds, and how many of four picks each row has met.
+struct Bounds {
+  Bounds(int trial, int64_t n) : n(n), bounds(random_bounds(trial, n)), met(size_t(n)) {
+    for (int32_t& m : met) m = int32_t(random64() % 5);
+    selection.bounds = bounds.data();
+    selection.met = met.data();
+  }
+  void check_order(const std::vector<int64_t>& rows, const std::vector<int32_t>& order,
+                   const cuda::Stale& stale) const {
+    cuda::Stale expected = {0, 4};
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const size_t row = size_t(rows[i]);
+      const bool wanted = bounds[row] > 0 && met[row] < 4;
+      require(wanted ? order[i] == met[row] : order[i] > 4, "order", int64_t(i));
+      expected.rows += wanted;
+      if (wanted) expected.least = std::min(expected.least, met[row]);
+    }
+    require(stale.rows == expected.rows && stale.least == expected.least, "stale", stale.rows);
+  }
+
+  int64_t n;
+  std::vector<double> bounds;
+  std::vector<int32_t> met;
+  cuda::Selection selection = {};
+};
+
+inline void frontier(int trials, int64_t most) {
+  for (int trial = 0; trial < trials; ++trial) {
+    const int64_t n = 1 + int64_t(random64() % uint64_t(trial % 8 ? 300 : most));
+    Bounds pool(trial, n);
+    std::vector<cuda::Key> keys;
+    for (int64_t i = 0; i < n; ++i)
+      if (pool.bounds[size_t(i)] >= 0) keys.push_back({pool.bounds[size_t(i)], i});
+    std::sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) { return a.beats(b); });
+    const int64_t size = 1 + int64_t(random64() % uint64_t(n + 9));
+    const size_t count = std::min<size_t>(keys.size(), size_t(size));
+    std::vector<int64_t> expected, rows(size_t(std::min(size, n)));
+    for (size_t i = 0; i < count; ++i) expected.push_back(keys[i].row);
+    std::sort(expected.begin(), expected.end());
+    std::vector<int32_t> order(rows.size(), -1);
+    std::vector<double> memory(size_t(cuda::kFrontierBytes) / 8 + 1, -7.0);
+    const cuda::Frontier found =
+        cuda::frontier(pool.selection, n, 4, size, rows.data(), order.data(), memory.data(), {});
+    rows.resize(size_t(found.count));
+    require(rows == expected, "frontier", trial, n);
+    const cuda::Key rival = count < keys.size() ? keys[count] : cuda::Key{cuda::kPicked, -1};
+    require(found.rival.bound == rival.bound && found.rival.row == rival.row, "rival", trial, n);
+    pool.check_order(rows, order, found.stale);
+  }
+  std::puts("frontier");
+}
+
+inline void candidates(int trials, int64_t most) {
+  for (int trial = 0; trial < trials; ++trial) {
+    const int64_t n = 1 + int64_t(random64() % uint64_t(trial % 8 ? 300 : most));
+    const Bounds pool(trial, n);
+    std::vector<int64_t> rows(static_cast<size_t>(n)), expected;
+    for (int64_t i = 0; i < n; ++i) rows[size_t(i)] = i;
+    for (size_t i = rows.size(); i > 1; --i) std::swap(rows[i - 1], rows[random64() % i]);
+    const int64_t other = int64_t(random64() % uint64_t(n)), size = 1 + int64_t(random64() % 200);
+    const cuda::Key least = {std::max(0.0, pool.bounds[size_t(other)]), other};
+    int64_t stop = n;
+    for (int64_t i = 0; i < n && int64_t(expected.size()) < size; ++i) {
+      const int64_t row = rows[size_t(i)];
+      const cuda::Key key = {pool.bounds[size_t(row)], row};
+      if (key.bound < 0 || !key.beats(least)) continue;
+      expected.push_back(row);
+      if (int64_t(expected.size()) == size) stop = i + 1;
+    }
+    std::vector<int64_t> out(size_t(std::min(size, n)));
+    std::vector<double> bounds(out.size()), memory(512, -7.0);
+    cuda::Candidates found;
+    cuda::candidates(pool.selection, rows.data(), n, least, size, out.data(), bounds.data(), &found,
+                     memory.data(), {});
+    require(found.count == int64_t(expected.size()) && found.stop == stop, "found", trial, n);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      require(out[i] == expected[i], "candidate", trial, int64_t(i));
+      require(bounds[i] == pool.bounds[size_t(out[i])], "its bound", trial, int64_t(i));
+    }
+  }
+  std::puts("candidates");
+}
+
+inline void refresh(int trials, int64_t most) {
+  for (int trial = 0; trial < trials; ++trial) {
+    const int64_t n = 1 + int64_t(random64() % uint64_t(most));
+    Bounds pool(trial, n);
+    std::vector<int64_t> rows(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) rows[size_t(i)] = n - 1 - i;
+    std::vector<int32_t> order(rows.size(), -1), scanned(rows.size()), before = pool.met;
+    cuda::Stale memory;
+    const cuda::Stale stale =
+        cuda::find_stale(pool.selection, rows.data(), n, 4, 0, order.data(), &memory, {});
+    pool.check_order(rows, order, stale);
+    for (int32_t& from : scanned) from = int32_t(random64() % 5);
+    int64_t tally[3] = {7, 9, 0}, pairs = 7, done = 9;
+    cuda::note_met(pool.selection, rows.data(), scanned.data(), {}, n, 4, tally, {});
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const int32_t met = before[size_t(rows[i])];
+      pairs += 4 - std::max(met, scanned[i]);
+      done += scanned[i] <= met;
+      require(pool.met[size_t(rows[i])] == (scanned[i] <= met ? 4 : met), "met", trial);
+    }
+    require(tally[0] == pairs && tally[1] == done, "tally", tally[0], pairs);
+  }
+  std::puts("refresh");
+}
