@@ -41,7 +41,7 @@ format: .venv/lint  ## rewrites what lint would complain about
 	.venv/bin/clang-format -i $(CXX_SOURCES)
 
 docs: .venv/docs  ## the documentation as a site, in build/site; fails at a broken link
-	.venv/bin/python -m mkdocs build --quiet
+	.venv/bin/python -m mkdocs build
 
 bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then the tables
 	.venv/bin/python -m pytest benchmarks

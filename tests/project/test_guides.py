@@ -184,9 +184,7 @@ def test_the_site_is_built_and_needs_no_network(tmp_path: Path) -> None:
     pytest.importorskip("mkdocstrings_handlers.python")
     environment = {"NO_MKDOCS_2_WARNING": "1"}
     site = tmp_path / "site"
-    python(
-        "-m", "mkdocs", "build", "--quiet", "--site-dir", site, cwd=ROOT, environment=environment
-    )
+    python("-m", "mkdocs", "build", "--site-dir", site, cwd=ROOT, environment=environment)
     pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
     assert len(pages) > 20
     for path, text in pages.items():
