@@ -75,6 +75,7 @@ py::array_t<T> to_array(const std::vector<T>& values) {
 }
 
 using Indices = py::array_t<int64_t, py::array::c_style>;
+using Groups = py::array_t<int32_t, py::array::c_style>;
 using Doubles = py::array_t<double, py::array::c_style>;
 
 inline std::vector<int64_t> to_vector(const Indices& rows) {

@@ -31,7 +31,8 @@ class Guarded {
 // bind_codes.cpp
 void bind_codes(py::module_& m);
 
-// bind_exchange.cpp and bind_within.cpp
+// bind_batch.cpp, bind_exchange.cpp and bind_within.cpp
+void bind_batch(py::module_& m);
 void bind_exchange(py::module_& m);
 void bind_within(py::module_& m);
 

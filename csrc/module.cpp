@@ -46,8 +46,21 @@ class PyPool {
   py::array_t<double> bounds(const Indices& rows) {
     py::array_t<double> found(rows.size());
     for (py::ssize_t j = 0; j < rows.size(); ++j)
-      found.mutable_data()[j] = block().bound(rows.data()[j]);
+      found.mutable_data()[j] = pool().bound(rows.data()[j]);
     return found;
+  }
+
+  void put_back(const Indices& rows, const Doubles& bounds) {
+    const int64_t* data = rows.data();
+    const double* known = bounds.data();
+    const int64_t count = rows.size();
+    py::gil_scoped_release release;
+    pool_->put_back(data, known, count);
+  }
+
+  void limit_groups(const Groups& groups, const Indices& left) {
+    groups_ = groups;
+    pool_->limit_groups(Quotas(groups_.data(), to_vector(left)));
   }
 
   py::tuple state() {
@@ -139,6 +152,7 @@ class PyPool {
   const bool cosine_;
   const int threads_;
   std::vector<std::unique_ptr<OwnedRows>> held_;
+  Groups groups_;  // of every row; empty without groups
   std::unique_ptr<Pool> pool_;
   FilterPool* block_ = nullptr;  // the same pool; null if it is a tree
 };
@@ -306,7 +320,9 @@ void bind_pool(py::module_& m) {
       .def("add_picks", &PyPool::add_picks)
       .def("add_vectors", &PyPool::add_vectors)
       .def("exclude",
-           [](PyPool& p, const Indices& rows) { p.block().exclude(rows.data(), rows.size()); })
+           [](PyPool& p, const Indices& rows) { p.pool().exclude(rows.data(), rows.size()); })
+      .def("put_back", &PyPool::put_back)
+      .def("limit_groups", &PyPool::limit_groups)
       .def("bounds", &PyPool::bounds)
       .def("state", &PyPool::state)
       .def("restart", &PyPool::restart)
@@ -360,6 +376,7 @@ PYBIND11_MODULE(_core, m) {
   m.attr("TREE_WIDTH") = kTreeWidth;
   bind_pool(m);
   bind_functions(m);
+  bind_batch(m);
   bind_codes(m);
   bind_exchange(m);
   bind_within(m);

@@ -19,6 +19,7 @@ except ImportError:
     ) from None
 
 from entroselect.anchored import anchored_select
+from entroselect.batch import BatchSelection, greedy_select_batch
 from entroselect.cover import deduplicate
 from entroselect.entropy import generalization_score, kl_entropy, mean_nearest_distance
 from entroselect.frames import take
@@ -44,6 +45,7 @@ __version__ = _version("entroselect")
 
 __all__ = [
     "AnchoredSelection",
+    "BatchSelection",
     "Cover",
     "Diagnosis",
     "Entropy",
@@ -59,6 +61,7 @@ __all__ = [
     "frechet_select",
     "generalization_score",
     "greedy_select",
+    "greedy_select_batch",
     "kl_entropy",
     "mean_nearest_distance",
     "mmd",

@@ -34,6 +34,7 @@ NOT_ITS_OPERATION = {
     "nearest": "finds no neighbours; use 'cpu'",
     "pairs": "adds up no distances; use 'cpu', with the rows in host memory",
     "within": "finds no points within a distance; use 'cpu', with the rows in host memory",
+    "batch": "selects from one pool at a time; use 'cpu', with the points in host memory",
     "exchange": "makes no anchored selections; use 'cpu', with the rows in host memory",
 }
 NOT_ITS_ARGUMENT = {
@@ -43,13 +44,18 @@ NOT_ITS_ARGUMENT = {
     "within": "holds all rows at once, in one process; use 'cpu'",
 }
 
+NOT_YET = dict.fromkeys(
+    ("candidates", "groups"),
+    "picks among all rows, without quotas; use 'cpu', with the rows in host memory",
+)
+
 
 def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend:
     """The backend for a request.
 
     Args:
         backend: the caller's argument, as in the table above.
-        operation: "selection", "nearest", "pairs", "exchange" or "within".
+        operation: "selection", "nearest", "pairs", "exchange", "within" or "batch".
         inputs: the caller's rows; None, and what is not an array, is ignored.
         wanted: by name, arguments that not every backend takes; None: left out.
 
@@ -84,7 +90,8 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
         raise ValueError(f"backend: {backend!r} {NOT_ITS_OPERATION[operation]}")
     for argument, value in wanted.items():
         if value is not None and argument not in made.takes:
-            raise ValueError(f"{argument}: backend {made.name!r} {NOT_ITS_ARGUMENT[operation]}")
+            why = NOT_YET.get(argument, NOT_ITS_ARGUMENT[operation])
+            raise ValueError(f"{argument}: backend {made.name!r} {why}")
     return made
 
 

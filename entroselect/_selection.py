@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect import _checks, engine
+from entroselect import _checks, _quotas, engine
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import Report, reporter
+from entroselect._quotas import Constraint
 from entroselect.backends.base import Backend
+from entroselect.constrained import ConstrainedPool
 from entroselect.io import open_pool
 from entroselect.io.cache import decoded_once
 from entroselect.io.convert import refuse
@@ -59,10 +61,11 @@ class OpenedPool:
         whole: bool = True,
         picks: Any = 0,
         selected: Any = None,
+        constrained: bool = False,
     ) -> None:
         """`whole`: no checkpoint will be taken; the pool may then be a k-d tree, which cannot
         report its bounds. `picks`: how many picks there will be, besides those in `selected`; None:
-        perhaps all rows.
+        perhaps all rows. `constrained`: there will be a constraint, for which memory is left.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
@@ -73,11 +76,12 @@ class OpenedPool:
             _checks.choice("metric", metric, _checks.METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
-            in_memory = streamed = 0  # bytes that each needs besides what the caller holds
+            # Bytes for a constraint, and those that each needs besides what the caller holds.
+            kept = in_memory = streamed = _quotas.BYTES_PER_ROW * given.n if constrained else 0
             if isinstance(given, Source):
                 picks = _most_picks(picks, given.n, self.ranks)
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
-                in_memory, streamed = pool_needs(given, picks, mixed)
+                in_memory, streamed = pool_needs(given, picks, mixed, kept)
         self.first, self.n, self.d = 0, given.n, given.d
         if self.ranks is not None:
             sizes = np.concatenate(self.ranks.all_gather(np.array([given.n], dtype=np.int64)))
@@ -103,7 +107,7 @@ class OpenedPool:
             else:
                 limit = limit or max(1 << 30, streamed)
                 self.local = StreamedPool(
-                    decoded_once(given), metric, backend, limit, self.first, picks
+                    decoded_once(given), metric, backend, limit - kept, self.first, picks
                 )
                 # Its own candidates are in memory besides.
                 left = self.local.capacity * (row_bytes + pool_bytes(given.d))
@@ -140,19 +144,24 @@ class OpenedPool:
         alone = self.ranks is None or self.ranks.rank == 0
         return reporter(progress if alone else None, what)
 
-    def center(self, farthest: bool = False) -> int:
+    def center(self, farthest: bool = False, among: NDArray[np.bool_] | None = None) -> int:
         """The row nearest to the mean row of the whole pool, or farthest from it; the first of
-        equals."""
-        if self.ranks is None:
+        equals. `among`, (n,): which rows may be it."""
+        if self.ranks is None and among is None and isinstance(self.local, MemoryPool):
             return self.local.center(farthest)
+        if among is not None:
+            among = among[self.first : self.first + self.local.n]
         total = np.zeros(self.d)
+        if self.ranks is None:
+            self.local.add_rows(total)
+            return self.local.nearest_to(total / self.n, farthest, among)[1]
         for rank in range(self.ranks.size):  # in turn: the order of a sum decides its last bit
             with self.shared_errors():
                 if self.ranks.rank == rank:
                     self.local.add_rows(total)
             total = self.ranks.broadcast(total, rank)
         with self.shared_errors():
-            squared, row = self.local.nearest_to(total / self.n, farthest)
+            squared, row = self.local.nearest_to(total / self.n, farthest, among)
         return self.ranks.max_with_index(squared if farthest else -squared, self.first + row)[1]
 
     def broadcast_draw(self, draw: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -228,11 +237,14 @@ class SelectionRun:
         about: dict[str, Any],
         report: Report | None,
         in_order: bool = False,
+        constraint: Constraint | None = None,
     ) -> None:
         """`about`: the arguments that a checkpoint must agree with. `in_order`: how many
         picks there will be is not known; progress is that of the pass over the pool."""
+        self._constraint = constraint
         self._opened, self._k, self._report, self._in_order = opened, k, report, in_order
         self._checkpoint: Checkpoint | None = None
+        self._limited: ConstrainedPool | None = None
         self.state = engine.SelectionState()
         try:
             if checkpoint is not None:
@@ -241,6 +253,12 @@ class SelectionRun:
             opened.begin(before, vectors)
             if self.state.done:
                 opened.pool.add_picks(self.state.picks[0])
+            self.pool: engine.Pool = opened.pool
+            if constraint is not None:
+                picks = self.state.joined()[0]
+                self.pool = self._limited = ConstrainedPool.of(
+                    opened.pool, opened.local.primitives, opened.first, constraint, picks
+                )
         except BaseException:
             self.__exit__()
             raise
@@ -280,14 +298,23 @@ class SelectionRun:
         if self._report is not None:
             self._report(state.position if self._in_order else state.done, self._k)
         if self._checkpoint is not None:
-            local = self._opened.local
-            self._checkpoint.offer(state, local.primitives, local.marks)
+            self._checkpoint.offer(state, self._saved, self._opened.local.marks)
 
-    def end(self) -> None:
-        """Saves the finished selection in the checkpoint."""
+    def end(self, radius: float) -> float:
+        """Saves the finished selection in the checkpoint. Returns the radius: the one given, unless
+        that is only of the rows that may be picked."""
+        if self._limited is not None:
+            self._limited.put_back()
+            pool = self._opened.pool
+            radius = engine.settled_radius(pool, engine.block_size(pool))
         if self._checkpoint is not None:
-            local = self._opened.local
-            self._checkpoint.save(self.state, local.primitives, local.marks)
+            self._checkpoint.save(self.state, self._saved, self._opened.local.marks)
+        return radius
+
+    @property
+    def _saved(self) -> Any:
+        """What reports the state of this process's rows."""
+        return self._opened.local.primitives if self._limited is None else self._limited
 
     def result(self, radius: float, began: float, opened: float, passes: bool = False) -> Selection:
         """The result; `began` and `opened` are times of `time.perf_counter`. `passes`: adds the
@@ -301,17 +328,8 @@ class SelectionRun:
             self._opened.backend.name,
             like(thresholds) if passes else None,
             engine.profile(pool, len(indices), self.state.rounds, began, opened),
+            None if self._constraint is None else self._constraint.counts(indices),
         )
-
-
-def check_count(k: Any, rows: _checks.Shaped, before: Int64) -> int:
-    """k, a number or a share of the pool, as an int between 1 and the number of rows that are left
-    to pick."""
-    left = rows.n - len(before)
-    why = f" (the pool has {rows.n} rows" + (f", {len(before)} selected)" if len(before) else ")")
-    if left < 1:
-        raise ValueError(f"selected: names every row of the pool ({rows.n}); none is left to pick")
-    return _checks.pick_count(k, rows.n, 1, left, why)
 
 
 def _short(value: Any) -> Any:

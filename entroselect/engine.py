@@ -46,8 +46,14 @@ class Pool(Protocol):
 
     n: int
     d: int
-    count: int  # picks so far, given vectors included
-    available: int  # pool rows that are no picks
+
+    @property
+    def count(self) -> int:
+        """Picks so far, given vectors included."""
+
+    @property
+    def available(self) -> int:
+        """Pool rows that may still be picked."""
 
     def add_picks(self, rows: Int64) -> None:
         """Picks pool rows, at any distance."""
@@ -340,7 +346,7 @@ def threshold_decay(
             raise _unsteady()  # rows still at the floor were up to date, and yet not accepted
         state.tau = next_threshold(state.tau, decay, math.sqrt(widest))
         state.floor = _begin_pass(state, widest)
-    return _settled_radius(pool, size)
+    return settled_radius(pool, size)
 
 
 def accept_in_order(
@@ -362,7 +368,7 @@ def _begin_pass(state: SelectionState, widest: float, copies: bool = True) -> fl
     return smallest_square(math.nextafter(state.tau, math.inf))
 
 
-def _settled_radius(pool: Pool, size: int) -> float:
+def settled_radius(pool: Pool, size: int) -> float:
     """The largest distance of any pool row to the picks."""
     next_squared = -1.0
     rounds = Rounds(pool)

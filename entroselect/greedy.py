@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from entroselect import _checks, _dispatch, engine
+from entroselect import _checks, _dispatch, _quotas, engine
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
-from entroselect._selection import OpenedPool, SelectionRun, check_count
+from entroselect._quotas import Constraint
+from entroselect._selection import OpenedPool, SelectionRun
 from entroselect.results import Metric, Selection
 
 STARTS = ("random", "center", "farthest-from-center")
@@ -31,6 +32,9 @@ def greedy_select(
     memory_limit: int | str | None = None,
     group: Any = None,
     checkpoint: Any = None,
+    candidates: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
 ) -> Selection:
     """Picks k rows one by one, each the farthest from all picks before it.
 
@@ -39,6 +43,9 @@ def greedy_select(
     every backend, for every block size and thread count. Two rows are equally far if their float64
     sums, added in that loop's order (docs/exactness.md), are equal; another order may decide a tie
     differently.
+
+    With `candidates` or `groups`, each pick is the farthest row that may be picked: a candidate
+    whose group is not full.
 
     Args:
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
@@ -67,11 +74,23 @@ def greedy_select(
             exists, the selection resumes from it, with any number of processes, any memory limit
             and a larger k, provided that no row has changed. Every process must see the file, and
             no other selection may use it at the same time.
+        candidates: only these rows may be picked: a mask of n bools, or a list of pool indices.
+            `radius` covers every row still. `start` 0 then is the first row that may be picked;
+            "random" and the centres are among those that may.
+        groups: (n,) one label per row of the whole pool, integers or strings.
+        quotas: how many rows of each group may be picked. "equal": k in equal parts; what a group
+            is too small for goes to the others, evenly, and a rest to the largest groups, one
+            each. "proportional": k in proportion to the groups' sizes, by largest remainders; of
+            equal ones the larger group's. A size is the number of rows that may be picked, and
+            equal sizes count in the order of labels. A mapping: label -> at most that many; a
+            group that it does not name has no limit. Rows in `selected` do not count.
 
     Returns:
         `Selection` with indices int64 (k,) in pick order, distances float64 (k,) from each pick
         to all picks before it (never increasing; inf for the very first) and radius, the
-        largest distance of any pool row to the selection. Arrays are where the pool is.
+        largest distance of any pool row to the selection. Arrays are where the pool is. `counts`
+        has the number of picks by label. A prefix is the selection for that smaller k, but not
+        with "equal" or "proportional", where quotas depend on k.
 
     Raises:
         ValueError, TypeError: naming the argument, before any work; rows that are read piece
@@ -84,8 +103,8 @@ def greedy_select(
     most 2 d + 80 bytes per row and per pick (d less where codes are bytes), 17 d + 26 bytes per row
     for a k-d tree, and a copy of 4 or 8 bytes per value for integer types other than uint8 and bool
     (2 for int8). On a GPU: 2 (n + k) d bytes of fp16 and 24 bytes per row, or tiles of that within
-    `memory_limit`. Read piece by piece: 36 bytes per row and about 200 rows at least; docs/scale.md
-    says what is read and exchanged.
+    `memory_limit`. Read piece by piece: 36 bytes per row (45 more with `candidates` or `groups`)
+    and about 200 rows at least; docs/scale.md says what is read and exchanged.
 
     Example:
         >>> import numpy as np
@@ -96,55 +115,69 @@ def greedy_select(
         ([0, 3, 2], [inf, 10.0, 2.0], 1.0)
         >>> greedy_select(line, 1, selected=[0, 3]).indices.tolist()
         [2]
+        >>> picked = greedy_select(line, 2, groups=["a", "b", "b", "a"], quotas="equal")
+        >>> picked.indices.tolist(), picked.counts
+        ([0, 2], {'a': 1, 'b': 1})
     """
     began = time.perf_counter()
     where = {"memory_limit": memory_limit, "group": group}
     served_by = _dispatch.choose(
-        backend, "selection", features, selected, **where, checkpoint=checkpoint
-    )
+        backend, "selection", features, selected, **where, checkpoint=checkpoint,
+        candidates=candidates, groups=groups,
+    )  # fmt: skip
+    among = {"candidates": candidates, "groups": groups, "quotas": quotas}
     if min_distance is not None:
         min_distance = _checks.non_negative("min_distance", min_distance)
     if served_by.loops is not None:
         rows = _checks.usable_rows("features", features, metric)
         before, vectors = _checks.picked_before(selected, rows, metric)
-        _check_start(start, seed, len(before) > 0 or vectors is not None, rows.n)
-        k = check_count(k, rows, before)
+        constraint, k = _quotas.constraint(**among, k=k, n=rows.n, before=before)
+        _check_start(start, seed, len(before) > 0 or vectors is not None, rows.n, constraint)
         rule = {"start": start, "seed": seed, "min_distance": min_distance}
         with reporter(progress, "greedy") as report:
             return served_by.loops.greedy_select(
-                features, k, **rule, selected=selected, metric=metric, progress=report
+                features, k, **rule, **among, selected=selected, metric=metric, progress=report
             )
     opened = OpenedPool(
-        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected
-    )
+        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected,
+        constrained=candidates is not None or groups is not None,
+    )  # fmt: skip
     with opened.shared_errors():
         before, vectors = _checks.picked_before(selected, opened, metric)
-        _check_start(start, seed, len(before) > 0 or vectors is not None, opened.n)
-        k = check_count(k, opened, before)
+        constraint, k = _quotas.constraint(**among, k=k, n=opened.n, before=before)
+        _check_start(start, seed, len(before) > 0 or vectors is not None, opened.n, constraint)
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
+    about |= _quotas.about(constraint)
     opened.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
     ready = time.perf_counter()
     with (
         opened.reporter(progress, "greedy") as report,
-        SelectionRun(opened, k, before, vectors, checkpoint, about, report) as run,
+        SelectionRun(
+            opened, k, before, vectors, checkpoint, about, report, constraint=constraint
+        ) as run,
     ):
-        pool = opened.pool
-        first = _first_pick(opened, start, seed) if pool.count == 0 else 0
-        radius = engine.farthest_first(pool, k, min_distance, first, run.state, run.after_round)
-        run.end()
+        first = _first_pick(opened, start, seed, constraint) if run.pool.count == 0 else 0
+        radius = engine.farthest_first(run.pool, k, min_distance, first, run.state, run.after_round)
+        radius = run.end(radius)
     return run.result(radius, began, ready)
 
 
-def _first_pick(opened: OpenedPool, start: int | str, seed: int | None) -> int:
+def _first_pick(
+    opened: OpenedPool, start: int | str, seed: int | None, constraint: Constraint | None
+) -> int:
+    may = None if constraint is None else constraint.open
     if start == "random":
         draw = np.random.default_rng(seed)
-        return int(opened.broadcast_draw(lambda: draw.integers(opened.n, size=1))[0])
+        rows = np.arange(opened.n) if may is None else np.flatnonzero(may)
+        return int(rows[opened.broadcast_draw(lambda: draw.integers(len(rows), size=1))[0]])
     if isinstance(start, str):
-        return opened.center(farthest=start == "farthest-from-center")
-    return int(start)
+        return opened.center(start == "farthest-from-center", may)
+    return int(start) if constraint is None else constraint.first_pick(int(start))
 
 
-def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:
+def _check_start(
+    start: Any, seed: Any, has_before: bool, n: int, constraint: Constraint | None
+) -> None:
     if isinstance(start, str):
         _checks.choice("start", start, STARTS)
     else:
@@ -154,6 +187,8 @@ def _check_start(start: Any, seed: Any, has_before: bool, n: int) -> None:
             raise TypeError(
                 f"start: expected a pool index or one of {', '.join(STARTS)}, got {start!r}"
             ) from None
+    if constraint is not None and not isinstance(start, str) and not has_before:
+        constraint.first_pick(start)
     if has_before and start != 0:
         raise ValueError("start: has no meaning together with selected; picks continue from there")
     if _checks.seed_value(seed) is not None and start != "random":

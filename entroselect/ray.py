@@ -62,7 +62,8 @@ def greedy_select(
         gpus: GPUs for each worker, 0 or 1. With 1 its rows lie on the GPU, and workers exchange
             picks by NCCL instead of gloo.
         options: as in `entroselect.greedy_select`: start, seed, selected, metric, min_distance,
-            backend, progress, memory_limit, checkpoint. They are pickled and sent to the workers.
+            backend, progress, memory_limit, checkpoint, candidates, groups, quotas (as arrays or
+            lists). They are pickled and sent to the workers.
             `memory_limit` is for each worker and does not count blocks in Ray's object store. The
             file `checkpoint` must be one that every worker sees; a later call may resume from it
             with another number of workers.

@@ -24,6 +24,7 @@ import numpy as np
 from entroselect import _checks
 from entroselect._float_environment import in_default_float_environment
 from entroselect.io.rows import Rows
+from entroselect.reference_quotas import Limits
 from entroselect.results import (
     Cover,
     Entropy,
@@ -69,16 +70,20 @@ def unit_rows(values: Float64) -> Float64:
     return np.asarray(values / np.sqrt(squared_distances(values, zero))[:, None])
 
 
-def first_pick(rows: Rows, start: int | str, seed: int | None, metric: str) -> int:
-    """The pool row at which an empty selection starts; see `greedy_select`."""
+def first_pick(
+    rows: Rows, start: int | str, seed: int | None, metric: str, may: list[int] | None = None
+) -> int:
+    """The pool row at which an empty selection starts, one of those that may be picked; see
+    `greedy_select`."""
+    may = list(range(rows.n)) if may is None else may
     if start == "random":
-        return int(np.random.default_rng(seed).integers(rows.n))
+        return may[int(np.random.default_rng(seed).integers(len(may)))]
     if start in ("center", "farthest-from-center"):
         values = canonical_rows(rows, metric)
         mean = np.cumsum(values, axis=0)[-1] / rows.n  # cumsum: row after row, in order
-        squared = squared_distances(values, mean)
-        return int(np.argmin(squared) if start == "center" else np.argmax(squared))
-    return int(start)
+        squared = squared_distances(values, mean)[may]
+        return may[int(np.argmin(squared) if start == "center" else np.argmax(squared))]
+    return may[0] if start == 0 else int(start)
 
 
 @in_default_float_environment
@@ -91,6 +96,9 @@ def greedy_select(
     selected: Any = None,
     metric: str = "euclidean",
     min_distance: float | None = None,
+    candidates: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """Farthest-first traversal, one pick and one pass over the pool at a time. O(N d k)."""
@@ -98,24 +106,27 @@ def greedy_select(
     values, nearest, picked = _state(rows, selected, metric)
     limit = -math.inf if min_distance is None else float(min_distance)
     k = _checks.pick_count(k, rows.n, 0, rows.n, "")
+    limits = Limits(candidates, groups, quotas, k, picked)
 
     indices: list[int] = []
     distances: list[float] = []
     while len(indices) < k:
+        may = limits.may_be_picked(picked)
         if np.isinf(nearest[~picked]).all():  # no pick yet
-            best = first_pick(rows, start, seed, metric)
+            best = first_pick(rows, start, seed, metric, np.flatnonzero(may).tolist())
         else:
-            best = int(np.argmax(np.where(picked, -1.0, nearest)))  # the first of equals
+            best = int(np.argmax(np.where(may, nearest, -1.0)))  # the first of equals
         distance = math.sqrt(nearest[best])
         if distance < limit:
             break
         indices.append(best)
         distances.append(distance)
         picked[best] = True
+        limits.count(best)
         np.minimum(nearest, squared_distances(values, values[best]), out=nearest)
         if progress is not None:
             progress(len(indices), k)
-    return _selection(indices, distances, nearest, picked)
+    return _selection(indices, distances, nearest, picked, counts=limits.counts)
 
 
 @in_default_float_environment
@@ -130,6 +141,9 @@ def threshold_select(
     seed: int | None = None,
     selected: Any = None,
     metric: str = "euclidean",
+    candidates: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """Threshold decay filter (Shi et al. 2025, Algorithm 2), pass after pass over the pool; one
@@ -142,12 +156,13 @@ def threshold_select(
     if order is None:
         shuffle = np.arange(rows.n) if seed is None else np.random.default_rng(seed).permutation
         order = shuffle if isinstance(shuffle, np.ndarray) else shuffle(rows.n)
-    order = [int(row) for row in order if not picked[row]]
+    limits = Limits(candidates, groups, quotas, k, picked)
+    order = [int(row) for row in order if limits.may_be_picked(picked)[row]]
     most = len(order) if k is None else k
 
     if np.isinf(nearest[order]).all():
         from_first = squared_distances(values, values[order[0]])
-        widest = math.sqrt(np.max(np.where(picked, 0.0, from_first)))
+        widest = math.sqrt(np.max(np.where(limits.may_follow(order[0], picked), from_first, 0.0)))
     else:
         widest = math.sqrt(np.max(nearest[order]))
     tau = widest if threshold is None else float(threshold)
@@ -162,12 +177,14 @@ def threshold_select(
             tau = 0.0
         for row in order:
             distance = math.sqrt(nearest[row])
-            if picked[row] or not (distance > tau or only_copies):
+            may = limits.may_be_picked(picked)[row]
+            if not may or not (distance > tau or only_copies):
                 continue
             indices.append(row)
             distances.append(distance)
             thresholds.append(tau)
             picked[row] = True
+            limits.count(row)
             np.minimum(nearest, squared_distances(values, values[row]), out=nearest)
             if progress is not None:
                 progress(len(indices), most)
@@ -175,13 +192,13 @@ def threshold_select(
                 break
         if decay is None:
             break
-        order = [row for row in order if not picked[row]]
+        order = [row for row in order if limits.may_be_picked(picked)[row]]
         tau *= decay
         # Passes that cannot accept anything are skipped; the thresholds stay the same sequence.
         farthest = max((math.sqrt(nearest[row]) for row in order), default=0.0)
         while 0.0 < farthest <= tau:
             tau *= decay
-    return _selection(indices, distances, nearest, picked, thresholds)
+    return _selection(indices, distances, nearest, picked, thresholds, limits.counts)
 
 
 @in_default_float_environment
@@ -347,6 +364,7 @@ def _selection(
     nearest: Float64,
     picked: np.ndarray[Any, np.dtype[np.bool_]],
     thresholds: list[float] | None = None,
+    counts: dict[Any, int] | None = None,
 ) -> Selection:
     left = nearest[~picked]
     picks: Int64 = np.array(indices, dtype=np.int64)
@@ -356,4 +374,5 @@ def _selection(
         radius=math.sqrt(left.max()) if len(left) else 0.0,
         backend=NAME,
         thresholds=None if thresholds is None else np.array(thresholds),
+        counts=counts,
     )

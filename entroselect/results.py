@@ -24,8 +24,8 @@ def on_host(found: Any) -> NDArray[Any]:
 class Selection:
     """k rows of a pool, in the order in which they were picked.
 
-    Any prefix is the selection for that smaller k. Of a pool on a CUDA device, arrays are tensors
-    there.
+    Any prefix is the selection for that smaller k, unless quotas depend on k. Of a pool on a CUDA
+    device, arrays are tensors there.
 
     It stands for its indices: ``len``, iteration, ``selection[0]``, ``selection[:10]``,
     ``np.asarray(selection)``, and ``features[selection]`` of a NumPy array are theirs. A torch
@@ -41,6 +41,7 @@ class Selection:
             acceptance; ``thresholds[0]`` is the starting value.
         profile: how the time was spent (rounds, picks per round, share of the n k pairs looked at,
             exact rechecks per row, seconds by phase); not part of the contract.
+        counts: with ``groups=``, how many of the picks are of each group, by label.
 
     Example:
         >>> import numpy as np
@@ -57,6 +58,7 @@ class Selection:
     backend: str
     thresholds: Float64 | None = None
     profile: dict[str, Any] = field(default_factory=dict, repr=False)
+    counts: dict[Any, int] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from entroselect import _checks, _dispatch, engine
+from entroselect import _checks, _dispatch, _quotas, engine
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
-from entroselect._selection import OpenedPool, SelectionRun, check_count
+from entroselect._selection import OpenedPool, SelectionRun
 from entroselect.results import Int64, Metric, Selection
 
 
@@ -31,6 +31,9 @@ def threshold_select(
     memory_limit: int | str | None = None,
     group: Any = None,
     checkpoint: Any = None,
+    candidates: Any = None,
+    groups: Any = None,
+    quotas: Any = None,
 ) -> Selection:
     """Goes through the pool and accepts rows farther than a threshold from all accepted ones;
     after each pass the threshold decays, until k rows are accepted.
@@ -65,6 +68,9 @@ def threshold_select(
             the smallest; equal scores: lowest index first.
         seed: shuffles the traversal instead; at most one of `order`, `scores` and `seed`.
         selected, metric, backend, progress, memory_limit, group, checkpoint: as in `greedy_select`.
+        candidates, groups, quotas: as in `greedy_select`: only candidates whose group is not full
+            are accepted, and the starting value and the end of the decay are about these alone.
+            Without k, only a mapping gives quotas.
 
     Returns:
         `Selection` with indices in acceptance order, distances from each accepted row to
@@ -91,44 +97,51 @@ def threshold_select(
     began = time.perf_counter()
     where = {"memory_limit": memory_limit, "group": group}
     served_by = _dispatch.choose(
-        backend, "selection", features, selected, **where, checkpoint=checkpoint
-    )
+        backend, "selection", features, selected, **where, checkpoint=checkpoint,
+        candidates=candidates, groups=groups,
+    )  # fmt: skip
+    among = {"candidates": candidates, "groups": groups, "quotas": quotas}
     threshold, decay = _checked_rule(k, threshold, decay)
     rule = {"threshold": threshold, "decay": decay}
     seed = _check_one_order(order, scores, seed)
     if served_by.loops is not None:
         rows = _checks.usable_rows("features", features, metric)
         before = _checks.picked_before(selected, rows, metric)[0]
-        k = None if k is None else check_count(k, rows, before)
+        most = _quotas.constraint(**among, k=k, n=rows.n, before=before)[1]
+        k = None if k is None else most
         order = None if order is None else _checks.traversal_order(order, rows.n)
         scores = None if scores is None else _checks.row_scores(scores, rows.n)
         with reporter(progress, "threshold") as report:
             return served_by.loops.threshold_select(
-                features, k, **rule, order=order, scores=scores, seed=seed, selected=selected,
-                metric=metric, progress=report,
+                features, k, **rule, **among, order=order, scores=scores, seed=seed,
+                selected=selected, metric=metric, progress=report,
             )  # fmt: skip
     opened = OpenedPool(
-        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected
-    )
+        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected,
+        constrained=candidates is not None or groups is not None,
+    )  # fmt: skip
     with opened.shared_errors():
         before, vectors = _checks.picked_before(selected, opened, metric)
-        most = check_count(opened.n - len(before) if k is None else k, opened, before)
+        constraint, most = _quotas.constraint(**among, k=k, n=opened.n, before=before)
         traversal = _traversal(order, scores, seed, opened.n)
     about = {"operation": "threshold", **rule, "order": traversal, "selected": vectors or before}
+    about |= _quotas.about(constraint)
     opened.check_agreement(**about, k=k, checkpoint=str(checkpoint))
     ready = time.perf_counter()
     with (
         opened.reporter(progress, "threshold") as report,
         SelectionRun(
-            opened, most, before, vectors, checkpoint, about, report, in_order=k is None
+            opened, most, before, vectors, checkpoint, about, report, k is None, constraint
         ) as run,
     ):
-        if len(before):
+        if constraint is not None:
+            traversal = traversal[constraint.open[traversal]]
+        elif len(before):
             traversal = traversal[~np.isin(traversal, before)]
         radius = engine.threshold_decay(
-            opened.pool, most, traversal, threshold, decay, run.state, run.after_round
+            run.pool, most, traversal, threshold, decay, run.state, run.after_round
         )
-        run.end()
+        radius = run.end(radius)
     return run.result(radius, began, ready, passes=True)
 
 

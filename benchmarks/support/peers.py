@@ -105,6 +105,36 @@ def fpsample_npdu(x: Array, k: int) -> Picks:
     return run
 
 
+def fpsample_batch(height: int, clouds: Array, k: int) -> Picks:
+    """fpsample's KD-tree buckets, one cloud after the other: it has no batches."""
+    import fpsample
+
+    height = min(height, clouds.shape[1].bit_length() - 1)
+
+    def run() -> Array:
+        sample = fpsample.bucket_fps_kdline_sampling
+        return np.array([sample(cloud, k, height, start_idx=0) for cloud in clouds])
+
+    return run
+
+
+def torch_cluster_batch(clouds: Array, k: int) -> Picks:
+    """torch_cluster's fps: its threads take one cloud each."""
+    import torch
+    from torch_cluster import fps
+
+    count, n, d = clouds.shape
+    rows = torch.from_numpy(clouds.reshape(count * n, d))
+    ends, begins = torch.arange(0, (count + 1) * n, n), np.arange(0, count * n, n)[:, None]
+    ratio = float(np.nextafter(np.float32(k / n), np.float32(0)))  # rounded up to k points
+
+    def run() -> Array:
+        picks = fps(rows, ratio=ratio, random_start=False, ptr=ends)
+        return picks.numpy().reshape(count, -1) - begins
+
+    return run
+
+
 def _skmatter(name: str) -> Callable[[Array, int], Picks]:
     def adapter(x: Array, k: int) -> Picks:
         from skmatter import sample_selection

@@ -23,6 +23,7 @@ OURS = "entroselect"
 # Results files and the function each measures.
 FILES = {
     "greedy": "greedy_select",
+    "batch": "greedy_select_batch",
     "threshold": "threshold_select",
     "nearest": "nearest_distances",
     "entropy": "kl_entropy",

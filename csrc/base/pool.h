@@ -2,6 +2,7 @@
 // entroselect/engine.py, whose docstrings say what each of them does.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -28,6 +29,26 @@ struct Picks {
 // The bound of a picked row. Below every distance, duplicates of picked rows included.
 constexpr double kPicked = -1;
 
+// How many rows of each group may still be picked; without groups, any number.
+class Quotas {
+ public:
+  Quotas() = default;
+  // `groups`: the group of every row, an array of the caller's.
+  Quotas(const int32_t* groups, std::vector<int64_t> left)
+      : groups_(groups), left_(std::move(left)) {}
+
+  bool open(int64_t row) const {
+    return !groups_ || left_[static_cast<std::size_t>(groups_[row])] > 0;
+  }
+  void take(int64_t row) {
+    if (groups_) --left_[static_cast<std::size_t>(groups_[row])];
+  }
+
+ private:
+  const int32_t* groups_ = nullptr;
+  std::vector<int64_t> left_;
+};
+
 struct Profile {
   int64_t pairs = 0;      // pairs scored by the filter
   int64_t rechecks = 0;   // pairs that the filter left open: their canonical distance was computed
@@ -52,6 +73,13 @@ class Pool {
   virtual void refresh_all(double enough) = 0;
   virtual double widest() const = 0;
 
+  // Rows that are set aside (entroselect/constrained.py), and the groups that settle() and
+  // settle_in_order() pick from.
+  virtual double bound(int64_t row) const = 0;
+  virtual void exclude(const int64_t* rows, int64_t count) = 0;
+  virtual void put_back(const int64_t* rows, const double* bounds, int64_t count) = 0;
+  void limit_groups(Quotas quotas) { quotas_ = std::move(quotas); }
+
   virtual std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const = 0;
   virtual std::pair<Picks, double> settle(const std::vector<int64_t>& rows, Key rival,
                                           int64_t limit, double floor) = 0;
@@ -63,6 +91,9 @@ class Pool {
   virtual Picks settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) = 0;
 
   virtual Profile profile() const = 0;
+
+ protected:
+  Quotas quotas_;
 };
 
 }  // namespace entroselect

@@ -29,6 +29,8 @@ inline void relax() {
 #endif
 }
 
+thread_local bool inside = false;  // inside a callback, which may call parallel_for again
+
 class Workers {
  public:
   // Starts count - 1 threads, or as many as the system allows.
@@ -96,7 +98,8 @@ class Workers {
 
   void serve(int worker) {
     const FloatEnvironment environment;  // not that of the caller that started the thread
-    uint64_t seen = 0;                   // generation last looked at
+    inside = true;
+    uint64_t seen = 0;  // generation last looked at
     const auto changed = [&] {
       return gate_.load(std::memory_order_acquire) / kGeneration != seen;
     };
@@ -150,8 +153,6 @@ struct State {
   std::mutex use;
   std::unique_ptr<Workers> workers;
 };
-
-thread_local bool inside = false;  // inside a callback, which may call parallel_for again
 
 std::atomic<State*>& state() {
   static std::atomic<State*> current{[] {

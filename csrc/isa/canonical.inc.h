@@ -150,55 +150,118 @@ int64_t first_unusable(const Rows& rows, int64_t i, double largest) {
 
 // ---------------------------------------------------------------- leaves of a tree
 
-// Distances of x to 8 rows of a leaf, from place `at`.
+// Rows or boxes side by side, as many as a register holds: comparisons of wider vectors become
+// scalar code.
+#if defined(__AVX512F__)
+typedef double Side __attribute__((vector_size(64)));
+#elif defined(__AVX2__)
+typedef double Side __attribute__((vector_size(32)));
+#else
+typedef double Side __attribute__((vector_size(16)));
+#endif
+constexpr int kSide = sizeof(Side) / sizeof(double);
+static_assert(kLeaf % kSide == 0 && 8 % kSide == 0, "no rest");
+
+inline Side side(const double* p) { return load_as<Side>(p); }
+inline Side lesser(Side a, Side b) { return a < b ? a : b; }
+inline Side greater(Side a, Side b) { return a > b ? a : b; }
+
+// Bit j of the result is set where a[j] < b[j].
+inline uint32_t less(Side a, Side b) {
+#if defined(__AVX512F__)
+  return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, _CMP_LT_OQ);
+#elif defined(__AVX2__)
+  return uint32_t(_mm256_movemask_pd((__m256d)(a < b)));
+#elif defined(__x86_64__)
+  return uint32_t(_mm_movemask_pd((__m128d)(a < b)));
+#else
+  const auto smaller = a < b;
+  return uint32_t(smaller[0] & 1) | uint32_t(smaller[1] & 2);
+#endif
+}
+
+inline uint32_t not_less(Side a, Side b) { return less(a, b) ^ ((1u << kSide) - 1); }
+
+inline double largest_of(Side value) {
+  double largest = value[0];
+  for (int lane = 1; lane < kSide; ++lane) largest = value[lane] > largest ? value[lane] : largest;
+  return largest;
+}
+
+// Distances of x to the rows of a leaf from place `at`.
 template <int D>
-inline Lanes leaf_lanes(const double* x, const double* columns, int at) {
-  Lanes q[D];
+inline Side leaf_side(const double* x, const double* columns, int at) {
+  Side q[D];
   for (int l = 0; l < D; ++l) {
-    const Lanes difference = x[l] - load8(columns + l * kLeaf + at);
+    const Side difference = x[l] - side(columns + l * kLeaf + at);
     q[l] = difference * difference;
   }
   return add_squares<D>(q);
-}
-
-inline uint32_t not_above(Lanes value, double limit) {
-#if defined(__AVX512F__)
-  return _mm512_cmp_pd_mask((__m512d)value, _mm512_set1_pd(limit), _CMP_LE_OQ);
-#else
-  const auto below = value <= limit;
-  uint32_t mask = 0;
-  for (int lane = 0; lane < 8; ++lane) mask |= uint32_t(below[lane] & 1) << lane;
-  return mask;
-#endif
 }
 
 uint32_t leaf_distances(const double* x, const double* columns, int64_t d, double limit,
                         double* out) {
   uint32_t mask = 0;
   with_width(d, [&](auto width) {
-    for (int at = 0; at < kLeaf; at += 8) {
-      const Lanes value = leaf_lanes<decltype(width)::value>(x, columns, at);
+    for (int at = 0; at < kLeaf; at += kSide) {
+      const Side value = leaf_side<decltype(width)::value>(x, columns, at);
       std::memcpy(out + at, &value, sizeof value);
-      mask |= not_above(value, limit) << at;
+      mask |= not_less(Side{} + limit, value) << at;
     }
   });
   return mask;
 }
 
 int lower_leaf(const double* x, const double* columns, int64_t d, double* bounds) {
-  Lanes most = Lanes{} - 1.0;
+  Side most = Side{} - 1.0;
   with_width(d, [&](auto width) {
-    for (int at = 0; at < kLeaf; at += 8) {
-      const Lanes value = leaf_lanes<decltype(width)::value>(x, columns, at);
-      Lanes bound = load8(bounds + at);
-      bound = value < bound ? value : bound;
+    for (int at = 0; at < kLeaf; at += kSide) {
+      const Side value = leaf_side<decltype(width)::value>(x, columns, at);
+      const Side bound = lesser(value, side(bounds + at));
       std::memcpy(bounds + at, &bound, sizeof bound);
-      most = bound > most ? bound : most;
+      most = greater(bound, most);
     }
   });
-  double largest = most[0];
-  for (int lane = 1; lane < 8; ++lane) largest = most[lane] > largest ? most[lane] : largest;
-  int place = 0;
-  while (bounds[place] != largest) ++place;
-  return place;
+  const Side largest = Side{} + largest_of(most);
+  uint32_t mask = 0;
+  for (int at = 0; at < kLeaf; at += kSide) mask |= not_less(side(bounds + at), largest) << at;
+  return __builtin_ctz(mask);
+}
+
+// Distances of x to boxes from place `at`, by the operations of tree/tree.h's box_distance.
+template <int D>
+inline Side box_side(const double* x, const Leaves& leaves, int64_t at) {
+  Side q[D];
+  for (int l = 0; l < D; ++l) {
+    const Side below = side(leaves.boxes + l * leaves.stride + at) - x[l];
+    const Side above = x[l] - side(leaves.boxes + (D + l) * leaves.stride + at);
+    const Side gap = greater(greater(below, above), Side{});
+    q[l] = gap * gap;
+  }
+  return add_squares<D>(q);
+}
+
+int64_t nearer_leaves(const double* x, const Leaves& leaves, int64_t d, int32_t* out) {
+  int64_t count = 0;
+  with_width(d, [&](auto width) {
+    for (int64_t at = 0; at < leaves.stride; at += kSide) {
+      const Side value = box_side<decltype(width)::value>(x, leaves, at);
+      for (uint32_t mask = less(value, side(leaves.best + at)); mask; mask &= mask - 1)
+        out[count++] = int32_t(at) + __builtin_ctz(mask);
+    }
+  });
+  return count;
+}
+
+int64_t best_leaf(const double* best, const int64_t* rows, int64_t stride) {
+  Side most = side(best);
+  for (int64_t at = kSide; at < stride; at += kSide) most = greater(side(best + at), most);
+  const Side largest = Side{} + largest_of(most);
+  int64_t found = -1;
+  for (int64_t at = 0; at < stride; at += kSide)
+    for (uint32_t mask = not_less(side(best + at), largest); mask; mask &= mask - 1) {
+      const int64_t leaf = at + __builtin_ctz(mask);
+      if (found < 0 || rows[leaf] < rows[found]) found = leaf;
+    }
+  return found;
 }

@@ -43,6 +43,8 @@ const Kernels ENTROSELECT_JOIN(kernels_, ENTROSELECT_ISA) = {
     distance,
     leaf_distances,
     lower_leaf,
+    nearer_leaves,
+    best_leaf,
     load_row,
     first_unusable,
     frame_row,

@@ -48,6 +48,13 @@ struct Tile {
   const float* column_limit = nullptr;  // of kPanel columns, or none
 };
 
+// The leaves of a tree side by side, eight at a time.
+struct Leaves {
+  int64_t stride;       // leaves, and places that hold none up to a multiple of 8
+  const double* boxes;  // [2][d][stride]: least and largest value of each column
+  const double* best;   // [stride]: largest bound of each leaf; below 0 where there is none
+};
+
 struct Kernels {
   const char* name;
 
@@ -71,6 +78,13 @@ struct Kernels {
   // Lowers bounds[j] to the distances from x and returns the place of the largest, the first of
   // equals.
   int (*lower_leaf)(const double* x, const double* columns, int64_t d, double* bounds);
+
+  // Writes the numbers of the leaves that have a best bound above their box's distance from x, and
+  // returns how many there are.
+  int64_t (*nearer_leaves)(const double* x, const Leaves& leaves, int64_t d, int32_t* out);
+
+  // The leaf with the largest best bound; of equals, the one with the lowest row.
+  int64_t (*best_leaf)(const double* best, const int64_t* rows, int64_t stride);
 
   // Row i as canonical float64 values, zero-padded.
   void (*load_row)(const Rows& rows, int64_t i, double* out);

@@ -29,7 +29,7 @@ bool first_is_farther(const Key& a, const Key& b) { return a.beats(b); }
 
 std::pair<Picks, double> pick_by_conflicts(std::vector<Key>& keys,
                                            const std::vector<Conflict>& conflicts, Key rival,
-                                           int64_t limit, double floor) {
+                                           int64_t limit, double floor, Quotas& quotas) {
   // Every row's conflicts, one row after another.
   std::vector<size_t> begin(keys.size() + 1);
   for (const Conflict& pair : conflicts)
@@ -56,6 +56,7 @@ std::pair<Picks, double> pick_by_conflicts(std::vector<Key>& keys,
     const Turn turn = heap.back();
     heap.pop_back();
     Key& key = keys[turn.place];
+    if (!quotas.open(key.row)) continue;
     if (key.bound < turn.key.bound) {  // a pick has lowered it since
       if (!key.beats(rival)) continue;
       heap.push_back({key, turn.place});
@@ -63,6 +64,7 @@ std::pair<Picks, double> pick_by_conflicts(std::vector<Key>& keys,
       continue;
     }
     if (int64_t(picks.rows.size()) == limit || key.bound < floor) return {picks, key.bound};
+    quotas.take(key.row);
     picks.rows.push_back(key.row);
     picks.squared.push_back(key.bound);
     key.bound = kPicked;
@@ -235,8 +237,8 @@ bool FilterPool::settle_by_conflicts(std::vector<Key>& heap, Key rival, int64_t 
   const auto conflicts = conflicts_of(keys);
   if (conflicts) {
     Picks found;
-    std::tie(found, next) =
-        pick_by_conflicts(keys, *conflicts, inner, limit - int64_t(picks.rows.size()), floor);
+    std::tie(found, next) = pick_by_conflicts(keys, *conflicts, inner,
+                                              limit - int64_t(picks.rows.size()), floor, quotas_);
     picks.rows.insert(picks.rows.end(), found.rows.begin(), found.rows.end());
     picks.squared.insert(picks.squared.end(), found.squared.begin(), found.squared.end());
     add_picks(found.rows.data(), int64_t(found.rows.size()));
@@ -247,7 +249,8 @@ bool FilterPool::settle_by_conflicts(std::vector<Key>& heap, Key rival, int64_t 
     }
   }
   for (int64_t i : rows)
-    if (bounds_[i] != kPicked && Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
+    if (bounds_[i] != kPicked && quotas_.open(i) && Key{bounds_[i], i}.beats(rival))
+      heap.push_back({bounds_[i], i});
   return conflicts.has_value();
 }
 

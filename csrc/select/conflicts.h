@@ -21,9 +21,10 @@ struct Conflict {
 // Picks rows, the farthest first, while they beat the rival, are at `floor` and within the limit;
 // also returns the squared distance of the next pick, -1 where undecided. `keys`: all rows that
 // beat the rival, the best first, with their bounds, which become their distances to all picks,
-// kPicked where picked. `conflicts`: all pairs of them that conflict, in any order.
+// kPicked where picked. `conflicts`: all pairs of them that conflict, in any order. A row whose
+// group has become full is passed over.
 std::pair<Picks, double> pick_by_conflicts(std::vector<Key>& keys,
                                            const std::vector<Conflict>& conflicts, Key rival,
-                                           int64_t limit, double floor);
+                                           int64_t limit, double floor, Quotas& quotas);
 
 }  // namespace entroselect

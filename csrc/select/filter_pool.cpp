@@ -125,6 +125,11 @@ void FilterPool::exclude(const int64_t* rows, int64_t size) {
   available_ -= size;
 }
 
+void FilterPool::put_back(const int64_t* rows, const double* bounds, int64_t size) {
+  for (int64_t j = 0; j < size; ++j) bounds_[rows[j]] = bounds[j];
+  available_ += size;
+}
+
 void FilterPool::restart(const double* bounds, const int64_t* met) {
   picked_.picks.clear();
   picked_.given.clear();

@@ -34,11 +34,13 @@ class FilterPool final : public Pool {
   void refresh_all(double enough) override;
   double widest() const override;
 
+  double bound(int64_t row) const override { return bounds_[row]; }
+  void exclude(const int64_t* rows, int64_t size) override;
+  // The picks that these rows had met are known still.
+  void put_back(const int64_t* rows, const double* bounds, int64_t size) override;
+
   // The rest of engine.SubPool, for a part or a block of a larger pool:
   //
-  // Marks these rows as picked; their vectors are added separately.
-  void exclude(const int64_t* rows, int64_t size);
-  double bound(int64_t row) const { return bounds_[row]; }
   // How many of the first picks the row has met, at least.
   int64_t met(int64_t row) const { return std::min(unmet_[row].oldest(), count()); }
   // Resets the pool to no picks. `bounds`: of each row, kPicked if it may not be picked. `met`: how

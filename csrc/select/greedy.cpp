@@ -123,7 +123,7 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
   Picks picks;
   std::vector<Key> heap;
   for (int64_t i : rows)
-    if (Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
+    if (quotas_.open(i) && Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
 
   double next = -1;
   const bool whole = count() == 0;  // a block of a larger pool, up to date
@@ -134,7 +134,7 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
     // The block's best rows: those with bounds that beat the rival's.
     micro_.rows.clear();
     while (!heap.empty() && micro_.rows.size() < kMicro) {
-      micro_.rows.push_back(heap.front().row);
+      if (quotas_.open(heap.front().row)) micro_.rows.push_back(heap.front().row);
       std::pop_heap(heap.begin(), heap.end(), first_is_nearer);
       heap.pop_back();
     }
@@ -152,13 +152,14 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
       size_t place = micro_.rows.size();
       for (size_t j = 0; j < micro_.rows.size(); ++j) {
         const Key key = {bounds_[micro_.rows[j]], micro_.rows[j]};
-        if (micro_.active[j] && key.beats(best)) best = key, place = j;
+        if (micro_.active[j] && key.beats(best) && quotas_.open(key.row)) best = key, place = j;
       }
       if (place == micro_.rows.size()) break;  // no row here is certain to come next
       if (int64_t(picks.rows.size()) == limit || best.bound < floor) {
         next = best.bound;
         break;
       }
+      quotas_.take(best.row);
       picks.rows.push_back(best.row);
       picks.squared.push_back(best.bound);
       pick_in(micro_, place);
@@ -166,8 +167,8 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
     keep_current(micro_);
     if (next >= 0) return {picks, next};
     for (int64_t i : micro_.rows) {
-      if (bounds_[i] < 0 || !Key{bounds_[i], i}.beats(rival))
-        continue;  // picked, or no better than the rival
+      if (bounds_[i] < 0 || !quotas_.open(i) || !Key{bounds_[i], i}.beats(rival))
+        continue;  // picked, of a full group, or no better than the rival
       heap.push_back({bounds_[i], i});
       std::push_heap(heap.begin(), heap.end(), first_is_nearer);
     }

@@ -26,7 +26,7 @@ Picks FilterPool::settle_in_order(const std::vector<int64_t>& rows, int64_t limi
     // The next rows that may still be accepted, up to date.
     micro_.rows.clear();
     for (; at < rows.size() && micro_.rows.size() < kMicro; ++at)
-      if (bounds_[rows[at]] >= floor) micro_.rows.push_back(rows[at]);
+      if (bounds_[rows[at]] >= floor && quotas_.open(rows[at])) micro_.rows.push_back(rows[at]);
     refresh(micro_.rows, floor);
 
     Timer timer(profile_.settle_seconds);
@@ -36,7 +36,8 @@ Picks FilterPool::settle_in_order(const std::vector<int64_t>& rows, int64_t limi
     load(micro_);
     for (size_t j = 0; j < micro_.rows.size() && int64_t(picks.rows.size()) < limit; ++j) {
       const double bound = bounds_[micro_.rows[j]];
-      if (!micro_.active[j] || bound < floor) continue;
+      if (!micro_.active[j] || bound < floor || !quotas_.open(micro_.rows[j])) continue;
+      quotas_.take(micro_.rows[j]);
       picks.rows.push_back(micro_.rows[j]);
       picks.squared.push_back(bound);
       pick_in(micro_, j);

@@ -1,5 +1,6 @@
 #include "tree/tree_pool.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/timer.h"
@@ -52,8 +53,16 @@ void TreePool::lower(int64_t node, const double* x, int64_t leaf) {
   best_[size_t(node)] = a.beats(b) ? a : b;
 }
 
-void TreePool::add(const double* x, int64_t leaf) {
+void TreePool::lower_all(const double* x, int64_t leaf) {
   with_width(d_, [&](auto width) { lower<decltype(width)::value>(0, x, leaf); });
+}
+
+void TreePool::add(const double* x, int64_t leaf) {
+  lower_all(x, leaf);
+  if (aside_) {
+    since_.emplace_back();
+    std::copy(x, x + d_, since_.back().begin());
+  }
   if (++count_ % kPolled == 0) poll_();
 }
 
@@ -76,6 +85,49 @@ void TreePool::add_vectors(const Rows& vectors) {
   }
 }
 
+void TreePool::renew(int64_t node, const int64_t* begin, const int64_t* end) {
+  if (begin == end) return;
+  const Tree::Node& here = tree_.node(node);
+  Key& best = best_[size_t(node)];
+  if (here.right == 0) {
+    const int64_t* rows = tree_.rows(here.first);
+    const double* bounds = &bounds_[here.first * kLeaf];
+    const int64_t place = std::max_element(bounds, bounds + kLeaf) - bounds;  // the first of equals
+    best = {bounds[place], rows[place]};
+    return;
+  }
+  const int64_t left = node + 1, right = here.right;
+  const int64_t* middle = std::lower_bound(begin, end, tree_.node(right).first * kLeaf);
+  renew(left, begin, middle);
+  renew(right, middle, end);
+  const Key &a = best_[size_t(left)], &b = best_[size_t(right)];
+  best = a.beats(b) ? a : b;
+}
+
+void TreePool::renew(const int64_t* rows, int64_t count) {
+  std::vector<int64_t> places(static_cast<size_t>(count));
+  for (int64_t m = 0; m < count; ++m) places[size_t(m)] = place_[rows[m]];
+  std::sort(places.begin(), places.end());
+  renew(0, places.data(), places.data() + count);
+}
+
+void TreePool::exclude(const int64_t* rows, int64_t count) {
+  for (int64_t m = 0; m < count; ++m) bounds_[place_[rows[m]]] = kPicked;
+  available_ -= count;
+  aside_ = true;
+  renew(rows, count);
+}
+
+void TreePool::put_back(const int64_t* rows, const double* bounds, int64_t count) {
+  for (int64_t m = 0; m < count; ++m) bounds_[place_[rows[m]]] = bounds[m];
+  available_ += count;
+  renew(rows, count);
+  for (size_t m = 0; m < since_.size(); ++m) {
+    lower_all(since_[m].data(), -1);
+    if ((m + 1) % size_t(kPolled) == 0) poll_();
+  }
+}
+
 std::pair<std::vector<int64_t>, Key> TreePool::frontier(int64_t) const {
   return {{}, Key{kPicked, -1}};
 }
@@ -87,7 +139,8 @@ std::pair<Picks, double> TreePool::settle(const std::vector<int64_t>&, Key, int6
   for (int64_t m = 0; available_ > 0; ++m) {
     const Key next = best_[0];
     if (m == limit || next.bound < floor) return {picks, next.bound};
-    if (m == kPolled) break;
+    if (m == kPolled || !quotas_.open(next.row)) break;
+    quotas_.take(next.row);
     picks.rows.push_back(next.row);
     picks.squared.push_back(next.bound);
     add_picks(&next.row, 1);
@@ -112,7 +165,8 @@ Picks TreePool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit,
   for (int64_t i : rows) {
     if (int64_t(picks.rows.size()) == limit) break;
     const double bound = bounds_[place_[i]];
-    if (bound < floor) continue;
+    if (bound < floor || !quotas_.open(i)) continue;
+    quotas_.take(i);
     picks.rows.push_back(i);
     picks.squared.push_back(bound);
     add_picks(&i, 1);

@@ -30,10 +30,11 @@ class Backend(Protocol):
     Attributes:
         name: what results say in `.backend`.
         takes: what the backend serves: the operations "selection", "nearest", "within" (points
-            within a distance), "pairs" (sums over all pairs of rows) and "exchange" (anchored
-            selection); the arguments "memory_limit", "group" and "checkpoint"; "cuda", rows on a
-            CUDA device. `_dispatch` refuses everything else, so a method that only serves something
-            else is never called.
+            within a distance), "batch" (selection from many clouds), "pairs" (sums over all pairs
+            of rows) and "exchange" (anchored selection); the arguments "memory_limit", "group" and
+            "checkpoint"; "candidates" and "groups", for which pools are `constrained.LimitedPool`;
+            "cuda", rows on a CUDA device. `_dispatch` refuses everything else, so a method that
+            only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """
@@ -86,6 +87,24 @@ class Backend(Protocol):
     def add_distances(self, rows: Rows, points: Rows, metric: str, totals: Float64) -> None:
         """Adds to the total of every row, (n,), its canonical distances to the points, one after
         the other, in place."""
+
+    def batch_centers(self, rows: Rows, lengths: Int64, farthest: bool) -> Int64:
+        """As `center`, for every cloud of a batch; rows and lengths as in `batch_greedy`."""
+
+    def batch_greedy(
+        self, rows: Rows, lengths: Int64, starts: Int64, k: int
+    ) -> tuple[Int64, Float64, Float64]:
+        """Greedy max-min for every cloud of a batch; euclidean.
+
+        Args:
+            rows: B clouds of N rows each, one after the other.
+            lengths: (B,); the first lengths[b] rows of cloud b are its points.
+            starts: (B,); the first pick of every cloud, numbered from 0 in each.
+            k: picks per cloud.
+
+        Returns:
+            indices (B, k), distances (B, k) and radius (B,).
+        """
 
     def exchange(
         self,

@@ -22,8 +22,8 @@ class Cpu:
     """Opens pools and finds neighbours with the kernels of one instruction set."""
 
     takes = frozenset(
-        {"selection", "nearest", "within", "pairs", "exchange"}
-        | {"memory_limit", "group", "checkpoint"}
+        {"selection", "nearest", "within", "batch", "pairs", "exchange"}
+        | {"memory_limit", "group", "checkpoint", "candidates", "groups"}
     )
     loops = None
 
@@ -145,6 +145,19 @@ class Cpu:
             threads(),
             totals,
         )
+
+    def batch_centers(self, rows: Rows, lengths: Int64, farthest: bool) -> Int64:
+        """The point of every cloud nearest to its mean, or farthest from it; see base.Backend."""
+        return _core.batch_centers(rows.values, rows.dtype, lengths, farthest, self.isa, threads())
+
+    def batch_greedy(
+        self, rows: Rows, lengths: Int64, starts: Int64, k: int
+    ) -> tuple[Int64, Float64, Float64]:
+        """Greedy max-min for every cloud of a batch; see base.Backend."""
+        indices, squared, radius = _core.batch_greedy(
+            rows.values, rows.dtype, lengths, starts, k, self.isa, threads()
+        )
+        return indices, np.sqrt(squared, out=squared), np.sqrt(radius, out=radius)
 
     def exchange(
         self,

@@ -62,6 +62,7 @@ class Faiss:
     takes = frozenset({"nearest"})
     loops = None
     new_pool = update_neighbours = center = add_distances = exchange = within = not_taken
+    batch_greedy = batch_centers = not_taken
 
     def __init__(self, name: str, exact: Cpu) -> None:
         self.name = name

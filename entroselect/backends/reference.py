@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from entroselect import reference, reference_exchange
 from entroselect.backends.base import not_taken
@@ -15,7 +18,9 @@ class Reference:
     """Selects and finds neighbours of rows in memory, in one process."""
 
     name = reference.NAME
-    takes = frozenset({"selection", "nearest", "pairs", "exchange", "within"})
+    takes = frozenset(
+        {"selection", "nearest", "pairs", "exchange", "within", "batch"} | {"candidates", "groups"}
+    )
     loops = reference
 
     def nearest(
@@ -36,6 +41,26 @@ class Reference:
         """Adds to the total of every row its distances to the points, in place."""
         reference.add_distances(rows, points, metric, totals)
 
+    def batch_centers(self, rows: Rows, lengths: Int64, farthest: bool) -> Int64:
+        """The point of every cloud nearest to its mean, or farthest from it; see base.Backend."""
+        start = "farthest-from-center" if farthest else "center"
+        clouds = _clouds(rows, lengths)
+        return np.array([reference.first_pick(each, start, None, "euclidean") for each in clouds])
+
+    def batch_greedy(
+        self, rows: Rows, lengths: Int64, starts: Int64, k: int
+    ) -> tuple[Int64, Float64, Float64]:
+        """The textbook loop over one cloud after another; see base.Backend."""
+        found = [
+            reference.greedy_select(cloud, k, start=int(start))
+            for cloud, start in zip(_clouds(rows, lengths), starts, strict=True)
+        ]
+        return (
+            np.array([each.indices for each in found]),
+            np.array([each.distances for each in found]),
+            np.array([each.radius for each in found]),
+        )
+
     def exchange(
         self,
         rows: Rows,
@@ -49,3 +74,9 @@ class Reference:
         return reference_exchange.exchange(rows, metric, objective, first, most, progress)
 
     new_pool = update_neighbours = center = not_taken
+
+
+def _clouds(rows: Rows, lengths: Int64) -> Iterator[Rows]:
+    n = rows.n // len(lengths)
+    for cloud, length in enumerate(lengths):
+        yield Rows(rows.values[cloud * n : cloud * n + length], rows.dtype)

@@ -130,21 +130,8 @@ def deduplicate(
 
 def _scores(given: str, n: int) -> NDArray[Any]:
     """The numbers that --scores names, one per row of the pool."""
-    name, colon, column = given.rpartition(":")
-    path = Path(name) if colon and not Path(given).exists() else Path(given)
-    with reading(path, "--scores"):
-        if path.suffix == ".parquet":
-            if path == Path(given):
-                raise ValueError("a parquet file; name the column too, as FILE:COLUMN")
-            import pyarrow.parquet as pq
-
-            table = pq.ParquetFile(path)
-            if column not in table.schema_arrow.names:
-                names = ", ".join(table.schema_arrow.names)
-                raise ValueError(f"has no column {column!r}; its columns are {names}")
-            found = table.read(columns=[column]).column(0).to_numpy()
-        else:
-            found = np.load(path, allow_pickle=False)
+    found = inputs.read_column(given, "--scores")
+    with reading(Path(given), "--scores"):
         if found.ndim == 2 and found.shape[1] == 1:
             found = found[:, 0]
         return _checks.row_scores(found, n)

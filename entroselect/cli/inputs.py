@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.cli.errors import bad_use, say
+from entroselect.cli.errors import bad_use, reading, say
 from entroselect.io import Source, open_pool
 from entroselect.io.npy import load_npy, npy_header
 from entroselect.io.rows import Rows
@@ -176,6 +176,24 @@ def read_selected(path: Path) -> NDArray[Any]:
         if len(shape) == 1 or shape[:1] == (0,):  # an empty array, which cannot be a pool
             return load_npy(path)
     return _rows(open_pool(path))
+
+
+def read_column(given: str, option: str) -> NDArray[Any]:
+    """The values that FILE[:COLUMN] names: a .npy file, or a column of a .parquet file."""
+    name, colon, column = given.rpartition(":")
+    path = Path(name) if colon and not Path(given).exists() else Path(given)
+    with reading(path, option):
+        if path.suffix != ".parquet":
+            return np.asarray(np.load(path, allow_pickle=False))
+        if path == Path(given):
+            raise ValueError("a parquet file; name the column too, as FILE:COLUMN")
+        import pyarrow.parquet as pq
+
+        table = pq.ParquetFile(path)
+        if column not in table.schema_arrow.names:
+            names = ", ".join(table.schema_arrow.names)
+            raise ValueError(f"has no column {column!r}; its columns are {names}")
+        return np.asarray(table.read(columns=[column]).column(0).to_numpy())
 
 
 def _rows(source: Source) -> NDArray[Any]:

@@ -11,6 +11,7 @@ import typer
 
 from entroselect import results
 from entroselect._checks import pick_count
+from entroselect._quotas import RULES
 from entroselect.cli.errors import bad_use, check_backend, check_memory_limit
 from entroselect.cli.inputs import Stores
 from entroselect.greedy import STARTS
@@ -58,6 +59,24 @@ MemoryLimit = Annotated[
     str | None,
     typer.Option(help="Such as 8GiB: files are then read in pieces. Default: no limit."),
 ]
+Groups = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="The group of every row: .npy with one label per row, or a column of a .parquet file.",
+    ),
+]
+Quota = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE|LABEL=N",
+        help="How many of each group: 'equal', 'proportional', or at most N of one, as often as "
+        "needed.",
+    ),
+]
+Candidates = Annotated[
+    Path | None, typer.Option(help=".npy with row numbers, or a mask: only these may be picked.")
+]
 
 # Options that only some methods have, and which methods.
 APPLIES = {
@@ -68,6 +87,8 @@ APPLIES = {
     "threshold": ("threshold",),
     "decay": ("threshold",),
     "selected": ("greedy", "threshold"),
+    "groups": ("greedy", "threshold"),
+    "candidates": ("greedy", "threshold"),
 }
 
 
@@ -99,6 +120,9 @@ class Options:
     diversity: float | None = None
     endpoint_url: str | None = None
     cache: Path | None = None
+    groups: str | None = None
+    quota: list[str] | None = None
+    candidates: Path | None = None
 
     @property
     def stores(self) -> Stores:
@@ -131,6 +155,12 @@ class Options:
                     "--" + name.replace("_", "-"),
                     f"has no meaning with --method {self.method}, only with {' or '.join(methods)}",
                 )
+        if self.quota and self.groups is None:
+            bad_use("--quota", "needs --groups, a label for every row")
+        for text in self.quota or []:
+            _, equals, most = text.rpartition("=")
+            if self.quota not in [[rule] for rule in RULES] and not (equals and most.isdecimal()):
+                bad_use("--quota", f"expected {', '.join(RULES)}, or LABEL=N, got {text!r}")
         draws = self.method not in ("greedy", "anchored") or self.start == "random"
         if self.seed is not None and not draws:
             bad_use("--seed", f"{self.method} draws nothing unless --start random")

@@ -12,6 +12,7 @@ from entroselect import _checks, anchored_select, greedy_select, threshold_selec
 from entroselect.cli import inputs
 from entroselect.cli.errors import reading, say
 from entroselect.cli.options import Options
+from entroselect.cli.quotas import among
 from entroselect.cli.selection_files import PickedRows
 
 
@@ -23,6 +24,7 @@ def pick(
         "memory_limit": options.memory_limit,
         "group": group or None,
         "checkpoint": options.checkpoint,
+        **among(options),
     }
     common: dict[str, Any] = {
         "metric": options.metric,
@@ -54,8 +56,9 @@ def pick(
             **where,
         )
     return PickedRows(
-        done.indices, done.distances, done.thresholds, done.radius, done.backend, done.profile
-    )
+        done.indices, done.distances, done.thresholds, done.radius, done.backend, done.profile,
+        counts=done.counts,
+    )  # fmt: skip
 
 
 # Of AnchoredSelection, what report.json holds.

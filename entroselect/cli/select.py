@@ -26,14 +26,17 @@ from entroselect.cli.errors import (
 from entroselect.cli.options import (
     Backend,
     Cache,
+    Candidates,
     Column,
     EndpointUrl,
     Force,
+    Groups,
     Key,
     Method,
     Metric,
     Options,
     Out,
+    Quota,
     method_of,
 )
 from entroselect.cli.pick import anchored_lines, pick
@@ -81,6 +84,9 @@ def select(
     selected: Annotated[
         Path | None, typer.Option(help=".npy with pool rows, or vectors, that are chosen already.")
     ] = None,
+    candidates: Candidates = None,
+    groups: Groups = None,
+    quota: Quota = None,
     min_distance: Annotated[
         float | None, typer.Option(min=0, help="Greedy: stop when picks get closer than this.")
     ] = None,
@@ -137,7 +143,8 @@ def select(
     options = Options(
         pool, key, column, id_column, k, fraction, method_of(method, anchor), _start(start),
         selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
-        parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache,
+        parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache, groups, quota,
+        candidates,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
@@ -165,6 +172,8 @@ def run(
     given = {
         "selected": options.selected or Path("--selected"),
         "reference": options.anchor or Path("--anchor"),
+        **{name: Path(f"--{name}") for name in ("candidates", "groups")},
+        "quotas": Path("--quota"),
     }
     with naming(features=source.path, **given):
         picked = _pick(options, rows, k, before, ranks is not None, folder)
@@ -340,7 +349,7 @@ def _summary(
 ) -> dict[str, Any]:
     """The contents of report.json before anything is measured."""
     given = asdict(options)
-    for name in ("pool", "selected", "checkpoint", "anchor", "cache"):
+    for name in ("pool", "selected", "checkpoint", "anchor", "cache", "candidates"):
         given[name] = None if given[name] is None else called(given[name])
     return {
         "finished": False,
@@ -348,6 +357,7 @@ def _summary(
         "options": given,
         "picked": len(picked.indices),
         "radius": picked.radius,
+        "counts": picked.counts,
         "anchored": picked.anchored,
         "spread": {},
         "spread_note": (

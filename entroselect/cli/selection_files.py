@@ -30,6 +30,7 @@ class PickedRows:
         backend: what computed it.
         profile: where the time went; empty for a random draw.
         anchored: what an anchored selection reached.
+        counts: with groups, how many rows of each.
     """
 
     indices: Int64
@@ -39,6 +40,7 @@ class PickedRows:
     backend: str
     profile: dict[str, Any] = field(default_factory=dict)
     anchored: dict[str, Any] | None = None
+    counts: dict[Any, int] | None = None
 
 
 def write_indices(picked: PickedRows, folder: Folder) -> None:

@@ -95,16 +95,18 @@ def check_least(
 # Selection
 
 
-def pool_needs(source: Source, picks: int, mixed: bool) -> tuple[int, int]:
+def pool_needs(source: Source, picks: int, mixed: bool, kept: int = 0) -> tuple[int, int]:
     """(bytes with which the rows of a source are held as a pool in memory, the smallest limit with
-    which they are read instead). `mixed`: picks begin with vectors of another dtype."""
+    which they are read instead). `mixed`: picks begin with vectors of another dtype; `kept`: bytes
+    that are needed in addition."""
     d, row_bytes = source.d, source.d * numpy_dtype(source.dtype).itemsize
     # Rows of an array are in memory anyway; others would be read into it.
     held = 0 if source.format == "array" else row_bytes
-    in_memory = source.n * (held + whole_pool_bytes(d)) + picks * (row_bytes + pool_bytes(d))
+    in_memory = kept + source.n * (held + whole_pool_bytes(d))
+    in_memory += picks * (row_bytes + pool_bytes(d))
     # Picks of two dtypes are kept as float64.
     streamed = Budget.least(
-        BYTES_PER_ROW * source.n + source.overhead, 8 * d if mixed else row_bytes, d
+        kept + BYTES_PER_ROW * source.n + source.overhead, 8 * d if mixed else row_bytes, d
     )
     return (streamed if source.n == 0 else in_memory), streamed
 

@@ -1,6 +1,6 @@
 """A pool whose rows are in memory: what a selection needs of it besides the engine's primitives.
 
-`scale.streamed_pool.StreamedPool` has the same for rows that are read.
+`scale.streamed_pool.StreamedPool` has the same, but for `center`, for rows that are read.
 """
 
 from __future__ import annotations
@@ -68,10 +68,14 @@ class MemoryPool:
         """Adds all rows to a sum (d,), in order."""
         add_rows(self._rows.on_host(), self.metric, total)
 
-    def nearest_to(self, vector: Float64, farthest: bool) -> tuple[float, int]:
+    def nearest_to(
+        self, vector: Float64, farthest: bool, among: NDArray[np.bool_] | None = None
+    ) -> tuple[float, int]:
         """(squared distance, row) of the row nearest to a float64 vector, or farthest from it; the
-        first of equals."""
+        first of equals. `among`: which rows may be it; infinite, and any row, if none may."""
         squared = distances_to(self._rows.on_host(), self.metric, vector)
+        if among is not None:
+            squared[~among] = -np.inf if farthest else np.inf
         row = int(np.argmax(squared) if farthest else np.argmin(squared))
         return float(squared[row]), row
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from entroselect import engine
 from entroselect.backends.base import Backend
+from entroselect.constrained import SettlesInBlocks
 from entroselect.io.rows import Rows
 from entroselect.results import Float64, Int64, on_host
 from entroselect.scale.candidates import NO_ROW, Key
@@ -36,7 +37,7 @@ _HEAD = np.dtype([("failed", np.int64), ("picks", np.int64), ("next_squared", np
 _UNLIMITED = np.iinfo(np.int64).max
 
 
-class ShardedPool:
+class ShardedPool(SettlesInBlocks):
     """engine.Pool over the pools of several processes. Rows that one primitive returns and another
     takes are numbered within their process; picks are numbered in the whole pool.
 
@@ -275,6 +276,7 @@ class ShardedPool:
         rows, vectors = picked.head["row"].copy(), picked.values()
         if isinstance(vectors, np.ndarray):
             vectors = np.ascontiguousarray(vectors)
+        self.count_towards_quotas(rows)
         self._add(rows, vectors)
         if next_squared >= 0 or not self.available:  # there may be no further exchange
             self._raise_pending()
@@ -291,7 +293,9 @@ class ShardedPool:
         rows = Rows(every.values(), self.dtype)  # read where they are
         block = self.backend.new_pool(rows, self.metric, sub=True)
         block.restart(every.head["squared"].copy(), np.zeros(len(every), np.int64))
-        places, squared, next_squared = settle(block, every.head["row"].copy())
+        numbers = every.head["row"].copy()
+        with self.within_quotas(block, numbers) as limited:
+            places, squared, next_squared = settle(limited, numbers)
         picked = every[places]
         picked.head["squared"] = squared
         return picked, next_squared

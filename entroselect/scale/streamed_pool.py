@@ -11,7 +11,7 @@ from the stored bounds.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from entroselect import _checks, _core, engine
 from entroselect._settings import threads
 from entroselect.backends.base import Backend
 from entroselect.backends.cpu import add_rows, distances_to
+from entroselect.constrained import SettlesInBlocks
 from entroselect.io.rows import Rows
 from entroselect.io.source import Source
 from entroselect.results import Float64, Int64
@@ -35,7 +36,7 @@ from entroselect.scale.resident_codes import ResidentCodes
 SAMPLE = 128
 
 
-class StreamedPool:
+class StreamedPool(SettlesInBlocks):
     """engine.SubPool over rows that are read piece by piece.
 
     Attributes:
@@ -102,6 +103,11 @@ class StreamedPool:
         """Marks these rows as picked; their vectors are added separately, by `add_vectors`."""
         self._bounds[rows] = -1.0
         self.available -= len(rows)
+
+    def put_back(self, rows: Int64, bounds: Float64) -> None:
+        """Makes excluded rows available again, with their bounds."""
+        self._bounds[rows] = bounds
+        self.available += len(rows)
 
     def bounds(self, rows: Int64) -> Float64:
         """Their bounds, -1 where picked."""
@@ -193,18 +199,11 @@ class StreamedPool:
         rows = np.sort(self.beating(rows, rival, rival_index))
         if len(rows) == 0:
             return _NO_ROWS, np.empty(0), -1.0
-        began = time.perf_counter()
-        values = self.take(rows)
-        self._held.clear()
-        block = self._open(values)
-        block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         place = int(np.searchsorted(rows, rival_index))
-        found, squared, next_squared = engine.settle_block(block, rival, place, limit, floor)
-        self._take_over(block, rows)
-        self._append(values[found], self.source.dtype)
-        self.available -= len(found)
-        self._spent["resolve"] += time.perf_counter() - began
-        return rows[found], squared, next_squared
+        found, squared, next_squared = self._settle(
+            rows, lambda block: engine.settle_block(block, rival, place, limit, floor)
+        )
+        return found, squared, next_squared
 
     def next_in_order(self, order: Int64, start: int, size: int, floor: float) -> tuple[Int64, int]:
         """Up to `size` rows that are not picked, with bounds of at least `floor`, in order from a
@@ -223,17 +222,10 @@ class StreamedPool:
         rows = rows[self._bounds[rows] >= floor]
         if len(rows) == 0:
             return _NO_ROWS, np.empty(0)
-        began = time.perf_counter()
-        values = self.take(rows)
-        self._held.clear()
-        block = self._open(values)
-        block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
-        found, squared = engine.settle_block_in_order(block, limit, floor)
-        self._take_over(block, rows)
-        self._append(values[found], self.source.dtype)
-        self.available -= len(found)
-        self._spent["resolve"] += time.perf_counter() - began
-        return rows[found], squared
+        found, squared = self._settle(
+            rows, lambda block: engine.settle_block_in_order(block, limit, floor)
+        )
+        return found, squared
 
     def widest(self) -> float:
         """The largest bound of any row that is not picked, 0 when there is none."""
@@ -245,12 +237,6 @@ class StreamedPool:
         beating: Int64 = rows[(bounds > rival) | ((bounds == rival) & (rows < rival_index))]
         return beating
 
-    def center(self, farthest: bool) -> int:
-        """The row nearest to the mean row, or farthest from it; the first of equals."""
-        total = np.zeros(self.d)
-        self.add_rows(total)
-        return self.nearest_to(total / self.n, farthest)[1]
-
     def like(self, found: Any) -> Any:
         """Puts a result where the rows are: it is in host memory already."""
         return found
@@ -260,13 +246,17 @@ class StreamedPool:
         for _, values in self._tiles(np.arange(self.n)):
             add_rows(self._rows(values), self.metric, total)
 
-    def nearest_to(self, vector: Float64, farthest: bool) -> tuple[float, int]:
+    def nearest_to(
+        self, vector: Float64, farthest: bool, among: NDArray[np.bool_] | None = None
+    ) -> tuple[float, int]:
         """(squared distance, row) of the row nearest to a float64 vector, or farthest from it; the
-        first of equals."""
+        first of equals. `among`: which rows may be it; infinite, and any row, if none may."""
         sign = -1.0 if farthest else 1.0
         best, row = np.inf, -1
         for part, values in self._tiles(np.arange(self.n)):
             squared = sign * distances_to(self._rows(values), self.metric, vector)
+            if among is not None:
+                squared[~among[part]] = np.inf
             nearest = int(np.argmin(squared))
             if squared[nearest] < best:
                 best, row = float(squared[nearest]), int(part[nearest])
@@ -307,12 +297,25 @@ class StreamedPool:
         self._count(block)
         return left
 
-    def _take_over(self, block: engine.SubPool, rows: Int64) -> None:
-        """Copies back the bounds and counts of a block's rows, which had met every pick before."""
+    def _settle(self, rows: Int64, settle: Callable[[engine.SubPool], Any]) -> Any:
+        """Settles picks in a block of these rows, which have met every pick before. Returns what
+        `settle` does, its first entry as rows of this pool."""
+        began = time.perf_counter()
+        values = self.take(rows)
+        self._held.clear()
+        block = self._open(values)
+        block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
+        with self.within_quotas(block, rows) as limited:
+            found, *more = settle(limited)
+        self.count_towards_quotas(rows[found])
         bounds, met = block.state()
         self._bounds[rows] = bounds
         self._met[rows] = self.count + met
         self._count(block)
+        self._append(values[found], self.source.dtype)
+        self.available -= len(found)
+        self._spent["resolve"] += time.perf_counter() - began
+        return rows[found], *more
 
     def _keep(self, dtype: str, stored: np.dtype[Any]) -> None:
         """Starts an empty store of picks of this dtype, and divides the limit anew."""

@@ -15,6 +15,7 @@ from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows
 from entroselect.results import on_host
 from tests.conftest import NO_GPU, normal, same_selection
+from tests.support.cuda_backend import new_block
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
@@ -41,6 +42,22 @@ def test_device_memory_is_never_read_by_a_cpu_backend() -> None:
     if NO_GPU:
         with pytest.raises(ValueError, match="backend: 'cuda' cannot run here"):
             greedy_select(there, 2)
+
+
+@pytest.mark.slow
+def test_a_frontier_of_many_blocks(request: pytest.FixtureRequest) -> None:
+    n = 7000 if NO_GPU else 3_000_001
+    pool = new_block(request, np.zeros((n, 1), np.float32), "euclidean")
+    rng = np.random.default_rng(0)
+    for bounds in (rng.random(n), rng.integers(-1, 3, n) * 1.0, 1 + rng.integers(0, 9, n) * 2**-52):
+        pool.restart(bounds, np.zeros(n, np.int64))
+        order = np.lexsort((np.arange(n), -bounds))
+        order = order[bounds[order] >= 0]
+        for size in (1, n // 16, n - 1):
+            rows, rival, best = pool.frontier(size)
+            np.testing.assert_array_equal(on_host(rows), np.sort(order[:size]))
+            left = order[size] if size < len(order) else -1
+            assert (rival, best) == (bounds[left] if left >= 0 else -1, left)
 
 
 @pytest.mark.slow

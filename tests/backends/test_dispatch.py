@@ -85,8 +85,10 @@ def _made(name: str) -> Any:
 def test_what_each_takes() -> None:
     """The whole table: a claim more or less is a change of what may be called."""
     everything = {"selection", "nearest", *ARGUMENTS}
-    assert Cpu.takes == {*everything, "within", "pairs", "exchange"}
-    assert Reference.takes == {"selection", "nearest", "within", "pairs", "exchange"}
+    constraints = {"candidates", "groups"}
+    operations = {"selection", "nearest", "within", "batch", "pairs", "exchange"}
+    assert Cpu.takes == {*everything, *constraints, *operations}
+    assert Reference.takes == {*operations, *constraints}
     assert Faiss.takes == {"nearest"}
     assert _made("cuda").takes == {*everything, "cuda"}
     sets = [name for name in _dispatch.why_not() if name != "cuda"]
@@ -102,6 +104,8 @@ def test_a_method_that_is_not_taken_says_so(name: str) -> None:
         "update_neighbours": "memory_limit",
         "add_distances": "pairs",
         "within": "within",
+        "batch_centers": "batch",
+        "batch_greedy": "batch",
         "exchange": "exchange",
     }
     for method, needed in serves.items():

@@ -94,3 +94,31 @@ def test_more_rows_than_are_listed_together(backend: str, parts: Any) -> None:
     found, _, _, in_micro_blocks = settled(values, bounds, backend, rival, 10**9, 0.0)
     assert found == expected
     assert in_micro_blocks == 0
+
+
+def test_rows_of_full_groups_are_passed_over() -> None:
+    """They keep their distances to the picks; a group is full after none, a few or many of its
+    rows."""
+    values = np.rint(3 * normal(400, 12)).astype(np.float32)
+    squared = pairs_of(values)
+    bounds = np.minimum(squared[:40].min(axis=0), 40.0)
+    groups, left = (np.arange(400) % 4).astype(np.int32), np.array([3, 0, 20, 999])
+    pool = Cpu(BACKENDS[0]).new_pool(as_rows("pool", values), "euclidean", sub=True)
+    pool.restart(bounds, np.zeros(400, np.int64))
+    pool.limit_groups(groups, left)
+    picks, at, _ = pool.settle(np.arange(400), 11.0, 400, 10**9, 0.0)
+    assert pool.profile()["settled"] == 0  # by conflicts
+
+    known, expected = bounds.copy(), []
+    while (best := int(np.argmax(np.where(left[groups] > 0, known, -1.0)))) >= 0:
+        if left[groups[best]] == 0 or known[best] < 11.0:
+            break
+        expected.append((best, known[best]))
+        left[groups[best]] -= 1
+        known = np.where(known < 0, known, np.minimum(known, squared[best]))
+        known[best] = -1.0
+    assert list(zip(picks.tolist(), at.tolist(), strict=True)) == expected
+    assert left.min() == 0
+    found, met = pool.state()
+    current = (met == len(picks)) & (found >= 0)
+    np.testing.assert_array_equal(found[current], known[current])

@@ -23,6 +23,7 @@ from entroselect import (
     frechet_select,
     generalization_score,
     greedy_select,
+    greedy_select_batch,
     kl_entropy,
     mean_nearest_distance,
     mmd,
@@ -84,11 +85,11 @@ SELECTED = greedy_select(NORMAL, 20)
 
 
 def test_every_public_function_sets_the_environment() -> None:
-    """But for open_pool, which computes nothing."""
+    """But for open_pool and take, which compute nothing."""
     public = [getattr(entroselect, name) for name in entroselect.__all__]
     functions = {thing for thing in public if not isinstance(thing, type)}
     guarded = {function for function in functions if hasattr(function, "__wrapped__")}
-    assert functions - guarded == {entroselect.open_pool}
+    assert functions - guarded == {entroselect.open_pool, entroselect.take}
 
 
 @pytest.mark.slow
@@ -134,6 +135,8 @@ def test_threads_that_were_started_under_flush_to_zero() -> None:
 
 OPERATIONS: dict[str, Callable[[], Any]] = {
     "anchored": lambda: anchored_select(NORMAL, 20, NORMAL + 1, diversity=0.1),
+    "batch": lambda: greedy_select_batch(TINY.reshape(4, 30, -1)[..., :7], 20, start="center"),
+    "batch wide": lambda: greedy_select_batch(TINY.reshape(2, 60, -1), 40),
     "greedy denormals": lambda: greedy_select(TINY, 60),
     "greedy normal": lambda: greedy_select(NORMAL, 100),
     "greedy cosine": lambda: greedy_select(SHRINKING, 150, metric="cosine"),
@@ -210,7 +213,15 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         parts += pool.settle(np.arange(0, 200, 2), 1e-170, 7, 30, 1e-300)
         parts += pool.next_in_order(np.arange(200), 0, 20, 1e-310)
         parts += pool.settle_in_order(np.arange(1, 200, 2), 30, 1e-310)
-        return parts if form == "tree" else [*parts, *pool.state(), pool.bounds(indices)]
+        parts += [pool.bounds(indices)] if form == "tree" else [*pool.state(), pool.bounds(indices)]
+        pool.limit_groups(np.arange(200, dtype=np.int32) % 3, np.array([2, 0, 9]))
+        bounds = pool.bounds(np.arange(20))
+        free = np.flatnonzero(bounds >= 0)
+        pool.exclude(free)
+        parts += pool.settle(np.arange(20, 200), 1e-170, 7, 30, 1e-300)
+        pool.put_back(free, bounds[free])
+        pool.refresh()
+        return [*parts, pool.bounds(np.arange(200))]
 
     def total() -> Any:
         total = np.zeros(rows.d)
@@ -219,6 +230,12 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
 
     def nearest(cosine: bool, form: str) -> Any:
         return _core.nearest(*given, *given, True, 2, cosine, isa, form, 2, None)
+
+    clouds = rows.values, rows.dtype, np.full(4, 50)
+    wide = np.tile(rows.values, 2), rows.dtype, np.full(4, 50)
+
+    def batch(clouds: Any) -> Any:
+        return _core.batch_greedy(*clouds, np.arange(4), 30, isa, 2)
 
     def within(form: str) -> Any:
         return _core.within(*given, *given, True, 1e-310, False, isa, form, 2, None)
@@ -231,6 +248,9 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
         "nearest": lambda: nearest(False, "int8"),
         "nearest tree": lambda: nearest(False, "tree"),
         "nearest cosine": lambda: nearest(True, "bf16"),
+        "batch_greedy": lambda: [*batch(clouds), *batch(wide)],
+        "batch_centers": lambda: [_core.batch_centers(*clouds, True, isa, 2)],
+        "batch_first_unusable": lambda: [_core.batch_first_unusable(*clouds, 1e-320, 2)],
         "within": lambda: [*within("int8"), *within("tree")],
         "nearest_among": lambda: _core.nearest_among(*given, *given, True, points, 2, True, 2),
         "filter_intervals": lambda: _core.filter_intervals(*given, *given, isa, "auto"),

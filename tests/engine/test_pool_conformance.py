@@ -19,6 +19,8 @@ need these rules and no others, and every implementer is held to all of them:
 7.  Part of a larger pool (engine.SubPool): `state` claims no pick to be met that may still lower a
     bound; after `restart` a row need not be compared with those picks to come that it has met.
 8.  `profile` has the counters of engine.COUNTED.
+9.  Rows can be set aside (constrained.LimitedPool): excluded rows that are put back with the bounds
+    they had are available again, and what they had met then they have met.
 
 The model is tests/support/pool_model.py, and picks, squared distances and bounds are equal to the
 last bit. Pools are cut short: ties, copies, an offset, tiny numbers, one column, cosine.
@@ -288,6 +290,30 @@ def test_excluded_rows_are_out(kind: str, name: str, metric: str, opened: Open) 
     check(pool, model, np.arange(model.n))
     check_settle(pool, model, 20, 8, 0.0)
     check_in_order(pool, model, np.arange(model.n), 0, 20, 8, 0.0)
+
+
+@pytest.mark.parametrize(("kind", "name", "metric"), of(["int8", "cells", "tree", "streamed"]))
+def test_rows_set_aside_come_back(kind: str, name: str, metric: str, opened: Open) -> None:
+    """With bounds from before the picks that were made meanwhile."""
+    pool, model = opened(kind, name, metric)
+    core = pool._pool if kind == "tree" else pool
+    begin(pool, model)
+    pool.refresh(model.available[::3])
+    rows = model.available[1::2]
+    kept, start = core.bounds(rows), model.start[rows]
+    for _ in range(2):  # some of them a second time
+        core.exclude(rows)
+        model.exclude(rows)
+        check(pool, model)
+        check_settle(pool, model, 30, 4, 0.0)
+        core.put_back(rows, kept)
+        model.start[rows] = start
+        rows, kept, start = rows[::2], kept[::2], start[::2]
+        check(pool, model)
+    pool.refresh()
+    np.testing.assert_array_equal(core.bounds(np.arange(model.n)), model.nearest())
+    check(pool, model, np.arange(model.n))
+    check_settle(pool, model, 40, 12, 0.0)
 
 
 @pytest.mark.parametrize(("kind", "name", "metric"), PARTS)

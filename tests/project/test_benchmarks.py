@@ -60,6 +60,18 @@ def test_exact_selection_peers_pick_as_the_oracle(package: str, adapter: Any, po
     np.testing.assert_array_equal(picks, expected)
 
 
+@pytest.mark.parametrize(
+    ("package", "adapter"),
+    [("fpsample", partial(peers.fpsample_batch, 4)), ("torch_cluster", peers.torch_cluster_batch)],
+)
+def test_batch_peers_pick_as_the_oracle(package: str, adapter: Any) -> None:
+    needs(package)
+    clouds = np.random.default_rng(0).standard_normal((3, 100, 3)).astype("f4")
+    for cloud, picks in zip(clouds, adapter(clouds, 30)(), strict=True):
+        expected = reference.greedy_select(cloud, 30, start=int(picks[0])).indices
+        np.testing.assert_array_equal(picks, expected)
+
+
 def test_other_selection_peers_return_k_rows(pool: Any) -> None:
     needs("fpsample")
     needs("rdkit")
@@ -345,11 +357,11 @@ def test_quick_run_writes_every_file(tmp_path: Path) -> None:
     for package in ("torch", "scipy"):
         needs(package)
     quick = {"ENTROSELECT_BENCH_QUICK": "1", "ENTROSELECT_BENCH_RESULTS": str(tmp_path)}
-    some = ["-k", "20000x64 or 20000x384"]
+    some = ["-k", "20000x64 or 20000x384 or 2048x3"]
     python("-m", "pytest", "benchmarks", *some, cwd=ROOT, environment=quick, seconds=600)
     names = {path.stem for path in tmp_path.iterdir()}
     assert names == {
-        "greedy", "greedy_sweep", "scaling", "threshold", "anchored", "nearest", "entropy",
+        "greedy", "greedy_sweep", "scaling", "threshold", "anchored", "batch", "nearest", "entropy",
     }  # fmt: skip
     for path in tmp_path.iterdir():
         ours = [line for line in record.read(path) if line["contestant"] == "entroselect"]

@@ -347,7 +347,7 @@ def test_loops_end(pool: Any) -> None:
         lambda: engine.threshold_decay(
             pool, 3, np.arange(4), 1.0, 0.9, engine.SelectionState(), None
         ),
-        lambda: engine._settled_radius(pool, 2),
+        lambda: engine.settled_radius(pool, 2),
     ):
         with pytest.raises(RuntimeError, match="rows changed"):
             call()

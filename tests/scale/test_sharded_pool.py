@@ -24,6 +24,8 @@ SPLITS = ("even", "first", "uneven")
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_pools_and_splits(size: int, tmp_path: Path) -> None:
+    from tests.support.ranks_run import constrained, greedy  # needs torch
+
     cases = []
     for number, name in enumerate(POOLS):
         split = SPLITS[(number + size) % 3]
@@ -61,6 +63,12 @@ def test_pools_and_splits(size: int, tmp_path: Path) -> None:
                     same(found, reference.greedy_select(pool, k, **given), f"{number}.")
                 for number, given in enumerate(({"seed": 4}, {"selected": [5, 7]}), start=5):
                     oracle = reference.threshold_select(pool, k, decay=0.7, **given)
+                    same(found, oracle, f"{number}.")
+                for number, select, given in constrained(len(pool)):
+                    if select is greedy:
+                        oracle = reference.greedy_select(pool, k, **given)
+                    else:
+                        oracle = reference.threshold_select(pool, k, decay=0.7, **given)
                     same(found, oracle, f"{number}.")
 
 

@@ -104,7 +104,20 @@ def options(name: str, split: str, limit: str) -> dict[str, Any]:
     for number, given in enumerate(({"seed": 4}, {"selected": [5, 7]}), start=5):
         for key, value in threshold(name, split, limit, "5", **given).items():
             found[f"{number}.{key}"] = value
+    for number, select, given in constrained(n):
+        for key, value in select(name, split, limit, "5", **given).items():
+            found[f"{number}.{key}"] = value
     return found
+
+
+def constrained(n: int) -> list[tuple[int, Any, dict[str, Any]]]:
+    """(number, the case's function, arguments) with candidates and quotas, for n rows."""
+    some = {"candidates": np.arange(0, n, 2), "groups": np.arange(n) % 7}
+    return [
+        (7, greedy, {**some, "quotas": "proportional", "start": "center"}),
+        (8, greedy, {**some, "quotas": {0: 3, 1: 0}, "start": "random", "seed": 2}),
+        (9, threshold, {**some, "quotas": "equal"}),
+    ]
 
 
 def disagree(what: str) -> dict[str, Any]:

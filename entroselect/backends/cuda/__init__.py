@@ -97,7 +97,7 @@ class Cuda:
             best = squared.max() if farthest else squared.min()
             return int((squared == best).nonzero()[0])
 
-    add_distances = exchange = within = not_taken
+    add_distances = exchange = within = batch_greedy = batch_centers = not_taken
 
     def _hold(self, rows: Rows, metric: str, device: torch.device | None = None) -> DeviceRows:
         if device is None:

@@ -124,7 +124,7 @@ class Pool:
             usable = known is not None and known.rows is rows and known.count == self.count
             if known is None or not usable or known.rival < enough:
                 rows = None if rows is None else self._on_device(rows)
-                known = refreshing.list(rows, enough)
+                known = refreshing.pending(rows, enough)
             if known.stale:
                 refreshing.update(known, enough)
         self._spent["refresh"] += time.perf_counter() - began

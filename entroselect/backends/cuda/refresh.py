@@ -57,7 +57,7 @@ class Refreshing:
         self._stale = self.held.empty(2, torch.int32)
         self._unchecked: _Pass | None = None
 
-    def list(self, rows: torch.Tensor | None, enough: float) -> Listed:
+    def pending(self, rows: torch.Tensor | None, enough: float) -> Listed:
         """Those of the rows (None: all) that are not up to date and at `enough` or above; waits for
         their number."""
         pool, n = self.pool, self.pool.n if rows is None else len(rows)

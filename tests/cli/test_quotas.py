@@ -1,0 +1,79 @@
+"""`entroselect select` with --candidates, --groups and --quota."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import entroselect
+from tests.support.commands import fails, ok
+
+LABELS = np.array(["red", "green", "blue"])[np.arange(60) % 3]
+
+
+def test_groups_of_a_parquet_column(folder):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pool = np.load("pool.npy")
+    rows = pa.FixedSizeListArray.from_arrays(pool.ravel(), pool.shape[1])
+    pq.write_table(pa.table({"vector": rows, "colour": LABELS}), "pool.parquet")
+    for given, quotas in (
+        (["equal"], "equal"),
+        (["proportional"], "proportional"),
+        (["red=2", "blue=0"], {"red": 2, "blue": 0}),
+    ):
+        options = [part for text in given for part in ("--quota", text)]
+        ok("select", "pool.parquet", "-k", 12, "--groups", "pool.parquet:colour", *options, "-o",
+           "out", "--force", "--no-entropy")  # fmt: skip
+        expected = entroselect.greedy_select(pool, 12, groups=LABELS, quotas=quotas)
+        assert np.load("out/indices.npy").tolist() == expected.indices.tolist()
+        report = json.loads(Path("out/report.json").read_text())
+        assert report["counts"] == expected.counts
+        assert report["options"]["quota"] == given
+
+
+def test_candidates_and_integer_labels(folder):
+    pool, groups = np.load("pool.npy"), np.arange(60) // 20 - 1
+    np.save("groups.npy", groups)
+    np.save("may.npy", np.arange(60) % 2 == 0)
+    ok("select", "pool.npy", "-k", 9, "--method", "threshold", "--groups", "groups.npy",
+       "--quota", "-1=2", "--quota", "1=3", "--candidates", "may.npy", "-o", "out")  # fmt: skip
+    expected = entroselect.threshold_select(
+        pool, 9, groups=groups, quotas={-1: 2, 1: 3}, candidates=np.arange(0, 60, 2)
+    )
+    assert np.load("out/indices.npy").tolist() == expected.indices.tolist()
+
+
+def test_bad_quotas_name_the_option(folder):
+    np.save("groups.npy", np.arange(60) % 2)
+    np.save("few.npy", np.arange(9))
+    np.save("none.npy", np.zeros(60, bool))
+    of = ["select", "pool.npy", "-k", 5, "-o", "out"]
+    for code, options, said in (
+        (2, ["--quota", "equal"], "needs --groups, a label for every row"),
+        (1, ["--groups", "few.npy"], "--groups: expected one label per row"),
+        (
+            2,
+            ["--groups", "groups.npy", "--quota", "half"],
+            "expected equal, proportional, or LABEL=N",
+        ),
+        (
+            1,
+            ["--groups", "groups.npy", "--quota", "a=1"],
+            "--quota: the labels are integers, got 'a'",
+        ),
+        (1, ["--groups", "groups.npy", "--quota", "1=1", "--quota", "1=2"], "'1' is given twice"),
+        (1, ["--groups", "groups.npy", "--quota", "7=1"], "--quota: 7 is no label of"),
+        (1, ["--groups", "groups.npy", "--quota", "0=1", "--quota", "1=1"], "together they let 2"),
+        (1, ["--candidates", "none.npy"], "--candidates: the mask is False everywhere"),
+        (1, ["--candidates", "gone.npy"], "gone.npy"),
+        (
+            2,
+            ["--candidates", "few.npy", "--method", "random"],
+            "has no meaning with --method random",
+        ),
+    ):
+        fails(code, *of, *options, saying=[said])
+        assert not Path("out").exists()
