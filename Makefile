@@ -6,7 +6,7 @@ SOURCES = $(shell find csrc kernels/cuda -type f) CMakeLists.txt setup.py pyproj
 
 CXX_SOURCES = $(shell find csrc kernels/cuda tests/native -type f)
 
-.PHONY: help demo test test-fast test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
+.PHONY: help demo docs test test-fast test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ format: .venv/lint  ## rewrites what lint would complain about
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 	.venv/bin/clang-format -i $(CXX_SOURCES)
+
+docs: .venv/docs  ## the documentation as a site, in build/site; fails at a broken link
+	.venv/bin/python -m mkdocs build
 
 bench: .venv/test  ## all benchmarks (about 25 minutes on a quiet machine), then the tables
 	.venv/bin/python -m pytest benchmarks
@@ -84,6 +87,10 @@ clean:  ## removes what the other targets made
 .venv/test: .venv/build $(SOURCES)
 	$(PIP) fpsample
 	$(PIP) --no-build-isolation --editable '.[test,bench]'
+	@touch $@
+
+.venv/docs: .venv/build $(SOURCES)
+	$(PIP) --no-build-isolation --editable '.[docs]'
 	@touch $@
 
 .venv/lint: .venv/test

@@ -16,7 +16,8 @@ class KCenterGreedy:
 
     Takes the place of ``anomalib.models.components.KCenterGreedy``: same arguments, methods and
     number of rows. Distances are exact and of the embedding itself; anomalib compares random
-    projections of the rows. As there, the draw's row begins the selection and is not part of it.
+    projections of the rows. The row that is drawn begins the selection and is not part of it, as in
+    earlier versions of anomalib; 2.7 makes it the first pick.
 
     Args:
         embedding: (n, ...) torch tensor or array; more than two axes are flattened to rows.

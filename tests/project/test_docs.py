@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FOLDERS = ("benchmarks", "csrc", "docs", "entroselect", "examples", "kernels", "tests")
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 PACKAGE = ROOT / "entroselect"
 MODULES = [
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
