@@ -18,8 +18,8 @@ demo: .venv/demo  ## selection and a small loop on digit images; writes demo-rep
 test-fast: .venv/test  ## all tests but those marked slow, in two processes (about a minute)
 	.venv/bin/python -m pytest tests -m "not slow" -n 2
 
-test: test-fast  ## all tests (a quarter of an hour): the quick ones in two processes, then the slow ones
-	.venv/bin/python -m pytest tests -m slow --durations=15
+test: test-fast  ## all tests (a quarter of an hour), in two processes: the quick ones, then the slow ones
+	.venv/bin/python -m pytest tests -m slow -n 2 --durations=15
 
 test-ftz: .venv/test  ## all tests while subnormal numbers count as 0 in the calling thread
 	.venv/bin/python -m pytest tests --flush-to-zero

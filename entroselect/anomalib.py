@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 
 from entroselect import _checks
 from entroselect.frames import take
@@ -16,13 +15,13 @@ class KCenterGreedy:
 
     Takes the place of ``anomalib.models.components.KCenterGreedy``: same arguments, methods and
     number of rows. Distances are exact and of the embedding itself; anomalib compares random
-    projections of the rows. The row that is drawn begins the selection and is not part of it, as in
-    earlier versions of anomalib; 2.7 makes it the first pick.
+    projections of the rows. The first pick is drawn, as in anomalib 2.7; before that, the drawn
+    row was left out of the coreset.
 
     Args:
         embedding: (n, ...) torch tensor or array; more than two axes are flattened to rows.
         sampling_ratio: share of the rows, 0 < ratio < 1; rounded down, at least 1.
-        seed: of the first centre; None: drawn anew each time.
+        seed: of the first pick; None: drawn anew each time.
         options: further arguments of `greedy_select`, such as `metric` or `memory_limit`.
 
     Raises:
@@ -37,7 +36,7 @@ class KCenterGreedy:
         >>> from entroselect.anomalib import KCenterGreedy
         >>> line = np.array([[0.0], [1.0], [2.0], [10.0]])
         >>> KCenterGreedy(line, 0.5, seed=1).select_coreset_idxs()
-        [3, 0]
+        [1, 3]
     """
 
     def __init__(
@@ -51,9 +50,10 @@ class KCenterGreedy:
         """Row numbers in pick order, none of `selected_idxs`, which count as picked."""
         rows = self.embedding.reshape(len(self.embedding), -1)
         before = list(selected_idxs or ())
-        if not before:
-            before = [int(np.random.default_rng(self.seed).integers(len(rows)))]
-        found = greedy_select(rows, self.coreset_size, selected=before, **self.options)
+        rule: dict[str, Any] = {"start": "random", "seed": self.seed}
+        if before:
+            rule = {"selected": before}
+        found = greedy_select(rows, self.coreset_size, **rule, **self.options)
         return [int(row) for row in found.indices]
 
     def sample_coreset(self, selected_idxs: list[int] | None = None) -> Any:

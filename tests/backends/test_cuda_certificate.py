@@ -242,11 +242,11 @@ def test_more_items_than_32_bits_count(cuda: Any, monkeypatch: pytest.MonkeyPatc
     held = cuda._hold(as_rows("rows", normal(40, 3)), "euclidean")
     filter, queued = Filter(held, cuda.tile), []
 
-    def queue(task: Any, rows: Any, begin: int, end: int) -> Any:
+    def full(task: Any, rows: Any, begin: int, end: int) -> Any:
         queued.append((len(rows), end - begin))
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(filter, "queue", queue)
+    monkeypatch.setattr(filter, "_pass", full)
     coded = filter.frame.code(held, None, 0, 40)
     task = Task(held, coded, coded, filter.frame.reach, lambda found: None, tighten=False)
     rows = torch.zeros(filter.tile.rows + 1, dtype=torch.int64, device=held.device)

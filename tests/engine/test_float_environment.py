@@ -198,30 +198,32 @@ def test_every_operation_in_every_mode(operation: str) -> None:
         assert _bits(found) == expected, name
 
 
+def _pool_calls(rows: Any, isa: str, form: str) -> Any:
+    """What a pool answers, primitive after primitive."""
+    indices = np.arange(0, 200, 3)
+    pool = _core.Pool(rows.values, rows.dtype, False, isa, form, "never", 2)
+    pool.add_picks(indices[:1])
+    pool.add_vectors(rows.values[50:53], rows.dtype)
+    pool.refresh()
+    parts = [*pool.frontier(50), pool.widest()]
+    parts += pool.settle(np.arange(0, 200, 2), 1e-170, 7, 30, 1e-300)
+    parts += pool.next_in_order(np.arange(200), 0, 20, 1e-310)
+    parts += pool.settle_in_order(np.arange(1, 200, 2), 30, 1e-310)
+    parts += [pool.bounds(indices)] if form == "tree" else [*pool.state(), pool.bounds(indices)]
+    pool.limit_groups(np.arange(200, dtype=np.int32) % 3, np.array([2, 0, 9]))
+    bounds = pool.bounds(np.arange(20))
+    free = np.flatnonzero(bounds >= 0)
+    pool.exclude(free)
+    parts += pool.settle(np.arange(20, 200), 1e-170, 7, 30, 1e-300)
+    pool.put_back(free, bounds[free])
+    pool.refresh()
+    return [*parts, pool.bounds(np.arange(200))]
+
+
 def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
     rows = as_rows("features", SHRINKING)
     given = rows.values, rows.dtype
-    indices = np.arange(0, 200, 3)
     points = np.tile(np.arange(7), (rows.n, 1))
-
-    def pool(form: str) -> Any:
-        pool = _core.Pool(*given, False, isa, form, "never", 2)
-        pool.add_picks(indices[:1])
-        pool.add_vectors(rows.values[50:53], rows.dtype)
-        pool.refresh()
-        parts = [*pool.frontier(50), pool.widest()]
-        parts += pool.settle(np.arange(0, 200, 2), 1e-170, 7, 30, 1e-300)
-        parts += pool.next_in_order(np.arange(200), 0, 20, 1e-310)
-        parts += pool.settle_in_order(np.arange(1, 200, 2), 30, 1e-310)
-        parts += [pool.bounds(indices)] if form == "tree" else [*pool.state(), pool.bounds(indices)]
-        pool.limit_groups(np.arange(200, dtype=np.int32) % 3, np.array([2, 0, 9]))
-        bounds = pool.bounds(np.arange(20))
-        free = np.flatnonzero(bounds >= 0)
-        pool.exclude(free)
-        parts += pool.settle(np.arange(20, 200), 1e-170, 7, 30, 1e-300)
-        pool.put_back(free, bounds[free])
-        pool.refresh()
-        return [*parts, pool.bounds(np.arange(200))]
 
     def total() -> Any:
         total = np.zeros(rows.d)
@@ -242,9 +244,9 @@ def _core_calls(isa: str) -> dict[str, Callable[[], Any]]:
 
     bounds = np.float64(5e-324) * np.random.default_rng(0).permutation(5000)
     return {
-        "tree": lambda: pool("tree"),
-        "int8": lambda: pool("int8"),
-        "bf16": lambda: pool("bf16"),
+        "tree": lambda: _pool_calls(rows, isa, "tree"),
+        "int8": lambda: _pool_calls(rows, isa, "int8"),
+        "bf16": lambda: _pool_calls(rows, isa, "bf16"),
         "nearest": lambda: nearest(False, "int8"),
         "nearest tree": lambda: nearest(False, "tree"),
         "nearest cosine": lambda: nearest(True, "bf16"),

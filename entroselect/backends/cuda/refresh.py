@@ -24,7 +24,7 @@ FEW = 4
 # A pass over more pairs than PAIRS is made in stretches of columns that end so many columns before
 # the newest: rows that are near enough by then leave it. Within a stretch only whole tiles of rows
 # can leave.
-STRETCHES, PAIRS = (4096, 16384), 1 << 28
+STRETCHES, PAIRS = (8192, 32768), 1 << 28
 
 # A sort puts rows with this key last.
 LAST = 2**31 - 1
