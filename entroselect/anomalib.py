@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from entroselect import _checks
 from entroselect.frames import take
 from entroselect.greedy import greedy_select
