@@ -103,8 +103,9 @@ def greedy_select(
     most 2 d + 80 bytes per row and per pick (d less where codes are bytes), 17 d + 26 bytes per row
     for a k-d tree, and a copy of 4 or 8 bytes per value for integer types other than uint8 and bool
     (2 for int8). On a GPU: 2 (n + k) d bytes of fp16 and 24 bytes per row, or tiles of that within
-    `memory_limit`. Read piece by piece: 36 bytes per row (45 more with `candidates` or `groups`)
-    and about 200 rows at least; docs/scale.md says what is read and exchanged.
+    `memory_limit`. Read piece by piece: 36 bytes per row and about 200 rows
+    at least; docs/scale.md says what is read and exchanged. `candidates` or `groups`: 45 bytes per
+    row more.
 
     Example:
         >>> import numpy as np

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from entroselect import (
     _core,
+    _quotas,
     greedy_select,
     kl_entropy,
     nearest_distances,
@@ -64,6 +65,7 @@ def test_stated_bytes_of_a_pool_that_is_read() -> None:
     words = " ".join(GREEDY.split())
     stated = re.findall(r"Read piece by piece: (\d+) bytes per row and about (\d+) rows", words)
     assert stated == [(str(budget.BYTES_PER_ROW), "200")]
+    assert f"`candidates` or `groups`: {_quotas.BYTES_PER_ROW} bytes per row more" in words
     assert 180 < 3 * budget.LEAST_ROWS <= 200
     stated = re.findall(r"(\d+) n, at most (\d+) n while", SCALE)
     assert stated == [(str(budget.KEPT), str(budget.BYTES_PER_ROW))]
