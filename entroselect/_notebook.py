@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from entroselect import _checks
 from entroselect.results import Entropy, Neighbours, Selection, on_host
 
 SHOWN = 8  # rows of a table
@@ -56,17 +57,21 @@ def plot(selection: Selection, features: Any, metric: str) -> Any:
         ) from error
     from entroselect.report import figures
 
-    panels = 1 if features is None else 2
+    indices = on_host(selection.indices)
+    pool = []  # none, or one
+    if features is not None:
+        rows = _checks.usable_rows("features", features, metric)
+        _checks.distinct_indices("selection", indices, rows.n)
+        pool = [rows.float64() if rows.dtype == "bfloat16" else rows.take(slice(None))]
+    panels = 1 + len(pool)
     figure = Figure(figsize=(5.4 * panels, 4.2), layout="constrained")
     left, *right = np.atleast_1d(figure.subplots(1, panels))
     distances = on_host(selection.distances)
     ranks = np.flatnonzero(np.isfinite(distances))
     figures.draw_radius(figures.style(left), {"greedy": (ranks, distances[ranks])})
     left.set(xlabel="picks before", ylabel="distance of the next pick to them")
-    for axes in right:
-        rows = on_host(features) if hasattr(features, "cpu") else np.asarray(features)
-        picked = rows[on_host(selection.indices)]
-        figures.draw_scatter(figures.style(axes), rows, picked, "greedy", metric)
+    for axes, values in zip(right, pool, strict=True):
+        figures.draw_scatter(figures.style(axes), values, values[indices], "greedy", metric)
     return figure
 
 

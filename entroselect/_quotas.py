@@ -111,9 +111,8 @@ def constraint(
     if k is None:
         most = room
     if room < max(1, most):
-        raise ValueError(
-            f"quotas: together they let {room} rows be picked, k is {most}; raise them or lower k"
-        )
+        asked = "; raise one of them" if k is None else f", k is {most}; raise them or lower k"
+        raise ValueError(f"quotas: together they let {room} rows be picked{asked}")
     return Constraint(allowed, numbers, labels, each), most
 
 
@@ -136,6 +135,9 @@ def group_numbers(groups: Any, n: int) -> tuple[Groups, list[Any]]:
     """
     if is_on_cuda(groups):
         groups = np.from_dlpack(groups.cpu())
+    if isinstance(groups, (str, bytes, Mapping)):  # such as the name of a column
+        kind = type(groups).__name__
+        raise TypeError(f"groups: expected one label per row of the pool, got {kind}")
     refuse("groups", groups)
     if isinstance(groups, np.ma.MaskedArray):
         raise TypeError("groups: masked arrays are not supported; give every row a label")

@@ -48,7 +48,7 @@ class KCenterGreedy:
     def select_coreset_idxs(self, selected_idxs: list[int] | None = None) -> list[int]:
         """Row numbers in pick order, none of `selected_idxs`, which count as picked."""
         rows = self.embedding.reshape(len(self.embedding), -1)
-        before = list(selected_idxs or ())
+        before = [] if selected_idxs is None else [int(row) for row in selected_idxs]
         rule: dict[str, Any] = {"start": "random", "seed": self.seed}
         if before:
             rule = {"selected": before}

@@ -16,8 +16,7 @@ def take(data: Any, rows: Any) -> Any:
         data: n rows: a DataFrame or Series of pandas or polars, an Arrow Table, RecordBatch or
             array, a `datasets.Dataset`, a NumPy array, a torch tensor, what `open_pool` returns
             (which gives a NumPy array), or a list.
-        rows: a `Selection`, or row numbers, (k,), 0 <= row < n; rows may repeat except with
-            `open_pool`.
+        rows: a `Selection`, or row numbers, (k,), 0 <= row < n; rows may repeat.
 
     Returns:
         k rows, of the type of `data`. A pandas index stays with its rows.
@@ -53,6 +52,10 @@ def take(data: Any, rows: Any) -> Any:
         return data.take(places)
     if isinstance(data, (list, tuple)):
         return type(data)(data[place] for place in places)
+    if not hasattr(data, "shape"):
+        raise TypeError(
+            f"data: rows of a {type(data).__name__} are not taken; pass an array or list"
+        )
     return data[places]
 
 

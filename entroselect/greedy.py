@@ -127,6 +127,8 @@ def greedy_select(
         candidates=candidates, groups=groups,
     )  # fmt: skip
     among = {"candidates": candidates, "groups": groups, "quotas": quotas}
+    if k is None:
+        raise TypeError("k: expected an integer, or a share of the rows between 0 and 1, got None")
     if min_distance is not None:
         min_distance = _checks.non_negative("min_distance", min_distance)
     if served_by.loops is not None:

@@ -89,7 +89,7 @@ def first_pick(
 @in_default_float_environment
 def greedy_select(
     features: Any,
-    k: int,
+    k: int | float,
     *,
     start: int | str = 0,
     seed: int | None = None,
@@ -132,7 +132,7 @@ def greedy_select(
 @in_default_float_environment
 def threshold_select(
     features: Any,
-    k: int | None = None,
+    k: int | float | None = None,
     *,
     threshold: float | None = None,
     decay: float | None = 0.95,
@@ -156,6 +156,7 @@ def threshold_select(
     if order is None:
         shuffle = np.arange(rows.n) if seed is None else np.random.default_rng(seed).permutation
         order = shuffle if isinstance(shuffle, np.ndarray) else shuffle(rows.n)
+    k = None if k is None else _checks.pick_count(k, rows.n, 0, rows.n, "")
     limits = Limits(candidates, groups, quotas, k, picked)
     order = [int(row) for row in order if limits.may_be_picked(picked)[row]]
     most = len(order) if k is None else k

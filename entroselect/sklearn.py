@@ -14,7 +14,7 @@ from entroselect.threshold import threshold_select
 
 try:
     from sklearn.base import BaseEstimator
-    from sklearn.utils import check_random_state
+    from sklearn.utils import check_consistent_length, check_random_state
     from sklearn.utils.validation import validate_data
 except ImportError as error:
     raise ImportError(
@@ -36,6 +36,7 @@ class _Selector(BaseEstimator):  # type: ignore[misc]
 
     def fit_resample(self, X: Any, y: Any = None) -> Any:
         """The chosen rows of X in pick order, of X's type, and with y, (n,), theirs: (X, y)."""
+        check_consistent_length(X, y)
         self.fit(X, y)
         rows = take(X, self.sample_indices_)
         return rows if y is None else (rows, take(y, self.sample_indices_))

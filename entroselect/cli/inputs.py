@@ -184,7 +184,7 @@ def read_column(given: str, option: str) -> NDArray[Any]:
     path = Path(name) if colon and not Path(given).exists() else Path(given)
     with reading(path, option):
         if path.suffix != ".parquet":
-            return np.asarray(np.load(path, allow_pickle=False))
+            return _npy_values(path)
         if path == Path(given):
             raise ValueError("a parquet file; name the column too, as FILE:COLUMN")
         import pyarrow.parquet as pq
@@ -194,6 +194,13 @@ def read_column(given: str, option: str) -> NDArray[Any]:
             names = ", ".join(table.schema_arrow.names)
             raise ValueError(f"has no column {column!r}; its columns are {names}")
         return np.asarray(table.read(columns=[column]).column(0).to_numpy())
+
+
+def _npy_values(path: Path) -> NDArray[Any]:
+    with path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError("is neither a .npy file, as numpy.save writes, nor a .parquet file")
+    return np.asarray(np.load(path, allow_pickle=False))
 
 
 def _rows(source: Source) -> NDArray[Any]:

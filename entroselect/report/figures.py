@@ -140,9 +140,9 @@ def draw_radius(axes: Axes, curves: Mapping[str, tuple[Any, Float64]]) -> None:
         marker = {"marker": "o", "markersize": 3.5} if len(radii) <= 40 else {}
         axes.plot(ranks, radii, color=COLOURS[name], label=name, linewidth=1.8, **marker)  # type: ignore[arg-type]
     every = np.concatenate([radii for _, radii in curves.values()])
-    if max(max(ranks) for ranks, _ in curves.values()) > 20:
+    if max(max(ranks, default=0) for ranks, _ in curves.values()) > 20:
         axes.set_xscale("log")
-    if every.min() > 0 and every.max() > 10 * every.min():
+    if len(every) and every.min() > 0 and every.max() > 10 * every.min():
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)

@@ -49,11 +49,13 @@ def test_candidates_and_integer_labels(folder):
 def test_bad_quotas_name_the_option(folder):
     np.save("groups.npy", np.arange(60) % 2)
     np.save("few.npy", np.arange(9))
+    Path("labels.txt").write_text("red\n" * 60)
     np.save("none.npy", np.zeros(60, bool))
     of = ["select", "pool.npy", "-k", 5, "-o", "out"]
     for code, options, said in (
         (2, ["--quota", "equal"], "needs --groups, a label for every row"),
         (1, ["--groups", "few.npy"], "--groups: expected one label per row"),
+        (1, ["--groups", "labels.txt"], "labels.txt: is neither a .npy file"),
         (
             2,
             ["--groups", "groups.npy", "--quota", "half"],

@@ -244,15 +244,15 @@ def test_in_order(kind: str, name: str, metric: str, opened: Open) -> None:
     begin(pool, model)
     pool.refresh()
     rng = np.random.default_rng(3)
-    order = rng.permutation(model.n)
+    order = rng.permutation(model.n)[5:]  # rows that may not be picked are not in it
     widest = float(model.nearest().max())
     for floor in (widest, widest / 4, widest / 64, 0.0):
         position = 0
-        while position < model.n and len(model.available) > 9:
+        while position < len(order) and len(model.available) > 9:
             limit = int(rng.integers(1, 30))
             size = int(rng.integers(1, 30))
             position = check_in_order(pool, model, order, position, size, limit, floor)
-    check_in_order(pool, model, order, model.n, 5, 5, 0.0)
+    check_in_order(pool, model, order, len(order), 5, 5, 0.0)
 
 
 @pytest.mark.parametrize(("kind", "name", "metric"), SOME_ROWS)

@@ -63,6 +63,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
     ("k > n", lambda: greedy_select(POOL, 11), ValueError, "at most 10 (the pool has 10 rows)"),
     ("k > n threshold", lambda: threshold_select(POOL, 11), ValueError, "k: must be at least 1"),
     ("k float", lambda: greedy_select(POOL, 2.0), TypeError, "k: expected an integer, or a share"),
+    ("k None", lambda: greedy_select(POOL, None), TypeError, "k: expected an integer, or a share"),
     ("k bool", lambda: greedy_select(POOL, True), TypeError, "k: expected an integer, got True"),
     ("k > left", lambda: greedy_select(POOL, 9, selected=[0, 1]), ValueError,
      "at most 8 (the pool has 10 rows, 2 selected), got 9"),

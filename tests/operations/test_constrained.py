@@ -289,6 +289,7 @@ BAD = {
         "quotas": {0: 1, 1: 2},
         "groups": [0, 1] * 5,
     },
+    "groups: expected one label per row of the pool, got str": {"groups": "label"},
     "quotas: 0: must be at least 0, got -1": {"quotas": {0: -1}, "groups": [0, 1] * 5},
     "quotas: 1: expected an integer": {"quotas": {1: 0.5}, "groups": [0, 1] * 5},
     "quotas: expected one of equal, proportional": {"quotas": "half", "groups": [0, 1] * 5},
@@ -338,6 +339,8 @@ def test_what_else_cannot_be() -> None:
     assert greedy_select(line, 2, candidates=[4, 2, 1]).indices.tolist() == [1, 4]
     with pytest.raises(ValueError, match="quotas: 'equal' are shares of k"):
         threshold_select(line, threshold=1.0, decay=None, groups=[0, 1] * 5, quotas="equal")
+    with pytest.raises(ValueError, match="let 0 rows be picked; raise one of them"):
+        threshold_select(line, threshold=1.0, decay=None, groups=[0] * 10, quotas={0: 0})
 
 
 @pytest.mark.parametrize("argument", ["candidates", "groups"])

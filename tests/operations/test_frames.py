@@ -52,6 +52,7 @@ def plain(name: str, data: Any) -> Any:
 def test_rows_of_every_kind_of_data(tmp_path: Path) -> None:
     for name, data in kinds(tmp_path).items():
         found = take(data, PLACES)
+        assert len(take(data, [3, 1, 3])) == 3, name
         wanted = ROWS[PLACES][:, : plain(name, found).shape[1]]
         np.testing.assert_array_equal(plain(name, found), wanted, err_msg=name)
         assert isinstance(found, type(data)) or name == "open_pool", name
@@ -67,6 +68,7 @@ def test_rows_of_every_kind_of_data(tmp_path: Path) -> None:
         ("text", [0], TypeError, "data: a str has no rows"),
         ({"x": [1]}, [0], TypeError, "data: a dict has no rows"),
         (3, [0], TypeError, "data: a int has no rows"),
+        (range(3), [0], TypeError, "data: rows of a range are not taken"),
         ([1, 2], [2], IndexError, "rows: 2 is not a row of data, which has 2"),
         ([1, 2], [-1], IndexError, "rows: -1 is not a row of data"),
         ([1, 2], [0.5], TypeError, "rows: expected a Selection or integers"),
@@ -104,5 +106,21 @@ def test_the_picture_of_a_selection() -> None:
     picked = greedy_select(ROWS, 20)
     (curve,) = picked.plot().axes
     np.testing.assert_array_equal(curve.lines[0].get_ydata(), picked.distances[1:])
-    _, points = picked.plot(ROWS).axes
-    assert [len(part.get_offsets()) for part in points.collections] == [40, 20]
+    for features in (ROWS, open_pool(ROWS)):
+        _, points = picked.plot(features).axes
+        assert [len(part.get_offsets()) for part in points.collections] == [40, 20]
+    torch = pytest.importorskip("torch")
+    _, points = picked.plot(torch.from_numpy(ROWS).bfloat16()).axes
+    assert 1 < np.abs(points.collections[0].get_offsets()).max() < 10
+    nothing = threshold_select(ROWS, selected=ROWS, threshold=0, decay=None)
+    for few in (nothing, greedy_select(ROWS, 1)):  # no distance to draw
+        few.plot(ROWS)
+        assert f"{len(few)} picks" in few._repr_html_()
+    for features, metric, said in (
+        (ROWS[:, 0], "euclidean", "features: expected a 2-D array"),
+        (ROWS * np.nan, "euclidean", "features: values must be finite"),
+        (ROWS[:5], "euclidean", "selection: index .* is outside the pool"),
+        (ROWS, "l1", "metric: expected one of"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            picked.plot(features, metric=metric)

@@ -201,7 +201,9 @@ def test_center_is_the_row_nearest_to_the_mean() -> None:
     assert farthest.indices[0] == np.argmax(squared)
 
 
-@pytest.mark.parametrize("select", [greedy_select, threshold_select, anchored_select])
+@pytest.mark.parametrize(
+    "select", [greedy_select, threshold_select, anchored_select, reference.threshold_select]
+)
 def test_a_share_of_the_rows(select: Any) -> None:
     pool = normal(125, 4)
     for share, k in ((0.2, 25), (0.1, 12), (np.float32(0.1), 12), (0.9, 112), (1e-9, 1)):

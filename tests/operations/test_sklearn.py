@@ -54,6 +54,8 @@ def test_resampling_keeps_rows_and_targets_together() -> None:
     assert list(targets) == [f"t{row}" for row in rows.index]
     np.testing.assert_array_equal(rows.to_numpy(), ROWS[rows.index])
     assert FarthestFirst(7).fit_resample(ROWS).shape == (7, 4)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        FarthestFirst(1).fit_resample(ROWS, range(59))
 
 
 def test_the_coreset_of_patchcore() -> None:
@@ -67,7 +69,9 @@ def test_the_coreset_of_patchcore() -> None:
     assert isinstance(coreset, torch.Tensor)
     np.testing.assert_array_equal(coreset, ROWS[oracle.indices])
     oracle = reference.greedy_select(ROWS, 9, selected=[4, 5])
-    assert sampler.select_coreset_idxs([4, 5]) == oracle.indices.tolist()
+    for before in ([4, 5], np.array([4, 5]), torch.tensor([4, 5])):
+        assert sampler.select_coreset_idxs(before) == oracle.indices.tolist()
+    assert 0 not in KCenterGreedy(embedding, 0.99).select_coreset_idxs(np.array([0]))
     folded = KCenterGreedy(embedding.reshape(60, 2, 2), 0.15, seed=3)
     assert folded.select_coreset_idxs() == sampler.select_coreset_idxs()
     assert folded.sample_coreset().shape == (9, 2, 2)

@@ -127,7 +127,7 @@ class Together:
         found = self.each(lambda rank: self.pools[rank].next_in_order(order, start, size, floor))
         (end,) = {end for _, end in found}
         rows = self._numbers([rows for rows, _ in found])
-        place = np.empty(len(order), np.int64)
+        place = np.empty(self.n, np.int64)
         place[order] = np.arange(len(order))
         return rows[np.argsort(place[rows])], end
 

@@ -170,7 +170,7 @@ class Pool:
             parts, left = [], size
             while start < len(traversal) and left:
                 window = traversal[start : start + max(size, 65536)]
-                rows, _bounds, stop = self._candidates(window, floor, len(order), left)
+                rows, _bounds, stop = self._candidates(window, floor, self.n, left)
                 parts.append(rows)
                 left -= len(rows)
                 start += stop
