@@ -105,7 +105,7 @@ def greedy_select(
     rows = _checks.usable_rows("features", features, metric)
     values, nearest, picked = _state(rows, selected, metric)
     limit = -math.inf if min_distance is None else float(min_distance)
-    k = _checks.pick_count(k, rows.n, 0, rows.n, "")
+    k = _checks.pick_count(k, rows.n, 1, rows.n, "")
     limits = Limits(candidates, groups, quotas, k, picked)
 
     indices: list[int] = []
@@ -156,7 +156,7 @@ def threshold_select(
     if order is None:
         shuffle = np.arange(rows.n) if seed is None else np.random.default_rng(seed).permutation
         order = shuffle if isinstance(shuffle, np.ndarray) else shuffle(rows.n)
-    k = None if k is None else _checks.pick_count(k, rows.n, 0, rows.n, "")
+    k = None if k is None else _checks.pick_count(k, rows.n, 1, rows.n, "")
     limits = Limits(candidates, groups, quotas, k, picked)
     order = [int(row) for row in order if limits.may_be_picked(picked)[row]]
     most = len(order) if k is None else k

@@ -202,7 +202,14 @@ def test_center_is_the_row_nearest_to_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    "select", [greedy_select, threshold_select, anchored_select, reference.threshold_select]
+    "select",
+    [
+        greedy_select,
+        threshold_select,
+        anchored_select,
+        reference.greedy_select,
+        reference.threshold_select,
+    ],
 )
 def test_a_share_of_the_rows(select: Any) -> None:
     pool = normal(125, 4)
