@@ -62,7 +62,8 @@ def plot(selection: Selection, features: Any, metric: str) -> Any:
     if features is not None:
         rows = _checks.usable_rows("features", features, metric)
         _checks.distinct_indices("selection", indices, rows.n)
-        pool = [rows.float64() if rows.dtype == "bfloat16" else rows.take(slice(None))]
+        values = rows.float64() if rows.dtype == "bfloat16" else rows.take(slice(None))
+        pool = [np.unpackbits(values, axis=1) if _checks.is_of_bits(metric) else values]
     panels = 1 + len(pool)
     figure = Figure(figsize=(5.4 * panels, 4.2), layout="constrained")
     left, *right = np.atleast_1d(figure.subplots(1, panels))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from entroselect.cli import inputs
 from entroselect.cli.nearest_before import nearest_before
 from entroselect.cli.result_folder import Folder
-from entroselect.results import Float64, Int64, Metric
+from entroselect.results import AnyMetric, Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def table(
     kept: NDArray[Any],
     before: NDArray[Any] | None,
     ids: NDArray[Any] | None,
-    metric: Metric,
+    metric: AnyMetric,
     backend: str,
 ) -> dict[str, Any]:
     """Columns of selection.parquet. A masked value is written as null: the id of a row without one,
