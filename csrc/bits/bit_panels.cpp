@@ -6,16 +6,43 @@
 
 namespace entroselect {
 
-BitRow load_bits(const Rows& rows, int64_t i, BitWord* words) {
+namespace {
+
+// Calls visit(word, place) for all words of row i, the last of which ends with zeros.
+template <class Visit>
+void for_words(const Rows& rows, int64_t i, const Visit& visit) {
   const char* bytes = static_cast<const char*>(rows.row(i));
-  int64_t size = 0, count = 0;
-  for (int64_t at = 0; at < bit_words(rows.d); ++at) {
-    uint64_t bits = 0;
-    std::memcpy(&bits, bytes + 8 * at, size_t(std::min<int64_t>(8, rows.d - 8 * at)));
-    if (bits == 0) continue;
-    words[size++] = {bits, at};
-    count += __builtin_popcountll(bits);
+  const int64_t whole = rows.d / 8;
+  uint64_t word;
+  for (int64_t at = 0; at < whole; ++at) {
+    std::memcpy(&word, bytes + 8 * at, 8);
+    visit(word, at);
   }
+  if (rows.d % 8 == 0) return;
+  word = 0;
+  std::memcpy(&word, bytes + 8 * whole, size_t(rows.d % 8));
+  visit(word, whole);
+}
+
+}  // namespace
+
+int64_t count_bits(const Rows& rows, int64_t i) {
+  int64_t count = 0;
+  for_words(rows, i, [&](uint64_t v, int64_t) {
+    v -= v >> 1 & 0x5555555555555555u;                               // of every two bits
+    v = (v & 0x3333333333333333u) + (v >> 2 & 0x3333333333333333u);  // of every four
+    v = (v + (v >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    count += int64_t(v * 0x0101010101010101u >> 56);
+  });
+  return count;
+}
+
+BitRow load_bits(const Rows& rows, int64_t i, int64_t count, BitWord* words) {
+  int64_t size = 0;
+  for_words(rows, i, [&](uint64_t word, int64_t at) {
+    words[size] = {word, at};
+    size += word != 0;  // without a branch, which could not be predicted
+  });
   return {words, size, double(count)};
 }
 

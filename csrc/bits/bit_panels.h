@@ -2,6 +2,7 @@
 // side by side. Rows are those of numpy.packbits: eight bits to a byte, Dtype::u8.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -17,8 +18,15 @@ enum class BitMetric { tanimoto, hamming };
 // Words that hold a row of d bytes.
 inline int64_t bit_words(int64_t d) { return (d + 7) / 8; }
 
-// Row i; `words` has room for bit_words(d).
-BitRow load_bits(const Rows& rows, int64_t i, BitWord* words);
+// How many bits of row i are set.
+int64_t count_bits(const Rows& rows, int64_t i);
+
+// Row i, of which that many are set; `words` has room for bit_words(d).
+BitRow load_bits(const Rows& rows, int64_t i, int64_t count, BitWord* words);
+
+// The distance beyond which no pair lowers a squared one to `squared` or below, whatever is
+// rounded.
+inline double bit_reach(double squared) { return std::sqrt(squared) * (1 + 0x1p-48); }
 
 class BitPanels {
  public:
@@ -35,11 +43,11 @@ class BitPanels {
   void put(int64_t at, const BitRow& row);
 
   // Writes the squared distances of x to the rows of panel p, kBitPanel of them, and returns the
-  // least.
-  double distances(const BitRow& x, int64_t p, double* squared) const {
+  // least; infinity, and writes nothing, if all are beyond `reach`.
+  double distances(const BitRow& x, int64_t p, double reach, double* squared) const {
     const Panel& panel = panels_[size_t(p)];
     const BitPanel view = {panel.words.get(), panel.bits};
-    return kernels_.bit_distances(x, view, tanimoto_, squared);
+    return kernels_.bit_distances(x, view, tanimoto_, reach, squared);
   }
 
  private:

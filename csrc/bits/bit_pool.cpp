@@ -10,8 +10,10 @@
 namespace entroselect {
 
 namespace {
-constexpr int64_t kTogether = 32;           // rows compared with a panel while it is in the cache
-constexpr int64_t kPolled = 16384;          // rows between polls for Ctrl-C in serial loops
+constexpr int64_t kTogether = 32;   // rows compared with a panel while it is in the cache
+constexpr int64_t kAhead = 4;       // rows that are fetched from memory before they are read
+constexpr int64_t kPrepare = 256;   // rows per item of work when all rows are read
+constexpr int64_t kPolled = 16384;  // rows between polls for Ctrl-C in serial loops
 constexpr int64_t kWorthThreads = 1 << 15;  // words compared, some 5 us
 }  // namespace
 
@@ -22,6 +24,7 @@ BitPool::BitPool(const Rows& rows, BitMetric metric, const Kernels& kernels, int
       threads_(threads),
       poll_(std::move(poll)),
       words_(bit_words(rows.d)),
+      bits_(rows.n),
       bounds_(rows.n),
       met_(rows.n),
       available_(rows.n),
@@ -30,21 +33,28 @@ BitPool::BitPool(const Rows& rows, BitMetric metric, const Kernels& kernels, int
   for (Worker& worker : workers_) worker.words = Buffer<BitWord>(kTogether * words_);
   std::fill(bounds_.get(), bounds_.get() + rows.n, std::numeric_limits<double>::infinity());
   std::fill(met_.get(), met_.get() + rows.n, 0);
+  parallel_for(
+      threads_, (n() + kPrepare - 1) / kPrepare,
+      [&](int64_t item, int) {
+        for (int64_t i = item * kPrepare; i < std::min(n(), (item + 1) * kPrepare); ++i)
+          bits_[i] = int32_t(count_bits(rows_, i));
+      },
+      poll_);
 }
 
-void BitPool::add(const Rows& rows, int64_t i) {
+void BitPool::add(const Rows& rows, int64_t i, int64_t bits) {
   picks_.resize(count() + 1);
-  picks_.put(count() - 1, load_bits(rows, i, workers_[0].words.get()));
+  picks_.put(count() - 1, load_bits(rows, i, bits, workers_[0].words.get()));
   if (count() % kPolled == 0) poll_();
 }
 
 void BitPool::add_picks(const int64_t* rows, int64_t size) {
-  for (int64_t j = 0; j < size; ++j) add(rows_, rows[j]);
+  for (int64_t j = 0; j < size; ++j) add(rows_, rows[j], bits_[rows[j]]);
   exclude(rows, size);
 }
 
 void BitPool::add_vectors(const Rows& vectors) {
-  for (int64_t i = 0; i < vectors.n; ++i) add(vectors, i);
+  for (int64_t i = 0; i < vectors.n; ++i) add(vectors, i, count_bits(vectors, i));
 }
 
 void BitPool::exclude(const int64_t* rows, int64_t size) {
@@ -105,9 +115,13 @@ void BitPool::refresh(std::vector<int64_t> rows, double enough) {
 // lower nothing.
 void BitPool::compare(const int64_t* rows, int64_t size, double enough, Worker& worker) {
   BitRow loaded[kTogether];
+  double reach[kTogether];
   int64_t waiting[kTogether], left = 0;  // places of the rows that are not done
+  for (int64_t g = 0; g < std::min(size, kAhead); ++g) rows_.prefetch(rows[g]);
   for (int64_t g = 0; g < size; ++g) {
-    loaded[g] = load_bits(rows_, rows[g], &worker.words[g * words_]);
+    if (g + kAhead < size) rows_.prefetch(rows[g + kAhead]);
+    reach[g] = bit_reach(bounds_[rows[g]]);
+    loaded[g] = load_bits(rows_, rows[g], bits_[rows[g]], &worker.words[g * words_]);
     waiting[left++] = g;
   }
   for (int64_t p = met_[rows[0]] / kBitPanel; p < picks_.size() && left > 0; ++p) {
@@ -117,7 +131,8 @@ void BitPool::compare(const int64_t* rows, int64_t size, double enough, Worker& 
       const int64_t g = waiting[at], i = rows[g];
       if (met_[i] < end) {
         double squared[kBitPanel];
-        bounds_[i] = std::min(bounds_[i], picks_.distances(loaded[g], p, squared));
+        const double least = picks_.distances(loaded[g], p, reach[g], squared);
+        if (least < bounds_[i]) bounds_[i] = least, reach[g] = bit_reach(least);
         worker.pairs += end - met_[i];
         met_[i] = int32_t(end);
       }

@@ -51,7 +51,7 @@ class BitPool final : public SubPool {
     int64_t pairs = 0, refreshed = 0;
   };
 
-  void add(const Rows& rows, int64_t i);
+  void add(const Rows& rows, int64_t i, int64_t bits);
   // Whether the row has unmet picks that may lower its bound, which is not below `enough`.
   bool stale(int64_t row, double enough) const {
     return met_[row] < count() && bounds_[row] > 0 && bounds_[row] >= enough;
@@ -64,6 +64,7 @@ class BitPool final : public SubPool {
   const std::function<void()> poll_;
   const int64_t words_;
 
+  Buffer<int32_t> bits_;  // that are set, of every row
   // At least the squared distance to the nearest pick, equal to it where all picks are met;
   // kPicked once picked.
   Buffer<double> bounds_;

@@ -22,17 +22,17 @@ BitPanels pack_all(const Rows& points, BitMetric metric, const Kernels& kernels,
         std::vector<BitWord> words(size_t(bit_words(points.d)));
         const int64_t end = std::min(points.n, (p + 1) * kBitPanel);
         for (int64_t i = p * kBitPanel; i < end; ++i)
-          panels.put(i, load_bits(points, i, words.data()));
+          panels.put(i, load_bits(points, i, count_bits(points, i), words.data()));
       },
       poll);
   return panels;
 }
 
-// Calls visit(query, point, squared) for all pairs, points in ascending order, but for those of
-// which skip(query, least) says that none so far apart matters.
-template <class Skip, class Visit>
+// Calls visit(query, point, squared) for all pairs, points in ascending order, but for some that
+// are farther apart than limit(query), squared.
+template <class Limit, class Visit>
 void compare_all(const Rows& queries, const Rows& points, BitMetric metric, const Kernels& kernels,
-                 int threads, const std::function<void(int64_t)>& poll, const Skip& skip,
+                 int threads, const std::function<void(int64_t)>& poll, const Limit& limit,
                  const Visit& visit) {
   std::atomic<int64_t> done{0};
   const auto report = [&] { poll(done.load()); };
@@ -46,12 +46,14 @@ void compare_all(const Rows& queries, const Rows& points, BitMetric metric, cons
         std::vector<BitWord> loaded(size_t(count * words));
         std::vector<BitRow> x;
         for (int64_t g = 0; g < count; ++g)
-          x.push_back(load_bits(queries, first + g, &loaded[size_t(g * words)]));
+          x.push_back(load_bits(queries, first + g, count_bits(queries, first + g),
+                                &loaded[size_t(g * words)]));
         double squared[kBitPanel];
         for (int64_t p = 0; p < panels.size(); ++p) {
           const int64_t base = p * kBitPanel, held = std::min<int64_t>(kBitPanel, points.n - base);
           for (int64_t g = 0; g < count; ++g) {
-            if (skip(first + g, panels.distances(x[size_t(g)], p, squared))) continue;
+            const double most = limit(first + g);
+            if (panels.distances(x[size_t(g)], p, bit_reach(most), squared) > most) continue;
             for (int64_t j = 0; j < held; ++j) visit(first + g, base + j, squared[j]);
           }
         }
@@ -67,7 +69,7 @@ void bit_nearest(const Rows& queries, const Rows& points, bool same, int64_t k, 
                  double* squared, int64_t* indices) {
   compare_all(
       queries, points, metric, kernels, threads, poll,
-      [&](int64_t query, double least) { return least > squared[(query + 1) * k - 1]; },
+      [&](int64_t query) { return squared[(query + 1) * k - 1]; },
       [&](int64_t query, int64_t point, double distance) {
         if (same && point == query) return;
         double* const known = squared + query * k;
@@ -88,8 +90,7 @@ void bit_within(const Rows& queries, const Rows& points, double limit, BitMetric
                 Lists& lists) {
   lists.assign(size_t(queries.n), {});
   compare_all(
-      queries, points, metric, kernels, threads, poll,
-      [&](int64_t, double least) { return least > limit; },
+      queries, points, metric, kernels, threads, poll, [&](int64_t) { return limit; },
       [&](int64_t query, int64_t point, double distance) {
         if (distance <= limit) lists[size_t(query)].push_back({distance, point});
       });

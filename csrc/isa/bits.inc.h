@@ -107,28 +107,28 @@ inline void shared_bits(const BitRow& x, const uint64_t* panel, uint64_t* shared
 
 #endif
 
-double bit_distances(const BitRow& x, const BitPanel& panel, bool tanimoto, double* squared) {
+double bit_distances(const BitRow& x, const BitPanel& panel, bool tanimoto, double reach,
+                     double* squared) {
   alignas(64) uint64_t shared[kBitPanel];
   shared_bits(x, panel.words, shared);
-  alignas(64) double in_one[kBitPanel],
-      in_any[kBitPanel];  // bits that only one row has; that any has
+  alignas(64) double in_one[kBitPanel], over[kBitPanel];  // numerator and denominator
+  int near = 0;
   for (int j = 0; j < kBitPanel; ++j) {
-    const uint64_t as_double = shared[j] | 0x4330000000000000u;  // 2^52 + shared, as a double
+    const uint64_t as_double = shared[j] | 0x4330000000000000u;  // 2^52 + shared
     double both;
     std::memcpy(&both, &as_double, sizeof both);
     both -= 0x1p52;
     const double total = x.bits + panel.bits[j];
     in_one[j] = total - 2 * both;
-    in_any[j] = total - both;
+    over[j] = tanimoto && total - both > 0 ? total - both : 1;
+    near |= in_one[j] <= reach * over[j];
   }
-  alignas(64) double least[kBitPanel];
+  double least = __builtin_inf();
+  if (!near) return least;
   for (int j = 0; j < kBitPanel; ++j) {
-    const double over = tanimoto && in_any[j] > 0 ? in_any[j] : 1;
-    const double distance = in_one[j] / over;
-    least[j] = squared[j] = in_one[j] == in_one[j] ? distance * distance : __builtin_inf();
+    const double distance = in_one[j] / over[j];
+    squared[j] = in_one[j] == in_one[j] ? distance * distance : __builtin_inf();
+    least = squared[j] < least ? squared[j] : least;
   }
-  for (int half = kBitPanel / 2; half > 0; half /= 2)
-    for (int j = 0; j < half; ++j)
-      least[j] = least[j + half] < least[j] ? least[j + half] : least[j];
-  return least[0];
+  return least;
 }

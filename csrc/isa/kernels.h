@@ -130,7 +130,10 @@ struct Kernels {
   // The squares of the distances of x to the rows of a panel, infinity where there is none; returns
   // the least. Distances are quotients of whole numbers, rounded once: bits that only one of the
   // rows has, over bits that any of them has (tanimoto; 0 if there are none) or over 1 (hamming).
-  double (*bit_distances)(const BitRow& x, const BitPanel& panel, bool tanimoto, double* squared);
+  // Returns infinity, and may leave `squared` as it was, if no distance is below `reach` but for a
+  // rounding of 2^-52.
+  double (*bit_distances)(const BitRow& x, const BitPanel& panel, bool tanimoto, double reach,
+                          double* squared);
 
   // bfloat16 -> float32.
   void (*widen_row)(const uint32_t* in, int64_t words, float* out);

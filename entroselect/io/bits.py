@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.io.convert import as_array
+from entroselect.io.convert import as_array, plain_array
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, array_rows, is_on_cuda
 from entroselect.io.source import Source
@@ -38,10 +38,14 @@ def bit_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
         rows = as_rows(name, given)
         stored = given.stored if isinstance(given, Source) else rows.dtype
     else:
+        if isinstance(given, (list, tuple)):
+            given = plain_array(name, given)
         array, stored = as_array(name, given)
-        if stored not in ("bool", "uint8"):
+        if stored != "uint8":
             raise _not_bits(name, stored)
         rows = array_rows(name, array, stored, may_be_empty)
+        if str(getattr(given, "dtype", "")).endswith("bool"):  # of torch too; a view of its bytes
+            stored = "bool"
     if rows.dtype != "uint8" or stored not in ("bool", "uint8"):
         raise _not_bits(name, stored)
     if stored == "bool":

@@ -68,8 +68,8 @@ class Batches:
         self.first = 0
         with shared_errors(ranks):
             _checks.choice("metric", metric, _checks.METRICS + _checks.BIT_METRICS)
-            read = isinstance(given, Source) and not isinstance(given, ArraySource)
-            if read and not _checks.is_of_bits(metric):
+            in_memory = isinstance(given, ArraySource) or _checks.is_of_bits(metric)
+            if isinstance(given, Source) and not in_memory:
                 self.source = given
                 self.n, self.d, self.dtype = given.n, given.d, given.dtype
                 self._seen = Seen(name, given.name, given.n)

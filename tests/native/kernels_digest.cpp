@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "isa/kernels.h"
@@ -216,7 +217,8 @@ void bits(const Kernels& kernels, int64_t words) {
     for (bool tanimoto : {false, true}) {
       double squared[kBitPanel + 1];
       const BitPanel view = {panel.data(), counts.data()};
-      squared[kBitPanel] = kernels.bit_distances(each, view, tanimoto, squared);
+      const double all = std::numeric_limits<double>::infinity();
+      squared[kBitPanel] = kernels.bit_distances(each, view, tanimoto, all, squared);
       add(squared, sizeof squared);
     }
 }

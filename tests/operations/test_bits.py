@@ -46,9 +46,9 @@ POOLS = {
     "a byte and one": lambda: mixed(9),
     "a word": lambda: sparse(70, 64),
     "a word and one": lambda: mixed(65),
-    "odd bytes": lambda: mixed(1_001),
-    "wide": lambda: sparse(50, 4_096, share=0.02),
-    "dense": lambda: ~sparse(80, 2_100),
+    "odd bytes": lambda: mixed(601),
+    "wide": lambda: sparse(30, 4_096, share=0.02),
+    "dense": lambda: ~sparse(60, 2_100),
     "no bits": lambda: np.zeros((20, 40), dtype=bool),
     "all bits": lambda: np.ones((20, 40), dtype=bool),
 }
@@ -61,43 +61,40 @@ def same(found: Any, expected: Any) -> None:
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
 
 
-def check_all(rows: Any, metric: str, backend: str) -> None:
+def check_all(rows: Any, metric: str, backends: list[str]) -> None:
     """Every operation beside its twin."""
     n, options = len(rows), {"metric": metric}
-    queries = rows[: n // 3]
+    queries = rows[: max(1, n // 3)]
     twin = reference.greedy_select(rows, n, **options)
-    found = greedy_select(rows, n, **options, backend=backend)
-    same(found, twin)
     some = float(twin.distances[max(1, n // 3)])
+    calls: list[tuple[Any, Any, tuple[Any, ...], dict[str, Any]]] = [
+        (greedy_select, reference.greedy_select, (rows, n), {}),
+        (nearest_distances, reference.nearest_distances, (rows, None, min(5, n - 1)), {}),
+        (nearest_distances, reference.nearest_distances, (queries, rows, n), {}),
+        (neighbours_within, reference.neighbours_within, (queries,), {"distance": some}),
+        (neighbours_within, reference.neighbours_within, (queries, rows), {"distance": some}),
+        (deduplicate, reference.deduplicate, (rows, some), {}),
+    ]
     for rule in ({"k": n // 2}, {"threshold": some, "decay": None}, {"k": n, "seed": 1}):
-        expected = reference.threshold_select(rows, **rule, **options)
-        same(threshold_select(rows, **rule, **options, backend=backend), expected)
-    k = min(5, n - 1)
-    for search in ((rows, None, k), (queries, rows, n)):
-        expected_nearest = reference.nearest_distances(*search, **options)
-        same(nearest_distances(*search, **options, backend=backend), expected_nearest)
-    for points in (None, rows):
-        expected_within = reference.neighbours_within(queries, points, distance=some, **options)
-        same(
-            neighbours_within(queries, points, distance=some, **options, backend=backend),
-            expected_within,
-        )
-    kept = deduplicate(rows, some, **options, backend=backend)
-    same(kept, reference.deduplicate(rows, some, **options))
-    cover = found.assign(rows, metric=metric, backend=backend)
+        calls.append((threshold_select, reference.threshold_select, (rows,), rule))
+    for ours, theirs, arguments, rule in calls:
+        expected = theirs(*arguments, **rule, **options)
+        for backend in backends:
+            same(ours(*arguments, **rule, **options, backend=backend), expected)
+    cover = twin.assign(rows, metric=metric, backend=backends[0])  # type: ignore[arg-type]
     np.testing.assert_array_equal(cover.distances, np.zeros(n))
 
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", POOLS)
-def test_every_operation_equals_its_twin(name: str, metric: str, backend: str) -> None:
-    check_all(POOLS[name](), metric, backend)
+def test_every_operation_equals_its_twin(name: str, metric: str) -> None:
+    check_all(POOLS[name](), metric, BACKENDS)
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
-    n=st.integers(2, 120),
+    n=st.integers(2, 70),
     width=st.one_of(st.integers(1, 70), st.integers(71, 4_096)),
     share=st.sampled_from([0.0, 0.02, 0.2, 0.5, 1.0]),
     metric=st.sampled_from(METRICS),
@@ -108,22 +105,22 @@ def test_every_operation_equals_its_twin(name: str, metric: str, backend: str) -
 def test_any_rows(n, width, share, metric, backend, threads, seed) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ENTROSELECT_THREADS", str(threads))
-        check_all(sparse(n, width, seed, share), metric, backend)
+        check_all(sparse(n, width, seed, share), metric, [backend])
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_threads_and_rounds_change_nothing(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Several rounds of many rows, which every thread gets some of."""
-    rows = sparse(1_500, 300, share=0.05)
-    twin = reference.greedy_select(rows, 300, start=7, metric=metric)
-    passed = reference.threshold_select(rows, 300, seed=2, metric=metric)
+    rows = sparse(1_200, 120, share=0.1)
+    twin = reference.greedy_select(rows, 200, start=7, metric=metric)
+    passed = reference.threshold_select(rows, 200, seed=2, decay=0.8, metric=metric)
     for threads in (1, 3):
         monkeypatch.setenv("ENTROSELECT_THREADS", str(threads))
-        monkeypatch.setenv("ENTROSELECT_BLOCK", "300")
-        found = greedy_select(rows, 300, start=7, metric=metric)
+        monkeypatch.setenv("ENTROSELECT_BLOCK", "100")
+        found = greedy_select(rows, 200, start=7, metric=metric)
         same(found, twin)
-        assert found.profile["rounds"] > 3
-        same(threshold_select(rows, 300, seed=2, metric=metric), passed)
+        assert found.profile["rounds"] > 2
+        same(threshold_select(rows, 200, seed=2, decay=0.8, metric=metric), passed)
 
 
 def test_distances_as_scipy_has_them() -> None:
@@ -157,7 +154,7 @@ def test_ways_to_pass_bits(metric: str, tmp_path: Any) -> None:
     np.save(tmp_path / "bool.npy", rows)
     np.save(tmp_path / "packed.npy", packed)
     files = [open_pool(tmp_path / name) for name in ("bool.npy", "packed.npy")]
-    for given_rows in (packed, rows.astype(np.uint8), wider[:, :17], rows[:, ::-1], *files):
+    for given_rows in (packed, rows.astype(np.uint8), wider[:, :17], rows.tolist(), *files):
         same(greedy_select(given_rows, 40, metric=metric), expected)
     same(
         nearest_distances(files[0], packed, metric=metric),
