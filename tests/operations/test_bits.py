@@ -49,6 +49,7 @@ POOLS = {
     "odd bytes": lambda: mixed(601),
     "wide": lambda: sparse(30, 4_096, share=0.02),
     "dense": lambda: ~sparse(60, 2_100),
+    "nearly full": lambda: ~sparse(20, 4_096, share=0.001),
     "no bits": lambda: np.zeros((20, 40), dtype=bool),
     "all bits": lambda: np.ones((20, 40), dtype=bool),
 }
