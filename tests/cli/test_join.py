@@ -141,7 +141,7 @@ def test_bad_files_and_columns_are_named_before_the_work(frame, monkeypatch):
 
 
 def test_tables_in_several_files(folder):
-    """Shards with a column more or less, .npy files with tables beside them, saved datasets."""
+    """Shards with a column more or less, and .npy files with tables beside them."""
     pool = np.load("pool.npy")
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(pool.ravel()), 5)
     text = pa.array([f"t{row}" for row in range(60)])
@@ -164,12 +164,6 @@ def test_tables_in_several_files(folder):
         assert found.to_pylist() == [{each: row[each] for each in names} for row in rows]
     pq.write_table(table[25:].set_column(2, "text", [range(35)]), "shards/b.parquet")
     fails(1, "select", "shards", "-k", 9, "--join", "-o", "out", saying=["b.parquet", "text"])
-
-    datasets = pytest.importorskip("datasets")
-    datasets.Dataset(table).save_to_disk("saved")
-    ok("select", "saved", "-k", 20, "--join", "-o", "saved-out")
-    found = pq.read_table("saved-out/joined.parquet").drop_columns(["rank", "distance"])
-    assert found.to_pylist() == by_pool
 
 
 def test_tables_come_in_pieces_of_a_file_that_stays_as_it_is(folder):

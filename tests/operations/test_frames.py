@@ -97,6 +97,9 @@ def test_results_in_a_notebook() -> None:
     assert f"<td>{picked[1]}</td>" in html
     assert "... and 12 more" in html
     assert f"{picked.radius:.6g}" in html
+    groups = [f"<{row % 9}>" for row in range(40)]
+    assert "of each group: &lt;0&gt;: 5, " in greedy_select(ROWS, 40, groups=groups)._repr_html_()
+    assert "&lt;7&gt;: 4 ... and 1 more" in greedy_select(ROWS, 40, groups=groups)._repr_html_()
     found = nearest_distances(ROWS[:3], ROWS[3:], 2)
     assert f"<td>{found.indices[0, 0]}</td>" in found._repr_html_()
     assert "40" in kl_entropy(ROWS)._repr_html_()

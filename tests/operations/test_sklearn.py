@@ -77,3 +77,7 @@ def test_the_coreset_of_patchcore() -> None:
     assert folded.sample_coreset().shape == (9, 2, 2)
     with pytest.raises(ValueError, match="sampling_ratio"):
         KCenterGreedy(embedding, 1.5)
+    with pytest.raises(TypeError, match="embedding: expected a torch tensor.* got list"):
+        KCenterGreedy(ROWS.tolist(), 0.5)
+    with pytest.raises(ValueError, match=r"embedding: expected two axes.* got shape \(60,\)"):
+        KCenterGreedy(embedding[:, 0], 0.5)
