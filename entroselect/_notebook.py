@@ -52,7 +52,7 @@ def entropy_html(entropy: Entropy) -> str:
 def plot(selection: Selection, features: Any, metric: str) -> Any:
     """The figure of `Selection.plot`."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "plot: needs matplotlib, which is not installed: pip install 'entroselect[cli]'"
@@ -66,7 +66,7 @@ def plot(selection: Selection, features: Any, metric: str) -> Any:
         _checks.distinct_indices("selection", indices, rows.n)
         pool = [rows.float64() if rows.dtype == "bfloat16" else rows.take(slice(None))]
     panels = 1 + len(pool)
-    figure = Figure(figsize=(5.4 * panels, 4.2), layout="constrained")
+    figure = figures.NotebookFigure(figsize=(5.4 * panels, 4.2), layout="constrained")
     left, *right = np.atleast_1d(figure.subplots(1, panels))
     distances = on_host(selection.distances)
     ranks = np.flatnonzero(np.isfinite(distances))

@@ -107,7 +107,9 @@ def test_results_in_a_notebook() -> None:
 
 def test_the_picture_of_a_selection() -> None:
     picked = greedy_select(ROWS, 20)
-    (curve,) = picked.plot().axes
+    figure = picked.plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook asks for
+    (curve,) = figure.axes
     np.testing.assert_array_equal(curve.lines[0].get_ydata(), picked.distances[1:])
     for features in (ROWS, open_pool(ROWS)):
         _, points = picked.plot(features).axes
