@@ -15,7 +15,7 @@ from entroselect.cli.errors import EXIT_CODES, PlainErrors, bad_use
 from entroselect.cli.info import info
 from entroselect.cli.loop import loop, report
 from entroselect.cli.nearest import nearest
-from entroselect.cli.output import set_verbosity, show
+from entroselect.cli.output import show
 from entroselect.cli.select import select
 
 
@@ -84,7 +84,6 @@ def entroselect(
     """
     if quiet and verbose:
         bad_use("-q / -v", "pass one of the two")
-    set_verbosity(quiet, verbose)
     if show_version:
         show(f"entroselect {version('entroselect')}")
         raise typer.Exit

@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 
 from entroselect import _dispatch, _settings
 from entroselect._memory import in_words, memory_limit
-from entroselect.cli.output import complain, detail, line_on_stderr, to_stdout
+from entroselect.cli.output import complain, detail, line_on_stderr, to_stdout, verbosity
 from entroselect.cli.signals import Terminated, ending
 from entroselect.io.errors import shown
 from entroselect.io.stores import address_of
@@ -243,10 +243,12 @@ class PlainErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
         began = time.monotonic()
-        with plain_failures(bool(ctx.params.get("debug"))):
+        quiet, verbose, debug = (ctx.params[name] for name in ("quiet", "verbose", "debug"))
+        with verbosity(quiet, verbose), plain_failures(debug):
             result = super().invoke(ctx)
-        largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
-        detail(f"took {time.monotonic() - began:.2f} s and at most {in_words(largest)} of memory")
+            largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux: KiB
+            seconds = time.monotonic() - began
+            detail(f"took {seconds:.2f} s and at most {in_words(largest)} of memory")
         return result
 
     def main(self, *args: Any, **extra: Any) -> Any:

@@ -42,8 +42,8 @@ def info(
         return
     show(
         f"entroselect {known['version']}, Python {known['python']}, {known['machine']}\n"
-        f"{known['threads']} threads (ENTROSELECT_THREADS changes that); backend 'auto' means "
-        f"'{known['auto']}'"
+        f"{known['threads']} threads (ENTROSELECT_THREADS changes that)\n"
+        f"backend 'auto' means '{known['auto']}'"
     )
     show(_table("backend", known["backends"], "runs here"))
     show(_table("extra", known["extras"], "installed"))

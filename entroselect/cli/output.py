@@ -23,10 +23,16 @@ _QUIET, _NORMAL, _VERBOSE = range(3)
 _verbosity = _NORMAL
 
 
-def set_verbosity(quiet: bool, verbose: bool) -> None:
-    """What `say`, `detail` and `wants_progress` do from now on, in this process."""
+@contextmanager
+def verbosity(quiet: bool, verbose: bool) -> Iterator[None]:
+    """What `say`, `detail` and `wants_progress` do inside the block."""
     global _verbosity
+    before = _verbosity
     _verbosity = _QUIET if quiet else _VERBOSE if verbose else _NORMAL
+    try:
+        yield
+    finally:
+        _verbosity = before
 
 
 def wants_progress() -> bool:
