@@ -21,8 +21,6 @@ from entroselect.cli.errors import (
     check_memory_limit,
     naming,
     reading,
-    say,
-    show,
 )
 from entroselect.cli.options import (
     Backend,
@@ -30,11 +28,13 @@ from entroselect.cli.options import (
     Column,
     EndpointUrl,
     Force,
+    Json,
     Key,
     MemoryLimit,
     Metric,
     Out,
 )
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.cli.result_folder import Folder
 from entroselect.io import Source
 from entroselect.results import Cover, on_host
@@ -77,8 +77,11 @@ def deduplicate(
         typer.Option(help="File to save the state in; if it exists, the command resumes."),
     ] = None,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Keeps rows of POOL that are farther than a distance from each other.
+    """Drops rows of POOL that are close to a row that is kept.
+
+    The rows that are kept are farther than --distance from each other.
 
     OUT gets indices.npy (kept rows, in the order in which they were looked at), selection.csv (how
     many rows each stands for, itself included), duplicate_of.npy and distances.npy (of every row of
@@ -111,7 +114,7 @@ def deduplicate(
         with naming(features=pool):
             cover = deduplicated(
                 torchrun.own_part(source, ranks), scores=numbers, **options,
-                group=None if ranks is None else True, progress=True,
+                group=None if ranks is None else True, progress=wants_progress(),
             )  # fmt: skip
         seconds = time.perf_counter() - started
         if ranks is not None:
@@ -119,13 +122,17 @@ def deduplicate(
         if folder is None:
             return
         _write(cover, source, folder)
-        folder.write_json("report.json", _summary(cover, source, options, scores, seconds))
+        summary = _summary(cover, source, options, scores, seconds)
+        folder.write_json("report.json", summary)
+    say(f"written: {out.resolve()}")
+    if as_json:
+        document({"out": str(out.resolve()), **summary})
+        return
     kept, n = len(cover.indices), len(cover.distances)
     show(
         f"{kept:,} of {n:,} rows kept in {seconds:.2f} s ({cover.backend}); "
         f"{n - kept:,} are duplicates"
     )
-    say(f"written: {out.resolve()}")
 
 
 def _scores(given: str, n: int) -> NDArray[Any]:

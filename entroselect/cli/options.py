@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -40,6 +41,22 @@ def method_of(method: Method | None, anchor: Path | None) -> str:
     return "greedy" if anchor is None else "anchored"
 
 
+def start_of(text: str | None) -> int | str | None:
+    """The value of --start: a row, or a word."""
+    if text is None or text in (*STARTS, "herding"):
+        return text
+    if not text.isdecimal():
+        bad_use("--start", f"expected a pool row or one of {', '.join(STARTS)}, got {text!r}")
+    return int(text)
+
+
+def check_packages(option: str, extra: str, *packages: str) -> None:
+    """Ends the command if an option needs packages that are not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise RuntimeError(f"{option} needs {package}: pip install 'entroselect[{extra}]'")
+
+
 # Options that several commands have.
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to make for the results.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT once the new is done.")]
@@ -53,6 +70,9 @@ EndpointUrl = Annotated[
 Cache = Annotated[
     Path | None,
     typer.Option(help="Folder for local copies of addresses, which later runs use again."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
 ]
 Backend = Annotated[str, typer.Option(help="See 'entroselect info'.")]
 MemoryLimit = Annotated[

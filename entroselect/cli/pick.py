@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from entroselect import _checks, anchored_select, greedy_select, threshold_select
 from entroselect.cli import inputs
-from entroselect.cli.errors import reading, say
+from entroselect.cli.errors import reading
 from entroselect.cli.options import Options
+from entroselect.cli.output import wants_progress, warn
 from entroselect.cli.quotas import among
 from entroselect.cli.selection_files import PickedRows
 
@@ -29,7 +30,7 @@ def pick(
     common: dict[str, Any] = {
         "metric": options.metric,
         "backend": options.backend,
-        "progress": True,
+        "progress": wants_progress(),
         "seed": options.seed,
     }
     if options.method == "random":
@@ -77,7 +78,7 @@ def _anchored(options: Options, rows: Any, k: int, common: dict[str, Any]) -> Pi
         warnings.simplefilter("always", UserWarning)
         done = anchored_select(rows, k, reference, **given, **common)
     for warning in caught:
-        say(f"warning: {warning.message}")
+        warn(str(warning.message))
     reached = {name: getattr(done, name) for name in REACHED}
     return PickedRows(
         done.indices, None, None, done.radius, done.backend, done.profile, anchored=reached

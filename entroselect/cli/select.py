@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,13 +14,10 @@ from numpy.typing import NDArray
 from entroselect._settings import threads
 from entroselect.cli import inputs, selection_files, torchrun
 from entroselect.cli.errors import (
-    bad_use,
     called,
     describe,
     naming,
     reading,
-    say,
-    show,
 )
 from entroselect.cli.options import (
     Backend,
@@ -31,19 +27,22 @@ from entroselect.cli.options import (
     EndpointUrl,
     Force,
     Groups,
+    Json,
     Key,
     Method,
     Metric,
     Options,
     Out,
     Quota,
+    check_packages,
     method_of,
+    start_of,
 )
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.cli.pick import anchored_lines, pick
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
-from entroselect.greedy import STARTS
 from entroselect.report.spread import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
 from entroselect.report.tables import duration, profile_table, spread_table
 from entroselect.scale.process_group import ProcessGroup, shared_errors
@@ -131,6 +130,7 @@ def select(
         bool, typer.Option("--profile", help="Print where the time of the selection went.")
     ] = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Picks a spread-out subset of POOL.
 
@@ -141,19 +141,22 @@ def select(
     Started by torchrun, every process takes its part of the pool.
     """
     options = Options(
-        pool, key, column, id_column, k, fraction, method_of(method, anchor), _start(start),
+        pool, key, column, id_column, k, fraction, method_of(method, anchor), start_of(start),
         selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
         parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache, groups, quota,
         candidates,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
-        _check_packages("--report", "cli", "jinja2", "matplotlib")
+        check_packages("--report", "cli", "jinja2", "matplotlib")
     if parquet:
-        _check_packages("--parquet", "io", "pyarrow")
+        check_packages("--parquet", "io", "pyarrow")
     with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         summary = run(options, folder, ranks)
     if not torchrun.is_main_process(ranks):
+        return
+    if as_json:
+        document({"out": str(out.resolve()), **summary})
         return
     _show(summary)
     if profile and summary["profile"]:
@@ -274,7 +277,7 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
         part = sampled(rows)
         drawn = f"{len(part):,} of {n:,} rows, drawn at random" if len(part) < n else f"{n:,} rows"
         say(f"measuring {name}: {drawn} (--no-entropy skips this)")
-        return spread(part, **common, progress=True, of=n)
+        return spread(part, **common, progress=wants_progress(), of=n)
     cost = ""
     if n > SAMPLE:
         cost = f", {n * (n - 1) / 2:.2g} pairs"
@@ -287,7 +290,7 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
     say(f"measuring {name}: {n:,} rows{cost}")
     if cost:
         say("the selection is written: Ctrl-C leaves it as it is")
-    return spread(rows, **common, limit=options.memory_limit, progress=True)
+    return spread(rows, **common, limit=options.memory_limit, progress=wants_progress())
 
 
 def _pick(
@@ -311,20 +314,6 @@ def _pick(
         raise
 
 
-def _start(text: str | None) -> int | str | None:
-    if text is None or text in (*STARTS, "herding"):
-        return text
-    if not text.isdecimal():
-        bad_use("--start", f"expected a pool row or one of {', '.join(STARTS)}, got {text!r}")
-    return int(text)
-
-
-def _check_packages(option: str, extra: str, *packages: str) -> None:
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise RuntimeError(f"{option} needs {package}: pip install 'entroselect[{extra}]'")
-
-
 def _needs_cover(options: Options) -> bool:
     return options.report or options.method == "random"
 
@@ -341,7 +330,8 @@ def _covered(
     curve = options.report and options.method != "greedy" and len(kept) > 0
     ranks = rising_ranks(first, len(picks)) if curve else [len(picks)]
     say(f"measuring the cover of {len(rows):,} rows by {len(picks):,}")
-    return cover(rows, picks, ranks, options.metric, options.backend, progress=len(ranks) == 1)
+    progress = len(ranks) == 1 and wants_progress()
+    return cover(rows, picks, ranks, options.metric, options.backend, progress=progress)
 
 
 def _summary(
