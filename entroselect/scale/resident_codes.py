@@ -61,7 +61,9 @@ class ResidentCodes:
         if self._pool is not None:
             self._pool.restart()
 
-    def lower(self, rows: Int64, enough: float, bounds: Float64, weights: Float64 | None) -> None:
+    def lower(
+        self, rows: Int64, enough: float, bounds: Float64, weights: Float64 | None = None
+    ) -> None:
         """Lowers bounds[rows] of the rows, which ascend, that have codes: to a bound by all picks,
         or to any with a key below `enough`: with weights, of all rows, the weighted distance."""
         if self._pool is not None:
