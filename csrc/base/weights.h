@@ -1,6 +1,7 @@
 // Weighted farthest-first: a weight per row, and what rows are compared by.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -21,10 +22,10 @@ class Weights {
   }
 
   // A bound below which the row's key is below this one. docs/exactness.md ("Weights") has the
-  // proof, which needs numbers in the normal range; for others it is 0, which is always right.
+  // proof, which needs numbers in the normal range; otherwise it is 0, which is always right.
   double enough(int64_t row, double key) const {
     if (!weights_) return key;
-    const double root = key / weights_[row];
+    const double root = std::min(key / weights_[row], 1e154);  // its square is finite
     return key > 1e-290 && root > 1e-150 ? root * root * (1 - 0x1p-48) : 0;
   }
 
