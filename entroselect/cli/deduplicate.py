@@ -19,8 +19,6 @@ from entroselect.cli.errors import (
     check_memory_limit,
     naming,
     reading,
-    say,
-    show,
 )
 from entroselect.cli.options import (
     Backend,
@@ -29,12 +27,14 @@ from entroselect.cli.options import (
     EndpointUrl,
     Force,
     Join,
+    Json,
     Key,
     MemoryLimit,
     Metric,
     Out,
     Scores,
 )
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.cli.result_folder import Folder
 from entroselect.io import Source
 from entroselect.io.columns import Tables
@@ -74,8 +74,11 @@ def deduplicate(
     ] = None,
     join: Join = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Keeps rows of POOL that are farther than a distance from each other.
+    """Drops rows of POOL that are close to a row that is kept.
+
+    The rows that are kept are farther than --distance from each other.
 
     OUT gets indices.npy (kept rows, in the order in which they were looked at), selection.csv (how
     many rows each stands for, itself included), duplicate_of.npy and distances.npy (of every row of
@@ -110,7 +113,7 @@ def deduplicate(
         with naming(features=pool):
             cover = deduplicated(
                 torchrun.own_part(source, ranks), scores=numbers, **options,
-                group=None if ranks is None else True, progress=True,
+                group=None if ranks is None else True, progress=wants_progress(),
             )  # fmt: skip
         seconds = time.perf_counter() - started
         if ranks is not None:
@@ -118,13 +121,17 @@ def deduplicate(
         if folder is None:
             return
         _write(cover, source, tables, folder)
-        folder.write_json("report.json", _summary(cover, source, options, scores, seconds))
+        summary = _summary(cover, source, options, scores, seconds)
+        folder.write_json("report.json", summary)
+    say(f"written: {out.resolve()}")
+    if as_json:
+        document({"out": str(out.resolve()), **summary})
+        return
     kept, n = len(cover.indices), len(cover.distances)
     show(
         f"{kept:,} of {n:,} rows kept in {seconds:.2f} s ({cover.backend}); "
         f"{n - kept:,} are duplicates"
     )
-    say(f"written: {out.resolve()}")
 
 
 def _write(cover: Cover, source: Source, tables: Tables | None, folder: Folder) -> None:

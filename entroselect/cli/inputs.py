@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks
-from entroselect.cli.errors import bad_use, reading, say
+from entroselect.cli.errors import bad_use, reading
+from entroselect.cli.output import detail, say
 from entroselect.io import Source, open_pool
 from entroselect.io.npy import load_npy, npy_header
 from entroselect.io.rows import Rows
@@ -154,6 +155,8 @@ def open_source(
     """The source that `read` reads."""
     _say_what_is_logged()
     source = open_pool(path, key=key, column=column, id_column=id_column, **stores.options(path))
+    size = f"{source.n:,} rows of {source.d:,} columns"
+    detail(f"{source.name}: {size}, {source.format}, {source.stored}")
     if len(source.stored_shape) > 2:
         say(f"{source.name}: shape {source.stored_shape} flattened to {source.shape}")
     return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -41,12 +42,19 @@ def method_of(method: Method | None, anchor: Path | None) -> str:
 
 
 def start_of(text: str | None) -> int | str | None:
-    """The value of --start, a row where it is a number."""
+    """The value of --start: a row, or a word."""
     if text is None or text in (*STARTS, "herding"):
         return text
     if not text.isdecimal():
         bad_use("--start", f"expected a pool row or one of {', '.join(STARTS)}, got {text!r}")
     return int(text)
+
+
+def check_packages(option: str, extra: str, *packages: str) -> None:
+    """Ends the command if an option needs packages that are not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise RuntimeError(f"{option} needs {package}: pip install 'entroselect[{extra}]'")
 
 
 # Options that several commands have.
@@ -62,6 +70,9 @@ EndpointUrl = Annotated[
 Cache = Annotated[
     Path | None,
     typer.Option(help="Folder for local copies of addresses, which later runs use again."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
 ]
 Backend = Annotated[str, typer.Option(help="See 'entroselect info'.")]
 MemoryLimit = Annotated[
@@ -106,6 +117,13 @@ Join = Annotated[
     bool,
     typer.Option("--join", help="Also write joined.parquet, the rows with all their columns."),
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="Greedy: the weight of every row; the largest weight x distance is picked next.",
+    ),
+]
 
 # Options that only some methods have, and which methods.
 APPLIES = {
@@ -120,6 +138,7 @@ APPLIES = {
     "keep": ("greedy", "threshold"),
     "groups": ("greedy", "threshold"),
     "candidates": ("greedy", "threshold"),
+    "weights": ("greedy",),
 }
 
 
@@ -154,9 +173,16 @@ class Options:
     groups: str | None = None
     quota: list[str] | None = None
     candidates: Path | None = None
+    weights: str | None = None
     keep: str | None = None
     scores: str | None = None
     join: bool = False
+
+    @property
+    def picks_the_farthest(self) -> bool:
+        """Whether each pick is the farthest of all rows: its distance is the radius before it."""
+        plain = self.candidates is None and self.groups is None and self.weights is None
+        return self.method == "greedy" and plain
 
     @property
     def stores(self) -> Stores:
@@ -177,6 +203,8 @@ class Options:
                 )
         if self.entropy and not alone:
             bad_use("--entropy", "is measured by 'entroselect entropy' in several processes")
+        if self.weights is not None and not alone:
+            bad_use("--weights", "are for one process")
         if self.checkpoint is not None and self.method in ("random", "anchored"):
             bad_use("--checkpoint", f"has no meaning with --method {self.method}")
         if (self.k is None) == (self.fraction is None):

@@ -9,9 +9,10 @@ import numpy as np
 
 from entroselect import _checks, anchored_select, greedy_select, threshold_select
 from entroselect.cli import inputs
-from entroselect.cli.errors import reading, say
+from entroselect.cli.errors import reading
 from entroselect.cli.opened import Opened
 from entroselect.cli.options import Options
+from entroselect.cli.output import wants_progress, warn
 from entroselect.cli.quotas import among
 from entroselect.cli.selection_files import PickedRows
 
@@ -28,7 +29,7 @@ def pick(options: Options, opened: Opened, k: int, group: bool = False) -> Picke
     common: dict[str, Any] = {
         "metric": options.metric,
         "backend": options.backend,
-        "progress": True,
+        "progress": wants_progress(),
         "seed": options.seed,
     }
     if options.method == "random":
@@ -46,12 +47,15 @@ def pick(options: Options, opened: Opened, k: int, group: bool = False) -> Picke
         )  # fmt: skip
     else:
         start = 0 if options.start is None else options.start
+        named = options.weights
+        weights = None if named is None else inputs.read_column(named, "--weights")
         done = greedy_select(
             rows,
             k,
             start=start,
             selected=opened.before,
             min_distance=options.min_distance,
+            weights=weights,
             **common,
             **where,
         )
@@ -77,7 +81,7 @@ def _anchored(options: Options, rows: Any, k: int, common: dict[str, Any]) -> Pi
         warnings.simplefilter("always", UserWarning)
         done = anchored_select(rows, k, reference, **given, **common)
     for warning in caught:
-        say(f"warning: {warning.message}")
+        warn(str(warning.message))
     reached = {name: getattr(done, name) for name in REACHED}
     return PickedRows(
         done.indices, None, None, done.radius, done.backend, done.profile, anchored=reached

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,8 +17,6 @@ from entroselect.cli.errors import (
     called,
     describe,
     naming,
-    say,
-    show,
 )
 from entroselect.cli.inputs import KINDS, Input
 from entroselect.cli.opened import Opened, opened
@@ -32,6 +29,7 @@ from entroselect.cli.options import (
     Force,
     Groups,
     Join,
+    Json,
     Keep,
     Key,
     Method,
@@ -40,9 +38,12 @@ from entroselect.cli.options import (
     Out,
     Quota,
     Scores,
+    Weights,
+    check_packages,
     method_of,
     start_of,
 )
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.cli.pick import anchored_lines, pick
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import PickedRows
@@ -92,6 +93,7 @@ def select(
     candidates: Candidates = None,
     groups: Groups = None,
     quota: Quota = None,
+    weights: Weights = None,
     min_distance: Annotated[
         float | None, typer.Option(min=0, help="Greedy: stop when picks get closer than this.")
     ] = None,
@@ -138,6 +140,7 @@ def select(
         bool, typer.Option("--profile", help="Print where the time of the selection went.")
     ] = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Picks a spread-out subset of POOL.
 
@@ -152,17 +155,20 @@ def select(
         pool, key, column, id_column, k, fraction, method_of(method, anchor), start_of(start),
         selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
         parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache, groups, quota,
-        candidates, keep, scores, join,
+        candidates, weights, keep, scores, join,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
-        _check_packages("--report", "cli", "jinja2", "matplotlib")
+        check_packages("--report", "cli", "jinja2", "matplotlib")
     for option, asked_for in (("--parquet", parquet), ("--join", join)):
         if asked_for:
-            _check_packages(option, "io", "pyarrow")
+            check_packages(option, "io", "pyarrow")
     with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         summary = run(options, folder, ranks)
     if not torchrun.is_main_process(ranks):
+        return
+    if as_json:
+        document({"out": str(out.resolve()), **summary})
         return
     _show(summary)
     if profile and summary["profile"]:
@@ -182,7 +188,7 @@ def run(
     given = {
         "selected": options.selected or Path("--keep"),
         "reference": options.anchor or Path("--anchor"),
-        **{name: Path(f"--{name}") for name in ("candidates", "groups")},
+        **{name: Path(f"--{name}") for name in ("candidates", "groups", "weights")},
         "quotas": Path("--quota"),
     }
     with naming(features=source.path, **given):
@@ -276,7 +282,7 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
         part = sampled(rows)
         drawn = f"{len(part):,} of {n:,} rows, drawn at random" if len(part) < n else f"{n:,} rows"
         say(f"measuring {name}: {drawn} (--no-entropy skips this)")
-        return spread(part, **common, progress=True, of=n)
+        return spread(part, **common, progress=wants_progress(), of=n)
     cost = ""
     if n > SAMPLE:
         cost = f", {n * (n - 1) / 2:.2g} pairs"
@@ -289,7 +295,7 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
     say(f"measuring {name}: {n:,} rows{cost}")
     if cost:
         say("the selection is written: Ctrl-C leaves it as it is")
-    return spread(rows, **common, limit=options.memory_limit, progress=True)
+    return spread(rows, **common, limit=options.memory_limit, progress=wants_progress())
 
 
 def _pick(
@@ -308,12 +314,6 @@ def _pick(
         raise
 
 
-def _check_packages(option: str, extra: str, *packages: str) -> None:
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise RuntimeError(f"{option} needs {package}: pip install 'entroselect[{extra}]'")
-
-
 def _needs_cover(options: Options) -> bool:
     return options.report or options.method == "random"
 
@@ -326,11 +326,12 @@ def _covered(
     if before is not None and len(before):
         picks = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
     first = len(picks) - len(kept) + 1
-    # Greedy's own distances are the radius at every rank.
-    curve = options.report and options.method != "greedy" and len(kept) > 0
+    # Of plain greedy, the distances are the radius at every rank.
+    curve = options.report and not options.picks_the_farthest and len(kept) > 0
     ranks = rising_ranks(first, len(picks)) if curve else [len(picks)]
     say(f"measuring the cover of {len(rows):,} rows by {len(picks):,}")
-    return cover(rows, picks, ranks, options.metric, options.backend, progress=len(ranks) == 1)
+    progress = len(ranks) == 1 and wants_progress()
+    return cover(rows, picks, ranks, options.metric, options.backend, progress=progress)
 
 
 def _summary(
@@ -345,7 +346,8 @@ def _summary(
         "input": source.describe(),
         "options": given,
         "picked": len(picked.indices),
-        "radius": picked.radius,
+        "radius": None if options.weights else picked.radius,
+        "weighted_radius": picked.radius if options.weights else None,
         "counts": picked.counts,
         "anchored": picked.anchored,
         "spread": {},
@@ -369,10 +371,11 @@ def _rounded(seconds: dict[str, float]) -> dict[str, float]:
 
 def _show(summary: dict[str, Any]) -> None:
     options, rows = summary["options"], summary["input"]["rows"]
+    what = "largest weight x distance left" if summary["radius"] is None else "radius"
+    left = summary["weighted_radius"] if summary["radius"] is None else summary["radius"]
     show(
-        f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, radius "
-        f"{summary['radius']:.6g} ({options['metric']}), "
-        f"{summary['seconds']['select']:.2f} s\n"
+        f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, {what} "
+        f"{left:.6g} ({options['metric']}), {summary['seconds']['select']:.2f} s\n"
         f"backend {summary['backend']}, {summary['threads']} threads"
     )
     if summary["anchored"]:

@@ -35,9 +35,9 @@ class Tables:
     """
 
     def __init__(self, source: Source) -> None:
-        import pyarrow as pa
-
         self._parts = _parts(source)
+        import pyarrow as pa  # is there by now
+
         self._starts = np.cumsum([0, *(part.n for part in self._parts)])
         self.schema = self._parts[0].schema
         for part in self._parts:
