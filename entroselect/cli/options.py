@@ -97,6 +97,13 @@ Quota = Annotated[
 Candidates = Annotated[
     Path | None, typer.Option(help=".npy with row numbers, or a mask: only these may be picked.")
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="Greedy: the weight of every row; the largest weight x distance is picked next.",
+    ),
+]
 
 # Options that only some methods have, and which methods.
 APPLIES = {
@@ -109,6 +116,7 @@ APPLIES = {
     "selected": ("greedy", "threshold"),
     "groups": ("greedy", "threshold"),
     "candidates": ("greedy", "threshold"),
+    "weights": ("greedy",),
 }
 
 
@@ -143,6 +151,13 @@ class Options:
     groups: str | None = None
     quota: list[str] | None = None
     candidates: Path | None = None
+    weights: str | None = None
+
+    @property
+    def picks_the_farthest(self) -> bool:
+        """Whether each pick is the farthest of all rows: its distance is the radius before it."""
+        plain = self.candidates is None and self.groups is None and self.weights is None
+        return self.method == "greedy" and plain
 
     @property
     def stores(self) -> Stores:
@@ -163,6 +178,8 @@ class Options:
                 )
         if self.entropy and not alone:
             bad_use("--entropy", "is measured by 'entroselect entropy' in several processes")
+        if self.weights is not None and not alone:
+            bad_use("--weights", "are for one process")
         if self.checkpoint is not None and self.method in ("random", "anchored"):
             bad_use("--checkpoint", f"has no meaning with --method {self.method}")
         if (self.k is None) == (self.fraction is None):

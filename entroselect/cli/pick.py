@@ -47,12 +47,15 @@ def pick(
         )
     else:
         start = 0 if options.start is None else options.start
+        named = options.weights
+        weights = None if named is None else inputs.read_column(named, "--weights")
         done = greedy_select(
             rows,
             k,
             start=start,
             selected=before,
             min_distance=options.min_distance,
+            weights=weights,
             **common,
             **where,
         )

@@ -34,6 +34,7 @@ from entroselect.cli.options import (
     Options,
     Out,
     Quota,
+    Weights,
     check_packages,
     method_of,
     start_of,
@@ -86,6 +87,7 @@ def select(
     candidates: Candidates = None,
     groups: Groups = None,
     quota: Quota = None,
+    weights: Weights = None,
     min_distance: Annotated[
         float | None, typer.Option(min=0, help="Greedy: stop when picks get closer than this.")
     ] = None,
@@ -144,7 +146,7 @@ def select(
         pool, key, column, id_column, k, fraction, method_of(method, anchor), start_of(start),
         selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
         parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache, groups, quota,
-        candidates,
+        candidates, weights,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
@@ -175,7 +177,7 @@ def run(
     given = {
         "selected": options.selected or Path("--selected"),
         "reference": options.anchor or Path("--anchor"),
-        **{name: Path(f"--{name}") for name in ("candidates", "groups")},
+        **{name: Path(f"--{name}") for name in ("candidates", "groups", "weights")},
         "quotas": Path("--quota"),
     }
     with naming(features=source.path, **given):
@@ -326,8 +328,8 @@ def _covered(
     if before is not None and len(before):
         picks = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
     first = len(picks) - len(kept) + 1
-    # Greedy's own distances are the radius at every rank.
-    curve = options.report and options.method != "greedy" and len(kept) > 0
+    # Of plain greedy, the distances are the radius at every rank.
+    curve = options.report and not options.picks_the_farthest and len(kept) > 0
     ranks = rising_ranks(first, len(picks)) if curve else [len(picks)]
     say(f"measuring the cover of {len(rows):,} rows by {len(picks):,}")
     progress = len(ranks) == 1 and wants_progress()
@@ -346,7 +348,8 @@ def _summary(
         "input": source.describe(),
         "options": given,
         "picked": len(picked.indices),
-        "radius": picked.radius,
+        "radius": None if options.weights else picked.radius,
+        "weighted_radius": picked.radius if options.weights else None,
         "counts": picked.counts,
         "anchored": picked.anchored,
         "spread": {},
@@ -370,10 +373,11 @@ def _rounded(seconds: dict[str, float]) -> dict[str, float]:
 
 def _show(summary: dict[str, Any]) -> None:
     options, rows = summary["options"], summary["input"]["rows"]
+    what = "largest weight x distance left" if summary["radius"] is None else "radius"
+    left = summary["weighted_radius"] if summary["radius"] is None else summary["radius"]
     show(
-        f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, radius "
-        f"{summary['radius']:.6g} ({options['metric']}), "
-        f"{summary['seconds']['select']:.2f} s\n"
+        f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, {what} "
+        f"{left:.6g} ({options['metric']}), {summary['seconds']['select']:.2f} s\n"
         f"backend {summary['backend']}, {summary['threads']} threads"
     )
     if summary["anchored"]:

@@ -267,6 +267,7 @@ class Checkpoint:
             "distances": bool((np.isfinite(later) & (later >= 0)).all())
             and (len(later) == len(squared) or bool((squared[:1] == np.inf).all())),
             "order": self.about.get("operation") != "greedy"
+            or self.about.get("weights") is not None
             or bool((squared[1:] <= squared[:-1]).all()),
             "thresholds": bool((np.isfinite(thresholds) & (thresholds >= 0)).all()),
             "bounds": bool((found.bounds[~free] == -1).all())
