@@ -195,7 +195,8 @@ def test_a_stretch_that_leaves_more_pairs_open_than_there_is_room_for(
     pool = normal(300, 16)
     vectors = np.concatenate([pool[:40] + np.float32(0.5), np.repeat(pool[:1] * 0, 10, axis=0)])
     block, model = new_block(request, pool, "euclidean"), Model(pool, "euclidean")
-    block.filter.capacity = 1024  # every row is as near to all of the ten newest
+    for name in ("slot", "column", "score"):  # every row is as near to all of the ten newest
+        setattr(block.filter, name, getattr(block.filter, name)[:1024])
     block.add_vectors(vectors, "float32")
     model.add_vectors(vectors)
     block.refresh(None, 1e-9)

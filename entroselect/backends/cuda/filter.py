@@ -139,11 +139,11 @@ class Filter:
         if tile is not None and tile.capacity is not None:
             most = tile.capacity
         # There is room for all pairs of at least one tile.
-        self.capacity = max(most, *(each.rows * each.columns for each in known))
-        self.slot = rows.empty(self.capacity, torch.int32)
-        self.column = rows.empty(self.capacity, torch.int32)
-        self.score = rows.empty(self.capacity, torch.float32)
-        n = self.capacity // PER_ITEM
+        most = max(most, *(each.rows * each.columns for each in known))
+        self.slot = rows.empty(most, torch.int32)
+        self.column = rows.empty(most, torch.int32)
+        self.score = rows.empty(most, torch.float32)
+        n = most // PER_ITEM
         self.items = _Items(
             rows.empty(n, torch.int32), rows.empty(n, torch.int32), rows.empty(n, torch.float32),
             rows.empty(n * max(each.words for each in known), torch.int32),
@@ -151,6 +151,11 @@ class Filter:
         if tile is None:
             tile = autotune.choose(rows.device, self.frame.width, rows.n, self._timed())
         self.tile = tile
+
+    @property
+    def capacity(self) -> int:
+        """Pairs that there is room for."""
+        return len(self.slot)
 
     def run(self, task: Task, rows: torch.Tensor, begin: int, end: int) -> torch.Tensor:
         """Passes rows (m,) over columns [begin, end), the last first, split into as many launches
