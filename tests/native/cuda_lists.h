@@ -100,20 +100,53 @@ inline void candidates(int trials, int64_t most) {
   std::puts("candidates");
 }
 
+// Rows that take part in the next pass, over columns before 2, come first.
+inline void check_parting(const Bounds& pool, const std::vector<int64_t>& rows,
+                          const std::vector<int32_t>& scanned, const cuda::Scanned& from,
+                          double enough) {
+  std::vector<int64_t> expected, out(rows.size());
+  std::vector<int32_t> expected_left, left(rows.size());
+  for (const bool wanted : {true, false})
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const bool stays = scanned[i] <= 2 && pool.bounds[size_t(rows[i])] >= enough;
+      if (stays != wanted) continue;
+      expected.push_back(rows[i]);
+      expected_left.push_back(stays ? 0 : scanned[i]);
+    }
+  std::vector<double> memory(512, -7.0);
+  cuda::part_rows(pool.selection, rows.data(), from, int64_t(rows.size()), 2, enough, out.data(),
+                  left.data(), memory.data(), {});
+  require(out == expected && left == expected_left, "parting", int64_t(rows.size()));
+}
+
 inline void refresh(int trials, int64_t most) {
   for (int trial = 0; trial < trials; ++trial) {
     const int64_t n = 1 + int64_t(random64() % uint64_t(most));
     Bounds pool(trial, n);
     std::vector<int64_t> rows(static_cast<size_t>(n));
     for (int64_t i = 0; i < n; ++i) rows[size_t(i)] = n - 1 - i;
+    const int64_t each = 1 + int64_t(random64() % 70);
     std::vector<int32_t> order(rows.size(), -1), scanned(rows.size()), before = pool.met;
+    std::vector<int32_t> tile(size_t((n + each - 1) / each)), left(scanned);
     cuda::Stale memory;
     const cuda::Stale stale =
         cuda::find_stale(pool.selection, rows.data(), n, 4, 0, order.data(), &memory, {});
     pool.check_order(rows, order, stale);
-    for (int32_t& from : scanned) from = int32_t(random64() % 5);
-    int64_t tally[3] = {7, 9, 0}, pairs = 7, done = 9;
-    cuda::note_met(pool.selection, rows.data(), scanned.data(), {}, n, 4, tally, {});
+    for (int32_t& from : tile) from = int32_t(random64() % 5);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      left[i] = random64() % 3 ? 0 : 4;
+      scanned[i] = trial % 2 && left[i] ? 4 : tile[i / size_t(each)];
+    }
+    const cuda::Scanned from = {tile.data(), each, trial % 2 ? left.data() : nullptr};
+    check_parting(pool, rows, scanned, from, random64() % 2 ? 1 : 0);
+    int64_t tally[2] = {7, 9}, pairs = 7, done = 9;
+    if (trial % 3) {  // one of the numbers says that there was no room
+      const int64_t listed[] = {3, 3, trial % 3 == 2};
+      const cuda::Room room = {listed, 3, trial % 3 == 2 ? 3 : 2};
+      cuda::note_met(pool.selection, rows.data(), from, room, n, 4, tally, {});
+      require(pool.met == before && tally[0] == 7, "without room", trial);
+    }
+    cuda::note_met(pool.selection, rows.data(), from, {}, n, 4, tally, {});
     for (size_t i = 0; i < rows.size(); ++i) {
       const int32_t met = before[size_t(rows[i])];
       pairs += 4 - std::max(met, scanned[i]);

@@ -122,11 +122,11 @@ class Settling:
         # The worst first, so that each row is compared with those that come after it here: of the
         # two it has the smaller bound, within which they conflict.
         order = torch.sort(bounds, descending=True, stable=True).indices.flip(0)
-        reach, coded = pool.frame.reach(bounds[order]), self._coded(rows[order])
+        squared, coded = bounds[order], self._coded(rows[order])
         places = torch.arange(n, device=rows.device)
         task = Task(
-            self.held, coded, coded, lambda part: reach[part], lambda found: None, tighten=False,
-            met=places + 1, skip=0,
+            self.held, coded, coded, squared, lambda found: None, tighten=False,
+            met=(places + 1).int(), skip=0,
         )  # fmt: skip
         found = pool.filter.queue(task, places, 0, n)
         if found is None:
