@@ -140,7 +140,7 @@ def _left_open(
     for share in (None, 0.01):
         limit = np.inf if share is None else float(np.quantile(squared, share))
         known = torch.full((n,), limit, dtype=torch.float64, device=held.device)
-        listed = _listed(filter, rows, lambda keep: Task(
+        listed = _listed(filter, rows, known, lambda known, keep: Task(
             held, coded if kept else None, coded, known, keep, tighten, skip=skip
         ))[places]  # fmt: skip
         if skip is not None:
@@ -154,7 +154,7 @@ def _left_open(
         assert listed.max() <= 1, f"{what}: a pair was listed {listed.max()} times"
 
 
-def _listed(filter: Any, rows: Any, task_of: Any) -> Any:
+def _listed(filter: Any, rows: Any, known: Any, task_of: Any) -> Any:
     """(n, n): how often a pass lists each pair."""
     n = filter.rows.n
     listed = np.zeros((n, n), np.int64)
@@ -164,5 +164,5 @@ def _listed(filter: Any, rows: Any, task_of: Any) -> Any:
         assert bool(given.score.isfinite().all()), "a score is not finite"
         np.add.at(listed, found, 1)
 
-    filter.run(task_of(keep), rows, 0, n)
+    filter.run(task_of(known, keep), rows, 0, n)
     return listed

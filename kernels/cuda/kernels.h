@@ -215,6 +215,15 @@ Settled farthest_first(const Selection& selection, const Scratch& scratch, const
 int64_t in_order(const Selection& selection, const Scratch& scratch, const int64_t* rows, int64_t n,
                  int64_t count, int64_t limit, double floor, Stream stream);
 
+// Few values in descending order, of equals the first first, and their places; with `reverse` both
+// the other way around.
+void rank(const double* values, int64_t n, bool reverse, double* sorted, int64_t* places,
+          Stream stream);
+
+// out[i] <- the codes of row rows[order[i]], whose width is a multiple of 4.
+void gather_codes(const Coded& coded, const int64_t* rows, const int64_t* order, int64_t n,
+                  int64_t width, const Coded& out, Stream stream);
+
 // Two candidates, by their places in the order of rows, and their canonical squared distance, which
 // is below the bounds of both.
 struct Conflict {

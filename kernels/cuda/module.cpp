@@ -268,6 +268,22 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
       },
       Release(), "pairs"_a, "sides"_a, "selection"_a, "squared"_a, "stream"_a, "tally"_a = 0);
   m.def(
+      "rank",
+      [](uintptr_t values, int64_t n, bool reverse, uintptr_t sorted, uintptr_t places,
+         Stream stream) {
+        rank(pointer<const double>(values), n, reverse, pointer<double>(sorted),
+             pointer<int64_t>(places), stream);
+      },
+      Release());
+  m.def(
+      "gather_codes",
+      [](const Coded& coded, uintptr_t rows, uintptr_t order, int64_t n, int64_t width,
+         const Coded& out, Stream stream) {
+        gather_codes(coded, pointer<const int64_t>(rows), pointer<const int64_t>(order), n, width,
+                     out, stream);
+      },
+      Release());
+  m.def(
       "begin_conflicts",
       [](const Selection& selection, const Conflicts& conflicts, int64_t count, Stream stream) {
         begin_conflicts(selection, conflicts, count, stream);

@@ -225,6 +225,7 @@ int main() {
     frontier(120, 9000);
     candidates(60, 4000);
     refresh(30, 1500);
+    ranks(20, 300);
     farthest(60, 2500);
     in_order(60, 2500);
     conflicts(60, 400);

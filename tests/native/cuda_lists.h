@@ -100,6 +100,47 @@ inline void candidates(int trials, int64_t most) {
   std::puts("candidates");
 }
 
+// Values by a stable sort, and the codes of rows in that order.
+inline void ranks(int trials, int64_t most) {
+  constexpr int64_t kWidth = 96;
+  for (int trial = 0; trial < trials; ++trial) {
+    const int64_t n = 1 + int64_t(random64() % uint64_t(most)), pool = 50;
+    const std::vector<double> values = random_bounds(trial, n);
+    std::vector<int64_t> expected(values.size()), places(values.size()), rows(values.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      expected[i] = int64_t(i);
+      rows[i] = int64_t(random64() % uint64_t(pool));
+    }
+    std::stable_sort(expected.begin(), expected.end(),
+                     [&](int64_t i, int64_t j) { return values[size_t(i)] > values[size_t(j)]; });
+    if (trial % 2) std::reverse(expected.begin(), expected.end());
+    std::vector<double> sorted(values.size());
+    cuda::rank(values.data(), n, trial % 2, sorted.data(), places.data(), {});
+    require(places == expected, "places", trial, n);
+    std::vector<uint64_t> memory(size_t(pool * kWidth / 4)), gathered(size_t(n * kWidth / 4));
+    for (uint64_t& codes : memory) codes = random64();
+    std::vector<float> numbers[3], taken[3];
+    for (int k = 0; k < 3; ++k) {
+      for (int64_t i = 0; i < pool; ++i) numbers[k].push_back(float(random64() % 1000));
+      taken[k].assign(values.size(), -1);
+    }
+    const auto coded = [](std::vector<uint64_t>& codes, std::vector<float>* numbers) {
+      return cuda::Coded{reinterpret_cast<uint16_t*>(codes.data()), numbers[0].data(),
+                         numbers[1].data(), numbers[2].data()};
+    };
+    cuda::gather_codes(coded(memory, numbers), rows.data(), places.data(), n, kWidth,
+                       coded(gathered, taken), {});
+    for (size_t i = 0; i < rows.size(); ++i) {
+      require(sorted[i] == values[size_t(places[i])], "sorted", trial, int64_t(i));
+      const size_t row = size_t(rows[size_t(places[i])]), words = kWidth / 4;
+      for (size_t w = 0; w < words; ++w)
+        require(gathered[i * words + w] == memory[row * words + w], "codes", trial, int64_t(i));
+      for (int k = 0; k < 3; ++k) require(taken[k][i] == numbers[k][row], "numbers", trial, k);
+    }
+  }
+  std::puts("ranks");
+}
+
 // Rows that take part in the next pass, over columns before 2, come first.
 inline void check_parting(const Bounds& pool, const std::vector<int64_t>& rows,
                           const std::vector<int32_t>& scanned, const cuda::Scanned& from,
