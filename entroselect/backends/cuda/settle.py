@@ -111,7 +111,7 @@ class Settling:
             pool._selection(), conflicts, ordered.data_ptr(), place.data_ptr(), pool.count, limit,
             floor, picks.data_ptr(), squared.data_ptr(), stream,
         )  # fmt: skip
-        host = torch.cat([result, count]).cpu().numpy()
+        host = torch.cat([result, count[:2]]).cpu().numpy()
         settled = kernels.settled(host.ctypes.data, capacity)
         if settled is None:
             return None
