@@ -44,10 +44,13 @@ NOT_ITS_ARGUMENT = {
     "within": "holds all rows at once, in one process; use 'cpu'",
 }
 
-NOT_YET = dict.fromkeys(
-    ("candidates", "groups"),
-    "picks among all rows, without quotas; use 'cpu', with the rows in host memory",
-)
+NOT_YET = {
+    **dict.fromkeys(
+        ("candidates", "groups"),
+        "picks among all rows, without quotas; use 'cpu', with the rows in host memory",
+    ),
+    "weights": "compares rows by distances alone; use 'cpu', with the rows in host memory",
+}
 
 
 def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend:

@@ -23,7 +23,7 @@ class Cpu:
 
     takes = frozenset(
         {"selection", "nearest", "within", "batch", "pairs", "exchange"}
-        | {"memory_limit", "group", "checkpoint", "candidates", "groups"}
+        | {"memory_limit", "group", "checkpoint", "candidates", "groups", "weights"}
     )
     loops = None
 

@@ -29,6 +29,16 @@ DOTS_PER_INCH = 120
 LARGEST_SIDE = 64  # pixels of one image in a grid
 
 
+class NotebookFigure(Figure):
+    """A figure that every notebook shows. matplotlib's own is shown once pyplot was imported, which
+    is told by then to draw there."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
 class Images:
     """Turns rows into images of one brightness scale.
 

@@ -21,6 +21,8 @@ def code_calls(rows: Rows, isa: str) -> dict[str, Callable[[], Any]]:
         bounds = np.full(rows.n, np.inf)
         pool.refresh(np.arange(0, rows.n - 50, 3), 1e-300, bounds)
         pool.meet(np.arange(20))
+        pool.add_picks(rows.values[90:99], rows.dtype)
+        pool.refresh(np.arange(0, rows.n - 50, 3), 1e-200, bounds, np.geomspace(0.1, 10, rows.n))
         return [bounds]
 
     return {"codes": lambda: lowered(False), "codes cosine": lambda: lowered(True)}
