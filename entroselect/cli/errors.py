@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -251,14 +251,17 @@ class PlainErrors(TyperGroup):
             detail(f"took {seconds:.2f} s and at most {in_words(largest)} of memory")
         return result
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Parses, runs and exits."""
         extra["standalone_mode"] = False  # it would print bad use in a form of its own
+        if "" in (sys.argv[1:] if args is None else args):  # a path of no name is this folder
+            complain("an argument is empty; is a variable of the shell not set?")
+            sys.exit(BAD_USE)
         # A terminal's encoding may not have every character of a file's name.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            code = super().main(*args, **extra)
+            code = super().main(args, *more, **extra)
         except UsageError as error:
             command = error.ctx.command_path if error.ctx else "entroselect"
             said = _without_pydantic(error.format_message())

@@ -197,6 +197,8 @@ def test_odd_files_as_pools(odd, name):
     there = entries(odd)
     fails(1, "select", name, "-k", 1, "-o", "out", saying=[f"{name}: "])
     fails(1, "nearest", "pool.npy", name, "-o", "out", saying=[f"{name}: "])
+    fails(1, "deduplicate", name, "--distance", 1, "-o", "out", saying=[f"{name}: "])
+    fails(1, "diagnose", "pool.npy", name, "--json", saying=[f"{name}: "])
     fails(1, "entropy", name, saying=[f"{name}: "])
     assert entries(odd) == there
 

@@ -164,6 +164,7 @@ def test_exit_codes_are_documented(folder: Path) -> None:
 
 def test_anything_but_a_command_is_refused(folder: Path) -> None:
     assert run().stdout == run("--help").stdout == run("-h").stdout
+    fails(2, "entropy", "", saying=["an argument is empty"])
     fails(2, "selct", saying=["No such command 'selct'. Did you mean 'select'?"])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import (
@@ -74,7 +74,6 @@ def test_adversarial_pools(name: str, metric: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None)
 @given(
     n=st.integers(1, 200),
     d=st.one_of(st.integers(1, 4), st.integers(5, 40)),
