@@ -208,7 +208,7 @@ def read_ids(given: str) -> NDArray[Any]:
     """The ids that --keep names, (m,): as `read_column`, or the lines of a .txt file."""
     if Path(given).suffix == ".txt":
         with reading(Path(given), "--keep"):
-            lines = Path(given).read_text(encoding="utf-8").splitlines()
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
         return np.array([line for line in lines if line], dtype=object)
     found = read_column(given, "--keep")
     with reading(Path(given), "--keep"):
