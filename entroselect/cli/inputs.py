@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect import _checks
 from entroselect.cli.errors import bad_use, reading
 from entroselect.cli.output import detail, say
 from entroselect.io import Source, open_pool
@@ -125,8 +126,7 @@ def read(
     Raises:
         ValueError, TypeError: naming the file, what is wrong with it and what to do.
     """
-    source = open_source(path, key, column, id_column, stores)
-    return Input(path, source, _rows(source))
+    return in_memory(outside(path, key, column, id_column, stores))
 
 
 def outside(
@@ -138,6 +138,11 @@ def outside(
 ) -> Input:
     """As `read`, but the rows stay in the file."""
     return Input(path, open_source(path, key, column, id_column, stores), None)
+
+
+def in_memory(opened: Input) -> Input:
+    """The same pool, with its rows in memory."""
+    return replace(opened, rows=_rows(opened.source))
 
 
 def open_source(
@@ -197,6 +202,28 @@ def read_column(given: str, option: str) -> NDArray[Any]:
             names = ", ".join(table.schema_arrow.names)
             raise ValueError(f"has no column {column!r}; its columns are {names}")
         return np.asarray(table.read(columns=[column]).column(0).to_numpy())
+
+
+def read_ids(given: str) -> NDArray[Any]:
+    """The ids that --keep names, (m,): as `read_column`, or the lines of a .txt file."""
+    if Path(given).suffix == ".txt":
+        with reading(Path(given), "--keep"):
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        return np.array([line for line in lines if line], dtype=object)
+    found = read_column(given, "--keep")
+    with reading(Path(given), "--keep"):
+        if found.ndim != 1:
+            raise ValueError(f"expected one id per row to keep, got shape {found.shape}")
+    return found
+
+
+def read_scores(given: str, n: int) -> NDArray[Any]:
+    """The numbers that --scores names, one per row of the pool."""
+    found = read_column(given, "--scores")
+    with reading(Path(given), "--scores"):
+        if found.ndim == 2 and found.shape[1] == 1:
+            found = found[:, 0]
+        return _checks.row_scores(found, n)
 
 
 def _npy_values(path: Path) -> NDArray[Any]:

@@ -97,6 +97,26 @@ Quota = Annotated[
 Candidates = Annotated[
     Path | None, typer.Option(help=".npy with row numbers, or a mask: only these may be picked.")
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="The ids of pool rows that are kept already, or their numbers where rows have no ids: "
+        ".txt with one per line, .npy, or a column of a .parquet file.",
+    ),
+]
+Scores = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="Rows with the highest scores come first: .npy with one number per row, or a column "
+        "of a .parquet file.",
+    ),
+]
+Join = Annotated[
+    bool,
+    typer.Option("--join", help="Also write joined.parquet, the rows with all their columns."),
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -113,7 +133,9 @@ APPLIES = {
     "min_distance": ("greedy",),
     "threshold": ("threshold",),
     "decay": ("threshold",),
+    "scores": ("threshold",),
     "selected": ("greedy", "threshold"),
+    "keep": ("greedy", "threshold"),
     "groups": ("greedy", "threshold"),
     "candidates": ("greedy", "threshold"),
     "weights": ("greedy",),
@@ -152,6 +174,9 @@ class Options:
     quota: list[str] | None = None
     candidates: Path | None = None
     weights: str | None = None
+    keep: str | None = None
+    scores: str | None = None
+    join: bool = False
 
     @property
     def picks_the_farthest(self) -> bool:
@@ -206,8 +231,13 @@ class Options:
             self.start in starts or (self.method == "greedy" and isinstance(self.start, int))
         ):
             bad_use("--start", f"{self.start} has no meaning with --method {self.method}")
-        if self.selected is not None and self.start is not None:
-            bad_use("--start", "has no meaning with --selected; picks continue from there")
+        if self.selected is not None and self.keep is not None:
+            bad_use("--keep / --selected", "pass one of the two")
+        for name in ("selected", "keep"):
+            if getattr(self, name) is not None and self.start is not None:
+                bad_use("--start", f"has no meaning with --{name}; picks continue from there")
+        if self.scores is not None and self.seed is not None:
+            bad_use("--seed", "has no meaning with --scores, which give the order of the rows")
         check_backend(self.backend, selecting=True)
 
     def count(self, rows: int) -> int:

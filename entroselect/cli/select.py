@@ -12,13 +12,14 @@ import typer
 from numpy.typing import NDArray
 
 from entroselect._settings import threads
-from entroselect.cli import inputs, selection_files, torchrun
+from entroselect.cli import selection_files, torchrun
 from entroselect.cli.errors import (
     called,
     describe,
     naming,
-    reading,
 )
+from entroselect.cli.inputs import KINDS, Input
+from entroselect.cli.opened import Opened, opened
 from entroselect.cli.options import (
     Backend,
     Cache,
@@ -27,13 +28,16 @@ from entroselect.cli.options import (
     EndpointUrl,
     Force,
     Groups,
+    Join,
     Json,
+    Keep,
     Key,
     Method,
     Metric,
     Options,
     Out,
     Quota,
+    Scores,
     Weights,
     check_packages,
     method_of,
@@ -44,6 +48,7 @@ from entroselect.cli.pick import anchored_lines, pick
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
+from entroselect.io.columns import Tables
 from entroselect.report.spread import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
 from entroselect.report.tables import duration, profile_table, spread_table
 from entroselect.scale.process_group import ProcessGroup, shared_errors
@@ -52,7 +57,7 @@ from entroselect.scale.process_group import ProcessGroup, shared_errors
 def select(
     pool: Annotated[
         Path,
-        typer.Argument(metavar="POOL", help=f"Rows to choose from: {inputs.KINDS}."),
+        typer.Argument(metavar="POOL", help=f"Rows to choose from: {KINDS}."),
     ],
     out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
@@ -84,6 +89,7 @@ def select(
     selected: Annotated[
         Path | None, typer.Option(help=".npy with pool rows, or vectors, that are chosen already.")
     ] = None,
+    keep: Keep = None,
     candidates: Candidates = None,
     groups: Groups = None,
     quota: Quota = None,
@@ -97,6 +103,7 @@ def select(
     decay: Annotated[
         float | None, typer.Option(help="Threshold: factor after each pass. Default 0.95.")
     ] = None,
+    scores: Scores = None,
     metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,
     seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
     backend: Backend = "auto",
@@ -128,6 +135,7 @@ def select(
     parquet: Annotated[
         bool, typer.Option("--parquet", help="Write selection.parquet though rows have no ids.")
     ] = False,
+    join: Join = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of the selection went.")
     ] = False,
@@ -137,8 +145,9 @@ def select(
     """Picks a spread-out subset of POOL.
 
     OUT gets indices.npy (pick order), selection.csv, report.json and, for rows with ids,
-    selection.parquet, which also says from which earlier row each was so far. The selection is
-    written before anything is measured, and stays if that is interrupted.
+    selection.parquet, which also says from which earlier row each was so far; with --join,
+    joined.parquet, which has the columns rank and distance before those of POOL. The selection is
+    written before anything is joined or measured, and stays if that is interrupted.
 
     Started by torchrun, every process takes its part of the pool.
     """
@@ -146,13 +155,14 @@ def select(
         pool, key, column, id_column, k, fraction, method_of(method, anchor), start_of(start),
         selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
         parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache, groups, quota,
-        candidates, weights,
+        candidates, weights, keep, scores, join,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
         check_packages("--report", "cli", "jinja2", "matplotlib")
-    if parquet:
-        check_packages("--parquet", "io", "pyarrow")
+    for option, asked_for in (("--parquet", parquet), ("--join", join)):
+        if asked_for:
+            check_packages(option, "io", "pyarrow")
     with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         summary = run(options, folder, ranks)
     if not torchrun.is_main_process(ranks):
@@ -171,17 +181,18 @@ def run(
     """Selects; then the process that has a folder writes the selection into it and measures it.
     Returns the contents of report.json, {} on the other processes."""
     started = time.perf_counter()
-    source, rows, before = _opened(options, ranks)
+    inputs = opened(options, ranks)
+    source = inputs.source
     k = options.count(source.source.n)
     at = time.perf_counter()
     given = {
-        "selected": options.selected or Path("--selected"),
+        "selected": options.selected or Path("--keep"),
         "reference": options.anchor or Path("--anchor"),
         **{name: Path(f"--{name}") for name in ("candidates", "groups", "weights")},
         "quotas": Path("--quota"),
     }
     with naming(features=source.path, **given):
-        picked = _pick(options, rows, k, before, ranks is not None, folder)
+        picked = _pick(options, inputs, k, ranks is not None, folder)
     seconds = {"select": time.perf_counter() - at}
     summary: dict[str, Any] = {}
     with shared_errors(ranks):
@@ -197,7 +208,9 @@ def run(
     kept_safe = f"the selection is in {folder.out}; measuring it was not finished"
     try:
         with heeded():
-            measured = _measure(options, source, rows, picked, before, folder, summary)
+            if inputs.tables is not None:
+                _join(inputs.tables, picked, folder)
+            measured = _measure(options, inputs, picked, folder, summary)
             seconds["measure"] = time.perf_counter() - at
             seconds["all"] = time.perf_counter() - started
             summary["seconds"] = _rounded(seconds)
@@ -218,34 +231,24 @@ def run(
     return summary
 
 
-def _opened(
-    options: Options, ranks: ProcessGroup | None
-) -> tuple[inputs.Input, Any, NDArray[Any] | None]:
-    """(the pool, its rows or this process's part of them, the contents of --selected)"""
-    before = None
-    if options.selected is not None:
-        with shared_errors(ranks), reading(options.selected, "--selected"):
-            before = inputs.read_selected(options.selected)
-    named = options.key, options.column, options.id_column, options.stores
-    with shared_errors(ranks), reading(options.pool):
-        if options.memory_limit is None and ranks is None:
-            source = inputs.read(options.pool, *named)
-            return source, source.rows, before
-        source = inputs.outside(options.pool, *named)
-        return source, torchrun.own_part(source.source, ranks), before
+def _join(tables: Tables, picked: PickedRows, folder: Folder) -> None:
+    """Writes joined.parquet; random and anchored picks have no distance to those before them."""
+    columns: dict[str, Any] = {"rank": np.arange(1, len(picked.indices) + 1)}
+    if picked.distances is not None:
+        columns["distance"] = np.ma.masked_invalid(picked.distances)
+    selection_files.write_joined(tables, picked.indices, columns, folder)
 
 
 def _measure(
     options: Options,
-    source: inputs.Input,
-    rows: Any,
+    inputs: Opened,
     picked: PickedRows,
-    before: NDArray[Any] | None,
     folder: Folder,
     summary: dict[str, Any],
 ) -> tuple[Cover | None, dict[str, Spread]]:
     """Writes selection.parquet, measures the selection and puts each measure into report.json as
     soon as it is there. Returns the figures of the page."""
+    source, rows, before = inputs.source, inputs.rows, inputs.before
     ids = source.source.ids(picked.indices)
     tabled = ids is not None or options.parquet
     measures = rows is source.rows if options.entropy is None else options.entropy
@@ -296,16 +299,11 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
 
 
 def _pick(
-    options: Options,
-    rows: Any,
-    k: int,
-    before: NDArray[Any] | None,
-    group: bool,
-    folder: Folder | None,
+    options: Options, inputs: Opened, k: int, group: bool, folder: Folder | None
 ) -> PickedRows:
     """As `pick`; the message of an interruption names the checkpoint."""
     try:
-        return pick(options, rows, k, before, group)
+        return pick(options, inputs, k, group)
     except KeyboardInterrupt as error:
         saved = options.checkpoint
         if folder is not None and saved is not None and saved.is_file():
@@ -337,7 +335,7 @@ def _covered(
 
 
 def _summary(
-    options: Options, source: inputs.Input, picked: PickedRows, seconds: dict[str, float]
+    options: Options, source: Input, picked: PickedRows, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """The contents of report.json before anything is measured."""
     given = asdict(options)

@@ -28,6 +28,7 @@ class Shards(Source):
 
     Attributes:
         parts: the sources, in order; those without rows are left out.
+        id_columns: beside each, a column of a file of its own; None where there are none.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Shards(Source):
         rows = sum(part.n for part in self.parts)
         kind = "bfloat16" if first.stored == "bfloat16" else first.buffer_dtype
         super().__init__(name, first.format, (rows, *first.stored_shape[1:]), kind)
-        self._ids = None if ids is None else [ids[index] for index in kept]
+        self.id_columns = None if ids is None else [ids[index] for index in kept]
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
         self.overhead = max(part.overhead for part in self.parts)
         self._read_through = first._read_through
@@ -123,7 +124,7 @@ class Shards(Source):
         for shard in np.unique(shards).tolist():
             here = np.flatnonzero(shards == shard)
             within = rows[here] - self._starts[shard]
-            column = None if self._ids is None else self._ids[shard]
+            column = None if self.id_columns is None else self.id_columns[shard]
             ids = self.parts[shard].ids(within) if column is None else column.take(within)
             if ids is None:  # in some of the files only: they name no row of the others
                 return None

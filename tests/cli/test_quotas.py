@@ -44,6 +44,10 @@ def test_candidates_and_integer_labels(folder):
         pool, 9, groups=groups, quotas={-1: 2, 1: 3}, candidates=np.arange(0, 60, 2)
     )
     assert np.load("out/indices.npy").tolist() == expected.indices.tolist()
+    np.save("bools.npy", groups > 0)
+    ok("select", "pool.npy", "-k", 9, "--groups", "bools.npy", "--quota", "True=2", "-o", "two")
+    expected = entroselect.greedy_select(pool, 9, groups=groups > 0, quotas={True: 2})
+    assert np.load("two/indices.npy").tolist() == expected.indices.tolist()
 
 
 def test_weights_of_a_file(folder, monkeypatch):
@@ -94,6 +98,7 @@ def test_bad_quotas_name_the_option(folder):
             ["--groups", "groups.npy", "--quota", "a=1"],
             "--quota: the labels are integers, got 'a'",
         ),
+        (1, ["--groups", "none.npy", "--quota", "yes=1"], "labels are True and False, got 'yes'"),
         (1, ["--groups", "groups.npy", "--quota", "1=1", "--quota", "1=2"], "'1' is given twice"),
         (1, ["--groups", "groups.npy", "--quota", "7=1"], "--quota: 7 is no label of"),
         (1, ["--groups", "groups.npy", "--quota", "0=1", "--quota", "1=1"], "together they let 2"),

@@ -205,10 +205,14 @@ def test_a_selection_that_was_interrupted(
         assert file.exists()
         for _ in range(2):  # from the middle, and from the end
             same(ours(pool, k, checkpoint=file, **arguments), textbook(pool, k, **arguments))
-    for other, name in (({}, "candidates"), (cases[2][1], "quotas"), (cases[0][1], "candidates")):
-        with pytest.raises(ValueError, match=rf"checkpoint: .* another selection \({name}"):
+    for other, said in (
+        ({}, "candidates: none here"),
+        (cases[2][1], "quotas: other values there"),
+        (cases[0][1], "candidates: other values there"),
+    ):
+        with pytest.raises(ValueError, match=rf"checkpoint: .* another selection \({said}\)"):
             ours(pool, len(pool) // 2, checkpoint=tmp_path / "1", **other)
-    with pytest.raises(ValueError, match=r"checkpoint: .* another selection \(quotas"):
+    with pytest.raises(ValueError, match=r"checkpoint: .* another selection \(quotas: other"):
         ours(pool, 9, checkpoint=tmp_path / "1", **cases[1][1])  # quotas depend on k
 
 
