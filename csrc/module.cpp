@@ -63,6 +63,11 @@ class PyPool {
     pool_->limit_groups(Quotas(groups_.data(), to_vector(left)));
   }
 
+  void weigh(const Doubles& weights) {
+    weights_ = weights;
+    dynamic_cast<FilterPool&>(*pool_).weigh(Weights(weights_.data()));
+  }
+
   py::tuple state() {
     const int64_t n = block().n();
     py::array_t<double> bounds(n);
@@ -152,7 +157,8 @@ class PyPool {
   const bool cosine_;
   const int threads_;
   std::vector<std::unique_ptr<OwnedRows>> held_;
-  Groups groups_;  // of every row; empty without groups
+  Groups groups_;    // of every row; empty without groups
+  Doubles weights_;  // of every row; empty without weights
   std::unique_ptr<Pool> pool_;
   SubPool* block_ = nullptr;  // the same pool; null if it is a tree
 };
@@ -323,6 +329,7 @@ void bind_pool(py::module_& m) {
            [](PyPool& p, const Indices& rows) { p.pool().exclude(rows.data(), rows.size()); })
       .def("put_back", &PyPool::put_back)
       .def("limit_groups", &PyPool::limit_groups)
+      .def("weigh", &PyPool::weigh)
       .def("bounds", &PyPool::bounds)
       .def("state", &PyPool::state)
       .def("restart", &PyPool::restart)

@@ -182,14 +182,37 @@ def traversal_order(order: Any, n: int) -> Int64:
     return indices
 
 
-def row_scores(scores: Any, n: int) -> NDArray[Any]:
-    """`scores` as one number per row of a pool of n."""
-    array = plain_array("scores", scores)
+def row_numbers(name: str, given: Any, n: int) -> NDArray[Any]:
+    """`given` as one number per row of a pool of n."""
+    array = plain_array(name, given)
     if array.dtype.kind not in "iuf" or array.shape != (n,):
         raise ValueError(
-            f"scores: expected one number per row of the pool, shape ({n},), got dtype "
+            f"{name}: expected one number per row of the pool, shape ({n},), got dtype "
             f"{array.dtype} with shape {array.shape}"
         )
+    return array
+
+
+def row_weights(weights: Any, n: int) -> NDArray[np.float64] | None:
+    """`weights` as one positive float64 per row of a pool of n, so small that no product with a
+    distance overflows; None if there are none."""
+    if weights is None:
+        return None
+    found = np.ascontiguousarray(row_numbers("weights", weights, n), dtype=np.float64)
+    bad = np.flatnonzero(~((found >= 1 / LARGEST) & (found <= LARGEST)))
+    if len(bad) == 0:
+        return found
+    weight = found[bad[0]]
+    if 0 < weight < math.inf:
+        advice = f"accepted are {1 / LARGEST:g} to {LARGEST:g}; rescale all of them alike"
+    else:
+        advice = "expected finite numbers above 0; candidates= leaves rows out"
+    raise ValueError(f"weights: row {bad[0]} (the first) has {weight:g}; {advice}")
+
+
+def row_scores(scores: Any, n: int) -> NDArray[Any]:
+    """`scores` as one number per row of a pool of n."""
+    array = row_numbers("scores", scores, n)
     unknown = np.flatnonzero(np.isnan(array))
     if len(unknown):
         raise ValueError(

@@ -44,10 +44,13 @@ NOT_ITS_ARGUMENT = {
     "within": "holds all rows at once, in one process; use 'cpu'",
 }
 
-NOT_YET = dict.fromkeys(
-    ("candidates", "groups"),
-    "picks among all rows, without quotas; use 'cpu', with the rows in host memory",
-)
+NOT_YET = {
+    **dict.fromkeys(
+        ("candidates", "groups"),
+        "picks among all rows, without quotas; use 'cpu', with the rows in host memory",
+    ),
+    "weights": "compares rows by distances alone; use 'cpu', with the rows in host memory",
+}
 
 
 def choose(
@@ -106,11 +109,11 @@ def _check_bits(made: Backend, metric: str, wanted: dict[str, Any]) -> None:
             f"metric: backend {made.name!r} compares numbers, and {metric!r} is of bits; use "
             "'cpu', with the rows in host memory"
         )
-    for argument in ("memory_limit", "group"):
+    for argument in ("memory_limit", "group", "weights"):
         if wanted.get(argument) is not None:
             raise ValueError(
-                f"{argument}: rows are compared by {metric!r} in memory and in one process; leave "
-                "it out"
+                f"{argument}: rows are compared by {metric!r} in memory, in one process and "
+                "without weights; leave it out"
             )
 
 

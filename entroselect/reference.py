@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -106,6 +107,7 @@ def greedy_select(
     candidates: Any = None,
     groups: Any = None,
     quotas: Any = None,
+    weights: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """Farthest-first traversal, one pick and one pass over the pool at a time. O(N d k)."""
@@ -114,6 +116,7 @@ def greedy_select(
     limit = -math.inf if min_distance is None else float(min_distance)
     k = _checks.pick_count(k, rows.n, 1, rows.n, "")
     limits = Limits(candidates, groups, quotas, k, picked)
+    weight = np.ones(rows.n) if weights is None else np.asarray(weights, dtype=np.float64)
 
     indices: list[int] = []
     distances: list[float] = []
@@ -122,9 +125,10 @@ def greedy_select(
         if np.isinf(nearest[~picked]).all():  # no pick yet
             best = first_pick(rows, start, seed, metric, np.flatnonzero(may).tolist())
         else:
-            best = int(np.argmax(np.where(may, nearest, -1.0)))  # the first of equals
+            keys = nearest if weights is None else weight * np.sqrt(nearest)
+            best = int(np.argmax(np.where(may, keys, -1.0)))  # the first of equals
         distance = math.sqrt(nearest[best])
-        if distance < limit:
+        if weight[best] * distance < limit:
             break
         indices.append(best)
         distances.append(distance)
@@ -133,7 +137,9 @@ def greedy_select(
         np.minimum(nearest, squared_distances(values, values[best], metric), out=nearest)
         if progress is not None:
             progress(len(indices), k)
-    return _selection(indices, distances, nearest, picked, counts=limits.counts)
+    found = _selection(indices, distances, nearest, picked, counts=limits.counts)
+    radius = float(np.max((weight * np.sqrt(nearest))[~picked], initial=0.0))
+    return found if weights is None else replace(found, radius=radius)
 
 
 @in_default_float_environment

@@ -36,8 +36,9 @@ class Selection:
     Attributes:
         indices: int64 (k,); pool rows in pick order.
         distances: float64 (k,); distance from each pick to all picks before it, inf for the very
-            first of all. Greedy distances never increase.
-        radius: the largest distance from any pool row to the selection (0 when all are picked).
+            first of all. Greedy distances never increase, unless there are weights.
+        radius: the largest distance from any pool row to the selection (0 when all are picked);
+            with ``weights=``, the largest weight x distance.
         backend: what computed it, for example "cpu:avx512bf16"; can be passed as ``backend=``.
         thresholds: float64 (k,), only from `threshold_select`: the threshold in force at each
             acceptance; ``thresholds[0]`` is the starting value.

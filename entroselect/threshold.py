@@ -118,7 +118,7 @@ def threshold_select(
             )  # fmt: skip
     opened = OpenedPool(
         features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected,
-        constrained=candidates is not None or groups is not None,
+        extra=_quotas.bytes_per_row(candidates, groups),
     )  # fmt: skip
     with opened.shared_errors():
         before, vectors = _checks.picked_before(selected, opened, metric)

@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/pool.h"
+#include "base/weights.h"
 #include "filter/frame.h"
 #include "filter/panels.h"
 #include "select/cells.h"
@@ -41,6 +42,11 @@ class FilterPool final : public SubPool {
 
   int64_t met(int64_t row) const override { return std::min(unmet_[row].oldest(), count()); }
   void restart(const double* bounds, const int64_t* met) override;
+
+  // From now on frontier() and settle() compare rows by their weighted distances. So a Key holds
+  // that in place of the bound, and so do `enough`, `floor` and the next pick's value that settle()
+  // returns; bounds and the picks' own distances stay squared.
+  void weigh(Weights weights) { weights_ = weights; }
 
   // greedy.cpp
   std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
@@ -78,9 +84,11 @@ class FilterPool final : public SubPool {
   void consider_cells();
   bool cells_pay(const Cells& cells) const;
   int32_t home(int64_t row) const { return cells_ ? places_[row].cell : 0; }
+  Key key(int64_t row) const { return {weights_.key(row, bounds_[row]), row}; }
   // Whether refresh() may have to lower the row's bound.
   bool stale(int64_t row, double enough) const {
-    return unmet_[row].count(count()) > 0 && bounds_[row] > 0 && bounds_[row] >= enough;
+    return unmet_[row].count(count()) > 0 && bounds_[row] > 0 &&
+           bounds_[row] >= weights_.enough(row, enough);
   }
   void compare_with_first(double enough);
   void refresh_groups(const std::vector<int64_t>& rows, int threads, double enough);
@@ -108,6 +116,7 @@ class FilterPool final : public SubPool {
   // kPicked once picked.
   Buffer<double> bounds_;
   Buffer<Unmet> unmet_;
+  Weights weights_;
   int64_t available_;
 
   std::unique_ptr<Coder> coder_;

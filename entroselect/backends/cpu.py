@@ -24,7 +24,7 @@ class Cpu:
 
     takes = frozenset(
         {"selection", "nearest", "within", "batch", "pairs", "exchange"}
-        | {"memory_limit", "group", "checkpoint", "candidates", "groups", "bits"}
+        | {"memory_limit", "group", "checkpoint", "candidates", "groups", "weights", "bits"}
     )
     loops = None
 

@@ -159,7 +159,7 @@ def _scatter(rows: NDArray[Any], indices: Int64, method: str, metric: str) -> Se
 def _radius(
     distances: Float64 | None, count: int, covered: Cover, method: str, radius: float
 ) -> Section:
-    if method == "greedy" and distances is not None:
+    if distances is not None and len(covered.ranks) == 1:
         # The distance of the next pick is the radius of those before it.
         ranks: Int64 = np.arange(1, count + 1)
         radii: Float64 = np.append(distances[1:], radius)

@@ -81,6 +81,7 @@ TINY = POOLS["denormals"]()[:120]
 NORMAL = np.random.default_rng(0).standard_normal((150, 6))
 SHRINKING = POOLS["shrinking_rows"]()[:200]
 BITS = NORMAL.repeat(3, axis=1) > 0.8
+WEIGHTS = np.random.default_rng(1).random(200) + 0.1
 NEAREST = nearest_distances(NORMAL)
 SELECTED = greedy_select(NORMAL, 20)
 
@@ -144,6 +145,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "greedy tanimoto": lambda: greedy_select(BITS, 150, metric="tanimoto"),
     "greedy center": lambda: greedy_select(NORMAL, 10, start="center", metric="cosine"),
     "greedy min_distance": lambda: greedy_select(NORMAL, 150, min_distance=1 / 3),
+    "greedy weights": lambda: greedy_select(NORMAL, 50, weights=WEIGHTS[:150], min_distance=1 / 3),
     "greedy half": lambda: greedy_select((NORMAL * 1e-6).astype("f2"), 50),
     "greedy streamed": lambda: greedy_select(
         np.tile(TINY, (60, 1)), 60, memory_limit="400KiB", start="center"
@@ -219,6 +221,9 @@ def _pool_calls(rows: Any, isa: str, form: str) -> Any:
     pool.exclude(free)
     parts += pool.settle(np.arange(20, 200), 1e-170, 7, 30, 1e-300)
     pool.put_back(free, bounds[free])
+    if form != "tree":
+        pool.weigh(WEIGHTS)
+        parts += [*pool.frontier(50), *pool.settle(np.arange(1, 200, 3), 1e-300, 7, 30, 1e-310)]
     pool.refresh()
     return [*parts, pool.bounds(np.arange(200))]
 
