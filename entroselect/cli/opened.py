@@ -18,7 +18,7 @@ from entroselect.results import Int64
 from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 # Ids of the pool that are held at a time.
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,10 @@ def _integers(ids: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _strings(ids: NDArray[Any], name: str) -> NDArray[Any]:
-    if len(ids) and not all(isinstance(called, str) for called in ids.tolist()):
-        raise TypeError(
-            f"--keep: rows of {name} have strings as ids, got {ids.dtype}; pass row numbers as "
-            "--selected"
-        )
+    for called in ids.tolist():
+        if not isinstance(called, str):
+            raise TypeError(
+                f"--keep: rows of {name} have strings as ids, got {called!r:.60}; row numbers are "
+                "for --selected"
+            )
     return ids

@@ -232,7 +232,8 @@ def test_a_round_takes_few_launches(gpu: Any, monkeypatch: pytest.MonkeyPatch) -
     same(found, reference.greedy_select(pool, 100))
     rounds = found.profile["rounds"]
     assert rounds > 4
-    assert launches.count < 30 * rounds + 40, (launches.count, rounds)
+    # A GPU's tiles are larger than these rows: more passes are made again in parts.
+    assert launches.count < (30 if NO_GPU else 40) * rounds + 40, (launches.count, rounds)
 
 
 @pytest.mark.slow

@@ -93,10 +93,13 @@ def test_any_pool(n, d, levels, spread, whole, block, threads, before, half, met
         )
 
 
-@pytest.mark.parametrize("coded", [False, True])
-def test_rows_read_piece_by_piece(coded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In tiles and blocks of a few rows, with cuts; with codes of most rows, or of none."""
+@pytest.mark.parametrize(("coded", "cuts"), [(False, False), (False, True), (True, True)])
+def test_rows_read_piece_by_piece(coded: bool, cuts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tiles and blocks of a few rows; with frontiers that there is no room for; with codes of
+    most rows, or of none."""
     monkeypatch.setattr(budget, "LEAST_ROWS", 3)
+    if cuts:
+        monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
     divided = budget.Budget.of
 
     def of(limit: int, n: int, *given: Any) -> budget.Budget:
