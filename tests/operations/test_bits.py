@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import (
@@ -93,7 +93,6 @@ def test_every_operation_equals_its_twin(name: str, metric: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
 @given(
     n=st.integers(2, 70),
     width=st.one_of(st.integers(1, 70), st.integers(71, 4_096)),
