@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import (
@@ -93,7 +93,6 @@ def test_every_operation_equals_its_twin(name: str, metric: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
 @given(
     n=st.integers(2, 70),
     width=st.one_of(st.integers(1, 70), st.integers(71, 4_096)),
@@ -234,7 +233,7 @@ def test_what_is_refused(metric: str) -> None:
             greedy_select(rows, 3, start=start, **options)
     with pytest.raises(ValueError, match="memory_limit: rows are compared by"):
         greedy_select(rows, 3, memory_limit="1GB", **options)
-    with pytest.raises(ValueError, match="weights: rows are compared by"):
+    with pytest.raises(ValueError, match="weights: distances of .* have no weights"):
         greedy_select(rows, 3, weights=np.ones(len(rows)), **options)
     with pytest.raises(ValueError, match="memory_limit: rows are compared by"):
         deduplicate(rows, 0.5, memory_limit="1GB", **options)
