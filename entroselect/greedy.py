@@ -65,8 +65,8 @@ def greedy_select(
             over those that any of them has; 0 of two rows without bits) or "hamming" (how many bits
             one of them has alone). Rows of bits are bool, one bit per element, or uint8, eight bits
             per byte as `numpy.packbits` makes them. Bytes of 0 and 1 give the same distances, in
-            eight times the time. "cpu" and "reference" compare bits, in memory and in one process;
-            no center is defined.
+            eight times the time. "cpu" and "reference" compare bits, in memory and in one process,
+            without weights; no center is defined.
         min_distance: stop early, when the next pick would be closer than this; with `weights`, when
             its weight x distance would be less.
         backend: "auto", "cpu", "cpu:<instruction set>", "cuda" or "reference"; see

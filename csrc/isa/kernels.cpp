@@ -28,7 +28,7 @@ namespace {
 #include "isa/canonical.inc.h"
 #include "isa/coding.inc.h"
 #include "isa/score.inc.h"
-#include "isa/bits.inc.h"
+#include "isa/shared_bits.inc.h"
 
 }  // namespace
 

@@ -80,8 +80,8 @@ LINE = np.array([[0.0], [1.0], [2.0], [10.0], [11.0]])
 TINY = POOLS["denormals"]()[:120]
 NORMAL = np.random.default_rng(0).standard_normal((150, 6))
 SHRINKING = POOLS["shrinking_rows"]()[:200]
-WEIGHTS = np.random.default_rng(1).random(200) + 0.1
 BITS = NORMAL.repeat(3, axis=1) > 0.8
+WEIGHTS = np.random.default_rng(1).random(200) + 0.1
 NEAREST = nearest_distances(NORMAL)
 SELECTED = greedy_select(NORMAL, 20)
 

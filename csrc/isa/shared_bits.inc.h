@@ -1,6 +1,8 @@
 // Rows of bits: how many two of them share, and what follows for their distance.
 // A part of kernels.cpp, inside its namespace: compiled once per instruction set.
 
+static_assert(kBitPanel % 8 == 0, "a panel is whole vectors");
+
 // Writes how many bits x shares with each row of the panel.
 #if defined(__AVX512BW__)
 
