@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("PIL")
+PIL = pytest.importorskip("PIL")
 
 from PIL import Image, ImageFile
 
@@ -75,7 +75,12 @@ def test_lab_and_ycbcr_tiff() -> None:
     y, cb, cr = np.moveaxis(values.astype(float), -1, 0)
     rgb = [y + 1.402 * (cr - 128), y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128)]
     rgb.append(y + 1.772 * (cb - 128))
-    made = seen(saved(Image.frombytes("YCbCr", (6, 4), values.tobytes()), "TIFF"))
+    content = saved(Image.frombytes("YCbCr", (6, 4), values.tobytes()), "TIFF")
+    if int(PIL.__version__.split(".")[0]) < 13:  # does not read what it wrote
+        with pytest.raises(ValueError, match="not an image that can be read"):
+            seen(content)
+        return
+    made = seen(content)
     assert abs(made - np.clip(np.stack(rgb, -1), 0, 255)).max() <= 1
 
 
