@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-PIL = pytest.importorskip("PIL")
+pytest.importorskip("PIL")
 
 from PIL import Image, ImageFile
+from PIL import __version__ as pillow_version
 
 from entroselect.loop import decode as module
 from entroselect.loop.decode import Notes, decode
@@ -76,7 +77,7 @@ def test_lab_and_ycbcr_tiff() -> None:
     rgb = [y + 1.402 * (cr - 128), y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128)]
     rgb.append(y + 1.772 * (cb - 128))
     content = saved(Image.frombytes("YCbCr", (6, 4), values.tobytes()), "TIFF")
-    if int(PIL.__version__.split(".")[0]) < 13:  # does not read what it wrote
+    if int(pillow_version.split(".")[0]) < 13:  # does not read what it wrote
         with pytest.raises(ValueError, match="not an image that can be read"):
             seen(content)
         return
