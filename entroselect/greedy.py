@@ -87,21 +87,21 @@ def greedy_select(
             equal ones the larger group's. A size is the number of rows that may be picked, and
             equal sizes count in the order of labels. A mapping: label -> at most that many; a
             group that it does not name has no limit. Rows in `selected` do not count.
-        weights: (n,) one number per row, 1e-150 to 1e150. Each pick after the first has the largest
-            float64(weight * distance), the lowest index among equals; distances are not squared
-            here, so those that round to the same number are equal. `start` says what the first
-            pick is; that paper starts at the heaviest row, ``start=int(weights.argmax())``. Only
-            ratios of weights matter. Not with `group`, nor on a GPU.
+        weights: (n,) one number per row, 1e-150 to 1e150; only their ratios matter. Each pick after
+            the first has the largest float64(weight * distance), the lowest index among equals;
+            products that round to the same number are equal. `start` says what the first pick is,
+            whatever its weight; ``start=int(weights.argmax())`` is the heaviest row. Not with
+            `group`, nor on a GPU.
 
     Returns:
         `Selection` with indices int64 (k,) in pick order, distances float64 (k,) from each pick
         to all picks before it (never increasing; inf for the very first) and radius, the
         largest distance of any pool row to the selection. Arrays are where the pool is. With
         `weights`, distances are without weights, and may increase; radius is the largest weight x
-        distance of any pool row, what the next pick would have; it is at most 1 + max(weights) /
-        min(weights) times the least that k rows can leave. `counts` has the number of picks by
-        label. A prefix is the selection for that smaller k, but not
-        with "equal" or "proportional", where quotas depend on k.
+        distance of any pool row, at most 1 + max(weights) / min(weights) times the least that any k
+        rows leave (without `selected` or a constraint). `counts` has the number of picks by label.
+        A prefix is the selection for that smaller k, but not with "equal" or "proportional", where
+        quotas depend on k.
 
     Raises:
         ValueError, TypeError: naming the argument, before any work; rows that are read piece

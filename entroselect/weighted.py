@@ -15,9 +15,9 @@ import numpy as np
 from entroselect import engine
 from entroselect.results import Float64, Int64
 
-# The most bytes per row of the pool that a selection keeps for weights: a weight and a key each, a
-# flag, and for pools that are read both again in a tile and in a block, of a third of the rows.
-BYTES_PER_ROW = 16 + 1 + 2 * 16 // 3 + 1
+# The most bytes per row of the pool that a selection keeps for weights: a weight, a key and a flag,
+# and for pools that are read the first two again in a tile and a block of a third of the rows each.
+BYTES_PER_ROW = 17 + 2 * 16 // 3 + 1
 
 
 class WeightedPool(engine.SubPool, Protocol):
@@ -47,9 +47,8 @@ class WeighsRows:
         bounds = self._bounds[rows] if bounds is None else bounds
         if self._weights is None:
             return bounds
-        there = bounds >= 0  # not picked
-        keys = np.sqrt(bounds, out=bounds.copy(), where=there)
-        np.multiply(keys, self._weights[rows], out=keys, where=there)
+        keys = np.sqrt(bounds, out=bounds.copy(), where=bounds >= 0)  # picked rows stay below 0
+        keys *= self._weights[rows]
         return keys
 
     def weighed(self, block: Any, rows: Int64) -> Any:

@@ -175,4 +175,4 @@ def _gathered(cover: Cover, ranks: ProcessGroup) -> Cover:
     picks, distances = (ranks.gather(on_host(part), 0) for part in (cover.picks, cover.distances))
     if picks is None or distances is None:
         return cover
-    return replace(cover, picks=np.concatenate(picks), distances=np.concatenate(distances))
+    return replace(cover, picks=picks, distances=distances)

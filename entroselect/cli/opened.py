@@ -18,7 +18,7 @@ from entroselect.results import Int64
 from entroselect.scale.process_group import ProcessGroup, shared_errors
 
 # Ids of the pool that are held at a time.
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def rows_named(ids: NDArray[Any], source: Source) -> Int64:
     """
     first = source.ids(np.zeros(1, np.int64))
     numbers = first is None or first.dtype.kind in "iu"
-    wanted = _integers(ids) if numbers else _strings(ids, source.name)
+    wanted = _integers(ids, source.name) if numbers else _strings(ids, source.name)
     if first is None:
         wrong = (wanted < 0) | (wanted >= source.n)
         if wrong.any():
@@ -111,19 +111,22 @@ def rows_named(ids: NDArray[Any], source: Source) -> Int64:
     return np.array(sorted(places.values()), np.int64)
 
 
-def _integers(ids: NDArray[Any]) -> NDArray[Any]:
+def _integers(ids: NDArray[Any], name: str) -> NDArray[Any]:
     if ids.dtype.kind in "iu" or not len(ids):
         return ids.astype(np.int64)
     for called in ids.tolist():
         if not (isinstance(called, str) and called.removeprefix("-").isdecimal()):
-            raise ValueError(f"--keep: expected integers, as the pool has, got {called!r:.60}")
+            raise ValueError(
+                f"--keep: expected integers, the ids or row numbers of {name}, got {called!r:.60}"
+            )
     return np.array([int(called) for called in ids.tolist()])
 
 
 def _strings(ids: NDArray[Any], name: str) -> NDArray[Any]:
-    if len(ids) and not all(isinstance(called, str) for called in ids.tolist()):
-        raise TypeError(
-            f"--keep: rows of {name} have strings as ids, got {ids.dtype}; pass row numbers as "
-            "--selected"
-        )
+    for called in ids.tolist():
+        if not isinstance(called, str):
+            raise TypeError(
+                f"--keep: rows of {name} have strings as ids, got {called!r:.60}; row numbers are "
+                "for --selected"
+            )
     return ids

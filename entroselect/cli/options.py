@@ -83,7 +83,8 @@ Groups = Annotated[
     str | None,
     typer.Option(
         metavar="FILE[:COLUMN]",
-        help="The group of every row: .npy with one label per row, or a column of a .parquet file.",
+        help="The group of every row: .npy with one label per row, or a column of a .parquet file "
+        "or of a folder of such.",
     ),
 ]
 Quota = Annotated[
@@ -110,7 +111,7 @@ Scores = Annotated[
     typer.Option(
         metavar="FILE[:COLUMN]",
         help="Rows with the highest scores come first: .npy with one number per row, or a column "
-        "of a .parquet file.",
+        "of a .parquet file or of a folder of such.",
     ),
 ]
 Join = Annotated[

@@ -178,7 +178,7 @@ def open_folder(folder: AnyPath, column: str | None, id_column: str | None) -> S
     Names are ordered as text, as embedding-reader and a sorted directory listing do: "a_10" before
     "a_2", which is why such files usually carry leading zeros.
     """
-    vectors, tables = _files(folder, ".npy"), _files(folder, ".parquet")
+    vectors, tables = files_in(folder, ".npy"), files_in(folder, ".parquet")
     name = shown(folder)
     if vectors:
         if column is not None:
@@ -209,7 +209,7 @@ def _metadata(
     if not tables:
         if id_column is None:
             return None
-        tables = _files(folder.absolute().parent / "metadata", ".parquet")
+        tables = files_in(folder.absolute().parent / "metadata", ".parquet")
     name = shown(folder)
     if not tables:
         raise ValueError(
@@ -238,7 +238,9 @@ def _metadata(
     return found
 
 
-def _files(folder: AnyPath, suffix: str) -> list[AnyPath]:
+def files_in(folder: AnyPath, suffix: str) -> list[AnyPath]:
+    """The files of a folder with that ending, in the order of their names, but for those that are
+    skipped."""
     if not folder.is_dir():
         return []
     return sorted(

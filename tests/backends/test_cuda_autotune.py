@@ -136,7 +136,7 @@ def test_passes_are_timed_on_a_sample(
     def counted(self: Any, tile: Any, found: Any, *given: Any, **options: Any) -> None:
         before = found.reach.clone()
         launch(self, tile, found, *given, **options)
-        passes.append((given[2:], int(found.count[1]), before, found.reach, options))
+        passes.append((given, int(found.count[1]), before, found.reach, options))
 
     monkeypatch.setattr(filter.Filter, "_launch", counted)
     tile = tiles.Tile(32, 32, 32, 4, 1)

@@ -113,7 +113,8 @@ def test_bad_files_and_columns_are_named_before_the_work(frame, monkeypatch):
         (1, ["pool.npy", "--join"], ["pool.npy", "no columns to join", ".parquet"]),
         (1, ["taken.parquet", "--join"], ["taken.parquet: has a column 'distance'", "rename"]),
         (1, ["pool.parquet", "--keep", "wrong.txt"], ["--keep", "'doc-1' (1 of 2 ids"]),
-        (1, ["pool.parquet", "--keep", "many.npy"], ["--keep", "strings as ids", "--selected"]),
+        (1, ["pool.parquet", "--keep", "many.npy"], ["strings as ids, got 60;", "--selected"]),
+        (1, ["pool.parquet", "--keep", "pool.parquet:caption"], ["strings as ids, got None"]),
         (1, ["twice.parquet", "--keep", "x.txt"], ["'x' is the id of two rows", "0 and 1"]),
         (1, ["pool.npy", "--keep", "many.npy"], ["--keep: 60 is no row of pool.npy"]),
         (1, ["pool.npy", "--keep", "x.txt"], ["--keep: expected integers", "'x'"]),
@@ -154,16 +155,25 @@ def test_tables_in_several_files(folder):
     for shard, (begin, end) in enumerate(((0, 31), (31, 60))):
         np.save(f"beside/x_{shard}.npy", pool[begin:end])
         pq.write_table(table[begin:end].drop_columns("v"), f"beside/x_{shard}.parquet")
-    expected = entroselect.greedy_select(pool, 20).indices
+    parity = pa.table({"even": np.arange(60) % 2 == 0})
+    Path("more").mkdir()
+    pq.write_table(parity[:11], "more/a.parquet")
+    pq.write_table(parity[11:], "more/b.parquet")
+    quota = ["--groups", "more:even", "--quota", "True=4"]
+    expected = entroselect.greedy_select(
+        pool, 20, groups=np.arange(60) % 2 == 0, quotas={True: 4}
+    ).indices
     by_pool = table.take(np.sort(expected)).to_pylist()
     without_text = [row if row["id"] < 25 else {**row, "text": None} for row in by_pool]
     for name, rows in (("shards", without_text), ("beside", by_pool)):
-        ok("select", name, "-k", 20, "--join", "-o", f"{name}-out")
+        ok("select", name, "-k", 20, *quota, "--join", "-o", f"{name}-out")
         found = pq.read_table(f"{name}-out/joined.parquet").drop_columns(["rank", "distance"])
         names = found.column_names
         assert found.to_pylist() == [{each: row[each] for each in names} for row in rows]
     pq.write_table(table[25:].set_column(2, "text", [range(35)]), "shards/b.parquet")
     fails(1, "select", "shards", "-k", 9, "--join", "-o", "out", saying=["b.parquet", "text"])
+    for groups, said in (("shards:x", "a.parquet: has no column 'x'"), ("more", "FILE:COLUMN")):
+        fails(1, "select", "shards", "-k", 9, "--groups", groups, "-o", "out", saying=[said])
 
 
 def test_tables_come_in_pieces_of_a_file_that_stays_as_it_is(folder):

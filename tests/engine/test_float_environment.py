@@ -80,7 +80,7 @@ LINE = np.array([[0.0], [1.0], [2.0], [10.0], [11.0]])
 TINY = POOLS["denormals"]()[:120]
 NORMAL = np.random.default_rng(0).standard_normal((150, 6))
 SHRINKING = POOLS["shrinking_rows"]()[:200]
-WEIGHTS = np.random.default_rng(1).random(150) + 0.1
+WEIGHTS = np.random.default_rng(1).random(200) + 0.1
 NEAREST = nearest_distances(NORMAL)
 SELECTED = greedy_select(NORMAL, 20)
 
@@ -143,7 +143,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "greedy cosine": lambda: greedy_select(SHRINKING, 150, metric="cosine"),
     "greedy center": lambda: greedy_select(NORMAL, 10, start="center", metric="cosine"),
     "greedy min_distance": lambda: greedy_select(NORMAL, 150, min_distance=1 / 3),
-    "greedy weights": lambda: greedy_select(NORMAL, 50, weights=WEIGHTS, min_distance=1 / 3),
+    "greedy weights": lambda: greedy_select(NORMAL, 50, weights=WEIGHTS[:150], min_distance=1 / 3),
     "greedy half": lambda: greedy_select((NORMAL * 1e-6).astype("f2"), 50),
     "greedy streamed": lambda: greedy_select(
         np.tile(TINY, (60, 1)), 60, memory_limit="400KiB", start="center"
@@ -219,7 +219,7 @@ def _pool_calls(rows: Any, isa: str, form: str) -> Any:
     parts += pool.settle(np.arange(20, 200), 1e-170, 7, 30, 1e-300)
     pool.put_back(free, bounds[free])
     if form != "tree":
-        pool.weigh(np.geomspace(1e-6, 1e6, 200)[np.arange(200) * 7 % 200])
+        pool.weigh(WEIGHTS)
         parts += [*pool.frontier(50), *pool.settle(np.arange(1, 200, 3), 1e-300, 7, 30, 1e-310)]
     pool.refresh()
     return [*parts, pool.bounds(np.arange(200))]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from entroselect import _dispatch, greedy_select, open_pool, reference
 from entroselect.scale import budget
+from entroselect.scale.resident_codes import ResidentCodes
 from tests.conftest import BACKENDS, normal, same_selection
 from tests.support.limits import smallest_limit
 from tests.support.pools import POOLS, without_zero_rows
@@ -92,10 +93,13 @@ def test_any_pool(n, d, levels, spread, whole, block, threads, before, half, met
         )
 
 
-@pytest.mark.parametrize("coded", [False, True])
-def test_rows_read_piece_by_piece(coded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In tiles and blocks of a few rows, with cuts; with codes of most rows, or of none."""
+@pytest.mark.parametrize(("coded", "cuts"), [(False, False), (False, True), (True, True)])
+def test_rows_read_piece_by_piece(coded: bool, cuts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tiles and blocks of a few rows; with frontiers that there is no room for; with codes of
+    most rows, or of none."""
     monkeypatch.setattr(budget, "LEAST_ROWS", 3)
+    if cuts:
+        monkeypatch.setenv("ENTROSELECT_BLOCK", "60")
     divided = budget.Budget.of
 
     def of(limit: int, n: int, *given: Any) -> budget.Budget:
@@ -113,8 +117,10 @@ def test_rows_read_piece_by_piece(coded: bool, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_threads_that_share_the_pool() -> None:
-    """So many rows that several of them compute weighted distances."""
+    """So many rows that several of them compute weighted distances; the last row of a thread's part
+    is the farthest of it."""
     pool, weights = normal(70_000, 2), np.random.default_rng(5).random(70_000) + 0.01
+    pool[16_383::16_384] *= 99
     same_selection(
         greedy_select(pool, 6, weights=weights), reference.greedy_select(pool, 6, weights=weights)
     )
@@ -261,3 +267,23 @@ def test_narrow_rows_with_weights_take_no_tree(monkeypatch: pytest.MonkeyPatch) 
     pool = normal(300, 3)
     found = greedy_select(pool, 100, weights=weights)
     same_selection(found, reference.greedy_select(pool, 100, weights=weights))
+
+
+def test_codes_lower_bounds_as_far_as_keys_need_it() -> None:
+    """A row whose key is not low enough has been compared with all picks, others with few."""
+    rows, weights = 100 * normal(400, 24), 10 ** np.random.default_rng(1).uniform(-2, 2, 400)
+    codes = ResidentCodes(24, "float32", "euclidean", BACKENDS[0].removeprefix("cpu:"))
+    codes.begin(rows[::7], 400)
+    codes.see(np.arange(400), rows)
+    codes.add_picks(rows[:90], "float32")
+    left, values = np.arange(90, 400), rows.astype(np.float64)
+    exact = np.min(
+        [reference.squared_distances(values[left], pick) for pick in values[:90]], axis=0
+    )
+    enough = float(np.median(weights[left] * np.sqrt(exact)))
+    bounds = np.full(400, np.inf)
+    codes.lower(left, enough, bounds, weights)
+    low = weights[left] * np.sqrt(bounds[left]) < enough
+    assert (bounds[left] >= exact).all()
+    assert (bounds[left] < 1.1 * exact)[~low].all()
+    assert (bounds[left] > 1.2 * exact)[low].mean() > 0.3

@@ -120,6 +120,8 @@ THEIRS = {name: codes[0] for name, codes in PARTS.items() if codes and "theirs =
 def test_our_side_of_the_migration_page(name: str) -> None:
     if name.startswith("anomalib") or name == "scikit-matter":
         pytest.importorskip("torch" if name.startswith("anomalib") else "sklearn")
+    if name.startswith("scikit-activeml"):
+        pytest.importorskip("skactiveml")
     codes = [code for code in PARTS[name] if code is not THEIRS.get(name)]
     names: dict[str, Any] = {}
     run_blocks([*PARTS[""], *codes], name, names)

@@ -148,7 +148,7 @@ class Search:
         kth = self.squared[batch.first : batch.first + len(batch.coded), -1]
         task = Task(
             self.queries, batch.coded, columns,
-            reach=lambda part: self.filter.frame.reach(kth[part]),
+            squared=kth,
             recheck=lambda found: self._recheck(found, batch),
             skip=batch.start - batch.first if self.points is self.queries else None,
             tighten=self.k == 1,
