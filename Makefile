@@ -1,4 +1,4 @@
-# Every target makes what it needs. PYTHON chooses the interpreter of .venv (3.10 to 3.13).
+# Every target makes what it needs. PYTHON chooses the interpreter of .venv (3.10 to 3.14).
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 # What an editable install is made of; Python files are used from where they are.
@@ -6,7 +6,7 @@ SOURCES = $(shell find csrc kernels/cuda -type f) CMakeLists.txt setup.py pyproj
 
 CXX_SOURCES = $(shell find csrc kernels/cuda tests/native -type f)
 
-.PHONY: help demo docs test test-fast test-ftz fuzz lint format bench bench-table gpu-check study study-table clean
+.PHONY: help demo docs test test-fast test-ftz test-versions fuzz lint format bench bench-table gpu-check study study-table clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,12 @@ test: test-fast  ## all tests (a quarter of an hour), in two processes: the quic
 
 test-ftz: .venv/test  ## all tests while subnormal numbers count as 0 in the calling thread
 	.venv/bin/python -m pytest tests --flush-to-zero
+
+PINS ?= oldest
+TORCH ?= 2.13.0
+
+test-versions:  ## quick tests with the oldest versions the extras allow (PINS=newest; TORCH=pins, or none); writes docs/status.md
+	$(PYTHON) -m tests.support.versions --pins $(PINS) --torch $(TORCH)
 
 FUZZ_SECONDS ?= 60
 

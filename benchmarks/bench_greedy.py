@@ -41,6 +41,7 @@ LARGE_CASES = [
     Case("spectrum", 100_000, 768, 10_000, 15.0),
     Case("mnist", 60_000, 784, 30_000, 20.0),
 ]
+WEIGHTED_CASES = [Case("normal", 20_000, 64, 2_000), Case("clustered", 20_000, 384, 2_000)]
 SWEEP_N = [Case("normal", n, 64, n // 10, 1.0) for n in (5_000, 10_000, 20_000, 40_000, 80_000)]
 SWEEP_K = [Case("normal", 20_000, 64, k, 1.0) for k in (200, 500, 1_000, 4_000, 8_000)]
 MEMORY_CASES = {(20_000, 384), (100_000, 3), (100_000, 64), (100_000, 384), (100_000, 768)}
@@ -163,6 +164,27 @@ def bench_fingerprints(benchmark: Any, save: Any) -> None:
         )
     )
     save("greedy", Contest(case, field, partial(verify, x, case.k)).run(benchmark))
+
+
+@pytest.mark.parametrize("case", WEIGHTED_CASES, ids=lambda case: case.label)
+def bench_weights(case: Case, benchmark: Any, save: Any) -> None:
+    """Weighted farthest-first beside plain: `ratio_to_ours` of plain is below 1 by what weights
+    cost."""
+    case = case.here()
+    x = POOLS[case.pool](case.n, case.d)
+    weights = np.random.default_rng(0).uniform(0.5, 1.5, case.n)
+
+    def check(answer: Any) -> None:
+        cut, few = x[:1500], min(case.k, 150)
+        expected = reference.greedy_select(cut, few, weights=weights[:1500]).indices
+        found = greedy_select(cut, few, weights=weights[:1500]).indices
+        np.testing.assert_array_equal(found, expected)
+
+    field = [
+        ours("entroselect, weights", "auto", lambda: greedy_select(x, case.k, weights=weights)),
+        ours("entroselect", "auto", lambda: greedy_select(x, case.k)),
+    ]
+    save("weights", Contest(case, field, check).run(benchmark))
 
 
 @pytest.mark.parametrize("case", SWEEP_N + SWEEP_K, ids=lambda case: case.label)

@@ -2,6 +2,8 @@
 
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "arrays.h"
 #include "bindings.h"
 #include "select/code_pool.h"
@@ -34,11 +36,13 @@ class PyCodePool {
     pool_->add_picks(rows.rows);
   }
 
-  void refresh(const Indices& rows, double enough, Doubles bounds) {
+  void refresh(const Indices& rows, double enough, Doubles bounds,
+               const std::optional<Doubles>& weights) {
     std::vector<int64_t> members = to_vector(rows);
     double* out = bounds.mutable_data();
+    const Weights weighted(weights ? weights->data() : nullptr);
     py::gil_scoped_release release;
-    pool_->refresh(std::move(members), enough, out);
+    pool_->refresh(std::move(members), enough, out, weighted);
   }
 
  private:
@@ -59,7 +63,8 @@ void bind_codes(py::module_& m) {
       .def("code", &PyCodePool::code)
       .def("add_picks", &PyCodePool::add_picks)
       .def("restart", [](PyCodePool& p) { p.pool().restart(); })
-      .def("refresh", &PyCodePool::refresh, "rows"_a, "enough"_a, "bounds"_a.noconvert())
+      .def("refresh", &PyCodePool::refresh, "rows"_a, "enough"_a, "bounds"_a.noconvert(),
+           "weights"_a = py::none())
       .def("meet", [](PyCodePool& p, const Indices& rows) { p.pool().meet(to_vector(rows)); });
   Guarded(m).def(
       "code_pool_bytes",

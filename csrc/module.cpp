@@ -33,12 +33,12 @@ class PyPool {
                                                  : Grouping::automatic;
     py::gil_scoped_release release;
     pool_ = build_pool(held_[0]->rows, kernels_, filter, grouping, threads, check_signals);
-    block_ = dynamic_cast<FilterPool*>(pool_.get());
+    block_ = dynamic_cast<SubPool*>(pool_.get());
   }
 
   Pool& pool() { return *pool_; }
 
-  FilterPool& block() {
+  SubPool& block() {
     if (!block_) throw std::logic_error("a tree is no block of a larger pool");
     return *block_;
   }
@@ -61,6 +61,13 @@ class PyPool {
   void limit_groups(const Groups& groups, const Indices& left) {
     groups_ = groups;
     pool_->limit_groups(Quotas(groups_.data(), to_vector(left)));
+  }
+
+  void weigh(const Doubles& weights) {
+    auto* const pool = dynamic_cast<FilterPool*>(pool_.get());
+    if (!pool) throw std::logic_error("only a pool of a filter has weights");
+    weights_ = weights;
+    pool->weigh(Weights(weights_.data()));
   }
 
   py::tuple state() {
@@ -152,9 +159,10 @@ class PyPool {
   const bool cosine_;
   const int threads_;
   std::vector<std::unique_ptr<OwnedRows>> held_;
-  Groups groups_;  // of every row; empty without groups
+  Groups groups_;    // of every row; empty without groups
+  Doubles weights_;  // of every row; empty without weights
   std::unique_ptr<Pool> pool_;
-  FilterPool* block_ = nullptr;  // the same pool; null if it is a tree
+  SubPool* block_ = nullptr;  // the same pool; null if it is a tree
 };
 
 py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {
@@ -323,6 +331,7 @@ void bind_pool(py::module_& m) {
            [](PyPool& p, const Indices& rows) { p.pool().exclude(rows.data(), rows.size()); })
       .def("put_back", &PyPool::put_back)
       .def("limit_groups", &PyPool::limit_groups)
+      .def("weigh", &PyPool::weigh)
       .def("bounds", &PyPool::bounds)
       .def("state", &PyPool::state)
       .def("restart", &PyPool::restart)

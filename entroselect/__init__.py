@@ -4,7 +4,6 @@ greedy_select, threshold_select, nearest_distances and kl_entropy return the ans
 textbook loop in float64, on every backend; see docs/exactness.md.
 """
 
-from importlib.metadata import version as _version
 from importlib.util import find_spec as _find_spec
 
 try:
@@ -41,8 +40,6 @@ from entroselect.results import (
 from entroselect.threshold import threshold_select
 from entroselect.within import neighbours_within
 
-__version__ = _version("entroselect")
-
 __all__ = [
     "AnchoredSelection",
     "BatchSelection",
@@ -71,3 +68,12 @@ __all__ = [
     "take",
     "threshold_select",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when asked for, since that takes a fifth of the whole import."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("entroselect")

@@ -11,12 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect.io.bits import bit_rows
 from entroselect.io.convert import plain_array, refuse
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.results import Int64
 
+# Distances of numbers, and of bits, which only selections and searches take.
 METRICS = ("euclidean", "cosine")
+BIT_METRICS = ("tanimoto", "hamming")
 
 # Beyond this, (a - b)**2 summed over the columns may overflow float64.
 LARGEST = 1e150
@@ -91,10 +94,20 @@ def seed_value(seed: Any) -> int | None:
     return None if seed is None else integer("seed", seed, 0)
 
 
+def is_of_bits(metric: Any) -> bool:
+    """Whether a metric is one of rows of bits."""
+    return isinstance(metric, str) and metric in BIT_METRICS
+
+
+def metric_rows(name: str, given: Any, metric: str, may_be_empty: bool = False) -> Rows:
+    """Rows in memory as the metric takes them; values are not looked at."""
+    choice("metric", metric, METRICS + BIT_METRICS)
+    return (bit_rows if is_of_bits(metric) else as_rows)(name, given, may_be_empty)
+
+
 def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
     """Rows whose every value is finite and small enough to square; for cosine, no zero row."""
-    choice("metric", metric, METRICS)
-    rows = as_rows(name, given)
+    rows = metric_rows(name, given, metric)
     usable_values(name, rows, metric)
     return rows
 
@@ -169,14 +182,37 @@ def traversal_order(order: Any, n: int) -> Int64:
     return indices
 
 
-def row_scores(scores: Any, n: int) -> NDArray[Any]:
-    """`scores` as one number per row of a pool of n."""
-    array = plain_array("scores", scores)
+def row_numbers(name: str, given: Any, n: int) -> NDArray[Any]:
+    """`given` as one number per row of a pool of n."""
+    array = plain_array(name, given)
     if array.dtype.kind not in "iuf" or array.shape != (n,):
         raise ValueError(
-            f"scores: expected one number per row of the pool, shape ({n},), got dtype "
+            f"{name}: expected one number per row of the pool, shape ({n},), got dtype "
             f"{array.dtype} with shape {array.shape}"
         )
+    return array
+
+
+def row_weights(weights: Any, n: int) -> NDArray[np.float64] | None:
+    """`weights` as one positive float64 per row of a pool of n, so small that no product with a
+    distance overflows; None if there are none."""
+    if weights is None:
+        return None
+    found = np.ascontiguousarray(row_numbers("weights", weights, n), dtype=np.float64)
+    bad = np.flatnonzero(~((found >= 1 / LARGEST) & (found <= LARGEST)))
+    if len(bad) == 0:
+        return found
+    weight = found[bad[0]]
+    if 0 < weight < math.inf:
+        advice = f"accepted are {1 / LARGEST:g} to {LARGEST:g}; rescale all of them alike"
+    else:
+        advice = "expected finite numbers above 0; candidates= leaves rows out"
+    raise ValueError(f"weights: row {bad[0]} (the first) has {weight:g}; {advice}")
+
+
+def row_scores(scores: Any, n: int) -> NDArray[Any]:
+    """`scores` as one number per row of a pool of n."""
+    array = row_numbers("scores", scores, n)
     unknown = np.flatnonzero(np.isnan(array))
     if len(unknown):
         raise ValueError(

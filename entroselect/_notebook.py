@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from entroselect import _checks
 from entroselect.results import Entropy, Neighbours, Selection, on_host
@@ -21,6 +22,8 @@ def selection_html(selection: Selection) -> str:
         columns["threshold"] = on_host(selection.thresholds)
     lines = zip(*(column[:SHOWN].tolist() for column in columns.values()), strict=True)
     told = f"{len(selection)} picks, radius {selection.radius:.6g}, {selection.backend}"
+    if selection.counts is not None:
+        told += f"; of each group: {_first(selection.counts)}"
     picks = ((place, *line) for place, line in enumerate(lines, 1))
     return _table(type(selection).__name__, told, ("pick", *columns), picks, len(selection))
 
@@ -50,7 +53,7 @@ def entropy_html(entropy: Entropy) -> str:
 def plot(selection: Selection, features: Any, metric: str) -> Any:
     """The figure of `Selection.plot`."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "plot: needs matplotlib, which is not installed: pip install 'entroselect[cli]'"
@@ -62,9 +65,12 @@ def plot(selection: Selection, features: Any, metric: str) -> Any:
     if features is not None:
         rows = _checks.usable_rows("features", features, metric)
         _checks.distinct_indices("selection", indices, rows.n)
-        pool = [rows.float64() if rows.dtype == "bfloat16" else rows.take(slice(None))]
+        values: NDArray[Any] = rows.take(slice(None))
+        if rows.dtype == "bfloat16":
+            values = rows.float64()
+        pool = [np.unpackbits(values, axis=1) if _checks.is_of_bits(metric) else values]
     panels = 1 + len(pool)
-    figure = Figure(figsize=(5.4 * panels, 4.2), layout="constrained")
+    figure = figures.NotebookFigure(figsize=(5.4 * panels, 4.2), layout="constrained")
     left, *right = np.atleast_1d(figure.subplots(1, panels))
     distances = on_host(selection.distances)
     ranks = np.flatnonzero(np.isfinite(distances))
@@ -73,6 +79,12 @@ def plot(selection: Selection, features: Any, metric: str) -> Any:
     for axes, values in zip(right, pool, strict=True):
         figures.draw_scatter(figures.style(axes), values, values[indices], "greedy", metric)
     return figure
+
+
+def _first(counts: dict[Any, int]) -> str:
+    """The first groups, with how many rows of each."""
+    shown = ", ".join(f"{label}: {count}" for label, count in list(counts.items())[:SHOWN])
+    return shown if len(counts) <= SHOWN else f"{shown} ... and {len(counts) - SHOWN} more"
 
 
 def _table(

@@ -25,6 +25,11 @@ RULES = ("equal", "proportional")
 BYTES_PER_ROW = 1 + 4 + 8 + 2 * (8 + 8)
 
 
+def bytes_per_row(candidates: Any, groups: Any) -> int:
+    """`BYTES_PER_ROW`, 0 where neither argument is given."""
+    return 0 if candidates is None and groups is None else BYTES_PER_ROW
+
+
 @dataclass(frozen=True)
 class Constraint:
     """Which rows may be picked.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect import _checks, _quotas, engine
+from entroselect import _checks, engine
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import Report, reporter
 from entroselect._quotas import Constraint
@@ -23,7 +23,7 @@ from entroselect.io.convert import refuse
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.io.source import EmptySource, Source
-from entroselect.results import Int64, Selection, on_host
+from entroselect.results import Float64, Int64, Selection, on_host
 from entroselect.scale.batches import numpy_dtype
 from entroselect.scale.budget import (
     check_least,
@@ -61,11 +61,11 @@ class OpenedPool:
         whole: bool = True,
         picks: Any = 0,
         selected: Any = None,
-        constrained: bool = False,
+        extra: int = 0,
     ) -> None:
         """`whole`: no checkpoint will be taken; the pool may then be a k-d tree, which cannot
         report its bounds. `picks`: how many picks there will be, besides those in `selected`; None:
-        perhaps all rows. `constrained`: there will be a constraint, for which memory is left.
+        perhaps all rows. `extra`: bytes per row that the selection keeps besides.
 
         Raises:
             ValueError, TypeError: naming the argument; on all processes if on one.
@@ -73,11 +73,11 @@ class OpenedPool:
         limit, self.ranks = bytes_of(memory_limit), process_group_of(group)
         self.metric, self.backend = metric, backend
         with self.shared_errors():
-            _checks.choice("metric", metric, _checks.METRICS)
+            _checks.choice("metric", metric, _checks.METRICS + _checks.BIT_METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
-            # Bytes for a constraint, and those that each needs besides what the caller holds.
-            kept = in_memory = streamed = _quotas.BYTES_PER_ROW * given.n if constrained else 0
+            # Bytes that are kept anyway, and those that each needs besides what the caller holds.
+            kept = in_memory = streamed = extra * given.n
             if isinstance(given, Source):
                 picks = _most_picks(picks, given.n, self.ranks)
                 mixed = _vectors_dtype(selected) not in (None, given.dtype)
@@ -139,6 +139,11 @@ class OpenedPool:
         if vectors is not None:
             self.pool.add_vectors(vectors.values, vectors.dtype)
 
+    def weigh(self, weights: Float64) -> None:
+        """Has rows compared by weight x distance, in a single process."""
+        pool: Any = self.pool  # a WeightedPool of a backend that takes weights
+        pool.weigh(weights)
+
     def reporter(self, progress: Any, what: str) -> AbstractContextManager[Report | None]:
         """Reports progress, on one process."""
         alone = self.ranks is None or self.ranks.rank == 0
@@ -192,7 +197,7 @@ class OpenedPool:
         if self.ranks is not None and getattr(features, "shape", (1,))[0] == 0:
             return EmptySource(features)
         if limit is None or is_on_cuda(features):
-            return as_rows("features", features)
+            return _checks.metric_rows("features", features, self.metric)
         if isinstance(features, (str, os.PathLike)):
             raise TypeError(f"features: expected rows, got a path; pass open_pool({features!r})")
         refuse("features", features)
@@ -238,10 +243,11 @@ class SelectionRun:
         report: Report | None,
         in_order: bool = False,
         constraint: Constraint | None = None,
+        weights: Float64 | None = None,
     ) -> None:
         """`about`: the arguments that a checkpoint must agree with. `in_order`: how many
         picks there will be is not known; progress is that of the pass over the pool."""
-        self._constraint = constraint
+        self._constraint, self.weighted = constraint, weights is not None
         self._opened, self._k, self._report, self._in_order = opened, k, report, in_order
         self._checkpoint: Checkpoint | None = None
         self._limited: ConstrainedPool | None = None
@@ -250,6 +256,8 @@ class SelectionRun:
             if checkpoint is not None:
                 self._checkpoint = opened.checkpoint(checkpoint, about)
                 self._resume(self._checkpoint, before, 0 if vectors is None else vectors.n)
+            if weights is not None:
+                opened.weigh(weights)
             opened.begin(before, vectors)
             if self.state.done:
                 opened.pool.add_picks(self.state.picks[0])
@@ -306,7 +314,7 @@ class SelectionRun:
         if self._limited is not None:
             self._limited.put_back()
             pool = self._opened.pool
-            radius = engine.settled_radius(pool, engine.block_size(pool))
+            radius = engine.settled_radius(pool, engine.block_size(pool), self.weighted)
         if self._checkpoint is not None:
             self._checkpoint.save(self.state, self._saved, self._opened.local.marks)
         return radius

@@ -42,6 +42,13 @@ class KCenterGreedy:
         self, embedding: Any, sampling_ratio: float, *, seed: int | None = None, **options: Any
     ) -> None:
         ratio = _checks.real("sampling_ratio", sampling_ratio, "in (0, 1)", lambda x: 0 < x < 1)
+        if not hasattr(embedding, "reshape"):
+            kind = type(embedding).__name__
+            raise TypeError(f"embedding: expected a torch tensor or an array, got {kind}")
+        if len(embedding.shape) < 2:
+            raise ValueError(
+                f"embedding: expected two axes or more, got shape {tuple(embedding.shape)}"
+            )
         self.embedding, self.seed, self.options = embedding, _checks.seed_value(seed), options
         self.coreset_size = max(1, int(len(embedding) * ratio))
 

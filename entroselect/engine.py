@@ -230,14 +230,15 @@ def farthest_first(
     first: int,
     state: SelectionState,
     after_round: AfterRound | None,
+    weighted: bool = False,
 ) -> float:
     """Greedy max-min until the state has k picks; returns the radius. `first` starts an empty
-    selection."""
+    selection. `weighted`: the pool has weights (weighted.py), for `min_distance` and radius too."""
     if pool.count == 0:
         start = np.array([first], dtype=np.int64)
         pool.add_picks(start)
         state.add(start, np.array([np.inf]))
-    floor = 0.0 if min_distance is None else smallest_square(min_distance)
+    floor = (min_distance or 0.0) if weighted else smallest_square(min_distance or 0.0)
     size = block_size(pool)
     pool.refresh(None, math.inf)
     next_squared = -1.0  # squared distance of the next pick; negative while undecided
@@ -254,7 +255,7 @@ def farthest_first(
         size = next_block_size(pool, size, len(found))
         if after_round is not None:
             after_round(state)
-    return math.sqrt(next_squared) if pool.available else 0.0
+    return _radius(pool, next_squared, weighted)
 
 
 def settle_block(
@@ -263,9 +264,8 @@ def settle_block(
     """Does what `Pool.settle` does, for all rows of a block, in rounds. The rival's place is
     between rows rival_index - 1 and rival_index of the block: at equal bounds, rows before that
     place come first."""
-    picks, squared, next_squared, done, last = [], [], -1.0, 0, False
-    size = block_size(pool)
-    rounds = Rounds(pool)
+    picks, squared = [np.empty(0, dtype=np.int64)], [np.empty(0)]
+    next_squared, done, last, size, rounds = -1.0, 0, False, block_size(pool), Rounds(pool)
     while pool.available and next_squared < 0 and not last:
         rows, inner, inner_index = pool.frontier(size)
         last = rival > inner or (rival == inner and rival_index <= inner_index)
@@ -278,8 +278,7 @@ def settle_block(
         squared.append(at)
         done += len(found)
         size = _next_inner_size(pool, size, len(found))
-    nothing = np.empty(0, dtype=np.int64)
-    return np.concatenate([nothing, *picks]), np.concatenate([np.empty(0), *squared]), next_squared
+    return np.concatenate(picks), np.concatenate(squared), next_squared
 
 
 def settle_block_in_order(block: Pool, limit: int, floor: float) -> tuple[Int64, Float64]:
@@ -368,8 +367,8 @@ def _begin_pass(state: SelectionState, widest: float, copies: bool = True) -> fl
     return smallest_square(math.nextafter(state.tau, math.inf))
 
 
-def settled_radius(pool: Pool, size: int) -> float:
-    """The largest distance of any pool row to the picks."""
+def settled_radius(pool: Pool, size: int, weighted: bool = False) -> float:
+    """The largest distance, or weighted distance, of any pool row to the picks."""
     next_squared = -1.0
     rounds = Rounds(pool)
     while pool.available and next_squared < 0:
@@ -377,7 +376,11 @@ def settled_radius(pool: Pool, size: int) -> float:
         pool.refresh(rows, rival)
         found, _, next_squared = pool.settle(rows, rival, rival_index, 0, 0.0)
         rounds.passed(found, next_squared, rival, rival_index)
-    return math.sqrt(next_squared) if pool.available else 0.0
+    return _radius(pool, next_squared, weighted)
+
+
+def _radius(pool: Pool, left: float, weighted: bool) -> float:
+    return (left if weighted else math.sqrt(left)) if pool.available else 0.0
 
 
 def profile(pool: Pool, picks: int, rounds: int, began: float, opened: float) -> dict[str, Any]:

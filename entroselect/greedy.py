@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from entroselect import _checks, _dispatch, _quotas, engine
+from entroselect import _checks, _dispatch, _quotas, engine, weighted
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect._quotas import Constraint
 from entroselect._selection import OpenedPool, SelectionRun
-from entroselect.results import Metric, Selection
+from entroselect.results import AnyMetric, Selection
 
 STARTS = ("random", "center", "farthest-from-center")
 
@@ -25,7 +25,7 @@ def greedy_select(
     start: int | str = 0,
     seed: int | None = None,
     selected: Any = None,
-    metric: Metric = "euclidean",
+    metric: AnyMetric = "euclidean",
     min_distance: float | None = None,
     backend: str = "auto",
     progress: Any = None,
@@ -35,6 +35,7 @@ def greedy_select(
     candidates: Any = None,
     groups: Any = None,
     quotas: Any = None,
+    weights: Any = None,
 ) -> Selection:
     """Picks k rows one by one, each the farthest from all picks before it.
 
@@ -45,7 +46,8 @@ def greedy_select(
     differently.
 
     With `candidates` or `groups`, each pick is the farthest row that may be picked: a candidate
-    whose group is not full.
+    whose group is not full. With `weights`, each pick has the largest weight x distance (weighted
+    k-center: Dyer and Frieze 1985; Hochbaum and Shmoys 1986).
 
     Args:
         features: (n, d) pool; float16/32/64, bfloat16 or integers; NumPy array, `.npy` memmap,
@@ -58,8 +60,15 @@ def greedy_select(
         seed: for start="random".
         selected: what counts as picked already: a list of pool indices, or an (M, d) array of
             vectors that are not in the pool. Picks continue from there; `start` is not used.
-        metric: "euclidean", or "cosine": rows are divided by their length, the rest is the same.
-        min_distance: stop early, when the next pick would be closer than this.
+        metric: "euclidean"; "cosine": rows are divided by their length, the rest is the same; or,
+            of rows of bits, "tanimoto" (Jaccard distance: the bits that one of two rows has alone,
+            over those that any of them has; 0 of two rows without bits) or "hamming" (how many bits
+            one of them has alone). Rows of bits are bool, one bit per element, or uint8, eight bits
+            per byte as `numpy.packbits` makes them. Bytes of 0 and 1 give the same distances, in
+            eight times the time. "cpu" and "reference" compare bits, in memory and in one process;
+            no center is defined.
+        min_distance: stop early, when the next pick would be closer than this; with `weights`, when
+            its weight x distance would be less.
         backend: "auto", "cpu", "cpu:<instruction set>", "cuda" or "reference"; see
             `entroselect info`. "auto" is "cuda" for a tensor on a CUDA device, otherwise "cpu".
         progress: None, True (a bar on a terminal, lines elsewhere) or a function of (done, total);
@@ -84,13 +93,21 @@ def greedy_select(
             equal ones the larger group's. A size is the number of rows that may be picked, and
             equal sizes count in the order of labels. A mapping: label -> at most that many; a
             group that it does not name has no limit. Rows in `selected` do not count.
+        weights: (n,) one number per row, 1e-150 to 1e150; only their ratios matter. Each pick after
+            the first has the largest float64(weight * distance), the lowest index among equals;
+            products that round to the same number are equal. `start` says what the first pick is,
+            whatever its weight; ``start=int(weights.argmax())`` is the heaviest row. Not with
+            `group`, nor on a GPU.
 
     Returns:
         `Selection` with indices int64 (k,) in pick order, distances float64 (k,) from each pick
         to all picks before it (never increasing; inf for the very first) and radius, the
-        largest distance of any pool row to the selection. Arrays are where the pool is. `counts`
-        has the number of picks by label. A prefix is the selection for that smaller k, but not
-        with "equal" or "proportional", where quotas depend on k.
+        largest distance of any pool row to the selection. Arrays are where the pool is. With
+        `weights`, distances are without weights, and may increase; radius is the largest weight x
+        distance of any pool row, at most 1 + max(weights) / min(weights) times the least that any k
+        rows leave (without `selected` or a constraint). `counts` has the number of picks by label.
+        A prefix is the selection for that smaller k, but not with "equal" or "proportional", where
+        quotas depend on k.
 
     Raises:
         ValueError, TypeError: naming the argument, before any work; rows that are read piece
@@ -105,7 +122,9 @@ def greedy_select(
     (2 for int8). On a GPU: 2 (n + k) d bytes of fp16 and 24 bytes per row, or tiles of that within
     `memory_limit`. Read piece by piece: 36 bytes per row and about 200 rows
     at least; docs/scale.md says what is read and exchanged. `candidates` or `groups`: 45 bytes per
-    row more.
+    row more; `weights`: 28, and narrow rows take the filter, not a k-d tree. Of bits, no pair needs
+    a filter: the same share of n k d / 8 bytes, and 36 bytes per row and the bits of the picks; the
+    packed bits, if rows are bool.
 
     Example:
         >>> import numpy as np
@@ -119,12 +138,18 @@ def greedy_select(
         >>> picked = greedy_select(line, 2, groups=["a", "b", "b", "a"], quotas="equal")
         >>> picked.indices.tolist(), picked.counts
         ([0, 2], {'a': 1, 'b': 1})
+        >>> picked = greedy_select(line, 3, weights=[1.0, 9.0, 6.0, 1.0])
+        >>> picked.indices.tolist(), picked.distances.tolist(), picked.radius
+        ([0, 2, 1], [inf, 2.0, 1.0], 8.0)
+        >>> bits = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]], dtype=bool)
+        >>> greedy_select(bits, 3, metric="tanimoto").distances.tolist()
+        [inf, 1.0, 0.3333333333333333]
     """
     began = time.perf_counter()
     where = {"memory_limit": memory_limit, "group": group}
     served_by = _dispatch.choose(
-        backend, "selection", features, selected, **where, checkpoint=checkpoint,
-        candidates=candidates, groups=groups,
+        backend, "selection", features, selected, metric=metric, **where, checkpoint=checkpoint,
+        candidates=candidates, groups=groups, weights=weights,
     )  # fmt: skip
     among = {"candidates": candidates, "groups": groups, "quotas": quotas}
     if k is None:
@@ -135,34 +160,54 @@ def greedy_select(
         rows = _checks.usable_rows("features", features, metric)
         before, vectors = _checks.picked_before(selected, rows, metric)
         constraint, k = _quotas.constraint(**among, k=k, n=rows.n, before=before)
-        _check_start(start, seed, len(before) > 0 or vectors is not None, rows.n, constraint)
+        among["weights"] = _checks.row_weights(weights, rows.n)
+        has_before = len(before) > 0 or vectors is not None
+        _check_start(start, seed, metric, has_before, rows.n, constraint)
         rule = {"start": start, "seed": seed, "min_distance": min_distance}
         with reporter(progress, "greedy") as report:
             return served_by.loops.greedy_select(
                 features, k, **rule, **among, selected=selected, metric=metric, progress=report
             )
+    _check_alone(weights, group)
     opened = OpenedPool(
-        features, metric, served_by, **where, whole=checkpoint is None, picks=k, selected=selected,
-        constrained=candidates is not None or groups is not None,
+        features, metric, served_by, **where, whole=checkpoint is None and weights is None, picks=k,
+        selected=selected, extra=_extra_bytes(candidates, groups, weights),
     )  # fmt: skip
     with opened.shared_errors():
         before, vectors = _checks.picked_before(selected, opened, metric)
         constraint, k = _quotas.constraint(**among, k=k, n=opened.n, before=before)
-        _check_start(start, seed, len(before) > 0 or vectors is not None, opened.n, constraint)
+        weights = _checks.row_weights(weights, opened.n)
+        has_before = len(before) > 0 or vectors is not None
+        _check_start(start, seed, metric, has_before, opened.n, constraint)
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
-    about |= _quotas.about(constraint)
+    about |= {"weights": weights, **_quotas.about(constraint)}
     opened.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
     ready = time.perf_counter()
     with (
         opened.reporter(progress, "greedy") as report,
         SelectionRun(
-            opened, k, before, vectors, checkpoint, about, report, constraint=constraint
+            opened, k, before, vectors, checkpoint, about, report, False, constraint, weights
         ) as run,
     ):
         first = _first_pick(opened, start, seed, constraint) if run.pool.count == 0 else 0
-        radius = engine.farthest_first(run.pool, k, min_distance, first, run.state, run.after_round)
+        radius = engine.farthest_first(
+            run.pool, k, min_distance, first, run.state, run.after_round, weights is not None
+        )
         radius = run.end(radius)
     return run.result(radius, began, ready)
+
+
+def _check_alone(weights: Any, group: Any) -> None:
+    if weights is not None and group is not None:
+        raise ValueError(
+            "weights: several processes compare rows by distances alone; leave group out"
+        )
+
+
+def _extra_bytes(candidates: Any, groups: Any, weights: Any) -> int:
+    """Bytes per row of the pool that these arguments take."""
+    weighing = 0 if weights is None else weighted.BYTES_PER_ROW
+    return _quotas.bytes_per_row(candidates, groups) + weighing
 
 
 def _first_pick(
@@ -179,10 +224,15 @@ def _first_pick(
 
 
 def _check_start(
-    start: Any, seed: Any, has_before: bool, n: int, constraint: Constraint | None
+    start: Any, seed: Any, metric: str, has_before: bool, n: int, constraint: Constraint | None
 ) -> None:
     if isinstance(start, str):
         _checks.choice("start", start, STARTS)
+        if start != "random" and _checks.is_of_bits(metric):
+            raise ValueError(
+                f"start: {start!r} is about the mean row, which rows of bits do not have; pass "
+                "a row, or 'random'"
+            )
     else:
         try:
             _checks.integer("start", start, 0, n - 1, " (a pool row)")

@@ -13,6 +13,8 @@ Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
 Metric = Literal["euclidean", "cosine"]
+# Of rows of numbers, or of bits.
+AnyMetric = Literal["euclidean", "cosine", "tanimoto", "hamming"]
 
 
 def on_host(found: Any) -> NDArray[Any]:
@@ -34,8 +36,9 @@ class Selection:
     Attributes:
         indices: int64 (k,); pool rows in pick order.
         distances: float64 (k,); distance from each pick to all picks before it, inf for the very
-            first of all. Greedy distances never increase.
-        radius: the largest distance from any pool row to the selection (0 when all are picked).
+            first of all. Greedy distances never increase, unless there are weights.
+        radius: the largest distance from any pool row to the selection (0 when all are picked);
+            with ``weights=``, the largest weight x distance.
         backend: what computed it, for example "cpu:avx512bf16"; can be passed as ``backend=``.
         thresholds: float64 (k,), only from `threshold_select`: the threshold in force at each
             acceptance; ``thresholds[0]`` is the starting value.
@@ -88,7 +91,7 @@ class Selection:
 
         return to_pandas(self)
 
-    def plot(self, features: Any = None, *, metric: Metric = "euclidean") -> Any:
+    def plot(self, features: Any = None, *, metric: AnyMetric = "euclidean") -> Any:
         """A matplotlib Figure: the distance of each pick to all before it; with the pool's
         `features`, (n, d), beside it the picks among at most 3,000 rows of the pool, on the pool's
         first two principal components. A notebook shows it; `savefig` writes it. Needs
@@ -106,7 +109,7 @@ class Selection:
         self,
         features: Any,
         *,
-        metric: Metric = "euclidean",
+        metric: AnyMetric = "euclidean",
         backend: str = "auto",
         progress: Any = None,
         memory_limit: int | str | None = None,

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from entroselect._quotas import group_numbers
 from entroselect.frames import take
 from entroselect.greedy import greedy_select
-from entroselect.results import Metric, Selection
+from entroselect.results import AnyMetric, Selection
 from entroselect.threshold import threshold_select
 
 try:
     from sklearn.base import BaseEstimator
-    from sklearn.utils import check_consistent_length, check_random_state
+    from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
     from sklearn.utils.validation import validate_data
 except ImportError as error:
     raise ImportError(
@@ -25,10 +26,17 @@ except ImportError as error:
 class _Selector(BaseEstimator):  # type: ignore[misc]
     """What both have in common; `_select` is theirs."""
 
+    quotas: Any
+
     def fit(self, X: Any, y: Any = None) -> Any:
-        """Chooses rows of X, (n, d); y is not looked at. Sets the attributes; returns self."""
+        """Chooses rows of X, (n, d); y, (n,), is looked at with `quotas` only. Sets the attributes;
+        returns self."""
         rows = validate_data(self, X, dtype=[np.float64, np.float32, np.float16, np.uint8])
-        found = self._select(rows)
+        among: dict[str, Any] = {}
+        if self.quotas is not None:
+            among = {"groups": _classes(y, rows), "quotas": self.quotas}
+        found = self._select(rows, among)
+        self.counts_ = found.counts
         self.sample_indices_ = found.indices
         self.distances_ = found.distances
         self.radius_ = found.radius
@@ -41,11 +49,35 @@ class _Selector(BaseEstimator):  # type: ignore[misc]
         rows = take(X, self.sample_indices_)
         return rows if y is None else (rows, take(y, self.sample_indices_))
 
-    def _select(self, rows: Any) -> Selection:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self.quotas is not None
+        return tags
+
+    def _select(self, rows: Any, among: dict[str, Any]) -> Selection:
         raise NotImplementedError
 
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+
+def _classes(y: Any, rows: Any) -> Any:
+    """The labels in y as groups.
+
+    Raises:
+        ValueError, TypeError: naming y.
+    """
+    if y is None:
+        raise ValueError("y: quotas requires y to be passed, but the target y is None")
+    check_consistent_length(rows, y)
+    labels = column_or_1d(y)
+    if labels.dtype.kind == "f" and (np.isfinite(labels) & (labels == np.floor(labels))).all():
+        return labels.astype(np.int64)  # scikit-learn's own data sets have classes in floats
+    try:
+        group_numbers(labels, len(labels))
+    except (ValueError, TypeError) as error:
+        raise type(error)(str(error).replace("groups:", "y:", 1)) from None
+    return labels
 
 
 class FarthestFirst(_Selector):
@@ -55,14 +87,17 @@ class FarthestFirst(_Selector):
         k: how many rows, or a share of them, 0 < k < 1.
         start: the first pick: a row, "center", "farthest-from-center" or "random".
         random_state: for start="random": None, an integer or a RandomState.
-        metric: "euclidean" or "cosine".
+        metric: as in `greedy_select`.
         min_distance: stop early, when the next pick would be closer than this.
+        quotas: how many rows of each class in y: None (y is not looked at), "equal",
+            "proportional" or a mapping of label to at most that many, as in `greedy_select`.
         backend, memory_limit: as in `greedy_select`.
 
     Attributes:
         sample_indices_: int64 (k,); rows in pick order.
         distances_: float64 (k,); distance of each pick to all before it.
         radius_: the largest distance of any row to the picks.
+        counts_: with quotas, how many rows of each class, by label; else None.
         n_features_in_: columns.
 
     Example:
@@ -73,6 +108,8 @@ class FarthestFirst(_Selector):
         [0, 3]
         >>> FarthestFirst(k=3).fit_resample(line, classes)[1]
         ['a', 'd', 'c']
+        >>> FarthestFirst(k=2, quotas="equal").fit(line, [0, 1, 1, 0]).sample_indices_.tolist()
+        [0, 2]
     """
 
     def __init__(
@@ -81,8 +118,9 @@ class FarthestFirst(_Selector):
         *,
         start: int | str = 0,
         random_state: Any = None,
-        metric: Metric = "euclidean",
+        metric: AnyMetric = "euclidean",
         min_distance: float | None = None,
+        quotas: Any = None,
         backend: str = "auto",
         memory_limit: int | str | None = None,
     ) -> None:
@@ -91,14 +129,15 @@ class FarthestFirst(_Selector):
         self.random_state = random_state
         self.metric = metric
         self.min_distance = min_distance
+        self.quotas = quotas
         self.backend = backend
         self.memory_limit = memory_limit
 
-    def _select(self, rows: Any) -> Selection:
+    def _select(self, rows: Any, among: dict[str, Any]) -> Selection:
         return greedy_select(
             rows, self.k, start=self.start, seed=self._seed() if self.start == "random" else None,
             metric=self.metric, min_distance=self.min_distance, backend=self.backend,
-            memory_limit=self.memory_limit,
+            memory_limit=self.memory_limit, **among,
         )  # fmt: skip
 
 
@@ -112,9 +151,10 @@ class ThresholdFilter(_Selector):
         shuffle: rows are looked at in an order drawn with `random_state`; else as they come.
         random_state: None, an integer or a RandomState.
         metric, backend, memory_limit: as in `threshold_select`.
+        quotas: as in `FarthestFirst`.
 
     Attributes:
-        sample_indices_, distances_, radius_, n_features_in_: as in `FarthestFirst`.
+        sample_indices_, distances_, radius_, counts_, n_features_in_: as in `FarthestFirst`.
 
     Example:
         >>> import numpy as np
@@ -132,7 +172,8 @@ class ThresholdFilter(_Selector):
         decay: float | None = 0.95,
         shuffle: bool = False,
         random_state: Any = None,
-        metric: Metric = "euclidean",
+        metric: AnyMetric = "euclidean",
+        quotas: Any = None,
         backend: str = "auto",
         memory_limit: int | str | None = None,
     ) -> None:
@@ -142,12 +183,13 @@ class ThresholdFilter(_Selector):
         self.shuffle = shuffle
         self.random_state = random_state
         self.metric = metric
+        self.quotas = quotas
         self.backend = backend
         self.memory_limit = memory_limit
 
-    def _select(self, rows: Any) -> Selection:
+    def _select(self, rows: Any, among: dict[str, Any]) -> Selection:
         return threshold_select(
             rows, self.k, threshold=self.threshold, decay=self.decay,
             seed=self._seed() if self.shuffle else None, metric=self.metric,
-            backend=self.backend, memory_limit=self.memory_limit,
+            backend=self.backend, memory_limit=self.memory_limit, **among,
         )  # fmt: skip

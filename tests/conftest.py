@@ -59,6 +59,15 @@ def _flush_to_zero(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
+# How many examples property tests draw: "ci" unless --hypothesis-profile says "long".
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import settings
+
+    settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
+    settings.register_profile("long", settings.get_profile("ci"), max_examples=3000)
+    settings.load_profile("ci")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--flush-to-zero", action="store_true", help="run every test under flush-to-zero"

@@ -165,11 +165,11 @@ def _one_tile(
     """(median seconds, runs, what the profiler saw, pairs left open) of the pass."""
     passes = Filter(held, tile)
     coded = passes.frame.code(held, None, 0, held.n)
-    reach = passes.frame.reach(_reaches(pool, columns))
+    squared = _reaches(pool, columns)
     place = torch.arange(columns, held.n, device=held.device)
     listed: list[int] = []
     task = Task(
-        held, coded, coded.part(0, columns), lambda part: reach[part],
+        held, coded, coded.part(0, columns), squared,
         lambda found: listed.append(len(found.slot)), tighten=True,
     )  # fmt: skip
     taken, runs = timed(lambda: passes.run(task, place, 0, columns), seconds)

@@ -33,11 +33,11 @@ def passes(tile: Any, kept: bool, tighten: bool, device: str) -> None:
         with held.on_device():
             made = Filter(held, tile)
             coded = made.frame.code(held, None, 0, held.n)
-            reach = torch.full((held.n,), 1.0, dtype=torch.float32, device=held.device)
+            squared = torch.full((held.n,), 1.0, dtype=torch.float64, device=held.device)
             for skip in (None, 0):
                 task = Task(
-                    held, coded if kept else None, coded, lambda part: reach[part],  # noqa: B023
-                    lambda found: None, tighten=tighten, skip=skip,
+                    held, coded if kept else None, coded, squared, lambda found: None,
+                    tighten=tighten, skip=skip,
                 )  # fmt: skip
                 made.run(task, torch.arange(held.n, device=held.device), 0, held.n)
 

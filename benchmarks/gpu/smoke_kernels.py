@@ -140,8 +140,8 @@ def _left_open(
     for share in (None, 0.01):
         limit = np.inf if share is None else float(np.quantile(squared, share))
         known = torch.full((n,), limit, dtype=torch.float64, device=held.device)
-        listed = _listed(filter, known, coded, rows, lambda reach, keep: Task(
-            held, coded if kept else None, coded, reach, keep, tighten, skip=skip
+        listed = _listed(filter, rows, known, lambda known, keep: Task(
+            held, coded if kept else None, coded, known, keep, tighten, skip=skip
         ))[places]  # fmt: skip
         if skip is not None:
             assert not listed[np.arange(len(places)), places].any(), f"{what}: a row with itself"
@@ -154,9 +154,9 @@ def _left_open(
         assert listed.max() <= 1, f"{what}: a pair was listed {listed.max()} times"
 
 
-def _listed(filter: Any, known: Any, coded: Any, rows: Any, task_of: Any) -> Any:
+def _listed(filter: Any, rows: Any, known: Any, task_of: Any) -> Any:
     """(n, n): how often a pass lists each pair."""
-    n = len(coded)
+    n = filter.rows.n
     listed = np.zeros((n, n), np.int64)
 
     def keep(given: Any) -> None:
@@ -164,5 +164,5 @@ def _listed(filter: Any, known: Any, coded: Any, rows: Any, task_of: Any) -> Any
         assert bool(given.score.isfinite().all()), "a score is not finite"
         np.add.at(listed, found, 1)
 
-    filter.run(task_of(lambda part: filter.frame.reach(known[part]), keep), rows, 0, n)
+    filter.run(task_of(known, keep), rows, 0, n)
     return listed

@@ -18,7 +18,8 @@ from types import ModuleType
 from benchmarks.study import cifar, paradigms, reference, regimes, resample
 from benchmarks.study import tasks as work
 from benchmarks.support.record import RESULTS
-from entroselect.cli.errors import plain_failures, say
+from entroselect.cli.errors import plain_failures
+from entroselect.cli.output import say
 
 # In this order: the parts that tell most in a minute come first.
 PARTS: dict[str, ModuleType] = {

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.study.tasks import SEEDS, Given, Task, flattened, write_images
 from benchmarks.support.record import Row
-from entroselect.cli.errors import say
+from entroselect.cli.output import say
 from entroselect.loop import data, features, metrics
 from entroselect.loop.data import Images
 from entroselect.loop.plan import EFFICIENTNET

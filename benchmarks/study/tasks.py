@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.support.record import PROVENANCE, Row, provenance, read, rounded, write_csv
-from entroselect.cli.errors import describe, say
+from entroselect.cli.errors import describe
+from entroselect.cli.output import say
 
 SEEDS = (0, 1, 2)
 

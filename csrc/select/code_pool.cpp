@@ -72,12 +72,13 @@ void CodePool::add_picks(const Rows& vectors) {
   }
 }
 
-void CodePool::refresh(std::vector<int64_t> rows, double enough, double* bounds) {
+void CodePool::refresh(std::vector<int64_t> rows, double enough, double* bounds,
+                       const Weights& weights) {
   const int64_t total = picks_->rows();
   rows.erase(std::remove_if(rows.begin(), rows.end(),
                             [&](int64_t i) {
                               return unmet_[i].count(total) == 0 || bounds[i] <= 0 ||
-                                     bounds[i] < enough;
+                                     bounds[i] < weights.enough(i, enough);
                             }),
              rows.end());
   // Rows that have met the same picks are compared with picks together.
@@ -91,9 +92,10 @@ void CodePool::refresh(std::vector<int64_t> rows, double enough, double* bounds)
         sweep.clear();
         for (int64_t j = item * kSwept; j < std::min(count, (item + 1) * kSwept); ++j) {
           const int64_t i = rows[size_t(j)];
-          sweep.add(i, &codes_[i * frame_.words], coded_[i], bounds[i], unmet_[i], 0);
+          sweep.add(i, &codes_[i * frame_.words], coded_[i], bounds[i], weights.enough(i, enough),
+                    unmet_[i], 0);
         }
-        sweep.run(*picks_, enough);
+        sweep.run(*picks_);
         for (int64_t g = 0; g < sweep.size(); ++g) {
           bounds[sweep.row(g)] = sweep.bound(g);
           unmet_[sweep.row(g)] = sweep.unmet(g);

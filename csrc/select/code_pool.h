@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/rows.h"
+#include "base/weights.h"
 #include "filter/frame.h"
 #include "filter/panels.h"
 #include "select/sweep.h"
@@ -34,8 +35,8 @@ class CodePool {
   void restart();
 
   // Lowers bounds[i] of each of the rows i, which have been coded, by the picks that it has not
-  // met: to a bound by all of them, or to any below `enough`.
-  void refresh(std::vector<int64_t> rows, double enough, double* bounds);
+  // met: to a bound by all of them, or to any with a key below `enough`.
+  void refresh(std::vector<int64_t> rows, double enough, double* bounds, const Weights& weights);
 
   // These rows have met all picks elsewhere.
   void meet(const std::vector<int64_t>& rows);

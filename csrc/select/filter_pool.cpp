@@ -290,13 +290,13 @@ void FilterPool::refresh_groups(const std::vector<int64_t>& rows, int threads, d
         sweep.clear();
         for (int64_t j = cuts[size_t(item)]; j < cuts[size_t(item) + 1]; ++j) {
           const int64_t i = rows[size_t(j)];
-          sweep.add(i, &codes_[i * frame_->words], coded_[i], bounds_[i], unmet_[i],
-                    cells_ ? places_[i].toward : 0);
+          sweep.add(i, &codes_[i * frame_->words], coded_[i], bounds_[i],
+                    weights_.enough(i, enough), unmet_[i], cells_ ? places_[i].toward : 0);
         }
         if (cells_)
-          sweep.run(*cells_, home(sweep.row(0)), count(), enough);
+          sweep.run(*cells_, home(sweep.row(0)), count());
         else
-          sweep.run(*panels_, enough);
+          sweep.run(*panels_);
         for (int64_t g = 0; g < sweep.size(); ++g) {
           bounds_[sweep.row(g)] = sweep.bound(g);
           unmet_[sweep.row(g)] = sweep.unmet(g);

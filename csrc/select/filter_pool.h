@@ -10,6 +10,7 @@
 
 #include "base/buffer.h"
 #include "base/pool.h"
+#include "base/weights.h"
 #include "filter/frame.h"
 #include "filter/panels.h"
 #include "select/cells.h"
@@ -18,7 +19,7 @@
 
 namespace entroselect {
 
-class FilterPool final : public Pool {
+class FilterPool final : public SubPool {
  public:
   FilterPool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
              std::function<void()> poll);
@@ -39,13 +40,13 @@ class FilterPool final : public Pool {
   // The picks that these rows had met are known still.
   void put_back(const int64_t* rows, const double* bounds, int64_t size) override;
 
-  // The rest of engine.SubPool, for a part or a block of a larger pool:
-  //
-  // How many of the first picks the row has met, at least.
-  int64_t met(int64_t row) const { return std::min(unmet_[row].oldest(), count()); }
-  // Resets the pool to no picks. `bounds`: of each row, kPicked if it may not be picked. `met`: how
-  // many of the picks that are added next each row has met already.
-  void restart(const double* bounds, const int64_t* met);
+  int64_t met(int64_t row) const override { return std::min(unmet_[row].oldest(), count()); }
+  void restart(const double* bounds, const int64_t* met) override;
+
+  // From now on frontier() and settle() compare rows by their weighted distances. So a Key holds
+  // that in place of the bound, and so do `enough`, `floor` and the next pick's value that settle()
+  // returns; bounds and the picks' own distances stay squared.
+  void weigh(Weights weights) { weights_ = weights; }
 
   // greedy.cpp
   std::pair<std::vector<int64_t>, Key> frontier(int64_t size) const override;
@@ -83,9 +84,11 @@ class FilterPool final : public Pool {
   void consider_cells();
   bool cells_pay(const Cells& cells) const;
   int32_t home(int64_t row) const { return cells_ ? places_[row].cell : 0; }
+  Key key(int64_t row) const { return {weights_.key(row, bounds_[row]), row}; }
   // Whether refresh() may have to lower the row's bound.
   bool stale(int64_t row, double enough) const {
-    return unmet_[row].count(count()) > 0 && bounds_[row] > 0 && bounds_[row] >= enough;
+    return unmet_[row].count(count()) > 0 && bounds_[row] > 0 &&
+           bounds_[row] >= weights_.enough(row, enough);
   }
   void compare_with_first(double enough);
   void refresh_groups(const std::vector<int64_t>& rows, int threads, double enough);
@@ -113,6 +116,7 @@ class FilterPool final : public Pool {
   // kPicked once picked.
   Buffer<double> bounds_;
   Buffer<Unmet> unmet_;
+  Weights weights_;
   int64_t available_;
 
   std::unique_ptr<Coder> coder_;

@@ -115,7 +115,16 @@ std::pair<std::vector<int64_t>, Key> frontier_of(const double* bounds, int64_t n
 
 std::pair<std::vector<int64_t>, Key> FilterPool::frontier(int64_t size) const {
   Timer timer(profile_.frontier_seconds);
-  return frontier_of(bounds_.get(), n(), size, threads_, poll_);
+  if (!weights_) return frontier_of(bounds_.get(), n(), size, threads_, poll_);
+  Buffer<double> keys(n());
+  parallel_for(
+      n() < 4 * kPart ? 1 : threads_, (n() + kPart - 1) / kPart,
+      [&](int64_t item, int) {
+        for (int64_t i = item * kPart; i < std::min(n(), (item + 1) * kPart); ++i)
+          keys[i] = weights_.key(i, bounds_[i]);
+      },
+      poll_);
+  return frontier_of(keys.get(), n(), size, threads_, poll_);
 }
 
 std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Key rival,
@@ -123,10 +132,11 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
   Picks picks;
   std::vector<Key> heap;
   for (int64_t i : rows)
-    if (quotas_.open(i) && Key{bounds_[i], i}.beats(rival)) heap.push_back({bounds_[i], i});
+    if (quotas_.open(i) && key(i).beats(rival)) heap.push_back(key(i));
 
   double next = -1;
-  const bool whole = count() == 0;  // a block of a larger pool, up to date
+  // A block of a larger pool, up to date; conflicts are of distances, not of weighted ones.
+  const bool whole = count() == 0 && !weights_;
   while (whole && heap.size() > kFew && settle_by_conflicts(heap, rival, limit, floor, picks, next))
     if (next >= 0) return {picks, next};
   std::make_heap(heap.begin(), heap.end(), first_is_nearer);
@@ -145,14 +155,14 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
     Timer timer(profile_.settle_seconds);
     micro_.active.assign(micro_.rows.size(), false);
     for (size_t j = 0; j < micro_.rows.size(); ++j)
-      micro_.active[j] = Key{bounds_[micro_.rows[j]], micro_.rows[j]}.beats(inner);
+      micro_.active[j] = key(micro_.rows[j]).beats(inner);
     load(micro_);
     for (;;) {
       Key best = inner;
       size_t place = micro_.rows.size();
       for (size_t j = 0; j < micro_.rows.size(); ++j) {
-        const Key key = {bounds_[micro_.rows[j]], micro_.rows[j]};
-        if (micro_.active[j] && key.beats(best) && quotas_.open(key.row)) best = key, place = j;
+        const Key own = key(micro_.rows[j]);
+        if (micro_.active[j] && own.beats(best) && quotas_.open(own.row)) best = own, place = j;
       }
       if (place == micro_.rows.size()) break;  // no row here is certain to come next
       if (int64_t(picks.rows.size()) == limit || best.bound < floor) {
@@ -161,15 +171,15 @@ std::pair<Picks, double> FilterPool::settle(const std::vector<int64_t>& rows, Ke
       }
       quotas_.take(best.row);
       picks.rows.push_back(best.row);
-      picks.squared.push_back(best.bound);
+      picks.squared.push_back(bounds_[best.row]);
       pick_in(micro_, place);
     }
     keep_current(micro_);
     if (next >= 0) return {picks, next};
     for (int64_t i : micro_.rows) {
-      if (bounds_[i] < 0 || !quotas_.open(i) || !Key{bounds_[i], i}.beats(rival))
+      if (bounds_[i] < 0 || !quotas_.open(i) || !key(i).beats(rival))
         continue;  // picked, of a full group, or no better than the rival
-      heap.push_back({bounds_[i], i});
+      heap.push_back(key(i));
       std::push_heap(heap.begin(), heap.end(), first_is_nearer);
     }
   }

@@ -15,7 +15,7 @@ constexpr size_t kManySuspects = 1024;
 // Panels that share one set of thresholds; rows that are done leave their group after that many.
 constexpr int64_t kShared = 4;
 
-// A bound may be rough if it is below this share of `enough` (squared).
+// A bound may be rough if it is below this share of what is enough (squared).
 constexpr double kFar = 0.9;
 
 // Suspects that there is room for when a row has its first.
@@ -41,8 +41,8 @@ Sweep::Sweep(const Frame& frame, const Kernels& kernels, const PickedRows* picke
       group_(frame, kernels),
       canonical_(padded(frame.d)) {}
 
-void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
-                float toward) {
+void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double bound, double enough,
+                Unmet unmet, float toward) {
   Row& row = rows_[size_t(size_++)];
   row.index = i;
   row.code = code;
@@ -52,19 +52,20 @@ void Sweep::add(int64_t i, const uint32_t* code, const Coded& coded, double boun
   row.unmet = row.here = unmet;
   row.done = false;
   row.bound = bound;
+  row.enough = enough;
   row.reach = frame_.certificate.reach(bound);
   row.upper = kInfinity;
   row.suspects.clear();
 }
 
-void Sweep::run(const Panels& panels, double enough) {
+void Sweep::run(const Panels& panels) {
   begin();
   visitors_ = waiting_;
-  compare(panels, nullptr, enough);
+  compare(panels, nullptr);
   finish(panels.rows());
 }
 
-void Sweep::run(const Cells& cells, int64_t home, int64_t total, double enough) {
+void Sweep::run(const Cells& cells, int64_t home, int64_t total) {
   begin();
   double farthest = kInfinity;
   for (int64_t step = 0; step < cells.size() && !waiting_.empty(); ++step) {
@@ -78,7 +79,7 @@ void Sweep::run(const Cells& cells, int64_t home, int64_t total, double enough) 
       row->here = {0, 0, int32_t(from - held.begin())};
       if (from != held.end()) visitors_.push_back(row);
     }
-    compare(cells.panels(to), held.data(), enough);
+    compare(cells.panels(to), held.data());
     if (to == home) {
       farthest = 0;
       for (const Row* row : waiting_)
@@ -106,7 +107,7 @@ void Sweep::finish(int64_t total) {
 
 // Compares the visitors with a list of picks, the newest first. `picks`: the picks' numbers by
 // place in the list; null: the places themselves.
-void Sweep::compare(const Panels& panels, const int32_t* picks, double enough) {
+void Sweep::compare(const Panels& panels, const int32_t* picks) {
   const auto leave = [](std::vector<Row*>& rows) {
     rows.erase(std::remove_if(rows.begin(), rows.end(), [](const Row* row) { return row->done; }),
                rows.end());
@@ -124,7 +125,7 @@ void Sweep::compare(const Panels& panels, const int32_t* picks, double enough) {
     members_.clear();
     for (Row* row : visitors_)
       if (row->here.newest(std::min(end, last * kPanel)) > first * kPanel) members_.push_back(row);
-    scan_panels(panels, picks, first, last, enough);
+    scan_panels(panels, picks, first, last);
     for (Row* row : leaving_) recheck(*row);
     leave(visitors_);
     end = first * kPanel;
@@ -134,8 +135,7 @@ void Sweep::compare(const Panels& panels, const int32_t* picks, double enough) {
 }
 
 // Scores the members against panels [first, last), the newest first.
-void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last,
-                        double enough) {
+void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last) {
   leaving_.clear();
   const ColumnBounds most = panels.most(first, last);
   for (size_t begin = 0; begin < members_.size(); begin += kGroup) {
@@ -158,10 +158,10 @@ void Sweep::scan_panels(const Panels& panels, const int32_t* picks, int64_t firs
         collect(row, g, panels, picks, p);
         if (row.suspects.empty()) continue;
         const double upper = frame_.certificate.squared(row.upper);
-        if (upper < enough) {
+        if (upper < row.enough) {
           row.done = true;
           group_.threshold[g] = float(kInfinity);
-          const bool rough = first_suspects && upper < kFar * enough;
+          const bool rough = first_suspects && upper < kFar * row.enough;
           if (!picks) row.unmet = row.unmet.without((rough ? p + 1 : p) * kPanel, panels.rows());
           if (rough) {  // the panel counts as unmet and is scored again
             row.bound = std::min(row.bound, upper);

@@ -1,6 +1,6 @@
 // The heart of selection: compares rows of a pool with picks, the newest first, each row only until
-// its bound falls below `enough`. Score tiles give suspects, the certificate drops those that
-// cannot matter, and the rest is rechecked in canonical float64.
+// its bound falls below what is enough for it. Score tiles give suspects, the certificate drops
+// those that cannot matter, and the rest is rechecked in canonical float64.
 #pragma once
 
 #include <algorithm>
@@ -42,17 +42,17 @@ class Sweep {
   // Removes all rows.
   void clear() { size_ = 0; }
 
-  // Row i of the pool: its code (kept by the caller), its bound, its unmet picks and, with cells,
-  // its Place::toward.
-  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, Unmet unmet,
-           float toward);
+  // Row i of the pool: its code (kept by the caller), its bound and what is enough for it, its
+  // unmet picks and, with cells, its Place::toward.
+  void add(int64_t i, const uint32_t* code, const Coded& coded, double bound, double enough,
+           Unmet unmet, float toward);
 
   // Lowers each row's bound to its exact distance to the nearest pick, or stops once the bound is
-  // below `enough`. First overload: all picks in one list, oldest first. Second: the `total` picks
-  // grouped in cells; every row must belong to cell `home` and have a single range of unmet picks,
-  // which a row that drops out early keeps whole.
-  void run(const Panels& panels, double enough);
-  void run(const Cells& cells, int64_t home, int64_t total, double enough);
+  // below what is enough. First overload: all picks in one list, oldest first. Second: the `total`
+  // picks grouped in cells; every row must belong to cell `home` and have a single range of unmet
+  // picks, which a row that drops out early keeps whole.
+  void run(const Panels& panels);
+  void run(const Cells& cells, int64_t home, int64_t total);
 
   int64_t size() const { return size_; }
   int64_t row(int64_t g) const { return rows_[size_t(g)].index; }
@@ -74,6 +74,7 @@ class Sweep {
     Unmet here;    // the unmet picks by their places in the current list
     bool done;     // its bound and unmet picks are final
     double bound;  // squared
+    double enough;
     double reach;  // scaled: pairs farther apart cannot lower the bound
     double upper;  // scaled: the least upper bound of a pair scored here
     std::vector<Suspect> suspects;
@@ -81,9 +82,8 @@ class Sweep {
 
   void begin();
   void finish(int64_t total);
-  void compare(const Panels& panels, const int32_t* picks, double enough);
-  void scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last,
-                   double enough);
+  void compare(const Panels& panels, const int32_t* picks);
+  void scan_panels(const Panels& panels, const int32_t* picks, int64_t first, int64_t last);
   void collect(Row& row, int g, const Panels& panels, const int32_t* picks, int64_t p);
   void recheck(Row& row);
 

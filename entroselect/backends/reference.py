@@ -19,7 +19,8 @@ class Reference:
 
     name = reference.NAME
     takes = frozenset(
-        {"selection", "nearest", "pairs", "exchange", "within", "batch"} | {"candidates", "groups"}
+        {"selection", "nearest", "pairs", "exchange", "within", "batch"}
+        | {"candidates", "groups", "weights", "bits"}
     )
     loops = reference
 

@@ -9,9 +9,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from entroselect import _checks
 from entroselect import deduplicate as deduplicated
 from entroselect._settings import threads
 from entroselect.cli import inputs, selection_files, torchrun
@@ -21,8 +19,6 @@ from entroselect.cli.errors import (
     check_memory_limit,
     naming,
     reading,
-    say,
-    show,
 )
 from entroselect.cli.options import (
     Backend,
@@ -30,15 +26,22 @@ from entroselect.cli.options import (
     Column,
     EndpointUrl,
     Force,
+    Join,
+    Json,
     Key,
     MemoryLimit,
     Metric,
     Out,
+    Scores,
 )
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.cli.result_folder import Folder
 from entroselect.io import Source
+from entroselect.io.columns import Tables
 from entroselect.results import Cover, on_host
 from entroselect.scale.process_group import ProcessGroup, shared_errors
+
+JOINED = ("rank", "rows")  # columns that --join adds
 
 
 def deduplicate(
@@ -52,14 +55,7 @@ def deduplicate(
         float | None,
         typer.Option(min=-1, max=1, help="Or: rows at least this similar to one, by cosine."),
     ] = None,
-    scores: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE[:COLUMN]",
-            help="Keep the rows with the highest scores: .npy with one number per row, or a column "
-            "of a .parquet file. Default: the first rows.",
-        ),
-    ] = None,
+    scores: Scores = None,
     metric: Annotated[
         Metric | None, typer.Option(help="Distance. Default: euclidean, with --similarity cosine.")
     ] = None,
@@ -76,20 +72,25 @@ def deduplicate(
         Path | None,
         typer.Option(help="File to save the state in; if it exists, the command resumes."),
     ] = None,
+    join: Join = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Keeps rows of POOL that are farther than a distance from each other.
+    """Drops rows of POOL that are close to a row that is kept.
+
+    The rows that are kept are farther than --distance from each other.
 
     OUT gets indices.npy (kept rows, in the order in which they were looked at), selection.csv (how
     many rows each stands for, itself included), duplicate_of.npy and distances.npy (of every row of
-    POOL, the nearest kept row and its distance) and report.json.
+    POOL, the nearest kept row and its distance) and report.json; with --join, joined.parquet too,
+    which has the columns rank and rows (as selection.csv) before those of POOL.
 
     Started by torchrun, every process takes its part of the pool.
     """
     if (distance is None) == (similarity is None):
         bad_use("--distance / --similarity", "pass one of the two")
-    if similarity is not None and metric is Metric.euclidean:
-        bad_use("--metric", "has no meaning with --similarity, which is that of cosine")
+    if similarity is not None and metric in (Metric.euclidean, Metric.hamming):
+        bad_use("--metric", "has no meaning with --similarity, which is of cosine or tanimoto")
     check_backend(backend, selecting=True)
     check_memory_limit(memory_limit)
     stores = inputs.Stores(endpoint_url, cache)
@@ -106,40 +107,36 @@ def deduplicate(
         with shared_errors(ranks):
             with reading(pool):
                 source = inputs.open_source(pool, key, column, id_column, stores)
-            numbers = None if scores is None else _scores(scores, source.n)
+                tables = selection_files.tables_to_join(source, JOINED) if join else None
+            numbers = None if scores is None else inputs.read_scores(scores, source.n)
         started = time.perf_counter()
         with naming(features=pool):
             cover = deduplicated(
                 torchrun.own_part(source, ranks), scores=numbers, **options,
-                group=None if ranks is None else True, progress=True,
+                group=None if ranks is None else True, progress=wants_progress(),
             )  # fmt: skip
         seconds = time.perf_counter() - started
         if ranks is not None:
             cover = _gathered(cover, ranks)
         if folder is None:
             return
-        _write(cover, source, folder)
-        folder.write_json("report.json", _summary(cover, source, options, scores, seconds))
+        _write(cover, source, tables, folder)
+        summary = _summary(cover, source, options, scores, seconds)
+        folder.write_json("report.json", summary)
+    say(f"written: {out.resolve()}")
+    if as_json:
+        document({"out": str(out.resolve()), **summary})
+        return
     kept, n = len(cover.indices), len(cover.distances)
     show(
         f"{kept:,} of {n:,} rows kept in {seconds:.2f} s ({cover.backend}); "
         f"{n - kept:,} are duplicates"
     )
-    say(f"written: {out.resolve()}")
 
 
-def _scores(given: str, n: int) -> NDArray[Any]:
-    """The numbers that --scores names, one per row of the pool."""
-    found = inputs.read_column(given, "--scores")
-    with reading(Path(given), "--scores"):
-        if found.ndim == 2 and found.shape[1] == 1:
-            found = found[:, 0]
-        return _checks.row_scores(found, n)
-
-
-def _write(cover: Cover, source: Source, folder: Folder) -> None:
-    columns = {
-        "rank": range(1, len(cover.indices) + 1),
+def _write(cover: Cover, source: Source, tables: Tables | None, folder: Folder) -> None:
+    columns: dict[str, list[Any]] = {
+        "rank": list(range(1, len(cover.indices) + 1)),
         "index": on_host(cover.indices).tolist(),
         "rows": on_host(cover.sizes).tolist(),
     }
@@ -150,6 +147,9 @@ def _write(cover: Cover, source: Source, folder: Folder) -> None:
     for name in ("indices", "duplicate_of", "distances"):
         with folder.file(f"{name}.npy") as file:
             np.save(file, on_host(getattr(cover, name)))
+    if tables is not None:
+        added = {name: np.array(columns[name]) for name in JOINED}
+        selection_files.write_joined(tables, on_host(cover.indices), added, folder)
 
 
 def _summary(
@@ -175,4 +175,4 @@ def _gathered(cover: Cover, ranks: ProcessGroup) -> Cover:
     picks, distances = (ranks.gather(on_host(part), 0) for part in (cover.picks, cover.distances))
     if picks is None or distances is None:
         return cover
-    return replace(cover, picks=np.concatenate(picks), distances=np.concatenate(distances))
+    return replace(cover, picks=picks, distances=distances)

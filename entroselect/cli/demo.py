@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rich.table import Table as Terminal
 
 from entroselect import greedy_select, threshold_select
-from entroselect.cli.errors import plain_failures, say, show
+from entroselect.cli.errors import plain_failures
+from entroselect.cli.output import say, show
 from entroselect.cli.result_folder import new_folder
 from entroselect.report import figures
 from entroselect.report.page import Section, Table, render

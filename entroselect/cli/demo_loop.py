@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entroselect import _files, _settings
-from entroselect.cli.errors import plain_failures, say, show
+from entroselect.cli.errors import plain_failures
+from entroselect.cli.output import say, show
 
 METHODS = ("none", "greedy", "anchored")
 SEEDS = (0, 1, 2)

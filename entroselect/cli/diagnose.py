@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,9 @@ import typer
 
 from entroselect import diagnose as find
 from entroselect.cli import inputs
-from entroselect.cli.errors import check_backend, naming, reading, show
-from entroselect.cli.options import Backend, Cache, Column, EndpointUrl, Key
+from entroselect.cli.errors import check_backend, naming, reading
+from entroselect.cli.options import Backend, Cache, Column, EndpointUrl, Json, Key
+from entroselect.cli.output import document, show, wants_progress
 from entroselect.io import Source
 from entroselect.measures.diagnosis import Diagnosis
 
@@ -36,9 +36,12 @@ def diagnose(
     endpoint_url: EndpointUrl = None,
     cache: Cache = None,
     backend: Backend = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Says what GENERATED lacks against REAL, variety or fidelity, and which selection to use."""
+    """Says what GENERATED lacks against REAL.
+
+    It may lack variety or fidelity; what is printed says which selection to use, as a command.
+    """
     check_backend(backend, selecting=True)
     files = {"features": generated, "reference": real, "training": training}
     stores = inputs.Stores(endpoint_url, cache)
@@ -50,11 +53,16 @@ def diagnose(
             with reading(path):
                 sources[name] = inputs.open_source(path, key, column, stores=stores)
         found = find(
-            **sources, k=k, neighbours=neighbours, seed=seed, backend=backend, progress=True
+            **sources,
+            k=k,
+            neighbours=neighbours,
+            seed=seed,
+            backend=backend,
+            progress=wants_progress(),
         )
     if as_json:
         described = {name: source.describe() for name, source in sources.items()}
-        show(json.dumps({**described, **found.to_dict()}))
+        document({**described, **found.to_dict()})
     else:
         more = ["--key", key] if key else ["--column", column] if column else []
         show(f"{found}\n\n{_command(found, generated, real, more)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from enum import Enum
 from pathlib import Path
@@ -12,8 +11,9 @@ import typer
 
 from entroselect import kl_entropy
 from entroselect.cli import inputs, torchrun
-from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading, show
-from entroselect.cli.options import Backend, Cache, Column, EndpointUrl, Key, MemoryLimit
+from entroselect.cli.errors import bad_use, check_backend, check_memory_limit, naming, reading
+from entroselect.cli.options import Backend, Cache, Column, EndpointUrl, Json, Key, MemoryLimit
+from entroselect.cli.output import document, show, wants_progress
 from entroselect.scale.process_group import shared_errors
 
 
@@ -41,7 +41,7 @@ def entropy(
     cache: Cache = None,
     backend: Backend = "auto",
     memory_limit: MemoryLimit = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Prints the entropy of POOL in nats, and what went into it."""
     if floor is not None and duplicates is not Duplicates.floor:
@@ -61,7 +61,7 @@ def entropy(
             backend=backend,
             memory_limit=memory_limit,
             group=None if ranks is None else True,
-            progress=torchrun.is_main_process(ranks),
+            progress=torchrun.is_main_process(ranks) and wants_progress(),
             **floors,
         )
     if not torchrun.is_main_process(ranks):
@@ -83,7 +83,7 @@ def entropy(
             "entropy_at_least": _finite(found.low),
         }
     if as_json:
-        show(json.dumps({"input": source.describe(), "duplicates": duplicates.value, **measured}))
+        document({"input": source.describe(), "duplicates": duplicates.value, **measured})
         return
     for name, value in measured.items():
         shown = f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -1,33 +1,44 @@
 """How failures reach the terminal: one or two plain lines on stderr and an exit code.
 
-0    done 1    failed: a file or its data, an argument the engine refuses, memory, a fault of the
-program 2    bad use of the command line 129  the terminal was closed 130  Ctrl-C 141  the reader of
-stdout has closed it 143  asked to end (SIGTERM)
+The codes are those of EXIT_CODES.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from entroselect import _dispatch, _settings
-from entroselect._memory import memory_limit
+from entroselect._memory import in_words, memory_limit
+from entroselect.cli.output import complain, detail, line_on_stderr, to_stdout, verbosity
 from entroselect.cli.signals import Terminated, ending
-from entroselect.io.errors import printable, shown
+from entroselect.io.errors import shown
 from entroselect.io.stores import address_of
 
 FAILED, BAD_USE, UNREAD, ENDED = 1, 2, 141, 128
+
+# For people; `entroselect --help` shows them.
+EXIT_CODES = {
+    0: "done",
+    FAILED: "refused or failed: a file, its data, an option's value, memory",
+    BAD_USE: "bad use of the command line",
+    ENDED + signal.SIGHUP: "the terminal was closed",
+    ENDED + signal.SIGINT: "interrupted (Ctrl-C)",
+    UNREAD: "the reader of stdout closed it",
+    ENDED + signal.SIGTERM: "asked to end (SIGTERM)",
+}
 
 # click's UsageError; some versions of typer bring click along, others carry their own copy of it.
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -50,6 +61,7 @@ def check_backend(backend: str, selecting: bool = False) -> None:
     """Ends the command if that backend is unknown, cannot run here or cannot select."""
     try:
         _dispatch.choose(backend, "selection" if selecting else "nearest")
+        detail(f"backend {_dispatch.name_of(backend)}, {_settings.threads()} threads")
     except ValueError as error:
         said = str(error).removeprefix("backend: ").replace(_TAKE_FAISS, "the other commands")
         bad_use("--backend", in_options(said))
@@ -61,41 +73,6 @@ def check_memory_limit(given: str | None) -> None:
         memory_limit(given)
     except ValueError as error:
         bad_use("--memory-limit", str(error).removeprefix("memory_limit: "))
-
-
-def say(line: str) -> None:
-    """Prints a line on stderr; stdout is for results alone."""
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):  # stderr is closed, which must not lose the work
-            print(printable(line), file=sys.stderr, flush=True)
-
-
-def complain(message: str) -> None:
-    """The message of a failure, on one line."""
-    say("error: " + " ".join(message.split()))
-
-
-def show(result: Any, end: str = "\n") -> None:
-    """Prints a text, or a table of rich's, on stdout. Brackets are brackets, not markup.
-
-    Raises:
-        OSError: saying that stdout could not be written.
-    """
-    with _to_stdout():
-        if isinstance(result, str):
-            print(result, end=end)
-        else:
-            Console(highlight=False, markup=False, emoji=False).print(result)
-
-
-@contextmanager
-def _to_stdout() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(f"stdout could not be written: {error.strerror or error}") from error
 
 
 def describe(error: BaseException) -> str:
@@ -127,7 +104,7 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
     try:
         with ending():
             yield
-            with _to_stdout():  # output that cannot be written fails here, not when Python ends
+            with to_stdout():  # output that cannot be written fails here, not when Python ends
                 if sys.stdout is not None:
                     sys.stdout.flush()
     except (typer.Exit, typer.Abort, UsageError):  # the first two are RuntimeErrors
@@ -139,7 +116,7 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
         _trace(debug)
         number = error.number if isinstance(error, Terminated) else signal.SIGINT
         word = "interrupted" if number == signal.SIGINT else "ended"
-        say(f"{word}: {error}" if str(error) else word)
+        line_on_stderr(f"{word}: {error}" if str(error) else word)
         sys.exit(ENDED + number)
     except Exception as error:
         _trace(debug)
@@ -151,7 +128,7 @@ def plain_failures(debug: bool = False) -> Iterator[None]:
 def _trace(debug: bool) -> None:
     if debug or _settings.debug():
         for line in traceback.format_exc().splitlines():
-            say(line)
+            line_on_stderr(line)
 
 
 def _turn_off_stdout() -> None:
@@ -265,19 +242,33 @@ class PlainErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command."""
-        with plain_failures(bool(ctx.params.get("debug"))):
-            return super().invoke(ctx)
+        began = time.monotonic()
+        quiet, verbose, debug = (ctx.params[name] for name in ("quiet", "verbose", "debug"))
+        with verbosity(quiet, verbose), plain_failures(debug):
+            result = super().invoke(ctx)
+            largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux: KiB
+            seconds = time.monotonic() - began
+            detail(f"took {seconds:.2f} s and at most {in_words(largest)} of memory")
+        return result
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
         """Parses, runs and exits."""
         extra["standalone_mode"] = False  # it would print bad use in a form of its own
+        if "" in (sys.argv[1:] if args is None else args):  # a path of no name is this folder
+            complain("an argument is empty; is a variable of the shell not set?")
+            sys.exit(BAD_USE)
         # A terminal's encoding may not have every character of a file's name.
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            code = super().main(*args, **extra)
+            code = super().main(args, *more, **extra)
         except UsageError as error:
             command = error.ctx.command_path if error.ctx else "entroselect"
-            complain(f"{_without_pydantic(error.format_message())} (see {command} --help)")
+            said = _without_pydantic(error.format_message())
+            own = self.get_params(typer.Context(self))
+            option = getattr(error, "option_name", None)
+            if any(option in each.opts for each in own):
+                said = f"{option} goes before the command: entroselect {option} ..."
+            complain(f"{said} (see {command} --help)")
             sys.exit(BAD_USE)
         sys.exit(code if isinstance(code, int) else 0)

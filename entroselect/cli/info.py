@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from packaging.requirements import Requirement
 from rich.table import Table
 
 from entroselect import _dispatch, _settings
 from entroselect.backends import faiss as faiss_backend
-from entroselect.cli.errors import show
+from entroselect.cli.options import Json
+from entroselect.cli.output import document, show
 from entroselect.io.errors import printable
 
 # The packages whose versions matter when answers are compared.
@@ -34,17 +33,17 @@ PACKAGES = (
 
 
 def info(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Shows versions, backends, threads and extras."""
     known = gather()
     if as_json:
-        show(json.dumps(known))
+        document(known)
         return
     show(
         f"entroselect {known['version']}, Python {known['python']}, {known['machine']}\n"
-        f"{known['threads']} threads (ENTROSELECT_THREADS changes that); backend 'auto' means "
-        f"'{known['auto']}'"
+        f"{known['threads']} threads (ENTROSELECT_THREADS changes that)\n"
+        f"backend 'auto' means '{known['auto']}'"
     )
     show(_table("backend", known["backends"], "runs here"))
     show(_table("extra", known["extras"], "installed"))
@@ -102,5 +101,5 @@ def _installed(name: str) -> str | None:
 def _table(what: str, reasons: dict[str, str], good: str) -> Table:
     table = Table(what, "")
     for name, reason in reasons.items():
-        table.add_row(name, printable(reason) or good, style="" if reason else "green")
+        table.add_row(name, printable(reason) or good)
     return table

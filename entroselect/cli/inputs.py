@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.cli.errors import bad_use, reading, say
+from entroselect import _checks
+from entroselect.cli.errors import bad_use, reading
+from entroselect.cli.output import detail, say
 from entroselect.io import Source, open_pool
 from entroselect.io.npy import load_npy, npy_header
+from entroselect.io.parquet import open_parquet
 from entroselect.io.rows import Rows
+from entroselect.io.shards import files_in
 from entroselect.io.stores import address_of, s3_at
 from entroselect.results import Int64
 
@@ -124,8 +128,7 @@ def read(
     Raises:
         ValueError, TypeError: naming the file, what is wrong with it and what to do.
     """
-    source = open_source(path, key, column, id_column, stores)
-    return Input(path, source, _rows(source))
+    return in_memory(outside(path, key, column, id_column, stores))
 
 
 def outside(
@@ -139,6 +142,11 @@ def outside(
     return Input(path, open_source(path, key, column, id_column, stores), None)
 
 
+def in_memory(opened: Input) -> Input:
+    """The same pool, with its rows in memory."""
+    return replace(opened, rows=_rows(opened.source))
+
+
 def open_source(
     path: Path,
     key: str | None = None,
@@ -149,6 +157,8 @@ def open_source(
     """The source that `read` reads."""
     _say_what_is_logged()
     source = open_pool(path, key=key, column=column, id_column=id_column, **stores.options(path))
+    size = f"{source.n:,} rows of {source.d:,} columns"
+    detail(f"{source.name}: {size}, {source.format}, {source.stored}")
     if len(source.stored_shape) > 2:
         say(f"{source.name}: shape {source.stored_shape} flattened to {source.shape}")
     return source
@@ -179,21 +189,49 @@ def read_selected(path: Path) -> NDArray[Any]:
 
 
 def read_column(given: str, option: str) -> NDArray[Any]:
-    """The values that FILE[:COLUMN] names: a .npy file, or a column of a .parquet file."""
+    """The values that FILE[:COLUMN] names: a .npy file, or a column of a .parquet file or of those
+    in a folder, in the order in which a pool has them."""
     name, colon, column = given.rpartition(":")
     path = Path(name) if colon and not Path(given).exists() else Path(given)
     with reading(path, option):
-        if path.suffix != ".parquet":
+        if path.suffix != ".parquet" and not path.is_dir():
             return _npy_values(path)
         if path == Path(given):
-            raise ValueError("a parquet file; name the column too, as FILE:COLUMN")
-        import pyarrow.parquet as pq
+            raise ValueError("holds columns; name one, as FILE:COLUMN")
+        files = files_in(path, ".parquet") if path.is_dir() else [path]
+        if not files:
+            raise ValueError("holds no .parquet files")
+        return np.concatenate([_parquet_values(file, column) for file in files])
 
-        table = pq.ParquetFile(path)
-        if column not in table.schema_arrow.names:
-            names = ", ".join(table.schema_arrow.names)
-            raise ValueError(f"has no column {column!r}; its columns are {names}")
-        return np.asarray(table.read(columns=[column]).column(0).to_numpy())
+
+def read_ids(given: str) -> NDArray[Any]:
+    """The ids that --keep names, (m,): as `read_column`, or the lines of a .txt file."""
+    if Path(given).suffix == ".txt":
+        with reading(Path(given), "--keep"):
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        return np.array([line for line in lines if line], dtype=object)
+    found = read_column(given, "--keep")
+    with reading(Path(given), "--keep"):
+        if found.ndim != 1:
+            raise ValueError(f"expected one id per row to keep, got shape {found.shape}")
+    return found
+
+
+def read_scores(given: str, n: int) -> NDArray[Any]:
+    """The numbers that --scores names, one per row of the pool."""
+    found = read_column(given, "--scores")
+    with reading(Path(given), "--scores"):
+        if found.ndim == 2 and found.shape[1] == 1:
+            found = found[:, 0]
+        return _checks.row_scores(found, n)
+
+
+def _parquet_values(path: Any, column: str) -> NDArray[Any]:
+    table = open_parquet(path)
+    names = table.schema_arrow.names
+    if column not in names:
+        raise ValueError(f"{path}: has no column {column!r}; its columns are {', '.join(names)}")
+    return np.asarray(table.read(columns=[column]).column(0).to_numpy())
 
 
 def _npy_values(path: Path) -> NDArray[Any]:

@@ -7,17 +7,22 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from entroselect import _files, _settings
-from entroselect.cli.errors import UsageError, bad_use, say, show
+from entroselect.cli.errors import UsageError, bad_use
+from entroselect.cli.options import Json
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.report.tables import duration
 
 if TYPE_CHECKING:
     from entroselect.loop.config import Config
+    from entroselect.loop.data import Images
+    from entroselect.loop.estimate import Estimate
 
 Text = str | None
 
@@ -73,8 +78,9 @@ def loop(
     log_with: Annotated[
         Text, typer.Option(help="Losses and measures to tensorboard or wandb too.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Train, generate, select, train again: the self-consuming loop.
+    """Trains, generates, selects, trains again: the loop.
 
     Started again on the same folder, it resumes where it was. Results are in OUT/iteration-NN;
     compare runs with `entroselect report`.
@@ -103,12 +109,13 @@ def loop(
         _settings.set_threads(threads)  # the engine's too
     with _plain():
         if dry_run:
-            _estimate(resolved, threads)
+            _estimate(resolved, threads, as_json)
         elif out is None:
             bad_use("--out", "give the folder of the run")
         else:
             limit = math.inf if max_seconds is None else max_seconds
-            _run(resolved, out, threads, began, limit, log_with)
+            complete = _run(resolved, out, threads, began, limit, log_with)
+            _show(out, complete, as_json)
 
 
 def _run(
@@ -118,11 +125,12 @@ def _run(
     began: float,
     max_seconds: float,
     log_with: str | None,
-) -> None:
+) -> bool:
+    """Runs the loop; whether it is complete."""
     from entroselect.loop import run
     from entroselect.loop.progress import Progress
 
-    with Progress() as progress:
+    with Progress(wants_progress()) as progress:
         try:
             complete = run(
                 config,
@@ -132,18 +140,18 @@ def _run(
                 threads=threads,
                 log_with=log_with,
             )
-        except KeyboardInterrupt:
-            say(f"interrupted: what was finished is in {out}; the same command goes on with it")
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as error:
+            error.args = (f"what was finished is in {out}; the same command resumes",)
+            raise
     if not complete:
         say(
             f"stopped after {time.monotonic() - began:.0f} s, --max-seconds {max_seconds:g}, while "
-            f"{progress.what}; the same command goes on with it"
+            f"{progress.what}; the same command resumes"
         )
-        return
-    say(f"done: {out}; look at it with: entroselect report {shlex.quote(str(out))} -o report.html")
-    for line in _lines(out):
-        show(line)
+    else:
+        page = f"entroselect report {shlex.quote(str(out))} -o report.html"
+        say(f"done: {out}; look at it with: {page}")
+    return complete
 
 
 @contextmanager
@@ -169,8 +177,9 @@ def report(
     export: Annotated[
         Path | None, typer.Option(help="Folder for the paper's figures, each as SVG and CSV.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
-    """Compare runs of the loop on one page, and perhaps export the paper's figures of them."""
+    """Compares runs of the loop on one page."""
     _check_packages()
     if out.suffix.lower() not in (".html", ".htm"):
         bad_use("--out", f"{out}: a page is HTML; give a name that ends in .html")
@@ -183,8 +192,11 @@ def report(
 
     _files.write_text(out, page(runs))
     say(f"written: {out}")
+    figures = [] if export is None else export_figures(runs, export)
     if export is not None:
-        say(f"written: {len(export_figures(runs, export))} files in {export}")
+        say(f"written: {len(figures)} files in {export}")
+    if as_json:
+        document({"out": str(out.resolve()), "figures": [str(f.resolve()) for f in figures]})
 
 
 def _check_packages() -> None:
@@ -198,32 +210,49 @@ def _check_packages() -> None:
         ) from None
 
 
-def _lines(out: Path) -> list[str]:
+# Keys of an iteration in the document of --json -> the title of its column, where it is measured.
+_MEASURES = {
+    "entropy": ("entropy of G_n", ("generated", "entropy")),
+    "generalization_score": ("generalisation score", ("generalization_score",)),
+    "frechet_distance": ("Frechet distance", ("frechet_distance",)),
+}
+
+
+def _show(out: Path, complete: bool, as_json: bool) -> None:
+    """Prints the measures of the run."""
+    if as_json:
+        measured = any(out.glob("iteration-*/metrics.json"))
+        space, rows = _measures(out) if measured else (None, [])
+        where = str(out.resolve())
+        document({"out": where, "complete": complete, "space": space, "iterations": rows})
+    elif complete:
+        for line in _lines(*_measures(out)):
+            show(line)
+
+
+def _measures(out: Path) -> tuple[str, list[dict[str, float]]]:
+    """(the space, the measures of every iteration in it)"""
     from entroselect.loop.runs import read_run
 
     run = read_run(out)
-    space = run.judge
-    head = ["iteration", "entropy of G_n", "generalisation score", "Frechet distance"]
-    columns = [
-        [str(m["iteration"]) for m in run.measured],
-        *(
-            [f"{value:.5g}" for value in run.series(space, *names)]
-            for names in (
-                ("generated", "entropy"),
-                ("generalization_score",),
-                ("frechet_distance",),
-            )
-        ),
+    columns = {name: run.series(run.judge, *where) for name, (_, where) in _MEASURES.items()}
+    return run.judge, [
+        {"iteration": m["iteration"], **{name: values[i] for name, values in columns.items()}}
+        for i, m in enumerate(run.measured)
     ]
-    rows = [head, *zip(*columns, strict=True)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+
+
+def _lines(space: str, rows: list[dict[str, float]]) -> list[str]:
+    table = [["iteration", *(title for title, _ in _MEASURES.values())]]
+    table += [[f"{value:.5g}" for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return [
         f"measured in the space {space}",
-        *("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows),
+        *("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in table),
     ]
 
 
-def _estimate(config: Config, threads: int | None) -> None:
+def _estimate(config: Config, threads: int | None, as_json: bool) -> None:
     """Prints the configuration, and time and disk from a few steps on this machine."""
     import torch
 
@@ -238,29 +267,38 @@ def _estimate(config: Config, threads: int | None) -> None:
     models, own = models_of(config), plan.own_spaces(config, None)
     real, held_out, stream = plan.split(config)
     config = plan.settled(config, real, None)
-    show(options.to_json(config), end="")
+    if not as_json:
+        show(options.to_json(config), end="")
     plan.check(config, real, stream)
     device, classes = device_of(config), plan.classes_of(config, real, stream)
     if threads is not None:
         torch.set_num_threads(threads)
     try_out(config, real, classes, held_out, device, own.values())
-    if not plan.denoisers(config):
+    found = None
+    if plan.denoisers(config):
+        if threads is None and device == "cpu":
+            fastest_threads(
+                lambda: training_step(config, real, classes, device, longest=0.5).seconds
+            )
+        found = estimate(config, real, classes, plan.training_steps(config, len(real)), device)
+    if as_json:
+        known = None if found is None else asdict(found)
+        told = {"images": len(real), "device": device, "threads": torch.get_num_threads()}
+        document({"config": asdict(config), **told, "estimate": known})
+    elif found is None:
         show(f"{len(real):,} images; {models[0].name} tells no time before it runs")
-        return
-    if threads is None and device == "cpu":
-        fastest_threads(lambda: training_step(config, real, classes, device, longest=0.5).seconds)
-    found = estimate(config, real, classes, plan.training_steps(config, len(real)), device)
+    else:
+        show(_in_words(found, real, device, torch.get_num_threads(), config.iterations))
+
+
+def _in_words(found: Estimate, real: Images, device: str, threads: int, iterations: int) -> str:
     height, width, channels = real.pixels.shape[1:]
-    show(
+    return (
         f"{found.parameters:,} parameters, {len(real):,} images of {width} x {height} x "
-        f"{channels}, {found.generated:,} generated an iteration, on {device}, "
-        f"{torch.get_num_threads()} threads"
-    )
-    show(
+        f"{channels}, {found.generated:,} generated per iteration, on {device}, "
+        f"{threads} threads\n"
         f"a step of training {found.training.seconds:.2g} s on {found.training.images} images, of "
-        f"sampling {found.sampling.seconds:.2g} s on {found.sampling.images}: measured here, now"
-    )
-    show(
-        f"about {duration(found.seconds * config.iterations)} ({duration(found.seconds)} an "
+        f"sampling {found.sampling.seconds:.2g} s on {found.sampling.images}: measured here, now\n"
+        f"about {duration(found.seconds * iterations)} ({duration(found.seconds)} per "
         f"iteration) and {found.megabytes:,.0f} MB; selecting and measuring come on top"
     )

@@ -19,10 +19,18 @@ from entroselect.cli.errors import (
     check_memory_limit,
     naming,
     reading,
-    say,
-    show,
 )
-from entroselect.cli.options import Backend, Cache, EndpointUrl, Force, MemoryLimit, Metric, Out
+from entroselect.cli.options import (
+    Backend,
+    Cache,
+    EndpointUrl,
+    Force,
+    Json,
+    MemoryLimit,
+    Metric,
+    Out,
+)
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import versions
 from entroselect.io import Source
@@ -54,6 +62,7 @@ def nearest(
     backend: Backend = "auto",
     memory_limit: MemoryLimit = None,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Finds the k nearest POINTS of every row of QUERIES.
 
@@ -93,7 +102,7 @@ def nearest(
                 None if target is None else torchrun.own_part(target, ranks),
                 **options,
                 group=None if ranks is None else True,
-                progress=torchrun.is_main_process(ranks),
+                progress=torchrun.is_main_process(ranks) and wants_progress(),
             )
         seconds = time.perf_counter() - started
         if ranks is not None:
@@ -102,13 +111,21 @@ def nearest(
             return
         summary = _summary(found, source, target, options, seconds)
         _write(folder, found, summary)
-    show(
-        f"{len(found.indices):,} queries in {seconds:.2f} s ({found.backend}):\n"
-        f"nearest distance ({metric.value}) {summary['mean_nearest_distance']:.6g} on average, "
-        f"{summary['largest_nearest_distance']:.6g} at most"
-        + ("" if found.recall is None else f"; recall {found.recall:.4f}, measured on a sample")
-    )
     say(f"written: {out.resolve()}")
+    if as_json:
+        document({"out": str(out.resolve()), **summary})
+    else:
+        show(_in_words(found, summary))
+
+
+def _in_words(found: Neighbours, summary: dict[str, Any]) -> str:
+    recall = "" if found.recall is None else f"; recall {found.recall:.4f}, measured on a sample"
+    return (
+        f"{len(found.indices):,} queries in {summary['seconds']:.2f} s ({found.backend}):\n"
+        f"nearest distance ({summary['options']['metric']}) "
+        f"{summary['mean_nearest_distance']:.6g} on average, "
+        f"{summary['largest_nearest_distance']:.6g} at most{recall}"
+    )
 
 
 def _summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -31,6 +32,8 @@ class Metric(str, Enum):
 
     euclidean = "euclidean"
     cosine = "cosine"
+    tanimoto = "tanimoto"
+    hamming = "hamming"
 
 
 def method_of(method: Method | None, anchor: Path | None) -> str:
@@ -38,6 +41,22 @@ def method_of(method: Method | None, anchor: Path | None) -> str:
     if method is not None:
         return method.value
     return "greedy" if anchor is None else "anchored"
+
+
+def start_of(text: str | None) -> int | str | None:
+    """The value of --start: a row, or a word."""
+    if text is None or text in (*STARTS, "herding"):
+        return text
+    if not text.isdecimal():
+        bad_use("--start", f"expected a pool row or one of {', '.join(STARTS)}, got {text!r}")
+    return int(text)
+
+
+def check_packages(option: str, extra: str, *packages: str) -> None:
+    """Ends the command if an option needs packages that are not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise RuntimeError(f"{option} needs {package}: pip install 'entroselect[{extra}]'")
 
 
 # Options that several commands have.
@@ -54,6 +73,9 @@ Cache = Annotated[
     Path | None,
     typer.Option(help="Folder for local copies of addresses, which later runs use again."),
 ]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]
 Backend = Annotated[str, typer.Option(help="See 'entroselect info'.")]
 MemoryLimit = Annotated[
     str | None,
@@ -63,7 +85,8 @@ Groups = Annotated[
     str | None,
     typer.Option(
         metavar="FILE[:COLUMN]",
-        help="The group of every row: .npy with one label per row, or a column of a .parquet file.",
+        help="The group of every row: .npy with one label per row, or a column of a .parquet file "
+        "or of a folder of such.",
     ),
 ]
 Quota = Annotated[
@@ -77,6 +100,33 @@ Quota = Annotated[
 Candidates = Annotated[
     Path | None, typer.Option(help=".npy with row numbers, or a mask: only these may be picked.")
 ]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="The ids of pool rows that are kept already, or their numbers where rows have no ids: "
+        ".txt with one per line, .npy, or a column of a .parquet file.",
+    ),
+]
+Scores = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="Rows with the highest scores come first: .npy with one number per row, or a column "
+        "of a .parquet file or of a folder of such.",
+    ),
+]
+Join = Annotated[
+    bool,
+    typer.Option("--join", help="Also write joined.parquet, the rows with all their columns."),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE[:COLUMN]",
+        help="Greedy: the weight of every row; the largest weight x distance is picked next.",
+    ),
+]
 
 # Options that only some methods have, and which methods.
 APPLIES = {
@@ -86,9 +136,12 @@ APPLIES = {
     "min_distance": ("greedy",),
     "threshold": ("threshold",),
     "decay": ("threshold",),
+    "scores": ("threshold",),
     "selected": ("greedy", "threshold"),
+    "keep": ("greedy", "threshold"),
     "groups": ("greedy", "threshold"),
     "candidates": ("greedy", "threshold"),
+    "weights": ("greedy",),
 }
 
 
@@ -108,7 +161,7 @@ class Options:
     min_distance: float | None
     threshold: float | None
     decay: float | None
-    metric: results.Metric
+    metric: results.AnyMetric
     seed: int | None
     backend: str
     entropy: bool | None
@@ -123,6 +176,16 @@ class Options:
     groups: str | None = None
     quota: list[str] | None = None
     candidates: Path | None = None
+    weights: str | None = None
+    keep: str | None = None
+    scores: str | None = None
+    join: bool = False
+
+    @property
+    def picks_the_farthest(self) -> bool:
+        """Whether each pick is the farthest of all rows: its distance is the radius before it."""
+        plain = self.candidates is None and self.groups is None and self.weights is None
+        return self.method == "greedy" and plain
 
     @property
     def stores(self) -> Stores:
@@ -143,6 +206,8 @@ class Options:
                 )
         if self.entropy and not alone:
             bad_use("--entropy", "is measured by 'entroselect entropy' in several processes")
+        if self.weights is not None and not alone:
+            bad_use("--weights", "are for one process")
         if self.checkpoint is not None and self.method in ("random", "anchored"):
             bad_use("--checkpoint", f"has no meaning with --method {self.method}")
         if (self.k is None) == (self.fraction is None):
@@ -169,8 +234,13 @@ class Options:
             self.start in starts or (self.method == "greedy" and isinstance(self.start, int))
         ):
             bad_use("--start", f"{self.start} has no meaning with --method {self.method}")
-        if self.selected is not None and self.start is not None:
-            bad_use("--start", "has no meaning with --selected; picks continue from there")
+        if self.selected is not None and self.keep is not None:
+            bad_use("--keep / --selected", "pass one of the two")
+        for name in ("selected", "keep"):
+            if getattr(self, name) is not None and self.start is not None:
+                bad_use("--start", f"has no meaning with --{name}; picks continue from there")
+        if self.scores is not None and self.seed is not None:
+            bad_use("--seed", "has no meaning with --scores, which give the order of the rows")
         check_backend(self.backend, selecting=True)
 
     def count(self, rows: int) -> int:

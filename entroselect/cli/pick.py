@@ -6,20 +6,20 @@ import warnings
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from entroselect import _checks, anchored_select, greedy_select, threshold_select
 from entroselect.cli import inputs
-from entroselect.cli.errors import reading, say
+from entroselect.cli.errors import reading
+from entroselect.cli.opened import Opened
 from entroselect.cli.options import Options
+from entroselect.cli.output import wants_progress, warn
 from entroselect.cli.quotas import among
 from entroselect.cli.selection_files import PickedRows
 
 
-def pick(
-    options: Options, rows: Any, k: int, before: NDArray[Any] | None, group: bool = False
-) -> PickedRows:
-    """Selects as the options say. `group`: `rows` are this process's part of the pool."""
+def pick(options: Options, opened: Opened, k: int, group: bool = False) -> PickedRows:
+    """Selects as the options say. `group`: the rows are this process's part of the pool."""
+    rows = opened.rows
     where: dict[str, Any] = {
         "memory_limit": options.memory_limit,
         "group": group or None,
@@ -29,7 +29,7 @@ def pick(
     common: dict[str, Any] = {
         "metric": options.metric,
         "backend": options.backend,
-        "progress": True,
+        "progress": wants_progress(),
         "seed": options.seed,
     }
     if options.method == "random":
@@ -42,16 +42,20 @@ def pick(
     if options.method == "threshold":
         decay: dict[str, Any] = {} if options.decay is None else {"decay": options.decay}
         done = threshold_select(
-            rows, k, selected=before, threshold=options.threshold, **decay, **common, **where
-        )
+            rows, k, selected=opened.before, threshold=options.threshold, scores=opened.scores,
+            **decay, **common, **where,
+        )  # fmt: skip
     else:
         start = 0 if options.start is None else options.start
+        named = options.weights
+        weights = None if named is None else inputs.read_column(named, "--weights")
         done = greedy_select(
             rows,
             k,
             start=start,
-            selected=before,
+            selected=opened.before,
             min_distance=options.min_distance,
+            weights=weights,
             **common,
             **where,
         )
@@ -77,7 +81,7 @@ def _anchored(options: Options, rows: Any, k: int, common: dict[str, Any]) -> Pi
         warnings.simplefilter("always", UserWarning)
         done = anchored_select(rows, k, reference, **given, **common)
     for warning in caught:
-        say(f"warning: {warning.message}")
+        warn(str(warning.message))
     reached = {name: getattr(done, name) for name in REACHED}
     return PickedRows(
         done.indices, None, None, done.radius, done.backend, done.profile, anchored=reached

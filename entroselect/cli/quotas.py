@@ -30,13 +30,19 @@ def _quotas(given: list[str] | None, labels: Any) -> Any:
         return None
     if len(given) == 1 and given[0] in RULES:
         return given[0]
-    numbers = np.asarray(labels).dtype.kind in "iu"
+    kind = np.asarray(labels).dtype.kind
     found: dict[Any, int] = {}
     for text in given:
         label, _, most = text.rpartition("=")
-        if numbers and not label.removeprefix("-").isdecimal():
-            raise ValueError(f"quotas: the labels are integers, got {label!r}")
-        key = int(label) if numbers else label
+        key: Any = label
+        if kind in "iu":
+            if not label.removeprefix("-").isdecimal():
+                raise ValueError(f"quotas: the labels are integers, got {label!r}")
+            key = int(label)
+        elif kind == "b":
+            if label not in ("True", "False"):
+                raise ValueError(f"quotas: the labels are True and False, got {label!r}")
+            key = label == "True"
         if key in found:
             raise ValueError(f"quotas: {label!r} is given twice")
         found[key] = int(most)

@@ -29,6 +29,7 @@ OURS = frozenset(
         "duplicate_of.npy",
         "selection.csv",
         "selection.parquet",
+        "joined.parquet",
         "report.json",
         "report.html",
         "index.html",

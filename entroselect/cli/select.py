@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -13,16 +12,14 @@ import typer
 from numpy.typing import NDArray
 
 from entroselect._settings import threads
-from entroselect.cli import inputs, selection_files, torchrun
+from entroselect.cli import selection_files, torchrun
 from entroselect.cli.errors import (
-    bad_use,
     called,
     describe,
     naming,
-    reading,
-    say,
-    show,
 )
+from entroselect.cli.inputs import KINDS, Input
+from entroselect.cli.opened import Opened, opened
 from entroselect.cli.options import (
     Backend,
     Cache,
@@ -31,19 +28,27 @@ from entroselect.cli.options import (
     EndpointUrl,
     Force,
     Groups,
+    Join,
+    Json,
+    Keep,
     Key,
     Method,
     Metric,
     Options,
     Out,
     Quota,
+    Scores,
+    Weights,
+    check_packages,
     method_of,
+    start_of,
 )
+from entroselect.cli.output import document, say, show, wants_progress
 from entroselect.cli.pick import anchored_lines, pick
 from entroselect.cli.result_folder import Folder
 from entroselect.cli.selection_files import PickedRows
 from entroselect.cli.signals import heeded
-from entroselect.greedy import STARTS
+from entroselect.io.columns import Tables
 from entroselect.report.spread import SAMPLE, Cover, Spread, cover, rising_ranks, sampled, spread
 from entroselect.report.tables import duration, profile_table, spread_table
 from entroselect.scale.process_group import ProcessGroup, shared_errors
@@ -52,7 +57,7 @@ from entroselect.scale.process_group import ProcessGroup, shared_errors
 def select(
     pool: Annotated[
         Path,
-        typer.Argument(metavar="POOL", help=f"Rows to choose from: {inputs.KINDS}."),
+        typer.Argument(metavar="POOL", help=f"Rows to choose from: {KINDS}."),
     ],
     out: Out,
     k: Annotated[int | None, typer.Option("-k", min=1, help="How many rows.")] = None,
@@ -84,9 +89,11 @@ def select(
     selected: Annotated[
         Path | None, typer.Option(help=".npy with pool rows, or vectors, that are chosen already.")
     ] = None,
+    keep: Keep = None,
     candidates: Candidates = None,
     groups: Groups = None,
     quota: Quota = None,
+    weights: Weights = None,
     min_distance: Annotated[
         float | None, typer.Option(min=0, help="Greedy: stop when picks get closer than this.")
     ] = None,
@@ -96,6 +103,7 @@ def select(
     decay: Annotated[
         float | None, typer.Option(help="Threshold: factor after each pass. Default 0.95.")
     ] = None,
+    scores: Scores = None,
     metric: Annotated[Metric, typer.Option(help="Distance.")] = Metric.euclidean,
     seed: Annotated[int | None, typer.Option(min=0, help="For random draws.")] = None,
     backend: Backend = "auto",
@@ -127,33 +135,40 @@ def select(
     parquet: Annotated[
         bool, typer.Option("--parquet", help="Write selection.parquet though rows have no ids.")
     ] = False,
+    join: Join = False,
     profile: Annotated[
         bool, typer.Option("--profile", help="Print where the time of the selection went.")
     ] = False,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Picks a spread-out subset of POOL.
 
     OUT gets indices.npy (pick order), selection.csv, report.json and, for rows with ids,
-    selection.parquet, which also says from which earlier row each was so far. The selection is
-    written before anything is measured, and stays if that is interrupted.
+    selection.parquet, which also says from which earlier row each was so far; with --join,
+    joined.parquet, which has the columns rank and distance before those of POOL. The selection is
+    written before anything is joined or measured, and stays if that is interrupted.
 
     Started by torchrun, every process takes its part of the pool.
     """
     options = Options(
-        pool, key, column, id_column, k, fraction, method_of(method, anchor), _start(start),
+        pool, key, column, id_column, k, fraction, method_of(method, anchor), start_of(start),
         selected, min_distance, threshold, decay, metric.value, seed, backend, entropy, report,
         parquet, memory_limit, checkpoint, anchor, diversity, endpoint_url, cache, groups, quota,
-        candidates,
+        candidates, weights, keep, scores, join,
     )  # fmt: skip
     options.check(alone=not torchrun.started())
     if report:
-        _check_packages("--report", "cli", "jinja2", "matplotlib")
-    if parquet:
-        _check_packages("--parquet", "io", "pyarrow")
+        check_packages("--report", "cli", "jinja2", "matplotlib")
+    for option, asked_for in (("--parquet", parquet), ("--join", join)):
+        if asked_for:
+            check_packages(option, "io", "pyarrow")
     with torchrun.joined(backend) as ranks, torchrun.results(out, force, ranks) as folder:
         summary = run(options, folder, ranks)
     if not torchrun.is_main_process(ranks):
+        return
+    if as_json:
+        document({"out": str(out.resolve()), **summary})
         return
     _show(summary)
     if profile and summary["profile"]:
@@ -166,17 +181,18 @@ def run(
     """Selects; then the process that has a folder writes the selection into it and measures it.
     Returns the contents of report.json, {} on the other processes."""
     started = time.perf_counter()
-    source, rows, before = _opened(options, ranks)
+    inputs = opened(options, ranks)
+    source = inputs.source
     k = options.count(source.source.n)
     at = time.perf_counter()
     given = {
-        "selected": options.selected or Path("--selected"),
+        "selected": options.selected or Path("--keep"),
         "reference": options.anchor or Path("--anchor"),
-        **{name: Path(f"--{name}") for name in ("candidates", "groups")},
+        **{name: Path(f"--{name}") for name in ("candidates", "groups", "weights")},
         "quotas": Path("--quota"),
     }
     with naming(features=source.path, **given):
-        picked = _pick(options, rows, k, before, ranks is not None, folder)
+        picked = _pick(options, inputs, k, ranks is not None, folder)
     seconds = {"select": time.perf_counter() - at}
     summary: dict[str, Any] = {}
     with shared_errors(ranks):
@@ -192,7 +208,9 @@ def run(
     kept_safe = f"the selection is in {folder.out}; measuring it was not finished"
     try:
         with heeded():
-            measured = _measure(options, source, rows, picked, before, folder, summary)
+            if inputs.tables is not None:
+                _join(inputs.tables, picked, folder)
+            measured = _measure(options, inputs, picked, folder, summary)
             seconds["measure"] = time.perf_counter() - at
             seconds["all"] = time.perf_counter() - started
             summary["seconds"] = _rounded(seconds)
@@ -213,34 +231,24 @@ def run(
     return summary
 
 
-def _opened(
-    options: Options, ranks: ProcessGroup | None
-) -> tuple[inputs.Input, Any, NDArray[Any] | None]:
-    """(the pool, its rows or this process's part of them, the contents of --selected)"""
-    before = None
-    if options.selected is not None:
-        with shared_errors(ranks), reading(options.selected, "--selected"):
-            before = inputs.read_selected(options.selected)
-    named = options.key, options.column, options.id_column, options.stores
-    with shared_errors(ranks), reading(options.pool):
-        if options.memory_limit is None and ranks is None:
-            source = inputs.read(options.pool, *named)
-            return source, source.rows, before
-        source = inputs.outside(options.pool, *named)
-        return source, torchrun.own_part(source.source, ranks), before
+def _join(tables: Tables, picked: PickedRows, folder: Folder) -> None:
+    """Writes joined.parquet; random and anchored picks have no distance to those before them."""
+    columns: dict[str, Any] = {"rank": np.arange(1, len(picked.indices) + 1)}
+    if picked.distances is not None:
+        columns["distance"] = np.ma.masked_invalid(picked.distances)
+    selection_files.write_joined(tables, picked.indices, columns, folder)
 
 
 def _measure(
     options: Options,
-    source: inputs.Input,
-    rows: Any,
+    inputs: Opened,
     picked: PickedRows,
-    before: NDArray[Any] | None,
     folder: Folder,
     summary: dict[str, Any],
 ) -> tuple[Cover | None, dict[str, Spread]]:
     """Writes selection.parquet, measures the selection and puts each measure into report.json as
     soon as it is there. Returns the figures of the page."""
+    source, rows, before = inputs.source, inputs.rows, inputs.before
     ids = source.source.ids(picked.indices)
     tabled = ids is not None or options.parquet
     measures = rows is source.rows if options.entropy is None else options.entropy
@@ -274,7 +282,7 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
         part = sampled(rows)
         drawn = f"{len(part):,} of {n:,} rows, drawn at random" if len(part) < n else f"{n:,} rows"
         say(f"measuring {name}: {drawn} (--no-entropy skips this)")
-        return spread(part, **common, progress=True, of=n)
+        return spread(part, **common, progress=wants_progress(), of=n)
     cost = ""
     if n > SAMPLE:
         cost = f", {n * (n - 1) / 2:.2g} pairs"
@@ -287,20 +295,15 @@ def _spread(options: Options, name: str, rows: Any) -> Spread:
     say(f"measuring {name}: {n:,} rows{cost}")
     if cost:
         say("the selection is written: Ctrl-C leaves it as it is")
-    return spread(rows, **common, limit=options.memory_limit, progress=True)
+    return spread(rows, **common, limit=options.memory_limit, progress=wants_progress())
 
 
 def _pick(
-    options: Options,
-    rows: Any,
-    k: int,
-    before: NDArray[Any] | None,
-    group: bool,
-    folder: Folder | None,
+    options: Options, inputs: Opened, k: int, group: bool, folder: Folder | None
 ) -> PickedRows:
     """As `pick`; the message of an interruption names the checkpoint."""
     try:
-        return pick(options, rows, k, before, group)
+        return pick(options, inputs, k, group)
     except KeyboardInterrupt as error:
         saved = options.checkpoint
         if folder is not None and saved is not None and saved.is_file():
@@ -309,20 +312,6 @@ def _pick(
                 "command goes on from there",
             )
         raise
-
-
-def _start(text: str | None) -> int | str | None:
-    if text is None or text in (*STARTS, "herding"):
-        return text
-    if not text.isdecimal():
-        bad_use("--start", f"expected a pool row or one of {', '.join(STARTS)}, got {text!r}")
-    return int(text)
-
-
-def _check_packages(option: str, extra: str, *packages: str) -> None:
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise RuntimeError(f"{option} needs {package}: pip install 'entroselect[{extra}]'")
 
 
 def _needs_cover(options: Options) -> bool:
@@ -337,15 +326,16 @@ def _covered(
     if before is not None and len(before):
         picks = np.concatenate([rows[before] if before.ndim == 1 else before, kept])
     first = len(picks) - len(kept) + 1
-    # Greedy's own distances are the radius at every rank.
-    curve = options.report and options.method != "greedy" and len(kept) > 0
+    # Of plain greedy, the distances are the radius at every rank.
+    curve = options.report and not options.picks_the_farthest and len(kept) > 0
     ranks = rising_ranks(first, len(picks)) if curve else [len(picks)]
     say(f"measuring the cover of {len(rows):,} rows by {len(picks):,}")
-    return cover(rows, picks, ranks, options.metric, options.backend, progress=len(ranks) == 1)
+    progress = len(ranks) == 1 and wants_progress()
+    return cover(rows, picks, ranks, options.metric, options.backend, progress=progress)
 
 
 def _summary(
-    options: Options, source: inputs.Input, picked: PickedRows, seconds: dict[str, float]
+    options: Options, source: Input, picked: PickedRows, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """The contents of report.json before anything is measured."""
     given = asdict(options)
@@ -356,7 +346,8 @@ def _summary(
         "input": source.describe(),
         "options": given,
         "picked": len(picked.indices),
-        "radius": picked.radius,
+        "radius": None if options.weights else picked.radius,
+        "weighted_radius": picked.radius if options.weights else None,
         "counts": picked.counts,
         "anchored": picked.anchored,
         "spread": {},
@@ -380,10 +371,11 @@ def _rounded(seconds: dict[str, float]) -> dict[str, float]:
 
 def _show(summary: dict[str, Any]) -> None:
     options, rows = summary["options"], summary["input"]["rows"]
+    what = "largest weight x distance left" if summary["radius"] is None else "radius"
+    left = summary["weighted_radius"] if summary["radius"] is None else summary["radius"]
     show(
-        f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, radius "
-        f"{summary['radius']:.6g} ({options['metric']}), "
-        f"{summary['seconds']['select']:.2f} s\n"
+        f"{options['method']}: picked {summary['picked']:,} of {rows:,} rows, {what} "
+        f"{left:.6g} ({options['metric']}), {summary['seconds']['select']:.2f} s\n"
         f"backend {summary['backend']}, {summary['threads']} threads"
     )
     if summary["anchored"]:

@@ -1,4 +1,4 @@
-"""The files of a selection: indices.npy, selection.csv and selection.parquet."""
+"""The files of a selection: indices.npy, selection.csv, selection.parquet and joined.parquet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from entroselect.cli import inputs
 from entroselect.cli.nearest_before import nearest_before
 from entroselect.cli.result_folder import Folder
-from entroselect.results import Float64, Int64, Metric
+from entroselect.io import Source
+from entroselect.io.columns import Tables
+from entroselect.results import AnyMetric, Float64, Int64
+
+# Bytes of a row group of joined.parquet, which are held until it is written.
+_ROW_GROUP = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def table(
     kept: NDArray[Any],
     before: NDArray[Any] | None,
     ids: NDArray[Any] | None,
-    metric: Metric,
+    metric: AnyMetric,
     backend: str,
 ) -> dict[str, Any]:
     """Columns of selection.parquet. A masked value is written as null: the id of a row without one,
@@ -117,10 +122,56 @@ def write_parquet(columns: dict[str, Any], folder: Folder) -> None:
         if values is None:
             arrays[name] = pa.nulls(len(columns["rank"]), pa.string())
         else:
-            mask = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
-            arrays[name] = pa.array(np.ma.getdata(values), mask=mask)
+            arrays[name] = _array(values)
     with folder.file("selection.parquet") as file:
         pq.write_table(pa.table(arrays), file)
+
+
+def tables_to_join(source: Source, names: Iterable[str]) -> Tables:
+    """The tables of a pool, for `write_joined` with columns of these names.
+
+    Raises:
+        ValueError: naming the pool, if it has none, or a column has one of the names.
+    """
+    tables = Tables(source)
+    for name in names:
+        if name in tables.schema.names:
+            raise ValueError(
+                f"{source.name}: has a column {name!r}, as --join writes one; rename it"
+            )
+    return tables
+
+
+def write_joined(
+    tables: Tables, rows: Int64, columns: Mapping[str, NDArray[Any]], folder: Folder
+) -> None:
+    """Writes joined.parquet: the picked rows in the order of the pool, in which it is read, with
+    `columns`, (k,) in pick order, before their own. A masked value is written as null."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    order = np.argsort(rows)
+    added = pa.table({name: _array(values[order]) for name, values in columns.items()})
+    schema = pa.schema([*added.schema, *tables.schema])
+    with folder.file("joined.parquet") as file, pq.ParquetWriter(file, schema) as writer:
+        held: list[Any] = []
+        start = 0
+        for table in tables.take(rows[order]):
+            part = added.slice(start, len(table)).columns
+            held.append(pa.table([*part, *table.columns], schema=schema))
+            start += len(table)
+            if sum(each.nbytes for each in held) >= _ROW_GROUP:
+                writer.write_table(pa.concat_tables(held))
+                held = []
+        if held:
+            writer.write_table(pa.concat_tables(held))
+
+
+def _array(values: NDArray[Any]) -> Any:
+    import pyarrow as pa
+
+    mask = np.ma.getmaskarray(values) if np.ma.isMaskedArray(values) else None
+    return pa.array(np.ma.getdata(values), mask=mask)
 
 
 def versions() -> dict[str, str]:

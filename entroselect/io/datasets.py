@@ -23,6 +23,10 @@ class HuggingFaceDataset(Source):
     """A column of a Hugging Face `datasets.Dataset`.
 
     Batches are taken in Arrow's format: the dataset's NumPy format would round float64 to float32.
+
+    Attributes:
+        column: which one.
+        whole: the dataset with all its columns, in Arrow's format.
     """
 
     def __init__(
@@ -34,7 +38,7 @@ class HuggingFaceDataset(Source):
         format: str = "dataset",
     ) -> None:
         name = name or f"{type(dataset).__name__} of {len(dataset)} rows"
-        table = dataset.with_format("arrow")
+        self.whole = table = dataset.with_format("arrow")
         if len(dataset) == 0:
             raise ValueError(f"{name}: empty; at least 1 row needed")
         head = table[:1]

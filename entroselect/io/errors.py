@@ -75,6 +75,10 @@ def reading(path: object) -> Iterator[None]:
         raise ValueError(f"{shown(path)}: cannot be read: {error.strerror}") from error
     except Exception as error:
         raise damaged(path, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # a failure inside a library written in Rust
+            raise
+        raise damaged(path, error) from error
 
 
 def damaged(path: object, why: object) -> ValueError:

@@ -18,6 +18,7 @@ from entroselect.io.arrow import (
     dense,
     id_array,
     id_column_of,
+    pa_array,
     stored_dtype,
     vector_column,
 )
@@ -67,6 +68,10 @@ class ArrowStream(Source):
 
     Where they stand is found once; they are then read at their offsets, one at a time, and the
     last one is kept.
+
+    Attributes:
+        column: which one holds the rows.
+        schema: of all columns.
     """
 
     _batch: Any
@@ -77,20 +82,31 @@ class ArrowStream(Source):
         self.path = path
         with reading(path):
             self._identity = FileIdentity(path)
-        self._schema, self._places, rows = _batches(path)
+        self.schema, self._places, rows = _batches(path)
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
         n = int(self._starts[-1])
         if n == 0:
             raise empty(name, (0,))
         self.name = name
-        self.column = vector_column(name, self._schema, column)
-        self._id_column = id_column_of(name, self._schema, id_column)
+        self.column = vector_column(name, self.schema, column)
+        self._id_column = id_column_of(name, self.schema, id_column)
         self._release()
-        stored = stored_dtype(self._schema.field(self.column).type)
+        stored = stored_dtype(self.schema.field(self.column).type)
         super().__init__(name, "arrow", (n, self._vectors(0, None).shape[1]), stored)
         longest = max(end - begin for begin, end in self._places)
         self.overhead = 2 * longest
         self._read_through = 0
+
+    def whole_rows(self, rows: Int64) -> Iterator[Any]:
+        """Arrow tables of the given rows, distinct and ascending, with all columns; one per record
+        batch."""
+        import pyarrow as pa
+
+        batches = np.searchsorted(self._starts, rows, "right") - 1
+        for batch in np.unique(batches).tolist():
+            columns = [self._column(batch, name) for name in self.schema.names]
+            here = pa_array(rows[batches == batch] - self._starts[batch])
+            yield pa.Table.from_arrays(columns, schema=self.schema).take(here)
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:
@@ -136,7 +152,7 @@ class ArrowStream(Source):
                 self._identity.check(file.fileno())
                 with reading(self.path):
                     message = pa.ipc.read_message(pa.BufferReader(_read_at(file, begin, end)))
-                    self._batch = pa.ipc.read_record_batch(message, self._schema)
+                    self._batch = pa.ipc.read_record_batch(message, self.schema)
             self._kept = batch
         with reading(self.path):
             column = self._batch.column(name)

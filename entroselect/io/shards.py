@@ -28,6 +28,7 @@ class Shards(Source):
 
     Attributes:
         parts: the sources, in order; those without rows are left out.
+        id_columns: beside each, a column of a file of its own; None where there are none.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Shards(Source):
         rows = sum(part.n for part in self.parts)
         kind = "bfloat16" if first.stored == "bfloat16" else first.buffer_dtype
         super().__init__(name, first.format, (rows, *first.stored_shape[1:]), kind)
-        self._ids = None if ids is None else [ids[index] for index in kept]
+        self.id_columns = None if ids is None else [ids[index] for index in kept]
         self._starts = np.concatenate([[0], np.cumsum([part.n for part in self.parts])])
         self.overhead = max(part.overhead for part in self.parts)
         self._read_through = first._read_through
@@ -123,7 +124,7 @@ class Shards(Source):
         for shard in np.unique(shards).tolist():
             here = np.flatnonzero(shards == shard)
             within = rows[here] - self._starts[shard]
-            column = None if self._ids is None else self._ids[shard]
+            column = None if self.id_columns is None else self.id_columns[shard]
             ids = self.parts[shard].ids(within) if column is None else column.take(within)
             if ids is None:  # in some of the files only: they name no row of the others
                 return None
@@ -177,7 +178,7 @@ def open_folder(folder: AnyPath, column: str | None, id_column: str | None) -> S
     Names are ordered as text, as embedding-reader and a sorted directory listing do: "a_10" before
     "a_2", which is why such files usually carry leading zeros.
     """
-    vectors, tables = _files(folder, ".npy"), _files(folder, ".parquet")
+    vectors, tables = files_in(folder, ".npy"), files_in(folder, ".parquet")
     name = shown(folder)
     if vectors:
         if column is not None:
@@ -208,7 +209,7 @@ def _metadata(
     if not tables:
         if id_column is None:
             return None
-        tables = _files(folder.absolute().parent / "metadata", ".parquet")
+        tables = files_in(folder.absolute().parent / "metadata", ".parquet")
     name = shown(folder)
     if not tables:
         raise ValueError(
@@ -237,7 +238,9 @@ def _metadata(
     return found
 
 
-def _files(folder: AnyPath, suffix: str) -> list[AnyPath]:
+def files_in(folder: AnyPath, suffix: str) -> list[AnyPath]:
+    """The files of a folder with that ending, in the order of their names, but for those that are
+    skipped."""
     if not folder.is_dir():
         return []
     return sorted(

@@ -101,7 +101,12 @@ def _entry_header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Header:
     except Exception as error:  # zipfile and struct raise many types
         raise damaged_entry(entry, error) from None
     with file:
-        header = any_header(file, entry.filename)
+        try:
+            header = any_header(file, entry.filename)
+        except ValueError:
+            raise
+        except Exception as error:  # zlib's, and EOFError
+            raise damaged_entry(entry, error) from None
     expected = header.offset + header.nbytes
     # Pickled arrays may have any length; they are refused when they are to be read.
     if entry.file_size != expected and not header.dtype.hasobject:

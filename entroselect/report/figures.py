@@ -29,6 +29,16 @@ DOTS_PER_INCH = 120
 LARGEST_SIDE = 64  # pixels of one image in a grid
 
 
+class NotebookFigure(Figure):
+    """A figure that every notebook shows. matplotlib's own is shown once pyplot was imported, which
+    is told by then to draw there."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
 class Images:
     """Turns rows into images of one brightness scale.
 
@@ -149,7 +159,7 @@ def draw_radius(axes: Axes, curves: Mapping[str, tuple[Any, Float64]]) -> None:
     axes.set_xlabel("rows chosen")
     axes.set_ylabel("radius")
     if len(curves) > 1:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper right")
 
 
 def distance_histograms(distances: Mapping[str, Float64]) -> str:
@@ -200,7 +210,7 @@ def draw_scatter(
     axes.set_xlabel("first principal component")
     axes.set_ylabel("second principal component")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(frameon=False, markerscale=2)
+    axes.legend(frameon=False, markerscale=2, loc="upper right")
 
 
 def principal(rows: Float64) -> tuple[Float64, Float64]:

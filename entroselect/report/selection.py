@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect._checks import is_of_bits
 from entroselect.io.errors import printable
 from entroselect.report import figures
 from entroselect.report.page import Section, Table, render
@@ -38,7 +39,9 @@ def selection_page(
     columns = summary["input"]["columns"]
     shape = figures.image_shape(tuple(summary["input"]["shape"]), rows)
     sections = []
-    if shape is None:
+    if shape is None and is_of_bits(metric):
+        pass  # numbers that stand for eight bits make no picture
+    elif shape is None:
         sections.append(_scatter(rows, indices, method, metric))
     else:
         images = figures.Images(rows, shape)
@@ -156,7 +159,7 @@ def _scatter(rows: NDArray[Any], indices: Int64, method: str, metric: str) -> Se
 def _radius(
     distances: Float64 | None, count: int, covered: Cover, method: str, radius: float
 ) -> Section:
-    if method == "greedy" and distances is not None:
+    if distances is not None and len(covered.ranks) == 1:
         # The distance of the next pick is the radius of those before it.
         ranks: Int64 = np.arange(1, count + 1)
         radii: Float64 = np.append(distances[1:], radius)

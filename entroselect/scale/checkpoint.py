@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,9 @@ _NAMES = {"int64": "I64", "int32": "I32", "uint32": "U32", "float64": "F64"}
 _ORDERED = {"picks": "int64", "squared": "float64", "thresholds": "float64"}
 _BY_ROW = {"bounds": "float64", "met": "int32", "marks": "uint32"}
 _DIGEST_BYTES = 16
+
+# What stands in the file for an argument that is an array (`digest` in process_group.py).
+_OF_ARRAY = re.compile("[0-9a-f]{16}")
 
 
 @dataclass
@@ -123,8 +127,8 @@ class Checkpoint:
             for name, value in self.about.items():
                 if about.get(name) != value:
                     raise ValueError(
-                        f"checkpoint: {self.path} belongs to another selection ({name} is "
-                        f"{about.get(name)!r} there and {value!r} here); delete it or name another "
+                        f"checkpoint: {self.path} belongs to another selection "
+                        f"({_difference(name, about.get(name), value)}); delete it or name another "
                         "file"
                     )
             with self._damage():
@@ -267,6 +271,7 @@ class Checkpoint:
             "distances": bool((np.isfinite(later) & (later >= 0)).all())
             and (len(later) == len(squared) or bool((squared[:1] == np.inf).all())),
             "order": self.about.get("operation") != "greedy"
+            or self.about.get("weights") is not None
             or bool((squared[1:] <= squared[:-1]).all()),
             "thresholds": bool((np.isfinite(thresholds) & (thresholds >= 0)).all()),
             "bounds": bool((found.bounds[~free] == -1).all())
@@ -344,6 +349,16 @@ class Lock:
         """Lets another process have the lock."""
         self.path.unlink(missing_ok=True)
         os.close(self._file)
+
+
+def _difference(name: str, there: Any, here: Any) -> str:
+    """What differs, in words: an array is known by a digest alone, which would tell people
+    nothing."""
+    if not any(isinstance(value, str) and _OF_ARRAY.fullmatch(value) for value in (there, here)):
+        return f"{name} is {there!r} there and {here!r} here"
+    if there is None or here is None:
+        return f"{name}: none {'there' if there is None else 'here'}"
+    return f"{name}: other values there"
 
 
 def _digest(file: Any, size: int) -> bytes:

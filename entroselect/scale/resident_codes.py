@@ -61,11 +61,14 @@ class ResidentCodes:
         if self._pool is not None:
             self._pool.restart()
 
-    def lower(self, rows: Int64, enough: float, bounds: Float64) -> None:
+    def lower(
+        self, rows: Int64, enough: float, bounds: Float64, weights: Float64 | None = None
+    ) -> None:
         """Lowers bounds[rows] of the rows, which ascend, that have codes: to a bound by all picks,
-        or to any below `enough`."""
+        or to any with a key below `enough`: with weights, of all rows, the weighted distance."""
         if self._pool is not None:
-            self._pool.refresh(rows[: np.searchsorted(rows, self._pool.coded)], enough, bounds)
+            coded = rows[: np.searchsorted(rows, self._pool.coded)]
+            self._pool.refresh(coded, enough, bounds, weights)
 
     def meet(self, rows: Int64) -> None:
         """These rows, which ascend, have been compared with all picks exactly."""

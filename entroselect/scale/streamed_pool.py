@@ -31,12 +31,13 @@ from entroselect.scale.candidates import Candidates, Key
 from entroselect.scale.marks import Marks, Seen
 from entroselect.scale.pick_store import PickStore
 from entroselect.scale.resident_codes import ResidentCodes
+from entroselect.weighted import WeighsRows
 
 # Rows that decide how rows are coded.
 SAMPLE = 128
 
 
-class StreamedPool(SettlesInBlocks):
+class StreamedPool(SettlesInBlocks, WeighsRows):
     """engine.SubPool over rows that are read piece by piece.
 
     Attributes:
@@ -170,21 +171,22 @@ class StreamedPool(SettlesInBlocks):
                 self._compare(part, values, enough)
             self._checked = True
         else:
-            rows = np.sort(rows[self._bounds[rows] >= enough])
+            rows = np.sort(rows[self.keys(rows) >= enough])
             stale = self._stale(rows, enough)
             fresh = np.delete(rows, stale)
-            self._codes.lower(rows[stale], enough, self._bounds)
-            rows = rows[self._bounds[rows] >= enough]
-            self._held.begin(len(rows), fresh, self._bounds[fresh])
+            self._codes.lower(rows[stale], enough, self._bounds, self._weights)
+            rows = rows[self.keys(rows) >= enough]
+            self._held.begin(len(rows), fresh, self.keys(fresh))
             for part, values in self._tiles(rows, up_to_cut=True):
                 left = self._compare(part, values, max(enough, self.cut[0]))
-                self._held.add(part[left], self._bounds[part[left]], values, left)
+                self._held.add(part[left], self.keys(part[left]), values, left)
         self._spent["refresh"] += time.perf_counter() - began
 
     def frontier(self, size: int) -> tuple[Int64, float, int]:
         """About `size` rows with the largest bounds; bound and index of the best left out."""
         began = time.perf_counter()
-        found = _core.frontier(self._bounds, size, threads()) if self.n else (_NO_ROWS, -1.0, -1)
+        keys = self.keys(slice(None))
+        found = _core.frontier(keys, size, threads()) if self.n else (_NO_ROWS, -1.0, -1)
         self._spent["frontier"] += time.perf_counter() - began
         return found
 
@@ -233,8 +235,8 @@ class StreamedPool(SettlesInBlocks):
 
     def beating(self, rows: Int64, rival: float, rival_index: int) -> Int64:
         """Those of the rows that beat the rival."""
-        bounds = self._bounds[rows]
-        beating: Int64 = rows[(bounds > rival) | ((bounds == rival) & (rows < rival_index))]
+        keys = self.keys(rows)
+        beating: Int64 = rows[(keys > rival) | ((keys == rival) & (rows < rival_index))]
         return beating
 
     def like(self, found: Any) -> Any:
@@ -280,7 +282,7 @@ class StreamedPool(SettlesInBlocks):
         if self.count == int(self._met[rows].min(initial=self.count)):
             return left
         bounds, met = self._bounds[rows], self._met[rows].astype(np.int64)
-        block = self._open(values)
+        block = self._open(values, rows)
         for start, picks in self._picked.tiles(int(met.min())):
             block.restart(bounds, np.clip(met - start, 0, len(picks)))
             block.add_vectors(picks, self._kept_as)
@@ -288,7 +290,7 @@ class StreamedPool(SettlesInBlocks):
             bounds, more = block.state()
             # A count advances only over picks that were compared without a gap.
             met = np.where(met >= start, np.maximum(met, start + more), met)
-            left = left[bounds[left] >= enough]
+            left = left[self.keys(rows[left], bounds[left]) >= enough]
             if len(left) == 0:
                 break
         met[left] = self.count
@@ -303,7 +305,7 @@ class StreamedPool(SettlesInBlocks):
         began = time.perf_counter()
         values = self.take(rows)
         self._held.clear()
-        block = self._open(values)
+        block = self._open(values, rows)
         block.restart(self._bounds[rows], np.zeros(len(rows), np.int64))
         with self.within_quotas(block, rows) as limited:
             found, *more = settle(limited)
@@ -353,8 +355,8 @@ class StreamedPool(SettlesInBlocks):
             for _, vectors in self._picked.tiles(0):  # in whatever order
                 self._codes.add_picks(vectors, self._kept_as)
 
-    def _open(self, values: NDArray[Any]) -> engine.SubPool:
-        return self.backend.new_pool(self._rows(values), self.metric, sub=True)
+    def _open(self, values: NDArray[Any], rows: Int64) -> Any:
+        return self.weighed(self.backend.new_pool(self._rows(values), self.metric, sub=True), rows)
 
     def _rows(self, values: NDArray[Any]) -> Rows:
         return Rows(values, self.source.dtype)
@@ -365,12 +367,10 @@ class StreamedPool(SettlesInBlocks):
             self._counted[name] += counted[name]
 
     def _stale(self, rows: Any, enough: float) -> Int64:
-        """Places, among the given rows, of those that must be compared with picks: with a bound of
-        at least `enough`, and unmet picks."""
-        bounds = self._bounds[rows]
-        stale: Int64 = np.flatnonzero(
-            (bounds >= enough) & (bounds > 0) & (self._met[rows] < self.count)
-        )
+        """Places, among the given rows, of those that must be compared with picks: with a key of at
+        least `enough`, and unmet picks."""
+        unmet = (self._bounds[rows] > 0) & (self._met[rows] < self.count)
+        stale: Int64 = np.flatnonzero(unmet & (self.keys(rows) >= enough))
         return stale
 
     def _read(self, rows: Int64) -> NDArray[Any]:
@@ -393,7 +393,7 @@ class StreamedPool(SettlesInBlocks):
         size = self.budget.tile
         parts: Iterable[Int64] = (rows[at : at + size] for at in range(0, len(rows), size))
         if up_to_cut:
-            parts = (part[self._bounds[part] >= self.cut[0]] for part in parts)
+            parts = (part[self.keys(part) >= self.cut[0]] for part in parts)
         return read_ahead(self._read, (part for part in parts if len(part)))
 
 

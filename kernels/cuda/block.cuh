@@ -5,6 +5,7 @@
 // rounding intrinsics, launches) is in this file alone.
 #pragma once
 
+#include <cassert>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -93,6 +94,7 @@ ENTROSELECT_ANY inline void lower(double* p, double x) {
 #else
   double seen;
   __atomic_load(p, &seen, __ATOMIC_RELAXED);
+  assert(x >= 0 && seen >= 0);  // a device would replace a negative number by a larger one
   while (x < seen &&
          !__atomic_compare_exchange(p, &seen, &x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
   }

@@ -31,13 +31,14 @@ struct Pairs {
   }
 };
 
-// How many items and pairs a pass listed, in device memory, and for how many there was room.
+// How many items and pairs a pass listed, in device memory, and for how many there was room. The
+// third number is not 0 where there was none in an earlier pass of the same rows.
 struct Room {
   const int64_t* listed = nullptr;
   int64_t items = 0, pairs = 0;
 
   ENTROSELECT_ANY bool exceeded() const {
-    return listed && (listed[0] > items || listed[1] > pairs);
+    return listed && (listed[0] > items || listed[1] > pairs || listed[2] != 0);
   }
 };
 
@@ -56,6 +57,43 @@ struct Sides {
 struct Tiles {
   float *half, *norm, *residual;
   int64_t columns;
+};
+
+// From a canonical squared distance to a distance in the frame that no pair within it exceeds.
+struct Reach {
+  double relative, absolute, scale;
+
+  ENTROSELECT_ANY float of(double squared) const {
+    return float(multiply(scale, square_root(add(multiply(squared, relative), absolute))));
+  }
+};
+
+// Rows of a pass in tiles of `each`, and what the filter reads of them.
+struct PassRows {
+  const int64_t* row;
+  int64_t n, each;
+  const double* squared;  // by row, `stride` apart: no pair beyond it matters
+  int64_t stride;
+  const int32_t* met;   // by row: the columns before it do not count; null: all count
+  const int32_t* left;  // per slot: not 0 where the row takes no part any more; null: all do
+  // Written:
+  float* reach;   // per slot
+  int64_t* skip;  // per slot: row - shift; null: not wanted
+  int64_t shift;
+  int32_t *first, *scanned;  // per tile: the least `met`; where the pass begins
+  int64_t* count;            // nothing listed yet, as Room reads it
+};
+
+// From which column on rows have been compared: per tile of `each` rows (null: from the first),
+// and, not 0, for a row that left before.
+struct Scanned {
+  const int32_t* tile = nullptr;
+  int64_t each = 1;
+  const int32_t* left = nullptr;
+
+  ENTROSELECT_ANY int32_t from(int64_t i) const {
+    return left && left[i] ? left[i] : tile ? tile[i / each] : 0;
+  }
 };
 
 // What the filter wrote: a row, the first column of a tile, the row's best score in it, and the
@@ -105,9 +143,9 @@ std::string why_not();
 void code(const Rows& rows, const int64_t* index, int64_t first, int64_t n, const double* centre,
           double scale, int64_t width, const Coded& out, Stream stream);
 
-// Before a pass over columns [begin, end).
-void tile_columns(const Coded& columns, int64_t begin, int64_t end, const Tiles& out,
-                  Stream stream);
+// Before a pass over columns [begin, end); `before`: of the pass before it over the same rows.
+void begin_pass(const Coded& columns, int64_t begin, int64_t end, const Tiles& tiles,
+                const PassRows& rows, const Reach& reach, const Room& before, Stream stream);
 
 // After it: the pairs of the items that are within reach.
 void expand(const Items& items, const Sides& sides, const PairList& out, Stream stream);
@@ -145,11 +183,19 @@ Stale find_stale(const Selection& selection, const int64_t* rows, int64_t n, int
 void mark_stale(const Selection& selection, const int64_t* rows, const int64_t* present, int64_t n,
                 int64_t count, double enough, int32_t* keys, Stale* stale, Stream stream);
 
-// After rows were compared with the picks from scanned[i] on (null: all): those that have met the
-// picks before have met `count`. Adds to `tally`: pairs compared, rows that have met all, pairs
-// listed. If there was no room for all pairs, does nothing.
-void note_met(const Selection& selection, const int64_t* rows, const int32_t* scanned,
+// After rows were compared with the picks from `scanned` on: those that have met the picks before
+// have met `count`. Adds to `tally`: pairs compared, rows that have met all. If there was no room
+// for all pairs, does nothing.
+void note_met(const Selection& selection, const int64_t* rows, const Scanned& scanned,
               const Room& room, int64_t n, int64_t count, int64_t* tally, Stream stream);
+
+// Between passes over the same n rows, the second over columns before `end`: rows that take part,
+// which have been compared with all columns from `end` on and whose bound is at least `enough`,
+// then the others, each in the order given; and for each what Scanned calls `left`. `memory` has
+// 4 KB.
+void part_rows(const Selection& selection, const int64_t* rows, const Scanned& scanned, int64_t n,
+               int64_t end, double enough, int64_t* out, int32_t* left, void* memory,
+               Stream stream);
 
 // Lowers the bounds of n rows to their exact distances to all unmet picks.
 void catch_up(const Selection& selection, State* state, const int64_t* rows, int64_t n,
@@ -157,9 +203,9 @@ void catch_up(const Selection& selection, State* state, const int64_t* rows, int
 
 // Selection: lowers the bounds of the pairs' rows; a column is a pick. Neighbours (`picks` is
 // null): squared[p] of each pair; a column is a row of `pool`, and `given`
-// holds the rows, of the same type or float64.
+// holds the rows, of the same type or float64. Adds the number of pairs to `tally`, unless null.
 void recheck(const Pairs& pairs, const Sides& sides, const Selection& selection, double* squared,
-             Stream stream);
+             Stream stream, int64_t* tally = nullptr);
 
 // The primitives settle and settle_in_order of entroselect/engine.py; `count` picks were made
 // before, and there is room in `picks` for `limit` more. For farthest_first the rows ascend.
@@ -168,6 +214,15 @@ Settled farthest_first(const Selection& selection, const Scratch& scratch, const
                        Stream stream);
 int64_t in_order(const Selection& selection, const Scratch& scratch, const int64_t* rows, int64_t n,
                  int64_t count, int64_t limit, double floor, Stream stream);
+
+// Few values in descending order, of equals the first first, and their places; with `reverse` both
+// the other way around.
+void rank(const double* values, int64_t n, bool reverse, double* sorted, int64_t* places,
+          Stream stream);
+
+// out[i] <- the codes of row rows[order[i]], whose width is a multiple of 4.
+void gather_codes(const Coded& coded, const int64_t* rows, const int64_t* order, int64_t n,
+                  int64_t width, const Coded& out, Stream stream);
 
 // Two candidates, by their places in the order of rows, and their canonical squared distance, which
 // is below the bounds of both.

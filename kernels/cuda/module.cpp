@@ -113,6 +113,32 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
       .def(py::init([](uintptr_t half, uintptr_t norm, uintptr_t residual, int64_t columns) {
         return Tiles{pointer<float>(half), pointer<float>(norm), pointer<float>(residual), columns};
       }));
+  py::class_<Reach>(m, "Reach", py::module_local())
+      .def(py::init([](double relative, double absolute, double scale) {
+        return Reach{relative, absolute, scale};
+      }));
+  py::class_<PassRows>(m, "PassRows", py::module_local())
+      .def(py::init([](uintptr_t row, int64_t n, int64_t each, uintptr_t squared, int64_t stride,
+                       uintptr_t met, uintptr_t left, uintptr_t reach, uintptr_t skip,
+                       int64_t shift, uintptr_t first, uintptr_t scanned, uintptr_t count) {
+        return PassRows{pointer<const int64_t>(row),
+                        n,
+                        each,
+                        pointer<const double>(squared),
+                        stride,
+                        pointer<const int32_t>(met),
+                        pointer<const int32_t>(left),
+                        pointer<float>(reach),
+                        pointer<int64_t>(skip),
+                        shift,
+                        pointer<int32_t>(first),
+                        pointer<int32_t>(scanned),
+                        pointer<int64_t>(count)};
+      }));
+  py::class_<Scanned>(m, "Scanned", py::module_local())
+      .def(py::init([](uintptr_t tile, int64_t each, uintptr_t left) {
+        return Scanned{pointer<const int32_t>(tile), each, pointer<const int32_t>(left)};
+      }));
   py::class_<Items>(m, "Items", py::module_local())
       .def(py::init([](uintptr_t slot, uintptr_t start, uintptr_t best, uintptr_t words,
                        uintptr_t count, uintptr_t skip, int64_t capacity, int64_t words_each) {
@@ -141,10 +167,10 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
       },
       Release());
   m.def(
-      "tile_columns",
-      [](const Coded& columns, int64_t begin, int64_t end, const Tiles& out, Stream stream) {
-        tile_columns(columns, begin, end, out, stream);
-      },
+      "begin_pass",
+      [](const Coded& columns, int64_t begin, int64_t end, const Tiles& tiles, const PassRows& rows,
+         const Reach& reach, const Room& before,
+         Stream stream) { begin_pass(columns, begin, end, tiles, rows, reach, before, stream); },
       Release());
   m.def(
       "expand",
@@ -213,10 +239,18 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   });
   m.def(
       "note_met",
-      [](const Selection& selection, uintptr_t rows, uintptr_t scanned, const Room& room, int64_t n,
-         int64_t count, uintptr_t tally, Stream stream) {
-        note_met(selection, pointer<const int64_t>(rows), pointer<const int32_t>(scanned), room, n,
-                 count, pointer<int64_t>(tally), stream);
+      [](const Selection& selection, uintptr_t rows, const Scanned& scanned, const Room& room,
+         int64_t n, int64_t count, uintptr_t tally, Stream stream) {
+        note_met(selection, pointer<const int64_t>(rows), scanned, room, n, count,
+                 pointer<int64_t>(tally), stream);
+      },
+      Release());
+  m.def(
+      "part_rows",
+      [](const Selection& selection, uintptr_t rows, const Scanned& scanned, int64_t n, int64_t end,
+         double enough, uintptr_t out, uintptr_t left, uintptr_t memory, Stream stream) {
+        part_rows(selection, pointer<const int64_t>(rows), scanned, n, end, enough,
+                  pointer<int64_t>(out), pointer<int32_t>(left), pointer<void>(memory), stream);
       },
       Release());
   m.def(
@@ -229,7 +263,25 @@ PYBIND11_MODULE(ENTROSELECT_MODULE, m) {
   m.def(
       "recheck",
       [](const Pairs& pairs, const Sides& sides, const Selection& selection, uintptr_t squared,
-         Stream stream) { recheck(pairs, sides, selection, pointer<double>(squared), stream); },
+         Stream stream, uintptr_t tally) {
+        recheck(pairs, sides, selection, pointer<double>(squared), stream, pointer<int64_t>(tally));
+      },
+      Release(), "pairs"_a, "sides"_a, "selection"_a, "squared"_a, "stream"_a, "tally"_a = 0);
+  m.def(
+      "rank",
+      [](uintptr_t values, int64_t n, bool reverse, uintptr_t sorted, uintptr_t places,
+         Stream stream) {
+        rank(pointer<const double>(values), n, reverse, pointer<double>(sorted),
+             pointer<int64_t>(places), stream);
+      },
+      Release());
+  m.def(
+      "gather_codes",
+      [](const Coded& coded, uintptr_t rows, uintptr_t order, int64_t n, int64_t width,
+         const Coded& out, Stream stream) {
+        gather_codes(coded, pointer<const int64_t>(rows), pointer<const int64_t>(order), n, width,
+                     out, stream);
+      },
       Release());
   m.def(
       "begin_conflicts",

@@ -60,4 +60,7 @@ struct Scratch {
 
 struct NoShared {};
 
+// More than any number of picks.
+constexpr int kNever = 0x7fffffff;
+
 }  // namespace entroselect::cuda

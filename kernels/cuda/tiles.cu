@@ -7,33 +7,48 @@ namespace entroselect::cuda {
 
 namespace {
 
-// Half the squared norm of each place of a tile, inf past the end and -inf for columns without a
-// code; the largest norm and residual of its coded columns.
+// What the filter reads. Of columns: half the squared norm of each place of a tile, inf past the
+// end and -inf for columns without a code; the largest norm and residual of its coded columns. Of
+// rows: see PassRows.
 //
-//   grid      one block of 256 threads per tile
-//   shared    2 KB; 9 syncs
-//   valid     tiles of any size; numbers >= 0
-struct TileColumns {
+//   grid      one block of 256 threads per tile of columns, then one per tile of rows
+//   shared    2 KB; 9 syncs for columns, 3 for rows, which share a minimum, so any order
+//   valid     tiles of any size; norms and residuals >= 0
+struct BeginPass {
   static constexpr int threads = 256;
   struct Shared {
     float norm[threads], residual[threads];
+    int first;
   };
 
   Coded columns;
-  int64_t begin, end;
-  Tiles out;
+  int64_t begin, end, column_tiles;
+  Tiles tiles;
+  PassRows rows;
+  Reach reach;
+  Room before;
 
   template <class AnyBlock>
   ENTROSELECT_ANY void operator()(const AnyBlock& block, Shared& s) const {
-    const int64_t first = block.index() * out.columns;
+    const int64_t tile = block.index() - column_tiles;
+    if (tile < 0)
+      of_columns(block, s, block.index());
+    else
+      of_rows(block, s, tile);
+  }
+
+ private:
+  template <class AnyBlock>
+  ENTROSELECT_ANY void of_columns(const AnyBlock& block, Shared& s, int64_t tile) const {
+    const int64_t first = tile * tiles.columns;
     block.each([&](int t) {
       s.norm[t] = s.residual[t] = 0;
-      for (int64_t l = first + t; l < first + out.columns; l += threads) {
+      for (int64_t l = first + t; l < first + tiles.columns; l += threads) {
         const int64_t c = begin + l;
         const bool coded = c < end && columns.residual[c] < float(INFINITY);
-        out.half[l] = coded     ? columns.norm2[c] * 0.5f
-                      : c < end ? -float(INFINITY)
-                                : float(INFINITY);
+        tiles.half[l] = coded     ? columns.norm2[c] * 0.5f
+                        : c < end ? -float(INFINITY)
+                                  : float(INFINITY);
         if (!coded) continue;
         s.norm[t] = fmaxf(s.norm[t], columns.norm[c]);
         s.residual[t] = fmaxf(s.residual[t], columns.residual[c]);
@@ -47,8 +62,33 @@ struct TileColumns {
       });
     block.each([&](int t) {
       if (t) return;
-      out.norm[block.index()] = s.norm[0];
-      out.residual[block.index()] = s.residual[0];
+      tiles.norm[tile] = s.norm[0];
+      tiles.residual[tile] = s.residual[0];
+    });
+  }
+
+  template <class AnyBlock>
+  ENTROSELECT_ANY void of_rows(const AnyBlock& block, Shared& s, int64_t tile) const {
+    block.each([&](int t) {
+      if (t == 0) s.first = kNever;
+    });
+    block.each([&](int t) {
+      const int64_t last = (tile + 1) * rows.each;
+      for (int64_t i = tile * rows.each + t; i < last && i < rows.n; i += threads) {
+        const int64_t row = rows.row[i];
+        rows.reach[i] = reach.of(rows.squared[row * rows.stride]);
+        if (rows.skip) rows.skip[i] = row - rows.shift;
+        if (rows.left && rows.left[i]) continue;
+        lower(&s.first, rows.met ? rows.met[row] : int(begin));
+      }
+    });
+    block.each([&](int t) {
+      if (t) return;
+      rows.first[tile] = s.first;
+      rows.scanned[tile] = int(begin);
+      if (tile) return;
+      rows.count[0] = rows.count[1] = 0;
+      rows.count[2] = before.exceeded();
     });
   }
 };
@@ -97,10 +137,12 @@ struct ExpandItems {
 
 }  // namespace
 
-void tile_columns(const Coded& columns, int64_t begin, int64_t end, const Tiles& out,
-                  Stream stream) {
-  launch(TileColumns{columns, begin, end, out}, (end - begin + out.columns - 1) / out.columns,
-         stream);
+void begin_pass(const Coded& columns, int64_t begin, int64_t end, const Tiles& tiles,
+                const PassRows& rows, const Reach& reach, const Room& before, Stream stream) {
+  const int64_t column_tiles = (end - begin + tiles.columns - 1) / tiles.columns;
+  const int64_t row_tiles = (rows.n + rows.each - 1) / rows.each;
+  launch(BeginPass{columns, begin, end, column_tiles, tiles, rows, reach, before},
+         column_tiles + row_tiles, stream);
 }
 
 void expand(const Items& items, const Sides& sides, const PairList& out, Stream stream) {

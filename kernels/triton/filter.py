@@ -52,7 +52,7 @@ def filter_pairs(
     first,  # of each tile of rows: the columns before it do not count
     scanned,  # of each tile of rows: the columns from it on are done; `begin` at the start
     codes,  # coded columns
-    half, tile_norm, tile_residual,  # of each place and tile: what tile_columns wrote
+    half, tile_norm, tile_residual,  # of each place and tile: what begin_pass wrote
     slots, starts, bests, words, counter,  # the items
     m, begin, end, width, capacity, gamma, underflow, stop,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,

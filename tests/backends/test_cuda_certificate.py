@@ -107,8 +107,7 @@ def _left_open(cuda: Any, rows: Any, wanted: Any, as_they_are: bool = False) -> 
             slots = found.rows[found.slot.long()].cpu().numpy()
             open_pairs.append(np.stack([slots, found.column.cpu().numpy()])[:, kept])
 
-        reach = filter.frame.reach(squared)
-        task = Task(held, coded, coded, lambda part: reach[part], keep, tighten=False)
+        task = Task(held, coded, coded, squared, keep, tighten=False)
         filter.run(task, torch.arange(held.n, device=held.device), 0, held.n)
     pairs = np.concatenate(open_pairs, axis=1)
     is_open = np.zeros((held.n, held.n), bool)
@@ -198,11 +197,11 @@ def test_a_scan_stops_when_all_rows_of_a_tile_have_enough(
             listed[at] = squared[at]
 
         task = module.Task(
-            held, coded, coded, lambda part: torch.full((len(part),), np.inf, device=held.device),
+            held, coded, coded, torch.full((m,), np.inf, dtype=torch.float64, device=held.device),
             keep, tighten=True, enough=enough,
         )  # fmt: skip
         index = torch.arange(m, device=held.device)
-        scanned = filter.run(task, index, m, n).cpu().numpy()
+        scanned = filter.run(task, index, m, n).cpu().numpy().repeat(filter.tile.rows)[:m]
     assert ((scanned >= m) & (scanned < n)).all()
     compared = np.where(np.arange(n) >= scanned[:, None], squared, np.inf).min(axis=1)
     # Older columns may be listed too, by programs that had not stopped.
@@ -219,19 +218,22 @@ def test_a_scan_stops_when_all_rows_of_a_tile_have_enough(
 
 
 def test_what_is_near_enough(cuda: Any) -> None:
-    """`below` and `reach` agree that equal is not below."""
-    from entroselect.backends.cuda.frame import Frame
+    """`below` and the reach that a pass begins with agree that equal is not below."""
+    from entroselect.backends.cuda.filter import Filter, Task
 
     for scale in (1e-120, 1e-30, 1.0, 1e30):
-        frame = Frame(
-            cuda._hold(as_rows("rows", normal(50, 3, dtype=np.float64) * scale), "euclidean")
-        )
+        held = cuda._hold(as_rows("rows", normal(50, 3, dtype=np.float64) * scale), "euclidean")
+        filter = Filter(held, cuda.tile)
+        frame = filter.frame
+        coded = frame.code(held, None, 0, held.n)
         assert frame.below(0.0) == 0
         for squared in np.random.default_rng(0).uniform(1e-6, 9, 50) * scale**2:
             below = np.float32(frame.below(squared))
-            reach = frame.reach(
-                torch.tensor([squared, squared * (1 - 1e-5)], device=frame.centre.device)
-            )
+            both = torch.tensor([squared, squared * (1 - 1e-5)], device=held.device)
+            task = Task(held, coded, coded, both, lambda found: None, tighten=False)
+            index = torch.arange(2, device=held.device)
+            with held.on_device():
+                reach = filter._begin(task, filter.tile, index, 0, 1).reach
             assert below < float(reach[0])
             assert below > float(reach[1]) or scale < 1e-100
 
@@ -242,13 +244,13 @@ def test_more_items_than_32_bits_count(cuda: Any, monkeypatch: pytest.MonkeyPatc
     held = cuda._hold(as_rows("rows", normal(40, 3)), "euclidean")
     filter, queued = Filter(held, cuda.tile), []
 
-    def full(task: Any, rows: Any, begin: int, end: int) -> Any:
+    def full(task: Any, tile: Any, rows: Any, begin: int, end: int, *more: Any) -> Any:
         queued.append((len(rows), end - begin))
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(filter, "_pass", full)
+    monkeypatch.setattr(filter, "_begin", full)
     coded = filter.frame.code(held, None, 0, 40)
-    task = Task(held, coded, coded, filter.frame.reach, lambda found: None, tighten=False)
+    task = Task(held, coded, coded, held.empty(0, torch.float64), lambda found: None, tighten=False)
     rows = torch.zeros(filter.tile.rows + 1, dtype=torch.int64, device=held.device)
     most = (2**31 - 1) // len(rows) * filter.tile.columns
     assert not filter.attempt(task, rows, 0, most + 1)

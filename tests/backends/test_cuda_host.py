@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.processes import run
 
-LISTS = ["frontier", "candidates", "refresh", "farthest", "in-order", "conflicts"]
+LISTS = ["frontier", "candidates", "refresh", "ranks", "farthest", "in-order", "conflicts"]
 
 
 def test_the_kernels_agree_with_the_cpu_and_with_plain_loops(host_build: Path) -> None:

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from entroselect import greedy_select, open_pool, reference, threshold_select
+from entroselect import _dispatch, greedy_select, open_pool, reference, threshold_select
 from entroselect.scale import budget, streamed_pool
 from tests.conftest import NO_GPU, normal
 from tests.support.cuda_backend import cut, new_block, same
 from tests.support.pool_model import Model, check
 
 pytest.importorskip("triton", reason="the filter's kernels are written in Triton")
+torch = pytest.importorskip("torch")
 filter = pytest.importorskip("entroselect.backends.cuda.filter")
 refresh = pytest.importorskip("entroselect.backends.cuda.refresh")
+settle = pytest.importorskip("entroselect.backends.cuda.settle")
+
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 # The interpreter is NumPy, which warns where a GPU silently computes an infinity.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value")
@@ -114,8 +118,6 @@ def test_a_row_below_enough_is_left_alone(
 def test_micro_blocks_where_there_is_no_list_of_conflicts(
     case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from entroselect.backends.cuda import settle
-
     monkeypatch.setattr(settle, "FEW", 2)
     if case == "many":
         monkeypatch.setattr(settle, "CONFLICTS_PER_ROW", 0)
@@ -186,6 +188,54 @@ def test_stretches_of_columns_change_nothing(
     same(greedy_select(gpu(pool), 150), reference.greedy_select(pool, 150))
 
 
+class Launches(TorchDispatchMode):  # type: ignore[misc]
+    """Counts calls of torch that work on a device, and those of a module of kernels."""
+
+    FREE = frozenset({"alias", "as_strided", "detach", "select", "slice", "split", "view"}) | {
+        "empty", "empty_like", "empty_strided"
+    }  # fmt: skip
+
+    def __init__(self, kernels: Any) -> None:
+        self.kernels, self.count = kernels, 0
+        super().__init__()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket.__name__ not in self.FREE
+        return func(*args, **(kwargs or {}))
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.kernels, name)
+        self.count += callable(found) and not isinstance(found, type)
+        return found
+
+
+@pytest.mark.slow
+def test_a_round_takes_few_launches(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's time for them is most of what a round takes where few rows are left."""
+    monkeypatch.setattr(settle, "FEW", 2)
+    monkeypatch.setattr(refresh, "STRETCHES", (8, 20))
+    monkeypatch.setattr(refresh, "PAIRS", 0)
+    monkeypatch.setenv("ENTROSELECT_BLOCK", "40")
+    pool = gpu(normal(150, 16))
+    backend = _dispatch.BACKENDS["cuda"]("cuda")
+    launches, launch = Launches(backend.kernels), filter.Filter._launch
+
+    def emulated(*given: Any, **options: Any) -> None:  # in the interpreter, with torch
+        with torch.utils._python_dispatch._disable_current_modes():
+            launch(*given, **options)
+
+    if NO_GPU:
+        monkeypatch.setattr(filter.Filter, "_launch", emulated)
+    monkeypatch.setattr(backend, "kernels", launches)
+    with launches:
+        found = greedy_select(pool, 100)
+    same(found, reference.greedy_select(pool, 100))
+    rounds = found.profile["rounds"]
+    assert rounds > 4
+    # A GPU's tiles are larger than these rows: more passes are made again in parts.
+    assert launches.count < (30 if NO_GPU else 40) * rounds + 40, (launches.count, rounds)
+
+
 @pytest.mark.slow
 def test_a_stretch_that_leaves_more_pairs_open_than_there_is_room_for(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
@@ -195,7 +245,8 @@ def test_a_stretch_that_leaves_more_pairs_open_than_there_is_room_for(
     pool = normal(300, 16)
     vectors = np.concatenate([pool[:40] + np.float32(0.5), np.repeat(pool[:1] * 0, 10, axis=0)])
     block, model = new_block(request, pool, "euclidean"), Model(pool, "euclidean")
-    block.filter.capacity = 1024  # every row is as near to all of the ten newest
+    for name in ("slot", "column", "score"):  # every row is as near to all of the ten newest
+        setattr(block.filter, name, getattr(block.filter, name)[:1024])
     block.add_vectors(vectors, "float32")
     model.add_vectors(vectors)
     block.refresh(None, 1e-9)

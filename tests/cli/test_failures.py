@@ -197,6 +197,8 @@ def test_odd_files_as_pools(odd, name):
     there = entries(odd)
     fails(1, "select", name, "-k", 1, "-o", "out", saying=[f"{name}: "])
     fails(1, "nearest", "pool.npy", name, "-o", "out", saying=[f"{name}: "])
+    fails(1, "deduplicate", name, "--distance", 1, "-o", "out", saying=[f"{name}: "])
+    fails(1, "diagnose", "pool.npy", name, "--json", saying=[f"{name}: "])
     fails(1, "entropy", name, saying=[f"{name}: "])
     assert entries(odd) == there
 
@@ -252,7 +254,7 @@ def test_brackets_are_not_markup(folder, monkeypatch):
 def test_what_is_offered_for_copying_works_in_a_shell(folder, monkeypatch):
     pytest.importorskip("diffusers")
     monkeypatch.setattr("entroselect.loop.iterate.run", lambda *_, **__: True)
-    monkeypatch.setattr("entroselect.cli.loop._lines", lambda _: [])
+    monkeypatch.setattr("entroselect.cli.loop._show", lambda *_: None)
     out = "my $run's (1); exit"
     said = ok("loop", "-o", out).stderr
     offered = said[said.index("entroselect report") :].splitlines()[0]

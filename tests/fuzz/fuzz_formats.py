@@ -1,7 +1,8 @@
-"""Formats that other libraries decode: safetensors, parquet, Zarr, Arrow streams."""
+"""Formats that other libraries decode: safetensors, parquet, Zarr, Lance, Arrow streams."""
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import struct
@@ -29,11 +30,11 @@ def targets() -> Targets:
         ),
         "arrow": ([saved()], on_folder(rows)),
     }  # fmt: skip
-    try:
-        import zarr  # noqa: F401
-    except ImportError:  # Python 3.10
-        return found
-    return {**found, "zarr": ([stored(2), stored(3), group()], on_folder(rows))}
+    if importlib.util.find_spec("zarr"):  # not for Python 3.10
+        found["zarr"] = ([stored(2), stored(3), group()], on_folder(rows))
+    if importlib.util.find_spec("lance"):
+        found["lance"] = ([dataset()], on_folder(rows))
+    return found
 
 
 def table() -> pa.Table:
@@ -71,6 +72,15 @@ def stored(version: int) -> bytes:
             Path(folder) / "x", shape=X.shape, chunks=(5, 3), dtype="f4", zarr_format=version
         )
         array[:] = X
+        return packed(Path(folder) / "x")
+
+
+def dataset() -> bytes:
+    """Of Lance, in two files."""
+    import lance
+
+    with tempfile.TemporaryDirectory() as folder:
+        lance.write_dataset(table(), Path(folder) / "x", max_rows_per_file=5)
         return packed(Path(folder) / "x")
 
 

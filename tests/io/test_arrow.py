@@ -10,6 +10,7 @@ import pytest
 
 from entroselect import greedy_select, open_pool
 from entroselect.io import saved
+from entroselect.io.columns import Tables
 from tests.support.sources import X, lists, write_lists_of
 
 pa = pytest.importorskip("pyarrow")
@@ -38,6 +39,9 @@ def test_saved_datasets(tmp_path):
     assert np.array_equal(source.take(np.array([0, 19, 20, 26, 27, 49])),
                           X[[0, 19, 20, 26, 27, 49]])  # fmt: skip
     assert source.ids(np.array([49, 0, 26])).tolist() == ["row 49", "row 0", "row 26"]
+    (first, *_, last) = Tables(source).take(np.array([0, 21, 26, 27, 49]))
+    assert first.to_pydict() == {"v": [X[0].tolist()], "id": ["row 0"], "n": [0]}
+    assert last["n"].to_pylist()[-1] == 49
     assert open_pool(folder, id_column="n").ids(np.array([49, 0])).tolist() == [49, 0]
     found = greedy_select(source, 9)
     assert found.indices.tolist() == greedy_select(X, 9).indices.tolist()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from entroselect import greedy_select, open_pool
+from entroselect.io.columns import Tables
 
 X = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
 
@@ -36,6 +37,8 @@ def test_rows_of_fragments(dataset, tmp_path):
         assert np.array_equal(pool.take(rows), X[rows])
         assert pool.bytes_read - before == 64 * len(rows)  # those rows alone
         assert pool.ids(rows[::-1]).tolist() == [f"row{row}" for row in rows[::-1]]
+        (table,) = Tables(pool).take(rows)
+        assert table["id"].to_pylist() == [f"row{row}" for row in rows]
         expected = greedy_select(X, 20).indices.tolist()
         assert greedy_select(pool, 20, memory_limit="512MiB").indices.tolist() == expected
 

@@ -137,6 +137,17 @@ def test_damaged_npy(tmp_path: Path, content: bytes) -> None:
     assert refusal(str(tmp_path / "m.npz")).startswith("x")
 
 
+@pytest.mark.parametrize("flipped", [1, 7, 40])
+def test_compressed_bytes_that_are_damaged_are_named(tmp_path: Path, flipped: int) -> None:
+    path = tmp_path / "m.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).integers(0, 255, (4, 8, 8), np.uint8))
+    content = bytearray(path.read_bytes())
+    first = 30 + content[26] + content[28]  # behind the entry's name and extra field
+    content[first : first + flipped] = b"\xff" * flipped
+    path.write_bytes(content)
+    assert "x.npy: cannot be read, the zip may be damaged" in refusal(str(path))
+
+
 def test_pickles_in_npz_are_refused_where_they_are_wanted(tmp_path: Path) -> None:
     names = np.array(["cat", {}], dtype=object)
     assert len(load(saved(tmp_path, x=stored(), y=np.arange(4), names=names))[0]) == 4

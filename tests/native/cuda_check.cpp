@@ -194,7 +194,9 @@ void recheck() {
     cuda::recheck(pairs, sides, {grid.rows(), grid.rows(), nullptr, nullptr, nullptr},
                   squared.data(), {});
     grid.bounds = bounds;
-    cuda::recheck(pairs, sides, grid.selection(), nullptr, {});
+    int64_t tally = 5;
+    cuda::recheck(pairs, sides, grid.selection(), nullptr, {}, &tally);
+    require(tally == 5 + std::min(listed, kPairs), "pairs rechecked", tally);
     for (int64_t p = 0; p < kPairs; ++p) {
       const int64_t x = row[size_t(slot[size_t(p)])], y = column[size_t(p)];
       require(squared[size_t(p)] == (p < listed ? grid.distance(y, x) : -1), "rechecked", listed,
@@ -223,6 +225,7 @@ int main() {
     frontier(120, 9000);
     candidates(60, 4000);
     refresh(30, 1500);
+    ranks(20, 300);
     farthest(60, 2500);
     in_order(60, 2500);
     conflicts(60, 400);

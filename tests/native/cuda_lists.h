@@ -100,20 +100,94 @@ inline void candidates(int trials, int64_t most) {
   std::puts("candidates");
 }
 
+// Values by a stable sort, and the codes of rows in that order.
+inline void ranks(int trials, int64_t most) {
+  constexpr int64_t kWidth = 96;
+  for (int trial = 0; trial < trials; ++trial) {
+    const int64_t n = 1 + int64_t(random64() % uint64_t(most)), pool = 50;
+    const std::vector<double> values = random_bounds(trial, n);
+    std::vector<int64_t> expected(values.size()), places(values.size()), rows(values.size());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      expected[i] = int64_t(i);
+      rows[i] = int64_t(random64() % uint64_t(pool));
+    }
+    std::stable_sort(expected.begin(), expected.end(),
+                     [&](int64_t i, int64_t j) { return values[size_t(i)] > values[size_t(j)]; });
+    if (trial % 2) std::reverse(expected.begin(), expected.end());
+    std::vector<double> sorted(values.size());
+    cuda::rank(values.data(), n, trial % 2, sorted.data(), places.data(), {});
+    require(places == expected, "places", trial, n);
+    std::vector<uint64_t> memory(size_t(pool * kWidth / 4)), gathered(size_t(n * kWidth / 4));
+    for (uint64_t& codes : memory) codes = random64();
+    std::vector<float> numbers[3], taken[3];
+    for (int k = 0; k < 3; ++k) {
+      for (int64_t i = 0; i < pool; ++i) numbers[k].push_back(float(random64() % 1000));
+      taken[k].assign(values.size(), -1);
+    }
+    const auto coded = [](std::vector<uint64_t>& codes, std::vector<float>* numbers) {
+      return cuda::Coded{reinterpret_cast<uint16_t*>(codes.data()), numbers[0].data(),
+                         numbers[1].data(), numbers[2].data()};
+    };
+    cuda::gather_codes(coded(memory, numbers), rows.data(), places.data(), n, kWidth,
+                       coded(gathered, taken), {});
+    for (size_t i = 0; i < rows.size(); ++i) {
+      require(sorted[i] == values[size_t(places[i])], "sorted", trial, int64_t(i));
+      const size_t row = size_t(rows[size_t(places[i])]), words = kWidth / 4;
+      for (size_t w = 0; w < words; ++w)
+        require(gathered[i * words + w] == memory[row * words + w], "codes", trial, int64_t(i));
+      for (int k = 0; k < 3; ++k) require(taken[k][i] == numbers[k][row], "numbers", trial, k);
+    }
+  }
+  std::puts("ranks");
+}
+
+// Rows that take part in the next pass, over columns before 2, come first.
+inline void check_parting(const Bounds& pool, const std::vector<int64_t>& rows,
+                          const std::vector<int32_t>& scanned, const cuda::Scanned& from,
+                          double enough) {
+  std::vector<int64_t> expected, out(rows.size());
+  std::vector<int32_t> expected_left, left(rows.size());
+  for (const bool wanted : {true, false})
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const bool stays = scanned[i] <= 2 && pool.bounds[size_t(rows[i])] >= enough;
+      if (stays != wanted) continue;
+      expected.push_back(rows[i]);
+      expected_left.push_back(stays ? 0 : scanned[i]);
+    }
+  std::vector<double> memory(512, -7.0);
+  cuda::part_rows(pool.selection, rows.data(), from, int64_t(rows.size()), 2, enough, out.data(),
+                  left.data(), memory.data(), {});
+  require(out == expected && left == expected_left, "parting", int64_t(rows.size()));
+}
+
 inline void refresh(int trials, int64_t most) {
   for (int trial = 0; trial < trials; ++trial) {
     const int64_t n = 1 + int64_t(random64() % uint64_t(most));
     Bounds pool(trial, n);
     std::vector<int64_t> rows(static_cast<size_t>(n));
     for (int64_t i = 0; i < n; ++i) rows[size_t(i)] = n - 1 - i;
+    const int64_t each = 1 + int64_t(random64() % 70);
     std::vector<int32_t> order(rows.size(), -1), scanned(rows.size()), before = pool.met;
+    std::vector<int32_t> tile(size_t((n + each - 1) / each)), left(scanned);
     cuda::Stale memory;
     const cuda::Stale stale =
         cuda::find_stale(pool.selection, rows.data(), n, 4, 0, order.data(), &memory, {});
     pool.check_order(rows, order, stale);
-    for (int32_t& from : scanned) from = int32_t(random64() % 5);
-    int64_t tally[3] = {7, 9, 0}, pairs = 7, done = 9;
-    cuda::note_met(pool.selection, rows.data(), scanned.data(), {}, n, 4, tally, {});
+    for (int32_t& from : tile) from = int32_t(random64() % 5);
+    for (size_t i = 0; i < rows.size(); ++i) {
+      left[i] = random64() % 3 ? 0 : 4;
+      scanned[i] = trial % 2 && left[i] ? 4 : tile[i / size_t(each)];
+    }
+    const cuda::Scanned from = {tile.data(), each, trial % 2 ? left.data() : nullptr};
+    check_parting(pool, rows, scanned, from, random64() % 2 ? 1 : 0);
+    int64_t tally[2] = {7, 9}, pairs = 7, done = 9;
+    if (trial % 3) {  // one of the numbers says that there was no room
+      const int64_t listed[] = {3, 3, trial % 3 == 2};
+      const cuda::Room room = {listed, 3, trial % 3 == 2 ? 3 : 2};
+      cuda::note_met(pool.selection, rows.data(), from, room, n, 4, tally, {});
+      require(pool.met == before && tally[0] == 7, "without room", trial);
+    }
+    cuda::note_met(pool.selection, rows.data(), from, {}, n, 4, tally, {});
     for (size_t i = 0; i < rows.size(); ++i) {
       const int32_t met = before[size_t(rows[i])];
       pairs += 4 - std::max(met, scanned[i]);

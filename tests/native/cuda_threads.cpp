@@ -8,6 +8,7 @@ int main() {
   frontier(9, 4500);
   candidates(9, 2100);
   refresh(2, 600);
+  ranks(2, 100);
   farthest(6, 150);
   in_order(6, 600);
   conflicts(6, 150);

@@ -3,7 +3,57 @@
 
 #include "cuda_settling.h"
 
-// What the filter reads of tiles of columns, one of which has no code.
+// What the filter reads of tiles of rows, for every form of a pass.
+inline void check_rows(int trial, const cuda::Coded& columns, int64_t begin, int64_t end,
+                       cuda::Tiles tiles) {
+  const int64_t pool = 300, n = 1 + int64_t(random64() % 700), each = 32 << (trial % 4), shift = 3;
+  const size_t parts = size_t((n + each - 1) / each);
+  std::vector<double> squared(size_t(2 * pool));
+  std::vector<int32_t> met(static_cast<size_t>(pool)), left(static_cast<size_t>(n));
+  std::vector<int64_t> row(left.size()), skip(left.size(), -1), count = {4, 5, 6};
+  for (double& x : squared) x = double(random64() % 1000) / 7;
+  squared[0] = kInfinity;
+  for (int32_t& m : met) m = int32_t(random64() % 600);
+  for (size_t i = 0; i < row.size(); ++i) {
+    row[i] = int64_t(random64() % uint64_t(pool));
+    left[i] = i < size_t(each) || random64() % 2 ? int32_t(random64() % 3) : 0;
+  }
+  const bool by_met = trial & 1, leaving = trial & 2;
+  if (leaving) std::fill(left.begin(), left.begin() + std::min(each, n), 9);  // a tile of none
+  std::vector<float> reach(left.size(), -1);
+  std::vector<int32_t> first(parts, -1), scanned(parts, -1);
+  const cuda::PassRows rows = {row.data(),
+                               n,
+                               each,
+                               squared.data(),
+                               2,
+                               by_met ? met.data() : nullptr,
+                               leaving ? left.data() : nullptr,
+                               reach.data(),
+                               trial & 4 ? skip.data() : nullptr,
+                               shift,
+                               first.data(),
+                               scanned.data(),
+                               count.data()};
+  const int64_t listed[] = {8, 9, trial & 8};
+  const cuda::Room before = {trial & 16 ? listed : nullptr, 8, trial & 32 ? 8 : 9};
+  cuda::begin_pass(columns, begin, end, tiles, rows, {1.5, 0.25, 3.0}, before, {});
+  std::vector<int32_t> least(parts, 0x7fffffff);
+  for (size_t i = 0; i < row.size(); ++i) {
+    const double root = std::sqrt(squared[size_t(2 * row[i])] * 1.5 + 0.25);
+    require(reach[i] == float(3.0 * root), "reach", trial, int64_t(i));
+    require(skip[i] == (trial & 4 ? row[i] - shift : -1), "skip", trial, int64_t(i));
+    int32_t& of_tile = least[i / size_t(each)];
+    if (!leaving || left[i] == 0)
+      of_tile = std::min(of_tile, by_met ? met[size_t(row[i])] : int32_t(begin));
+  }
+  require(first == least, "first columns", trial);
+  for (int32_t from : scanned) require(from == begin, "scanned", trial);
+  const bool full = (trial & 16) && (trial & (8 | 32));
+  require(count == std::vector<int64_t>{0, 0, full}, "count", trial);
+}
+
+// What the filter reads of tiles of columns, one of which has no code, and of tiles of rows.
 inline void tiles() {
   constexpr int64_t kColumns = 700;
   std::vector<float> norm2(kColumns), norm(kColumns), residual(kColumns);
@@ -18,7 +68,8 @@ inline void tiles() {
     const int64_t begin = 5, end = 690, count = (end - begin + size - 1) / size;
     std::vector<float> half(size_t(count * size)), most(size_t(count), -1),
         slack(size_t(count), -1);
-    cuda::tile_columns(coded, begin, end, {half.data(), most.data(), slack.data(), size}, {});
+    const cuda::Tiles room = {half.data(), most.data(), slack.data(), size};
+    for (int trial = 0; trial < 64; ++trial) check_rows(trial, coded, begin, end, room);
     for (int64_t tile = 0; tile < count; ++tile) {
       float largest = 0, slackest = 0;
       for (int64_t l = tile * size; l < (tile + 1) * size; ++l) {

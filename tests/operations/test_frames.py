@@ -97,6 +97,9 @@ def test_results_in_a_notebook() -> None:
     assert f"<td>{picked[1]}</td>" in html
     assert "... and 12 more" in html
     assert f"{picked.radius:.6g}" in html
+    groups = [f"<{row % 9}>" for row in range(40)]
+    assert "of each group: &lt;0&gt;: 5, " in greedy_select(ROWS, 40, groups=groups)._repr_html_()
+    assert "&lt;7&gt;: 4 ... and 1 more" in greedy_select(ROWS, 40, groups=groups)._repr_html_()
     found = nearest_distances(ROWS[:3], ROWS[3:], 2)
     assert f"<td>{found.indices[0, 0]}</td>" in found._repr_html_()
     assert "40" in kl_entropy(ROWS)._repr_html_()
@@ -104,7 +107,9 @@ def test_results_in_a_notebook() -> None:
 
 def test_the_picture_of_a_selection() -> None:
     picked = greedy_select(ROWS, 20)
-    (curve,) = picked.plot().axes
+    figure = picked.plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")  # what a notebook asks for
+    (curve,) = figure.axes
     np.testing.assert_array_equal(curve.lines[0].get_ydata(), picked.distances[1:])
     for features in (ROWS, open_pool(ROWS)):
         _, points = picked.plot(features).axes

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import anchored_select, greedy_select, reference, threshold_select
@@ -53,7 +53,6 @@ def _oracle(name: str, k: int) -> reference.Selection:
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None)
 @given(
     n=st.integers(1, 220),
     d=st.one_of(st.integers(1, 40), st.integers(41, 1024)),

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import nearest_distances, reference
@@ -26,7 +26,6 @@ def test_adversarial_pools(name: str, k: int, backend: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None)
 @given(
     queries=st.integers(1, 150),
     points=st.integers(1, 150),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import nearest_distances, open_pool, reference, threshold_select
@@ -25,7 +25,6 @@ def test_adversarial_pools(name: str, seed: int | None, backend: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
 @given(
     n=st.integers(1, 200),
     d=st.one_of(st.integers(1, 40), st.integers(41, 600)),

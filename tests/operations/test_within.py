@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import neighbours_within, open_pool, reference
@@ -45,7 +45,6 @@ def test_adversarial_pools(name: str, backend: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
 @given(
     queries=st.integers(1, 150),
     points=st.integers(1, 150),

@@ -361,7 +361,8 @@ def test_quick_run_writes_every_file(tmp_path: Path) -> None:
     python("-m", "pytest", "benchmarks", *some, cwd=ROOT, environment=quick, seconds=600)
     names = {path.stem for path in tmp_path.iterdir()}
     assert names == {
-        "greedy", "greedy_sweep", "scaling", "threshold", "anchored", "batch", "nearest", "entropy",
+        "greedy", "greedy_sweep", "weights", "quotas", "deduplicate", "scaling", "threshold",
+        "anchored", "batch", "nearest", "entropy",
     }  # fmt: skip
     for path in tmp_path.iterdir():
         ours = [line for line in record.read(path) if line["contestant"] == "entroselect"]

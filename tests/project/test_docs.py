@@ -29,6 +29,8 @@ RAY = pytest.param("ray", marks=[pytest.mark.slow, pytest.mark.filterwarnings("i
 def test_docstring_examples(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name.startswith("loop"):
         pytest.importorskip("diffusers")
+    if name == "skactiveml":
+        pytest.importorskip(name)
     if name == "ray":
         pytest.importorskip("ray")
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")

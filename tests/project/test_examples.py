@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,8 +32,38 @@ def number(pattern: str, text: str) -> float:
 
 
 def test_every_example_is_tested() -> None:
-    tested = set(re.findall(r"(\w+\.py)\"", Path(__file__).read_text("utf-8")))
-    assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
+    tested = set(re.findall(r"(\w+\.(?:py|ipynb))\"", Path(__file__).read_text("utf-8")))
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} <= tested
+
+
+def test_choose_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notebook's cells run in order, what a notebook shows of their values is made, and it is
+    stored without outputs."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    pytest.importorskip("sklearn")
+    plt.switch_backend("agg")
+    names: dict[str, Any] = {}
+    shown: dict[str, int] = {}
+    for cell in json.loads((EXAMPLES / "choose_rows.ipynb").read_text("utf-8"))["cells"]:
+        if cell["cell_type"] != "code":
+            continue
+        assert (cell["outputs"], cell["execution_count"]) == ([], None)
+        body = ast.parse("".join(cell["source"]))
+        last = body.body.pop() if isinstance(body.body[-1], ast.Expr) else None
+        exec(compile(body, cell["id"], "exec"), names)
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), cell["id"], "eval"), names)
+            for view in ("_repr_html_", "_repr_png_"):
+                if hasattr(value, view):
+                    shown[view] = shown.get(view, 0) + bool(getattr(value, view)())
+    pictures = len(plt.get_fignums())
+    plt.close("all")
+    assert (shown, pictures) == ({"_repr_html_": 2, "_repr_png_": 1}, 2)
+    assert names["balanced"].counts == dict.fromkeys(range(10), 10)
+    spread = {name: names["kl_entropy"](names["pixels"][names[name]]) for name in
+              ("picked", "drawn")}  # fmt: skip
+    assert spread["picked"] > spread["drawn"] + 20
+    assert 500 < len(names["kept"].indices) < 1500
 
 
 def test_active_learning() -> None:

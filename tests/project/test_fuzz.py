@@ -12,6 +12,8 @@ import pytest
 from tests.fuzz import driver
 from tests.fuzz.mutate import mutated
 
+OWN = "@" + "settings("  # a number of examples that no profile changes
+
 SEED = b"a fine input 1234 " * 4
 
 
@@ -69,12 +71,46 @@ def test_planted_faults_are_found(
     assert saved.read_bytes() != SEED
 
 
-def test_targets_of_files_read_their_first_seed(tmp_path: Path) -> None:
-    for seeds, run in driver.targets("tests.fuzz.fuzz_files", "tests.fuzz.fuzz_formats").values():
+@pytest.fixture(scope="module")
+def formats() -> driver.Targets:
+    return driver.targets("tests.fuzz.fuzz_files", "tests.fuzz.fuzz_formats")
+
+
+def test_targets_of_files_read_their_first_seed(tmp_path: Path, formats: driver.Targets) -> None:
+    for seeds, run in formats.values():
         run(seeds[0])
     outcome = driver.fuzz("npy-header", 0.2, 0, tmp_path, "tests.fuzz.fuzz_files")
     assert outcome.findings == []
     assert outcome.inputs > 10
+
+
+@pytest.mark.parametrize(
+    "path", sorted(driver.CORPUS.glob("*/*")), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_odd_files_of_the_field(path: Path, formats: driver.Targets) -> None:
+    if path.parent.name not in formats:
+        pytest.skip(f"the library for {path.parent.name} is not installed")
+    assert path in driver.corpus(path.parent.name)
+    seeds, run = formats[path.parent.name]
+    assert path.read_bytes() in seeds
+    if path.name.startswith("read-"):
+        run(path.read_bytes())
+    else:
+        with pytest.raises((ValueError, TypeError), match=r"x(\.\w+)?(/[\w.-]+)?: \S"):
+            run(path.read_bytes())
+
+
+def test_property_tests_draw_as_many_examples_as_the_profile_says(
+    request: pytest.FixtureRequest,
+) -> None:
+    settings = pytest.importorskip("hypothesis").settings
+    ci, long = settings.get_profile("ci"), settings.get_profile("long")
+    wanted = request.config.getoption("--hypothesis-profile", None) or "ci"
+    assert settings.default.max_examples == settings.get_profile(wanted).max_examples
+    assert 10 * ci.max_examples <= long.max_examples <= 50 * ci.max_examples
+    assert ci.deadline is long.deadline is None
+    own = [p.name for p in Path(__file__).parents[1].rglob("test_*.py") if OWN in p.read_text()]
+    assert own == []
 
 
 def test_changes_are_the_same_for_a_seed() -> None:

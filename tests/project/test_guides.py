@@ -19,7 +19,7 @@ GUIDES = sorted((DOCS / "guides").glob("*.md"))
 MIGRATE = (DOCS / "migrate.md").read_text(encoding="utf-8")
 COMMANDS = [*GUIDES, DOCS / "scale.md", ROOT / "README.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
-NEEDED = ("ray", "sklearn", "torch")  # by guides, beyond NumPy
+NEEDED = ("ray", "rdkit", "sklearn", "torch")  # by guides, beyond NumPy
 
 
 def blocks(text: str) -> list[str]:
@@ -120,6 +120,8 @@ THEIRS = {name: codes[0] for name, codes in PARTS.items() if codes and "theirs =
 def test_our_side_of_the_migration_page(name: str) -> None:
     if name.startswith("anomalib") or name == "scikit-matter":
         pytest.importorskip("torch" if name.startswith("anomalib") else "sklearn")
+    if name.startswith("scikit-activeml"):
+        pytest.importorskip("skactiveml")
     codes = [code for code in PARTS[name] if code is not THEIRS.get(name)]
     names: dict[str, Any] = {}
     run_blocks([*PARTS[""], *codes], name, names)

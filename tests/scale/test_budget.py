@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import (
@@ -120,7 +120,6 @@ def test_allocated_bytes_per_row(what: str) -> None:
     assert n * (model(d) - 50) < taken < n * model(d) + (5 << 20)
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     n=st.integers(1, 10**7),
     d=st.integers(1, 4000),

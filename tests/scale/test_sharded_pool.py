@@ -199,3 +199,17 @@ def test_neighbours_on_the_command_line(tmp_path: Path) -> None:
     done = command(tmp_path, 2, "entropy", "pool.npy", "--json")
     assert done.stdout.count("entropy_nats") == 1, done.stderr
     assert json.loads(done.stdout)["entropy_nats"] == float(kl_entropy(pool))
+
+
+def test_duplicates_on_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("typer")
+    pool = np.random.default_rng(0).standard_normal((301, 5)).astype("f4")
+    np.save(tmp_path / "pool.npy", pool)
+    np.save(tmp_path / "scores.npy", np.arange(301))
+    given = ("--distance", 1.5, "--scores", "scores.npy")
+    done = command(tmp_path, 2, "deduplicate", "pool.npy", *given, "-o", "out")
+    oracle = reference.deduplicate(pool, 1.5, order=range(300, -1, -1))
+    assert done.stdout.count(f"{len(oracle.indices)} of 301 rows kept") == 1
+    for name in ("indices", "duplicate_of", "distances"):
+        found = np.load(tmp_path / "out" / f"{name}.npy")
+        assert found.tolist() == getattr(oracle, name).tolist()

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from entroselect import (
@@ -110,7 +110,6 @@ def test_tiles_of_a_single_row(file: Any, plan: Any) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None)
 @given(
     n=st.integers(2, 120),
     d=st.one_of(st.integers(1, 12), st.integers(13, 300)),

@@ -48,9 +48,9 @@ def measured(cuda: Any, rows: Any, columns: Any, kept: bool = False) -> tuple[An
             scores[places] = found.score.cpu().numpy()
 
         # With nothing known every pair is left open.
-        everything = torch.full((len(rows),), np.inf, device=held.device)
+        everything = torch.full((held.n,), np.inf, dtype=torch.float64, device=held.device)
         codes = filter.frame.code(held, None, 0, held.n) if kept else None
-        task = Task(held, codes, coded, lambda part: everything[part], keep, tighten=False)
+        task = Task(held, codes, coded, everything, keep, tighten=False)
         # A pair has the best score of its row in a tile: here its own.
         for column in range(len(columns)):
             filter.run(task, torch.arange(held.n, device=held.device), column, column + 1)

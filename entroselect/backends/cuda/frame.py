@@ -67,11 +67,10 @@ class Frame:
         underflow = self.scale * math.sqrt(4 * self._underflow) + 2.0**-60
         self.underflow = min(underflow * (1 + SLACK), 1e38)
 
-    def reach(self, squared: torch.Tensor) -> torch.Tensor:
-        """The largest scaled distance of pairs whose canonical squared distance is at most that,
-        float32."""
-        root = torch.sqrt(squared * (1 + self._canonical) + self._underflow)
-        return (self.scale * root * (1 + SLACK)).float()
+    def reach(self, kernels: Any) -> Any:
+        """The largest scaled distance of pairs whose canonical squared distance is at most a
+        number, as kernels take it: `scale` sqrt(number (1 + `canonical`) + `underflow`)."""
+        return kernels.Reach(1 + self._canonical, self._underflow, self.scale * (1 + SLACK))
 
     def below(self, squared: float) -> float:
         """A scaled distance; pairs that are not farther apart have a canonical squared distance

@@ -19,8 +19,10 @@ from entroselect.backends.cuda.device_rows import DeviceRows
 from entroselect.backends.cuda.filter import Filter, Found, Task
 from entroselect.backends.cuda.frame import Coded
 
-# Queries that are searched at a time.
-QUERIES = 65536
+# Queries that are searched at a time, and pairs that they are compared with in a pass: the longer
+# the passes, the less the few waits between them cost (an H100 takes 30 ms for that many pairs of
+# 768 columns).
+QUERIES, AT_ONCE = 131072, 1 << 34
 
 # Columns of the first range. Without a reach all of its pairs are compared exactly (k > 1), or
 # those that come nearest so far (k = 1).
@@ -146,7 +148,7 @@ class Search:
         kth = self.squared[batch.first : batch.first + len(batch.coded), -1]
         task = Task(
             self.queries, batch.coded, columns,
-            reach=lambda part: self.filter.frame.reach(kth[part]),
+            squared=kth,
             recheck=lambda found: self._recheck(found, batch),
             skip=batch.start - batch.first if self.points is self.queries else None,
             tighten=self.k == 1,
@@ -154,9 +156,7 @@ class Search:
         rows = torch.arange(len(batch.coded), device=self.queries.device)
         begin, size, self.left_open = 0, self._first_range(), 0
         while begin < len(columns) and len(rows):
-            # At most 2^31 pairs take a GPU milliseconds, beside which a wait is nothing, and the
-            # codes of 32,768 columns stay in its cache.
-            end = min(len(columns), begin + min(size, (2**31 - 1) // len(rows)))
+            end = min(len(columns), begin + min(size, AT_ONCE // len(rows)))
             self._compare(task, batch, rows, begin, end)
             if self.left_open > MANY * self.k * len(rows):
                 rows = self._unfinished(batch, rows, end)

@@ -8,8 +8,8 @@ there was none, no row counts as up to date, and the pass is made again in parts
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,9 +25,6 @@ FEW = 4
 # the newest: rows that are near enough by then leave it. Within a stretch only whole tiles of rows
 # can leave.
 STRETCHES, PAIRS = (8192, 32768), 1 << 28
-
-# A sort puts rows with this key last.
-LAST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -60,8 +57,9 @@ class Refreshing:
     def __init__(self, pool: Pool) -> None:
         self.pool, self.held, self.kernels = pool, pool.held, pool.kernels
         device = pool.held.device
-        # Pairs compared, rows up to date after it, pairs rechecked: exactly, and by passes.
-        self.tally = torch.zeros((2, 3), dtype=torch.int64, device=device)
+        # Pairs compared and rows up to date after it, exactly and by passes; pairs rechecked.
+        self.tally = torch.zeros(5, dtype=torch.int64, device=device)
+        self.exact, self.passed, self.rechecks = self.tally[:2], self.tally[2:4], self.tally[4:]
         self._stale = self.held.empty(2, torch.int32)
         self._unchecked: _Pass | None = None
 
@@ -121,39 +119,36 @@ class Refreshing:
 
     def counted(self) -> dict[str, int]:
         """Waits for the counters."""
-        (exact, few, _), (pairs, many, rechecks) = self.tally.tolist()
+        exact, few, pairs, many, rechecks = self.tally.tolist()
         return {"pairs": pairs, "rechecks": exact + rechecks, "refreshed": few + many}
 
     def _queue(self, rows: torch.Tensor, least: int, enough: float) -> Found | None:
-        """Passes over all columns from the least on, and their rechecks. Returns the last with the
-        `rows` and `scanned` of all, and the largest `count`; None if one cannot be made."""
+        """Passes over all columns from the least on, and their rechecks. Returns the last; None if
+        one cannot be made."""
         pool, task, end = self.pool, self._task(enough), self.pool.count
         begin = self._stretch(rows, least, end, enough)
         found = pool.filter.queue(task, rows, begin, end)
-        if found is None:
-            return None
-        self._recheck(found)
-        while begin > least:
-            end, before = begin, found
-            begin = self._stretch(rows, least, end, enough)
-            # Rows that have met as many picks stand together, those that are done behind them.
-            going = (pool._bounds[before.rows] >= enough) & (before.scanned <= end)
-            met = torch.where(going, pool._met[before.rows], LAST)
-            order = torch.sort(met, stable=True).indices
-            rows, going, scanned = before.rows[order], going[order], before.scanned[order]
-            every = pool._met.clone()
-            every[rows] = met[order]
-            found = pool.filter.queue(replace(task, met=every), rows, begin, end)
-            if found is None:
-                return None
+        while found is not None:
             self._recheck(found)
-            # The larger of the two counts is added when rows are noted as up to date.
-            self.tally[1, 2] += torch.minimum(found.count, before.count)[1]
-            found = replace(
-                found, scanned=torch.where(going, found.scanned, scanned),
-                count=torch.maximum(found.count, before.count),
-            )  # fmt: skip
+            if begin <= least:
+                break
+            end = begin
+            rows, left = self._parted(found, end, enough)
+            begin = self._stretch(rows, least, end, enough)
+            found = pool.filter.queue(task, rows, begin, end, found, left)
         return found
+
+    def _parted(self, found: Found, end: int, enough: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows of a pass, and Found.left, for the next one, over columns before `end`: rows
+        that have met as many picks stand together, those that are done behind them."""
+        held, pool, n = self.held, self.pool, len(found.rows)
+        rows, left = held.empty(n, torch.int64), held.empty(n, torch.int32)
+        self.kernels.part_rows(
+            pool._selection(), found.rows.data_ptr(),
+            pool.filter.scanned(found.scanned, found.left), n, end, enough,
+            rows.data_ptr(), left.data_ptr(), pool._work.data_ptr(), held.stream(),
+        )  # fmt: skip
+        return rows, left
 
     def _stretch(self, rows: torch.Tensor, least: int, end: int, enough: float) -> int:
         """The first column of the stretch that ends before `end`."""
@@ -169,27 +164,23 @@ class Refreshing:
     def _task(self, enough: float) -> Task:
         pool = self.pool
 
-        def recheck(found: Found) -> None:
-            self.tally[1, 2] += len(found.slot)
-            self._recheck(found)
-
         return Task(
-            self.held, pool.codes, pool.columns,
-            reach=lambda part: pool.frame.reach(pool._bounds[part]),
-            recheck=recheck, met=pool._met, tighten=True, enough=enough,
+            self.held, pool.codes, pool.columns, squared=pool._bounds, recheck=self._recheck,
+            met=pool._met, tighten=True, enough=enough,
         )  # fmt: skip
 
     def _recheck(self, found: Found) -> None:
         pairs, sides = found.arguments(self.kernels, found.rows)
-        self.kernels.recheck(pairs, sides, self.pool._selection(), 0, self.held.stream())
+        self.kernels.recheck(
+            pairs, sides, self.pool._selection(), 0, self.held.stream(), self.rechecks.data_ptr()
+        )
 
     def _note(self, rows: torch.Tensor, scanned: torch.Tensor | None, found: Found | None) -> None:
         """Counts rows as up to date; not if the pass found no room for its pairs."""
-        room: Any = self.kernels.Room(0, 0, 0)
-        if found is not None:
-            room = self.pool.filter.room(found)
+        passes = self.pool.filter
         self.kernels.note_met(
-            self.pool._selection(), rows.data_ptr(), 0 if scanned is None else scanned.data_ptr(),
-            room, len(rows), self.pool.count, self.tally[0 if scanned is None else 1].data_ptr(),
+            self.pool._selection(), rows.data_ptr(),
+            passes.scanned(scanned, None if found is None else found.left), passes.room(found),
+            len(rows), self.pool.count, (self.exact if scanned is None else self.passed).data_ptr(),
             self.held.stream(),
         )  # fmt: skip

@@ -26,6 +26,10 @@ FEW = 128
 # Conflicts that there is room for: per candidate, and in all.
 CONFLICTS_PER_ROW, CONFLICTS = 32, 1 << 21
 
+# At most this many values are sorted by counting, in one launch: that takes less time than the
+# dozen of a radix sort.
+RANKED = 8192
+
 
 class Settling:
     """Settles picks of a pool."""
@@ -35,6 +39,8 @@ class Settling:
         self.state = self.held.empty(self.kernels.STATE_BYTES, torch.uint8)
         self.micro = self.held.empty(self.kernels.MICRO, torch.int64)
         self.between = self.held.empty(self.kernels.MICRO**2, torch.float64)
+        self.places = torch.arange(0, device=pool.held.device)
+        self.after = self.places.int()  # places + 1
         self.dense_until = FEW  # picks before which conflicts are not listed again
 
     def farthest_first(
@@ -100,12 +106,12 @@ class Settling:
         if count is None:
             return None
         kernels.pick_by_conflicts(conflicts, stream)
-        ordered, place = torch.sort(value, descending=True, stable=True)
+        ordered, place = self._sorted(value)
         kernels.keep_picks(
             pool._selection(), conflicts, ordered.data_ptr(), place.data_ptr(), pool.count, limit,
             floor, picks.data_ptr(), squared.data_ptr(), stream,
         )  # fmt: skip
-        host = torch.cat([result, count]).cpu().numpy()
+        host = torch.cat([result, count[:2]]).cpu().numpy()
         settled = kernels.settled(host.ctypes.data, capacity)
         if settled is None:
             return None
@@ -121,13 +127,16 @@ class Settling:
         pool, n = self.pool, len(rows)
         # The worst first, so that each row is compared with those that come after it here: of the
         # two it has the smaller bound, within which they conflict.
-        order = torch.sort(bounds, descending=True, stable=True).indices.flip(0)
-        reach, coded = pool.frame.reach(bounds[order]), self._coded(rows[order])
-        places = torch.arange(n, device=rows.device)
+        squared, order = self._sorted(bounds, worst_first=True)
+        coded = self._coded(rows, order)
+        if n > len(self.places):
+            self.places = torch.arange(2 * n, device=rows.device)
+            self.after = (self.places + 1).int()
         task = Task(
-            self.held, coded, coded, lambda part: reach[part], lambda found: None, tighten=False,
-            met=places + 1, skip=0,
+            self.held, coded, coded, squared, lambda found: None, tighten=False, met=self.after,
+            skip=0,
         )  # fmt: skip
+        places = self.places[:n]
         found = pool.filter.queue(task, places, 0, n)
         if found is None:
             return None
@@ -138,10 +147,32 @@ class Settling:
         )  # fmt: skip
         return found.count
 
-    def _coded(self, rows: torch.Tensor) -> Coded:
-        if self.pool.codes is None:
-            return self.pool.frame.code(self.held, rows, 0, len(rows))
-        return Coded(*(tensor[rows] for tensor in self.pool.codes.tensors()))
+    def _sorted(
+        self, values: torch.Tensor, worst_first: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Values in descending order, of equals the first first, and their places; both the other
+        way around if the worst come first."""
+        n = len(values)
+        if n > RANKED:
+            ordered, places = torch.sort(values, descending=True, stable=True)
+            return (ordered.flip(0), places.flip(0)) if worst_first else (ordered, places)
+        ordered, places = torch.empty_like(values), self.held.empty(n, torch.int64)
+        self.kernels.rank(
+            values.data_ptr(), n, worst_first, ordered.data_ptr(), places.data_ptr(),
+            self.held.stream(),
+        )  # fmt: skip
+        return ordered, places
+
+    def _coded(self, rows: torch.Tensor, order: torch.Tensor) -> Coded:
+        frame, codes, n = self.pool.frame, self.pool.codes, len(rows)
+        if codes is None:
+            return frame.code(self.held, rows[order], 0, n)
+        coded = frame.room(self.held, n)
+        self.kernels.gather_codes(
+            codes.kernel_argument(self.kernels), rows.data_ptr(), order.data_ptr(), n,
+            frame.width, coded.kernel_argument(self.kernels), self.held.stream(),
+        )  # fmt: skip
+        return coded
 
     def _scratch(self, rows: torch.Tensor, limit: int) -> tuple[Any, torch.Tensor, Any]:
         keys = self.held.empty(max(1, len(rows)), torch.int64)
