@@ -38,10 +38,10 @@ class Shaped(Protocol):
 def integer(name: str, value: Any, low: int, high: int | None = None, why: str = "") -> int:
     """`value` as an int within [low, high]; bools and floats are refused."""
     try:
-        number = operator.index(value)
+        number = None if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, (bool, np.bool_)):
+    if number is None:
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     if number < low or (high is not None and number > high):
         upto = "" if high is None else f" and at most {high}"

@@ -52,13 +52,6 @@ NOT_YET = {
     "weights": "compares rows by distances alone; use 'cpu', with the rows in host memory",
 }
 
-# Of the arguments that a backend takes, those that it does not take with a metric of bits.
-NOT_OF_BITS = {
-    "memory_limit": "rows are compared by {} in memory and in one process",
-    "group": "rows are compared by {} in memory and in one process",
-    "weights": "distances of {} have no weights",
-}
-
 
 def choose(
     backend: str, operation: str, *inputs: Any, metric: Any = "euclidean", **wanted: Any
@@ -116,9 +109,12 @@ def _check_bits(made: Backend, metric: str, wanted: dict[str, Any]) -> None:
             f"metric: backend {made.name!r} compares numbers, and {metric!r} is of bits; use "
             "'cpu', with the rows in host memory"
         )
-    for argument, why in NOT_OF_BITS.items():
+    for argument in ("memory_limit", "group", "weights"):
         if wanted.get(argument) is not None:
-            raise ValueError(f"{argument}: {why.format(repr(metric))}; leave it out")
+            raise ValueError(
+                f"{argument}: rows are compared by {metric!r} in memory, in one process and "
+                "without weights; leave it out"
+            )
 
 
 def name_of(backend: str) -> str:

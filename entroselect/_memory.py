@@ -46,10 +46,10 @@ def memory_limit(given: Any) -> int | None:
         exact = found[1].isdecimal()  # a float would round whole numbers beyond 2**53
         return int(found[1]) * _UNITS[found[2].upper()] if exact else int(bytes_)
     try:
-        number = operator.index(given)
+        number = None if isinstance(given, (bool, np.bool_)) else operator.index(given)
     except TypeError:
         number = None
-    if number is None or isinstance(given, (bool, np.bool_)):
+    if number is None:
         raise TypeError(f"memory_limit: expected {_ACCEPTED}, got {given!r}")
     if number < 1:
         raise wrong_value

@@ -143,7 +143,7 @@ SERIES = {
     "arrow fixed": lambda: arrow().FixedSizeListArray.from_arrays(arrow().array(X.ravel()), 6),
     "arrow chunks": lambda: arrow().chunked_array([X[:7].tolist(), X[7:].tolist()]),
     "objects": lambda: np.array([*X, None], dtype=object)[:-1],
-    "tensors": lambda: [__import__("torch").tensor(row) for row in X],
+    "tensors": lambda: [pytest.importorskip("torch").tensor(row) for row in X],
     "arrays": lambda: list(X),
 }
 

@@ -233,7 +233,8 @@ def test_importing_entroselect_imports_numpy_alone(tmp_path):
         "print_imported(['pandas', 'zarr', 'torch'])"  # pandas would take 55 MiB
     )
     done = python("-c", code, tmp_path / "x.parquet")
-    assert done.stdout.split() == ["[]", "[]"]
+    old = int(pytest.importorskip("pyarrow").__version__.split(".")[0]) < 17
+    assert done.stdout.split() == ["[]", "['pandas']" if old else "[]"]
 
 
 def test_every_widened_dtype_is_read(tmp_path):

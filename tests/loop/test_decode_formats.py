@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("PIL")
 
 from PIL import Image, ImageFile
+from PIL import __version__ as pillow_version
 
 from entroselect.loop import decode as module
 from entroselect.loop.decode import Notes, decode
@@ -75,7 +76,12 @@ def test_lab_and_ycbcr_tiff() -> None:
     y, cb, cr = np.moveaxis(values.astype(float), -1, 0)
     rgb = [y + 1.402 * (cr - 128), y - 0.344136 * (cb - 128) - 0.714136 * (cr - 128)]
     rgb.append(y + 1.772 * (cb - 128))
-    made = seen(saved(Image.frombytes("YCbCr", (6, 4), values.tobytes()), "TIFF"))
+    content = saved(Image.frombytes("YCbCr", (6, 4), values.tobytes()), "TIFF")
+    if int(pillow_version.split(".")[0]) < 13:  # does not read what it wrote
+        with pytest.raises(ValueError, match="not an image that can be read"):
+            seen(content)
+        return
+    made = seen(content)
     assert abs(made - np.clip(np.stack(rgb, -1), 0, 255)).max() <= 1
 
 

@@ -114,7 +114,7 @@ def test_ties_of_real_numbers_that_are_none_of_rounded_sums() -> None:
     rows = np.array([[0, 0, 0], [0.1, 0.5, 0.2], [0.1, 0.2, 0.5]])
     exact = [sum(Fraction(value) ** 2 for value in row) for row in rows[1:].tolist()]
     assert exact[0] == exact[1]
-    from_left = [sum(value * value for value in row) for row in rows[1:].tolist()]
+    from_left = [(a * a + b * b) + c * c for a, b, c in rows[1:].tolist()]
     assert from_left[0] > from_left[1]
     ours = reference.squared_distances(rows[1:], rows[0])
     assert ours[0] < ours[1]
