@@ -64,8 +64,10 @@ class PyPool {
   }
 
   void weigh(const Doubles& weights) {
+    auto* const pool = dynamic_cast<FilterPool*>(pool_.get());
+    if (!pool) throw std::logic_error("only a pool of a filter has weights");
     weights_ = weights;
-    dynamic_cast<FilterPool&>(*pool_).weigh(Weights(weights_.data()));
+    pool->weigh(Weights(weights_.data()));
   }
 
   py::tuple state() {

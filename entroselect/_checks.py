@@ -142,7 +142,11 @@ def usable_values(name: str, rows: Rows, metric: str, numbers: Int64 | range | N
 
 
 def same_width(name: str, rows: Shaped, other_name: str, other: Shaped) -> None:
-    """Raises ValueError unless both have the same number of columns."""
+    """Raises ValueError unless both have the same number of columns, or of bits where both were
+    packed here."""
+    bits, others = (getattr(each, "bits", None) for each in (rows, other))
+    if bits and others and bits != others:
+        raise ValueError(f"{name}: has {bits} bits per row but {other_name} has {others}")
     if rows.d != other.d:
         raise ValueError(f"{name}: has {rows.d} columns but {other_name} has {other.d}")
 

@@ -76,6 +76,7 @@ class OpenedPool:
             _checks.choice("metric", metric, _checks.METRICS + _checks.BIT_METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
+            self.bits = getattr(given, "bits", None)  # as of Rows
             # Bytes that are kept anyway, and those that each needs besides what the caller holds.
             kept = in_memory = streamed = extra * given.n
             if isinstance(given, Source):

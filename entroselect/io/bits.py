@@ -49,7 +49,7 @@ def bit_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
     if rows.dtype != "uint8" or stored not in ("bool", "uint8"):
         raise _not_bits(name, stored)
     if stored == "bool":
-        rows = Rows(_packed(rows.values), "uint8")
+        rows = Rows(_packed(rows.values), "uint8", bits=rows.d)
     if rows.d > WIDEST:
         raise ValueError(f"{name}: a row of bits may have {WIDEST} bytes, these have {rows.d}")
     return rows

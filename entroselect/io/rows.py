@@ -34,11 +34,13 @@ class Rows:
     """Checked (n, d) rows: `values` as the engine reads them, `dtype` what they mean.
 
     `values` is a NumPy array, or a torch tensor on a CUDA device. bfloat16 has no NumPy dtype; its
-    bits stand in a uint16 array with dtype "bfloat16".
+    bits stand in a uint16 array with dtype "bfloat16". `bits`: of a row that was bool and is packed
+    here; its last byte may have room for more.
     """
 
     values: Any
     dtype: str
+    bits: int | None = None
 
     @property
     def n(self) -> int:

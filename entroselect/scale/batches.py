@@ -93,6 +93,11 @@ class Batches:
         return part
 
     @property
+    def bits(self) -> int | None:
+        """As of `Rows`."""
+        return None if self._array is None else self._array.bits
+
+    @property
     def rows(self) -> Rows | None:
         return self._array if self._which is None else None
 

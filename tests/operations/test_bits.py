@@ -217,8 +217,17 @@ def test_what_bits_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
             nearest_distances(rows, values, metric="hamming")
         with pytest.raises(TypeError, match="selected: dtype"):
             greedy_select(rows, 3, selected=values, metric="hamming")
-    with pytest.raises(ValueError, match="points: has 3 columns but queries has 4"):
+    with pytest.raises(ValueError, match="points: has 24 bits per row but queries has 30"):
         neighbours_within(rows, rows[:, :24], distance=1, metric="hamming")
+    packed = np.packbits(rows, axis=1)
+    with pytest.raises(ValueError, match="points: has 3 columns but queries has 4"):
+        neighbours_within(packed, packed[:, :3], distance=1, metric="hamming")
+    # As many bytes, but fewer bits.
+    with pytest.raises(ValueError, match="points: has 25 bits per row but queries has 30"):
+        nearest_distances(rows, rows[:, :25], metric="tanimoto")
+    with pytest.raises(ValueError, match="selected: has 25 bits per row but features has 30"):
+        greedy_select(rows, 3, selected=rows[:2, :25], metric="hamming")
+    assert greedy_select(rows, 3, selected=packed[:2], metric="hamming").indices.shape == (3,)
     monkeypatch.setattr(io_bits, "WIDEST", 3)
     with pytest.raises(ValueError, match="features: a row of bits may have 3 bytes, these have 4"):
         greedy_select(rows, 3, metric="tanimoto")
