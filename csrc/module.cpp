@@ -33,12 +33,12 @@ class PyPool {
                                                  : Grouping::automatic;
     py::gil_scoped_release release;
     pool_ = build_pool(held_[0]->rows, kernels_, filter, grouping, threads, check_signals);
-    block_ = dynamic_cast<FilterPool*>(pool_.get());
+    block_ = dynamic_cast<SubPool*>(pool_.get());
   }
 
   Pool& pool() { return *pool_; }
 
-  FilterPool& block() {
+  SubPool& block() {
     if (!block_) throw std::logic_error("a tree is no block of a larger pool");
     return *block_;
   }
@@ -65,7 +65,7 @@ class PyPool {
 
   void weigh(const Doubles& weights) {
     weights_ = weights;
-    block().weigh(Weights(weights_.data()));
+    dynamic_cast<FilterPool&>(*pool_).weigh(Weights(weights_.data()));
   }
 
   py::tuple state() {
@@ -160,7 +160,7 @@ class PyPool {
   Groups groups_;    // of every row; empty without groups
   Doubles weights_;  // of every row; empty without weights
   std::unique_ptr<Pool> pool_;
-  FilterPool* block_ = nullptr;  // the same pool; null if it is a tree
+  SubPool* block_ = nullptr;  // the same pool; null if it is a tree
 };
 
 py::tuple py_frontier(const Doubles& bounds, int64_t size, int threads) {

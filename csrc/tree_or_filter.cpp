@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "bits/bit_pool.h"
+#include "bits/bit_search.h"
 #include "filter/panels.h"
 #include "isa/lengths.h"
 #include "nearest/nearest.h"
@@ -26,6 +28,13 @@ bool takes_tree(const std::string& filter, int64_t d, int64_t widest) {
   return filter == "tree" || (filter == "auto" && d <= widest);
 }
 
+bool takes_bits(const std::string& filter) { return filter == "tanimoto" || filter == "hamming"; }
+
+BitMetric bit_metric(const std::string& filter, const Rows& rows) {
+  if (rows.dtype != Dtype::u8) throw std::invalid_argument("bits must be uint8");
+  return filter == "tanimoto" ? BitMetric::tanimoto : BitMetric::hamming;
+}
+
 }  // namespace
 
 Form form_named(const std::string& filter, const Kernels& kernels, int64_t d) {
@@ -35,6 +44,9 @@ Form form_named(const std::string& filter, const Kernels& kernels, int64_t d) {
 std::unique_ptr<Pool> build_pool(const Rows& rows, const Kernels& kernels,
                                  const std::string& filter, Grouping grouping, int threads,
                                  std::function<void()> poll) {
+  if (takes_bits(filter))
+    return std::make_unique<BitPool>(rows, bit_metric(filter, rows), kernels, threads,
+                                     std::move(poll));
   if (takes_tree(filter, rows.d, kTreeSelects))
     return std::make_unique<TreePool>(rows, kernels, threads, std::move(poll));
   return std::make_unique<FilterPool>(rows, kernels, form_named(filter, kernels, rows.d), grouping,
@@ -44,7 +56,10 @@ std::unique_ptr<Pool> build_pool(const Rows& rows, const Kernels& kernels,
 void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
                   const Kernels& kernels, const std::string& filter, int threads,
                   const std::function<void(int64_t)>& poll, double* squared, int64_t* indices) {
-  if (takes_tree(filter, queries.d, kTreeSearches))
+  if (takes_bits(filter))
+    bit_nearest(queries, points, same, k, bit_metric(filter, queries), kernels, threads, poll,
+                squared, indices);
+  else if (takes_tree(filter, queries.d, kTreeSearches))
     tree_nearest(queries, points, same, k, kernels, threads, poll, squared, indices);
   else
     nearest(queries, points, same, k, kernels, form_named(filter, kernels, queries.d), threads,
@@ -54,7 +69,9 @@ void find_nearest(const Rows& queries, const Rows& points, bool same, int64_t k,
 void find_within(const Rows& queries, const Rows& points, double limit, const Kernels& kernels,
                  const std::string& filter, int threads, const std::function<void(int64_t)>& poll,
                  Lists& lists) {
-  if (takes_tree(filter, queries.d, kTreeSearches))
+  if (takes_bits(filter))
+    bit_within(queries, points, limit, bit_metric(filter, queries), kernels, threads, poll, lists);
+  else if (takes_tree(filter, queries.d, kTreeSearches))
     tree_within(queries, points, limit, kernels, threads, poll, lists);
   else
     within(queries, points, limit, kernels, form_named(filter, kernels, queries.d), threads, poll,

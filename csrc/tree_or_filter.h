@@ -1,5 +1,6 @@
-// Which method an operation uses: a k-d tree over narrow rows, or the filter. `filter` is "tree",
-// "int8", "bf16" or "auto", which lets the width decide.
+// Which method an operation uses: a k-d tree over narrow rows, the filter, or, where rows are bits,
+// exact distances of them. `filter` is "tree", "int8", "bf16" or "auto", which lets the width
+// decide; or the metric of bits, "tanimoto" or "hamming".
 #pragma once
 
 #include <cstdint>

@@ -11,12 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect.io.bits import bit_rows
 from entroselect.io.convert import plain_array, refuse
 from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows, is_on_cuda
 from entroselect.results import Int64
 
+# Distances of numbers, and of bits, which only selections and searches take.
 METRICS = ("euclidean", "cosine")
+BIT_METRICS = ("tanimoto", "hamming")
 
 # Beyond this, (a - b)**2 summed over the columns may overflow float64.
 LARGEST = 1e150
@@ -91,10 +94,20 @@ def seed_value(seed: Any) -> int | None:
     return None if seed is None else integer("seed", seed, 0)
 
 
+def is_of_bits(metric: Any) -> bool:
+    """Whether a metric is one of rows of bits."""
+    return isinstance(metric, str) and metric in BIT_METRICS
+
+
+def metric_rows(name: str, given: Any, metric: str, may_be_empty: bool = False) -> Rows:
+    """Rows in memory as the metric takes them; values are not looked at."""
+    choice("metric", metric, METRICS + BIT_METRICS)
+    return (bit_rows if is_of_bits(metric) else as_rows)(name, given, may_be_empty)
+
+
 def usable_rows(name: str, given: Any, metric: str = "euclidean") -> Rows:
     """Rows whose every value is finite and small enough to square; for cosine, no zero row."""
-    choice("metric", metric, METRICS)
-    rows = as_rows(name, given)
+    rows = metric_rows(name, given, metric)
     usable_values(name, rows, metric)
     return rows
 

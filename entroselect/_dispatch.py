@@ -20,7 +20,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import Any
 
-from entroselect import _core, _settings
+from entroselect import _checks, _core, _settings
 from entroselect.backends import faiss
 from entroselect.backends.base import Backend
 from entroselect.backends.cpu import Cpu
@@ -53,13 +53,16 @@ NOT_YET = {
 }
 
 
-def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend:
+def choose(
+    backend: str, operation: str, *inputs: Any, metric: Any = "euclidean", **wanted: Any
+) -> Backend:
     """The backend for a request.
 
     Args:
         backend: the caller's argument, as in the table above.
         operation: "selection", "nearest", "pairs", "exchange", "within" or "batch".
         inputs: the caller's rows; None, and what is not an array, is ignored.
+        metric: the caller's, not checked yet.
         wanted: by name, arguments that not every backend takes; None: left out.
 
     Raises:
@@ -95,7 +98,23 @@ def choose(backend: str, operation: str, *inputs: Any, **wanted: Any) -> Backend
         if value is not None and argument not in made.takes:
             why = NOT_YET.get(argument, NOT_ITS_ARGUMENT[operation])
             raise ValueError(f"{argument}: backend {made.name!r} {why}")
+    if _checks.is_of_bits(metric):
+        _check_bits(made, metric, wanted)
     return made
+
+
+def _check_bits(made: Backend, metric: str, wanted: dict[str, Any]) -> None:
+    if "bits" not in made.takes:
+        raise ValueError(
+            f"metric: backend {made.name!r} compares numbers, and {metric!r} is of bits; use "
+            "'cpu', with the rows in host memory"
+        )
+    for argument in ("memory_limit", "group", "weights"):
+        if wanted.get(argument) is not None:
+            raise ValueError(
+                f"{argument}: rows are compared by {metric!r} in memory, in one process and "
+                "without weights; leave it out"
+            )
 
 
 def name_of(backend: str) -> str:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from entroselect import _checks
 from entroselect.results import Entropy, Neighbours, Selection, on_host
@@ -64,7 +65,10 @@ def plot(selection: Selection, features: Any, metric: str) -> Any:
     if features is not None:
         rows = _checks.usable_rows("features", features, metric)
         _checks.distinct_indices("selection", indices, rows.n)
-        pool = [rows.float64() if rows.dtype == "bfloat16" else rows.take(slice(None))]
+        values: NDArray[Any] = rows.take(slice(None))
+        if rows.dtype == "bfloat16":
+            values = rows.float64()
+        pool = [np.unpackbits(values, axis=1) if _checks.is_of_bits(metric) else values]
     panels = 1 + len(pool)
     figure = figures.NotebookFigure(figsize=(5.4 * panels, 4.2), layout="constrained")
     left, *right = np.atleast_1d(figure.subplots(1, panels))

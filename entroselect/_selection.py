@@ -73,7 +73,7 @@ class OpenedPool:
         limit, self.ranks = bytes_of(memory_limit), process_group_of(group)
         self.metric, self.backend = metric, backend
         with self.shared_errors():
-            _checks.choice("metric", metric, _checks.METRICS)
+            _checks.choice("metric", metric, _checks.METRICS + _checks.BIT_METRICS)
             given = self._given(features, limit)
             self._dtype = given.dtype
             # Bytes that are kept anyway, and those that each needs besides what the caller holds.
@@ -197,7 +197,7 @@ class OpenedPool:
         if self.ranks is not None and getattr(features, "shape", (1,))[0] == 0:
             return EmptySource(features)
         if limit is None or is_on_cuda(features):
-            return as_rows("features", features)
+            return _checks.metric_rows("features", features, self.metric)
         if isinstance(features, (str, os.PathLike)):
             raise TypeError(f"features: expected rows, got a path; pass open_pool({features!r})")
         refuse("features", features)

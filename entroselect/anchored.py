@@ -111,6 +111,7 @@ def anchored_select(
     began = time.perf_counter()
     served_by = _dispatch.choose(backend, "exchange", features, reference)
     limit = bytes_of(memory_limit)
+    _checks.choice("metric", metric, _checks.METRICS)
     rows = _checks.usable_rows("features", features, metric)
     targets = rows
     if reference is not None:

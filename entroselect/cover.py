@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import Report, reporter
 from entroselect.io.rows import Rows
-from entroselect.results import Cover, Float64, Int64, Metric, Neighbours, on_host
+from entroselect.results import AnyMetric, Cover, Float64, Int64, Neighbours, on_host
 from entroselect.scale import budget, tiled_nearest
 from entroselect.scale.batches import Batches
 from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
@@ -26,7 +27,7 @@ def deduplicate(
     distance: float | None = None,
     *,
     similarity: float | None = None,
-    metric: Metric | None = None,
+    metric: AnyMetric | None = None,
     order: Any = None,
     scores: Any = None,
     backend: str = "auto",
@@ -50,8 +51,9 @@ def deduplicate(
             the distance ``sqrt(2 - 2 * similarity)`` of metric "cosine", computed in float64, and
             that distance decides. Of pairs whose similarity differs from it by less than about
             1e-15, rounding decides; so with 1, multiples of a row may count as its duplicates or
-            not.
-        metric: "euclidean" or "cosine". Default: "cosine" with `similarity`, else "euclidean".
+            not. With ``metric="tanimoto"``: Tanimoto similarity, 0 to 1, the decimal number that it
+            prints as, for which rounding decides nothing.
+        metric: as in `greedy_select`. Default: "cosine" with `similarity`, else "euclidean".
         order: the order in which rows are looked at, as in `threshold_select`. Default: pool order.
         scores: or the best first: (n,) numbers, as there.
         backend, progress, memory_limit, group: as in `greedy_select`.
@@ -130,7 +132,7 @@ def assign(
     features: Any,
     selected: Any,
     *,
-    metric: Metric,
+    metric: AnyMetric,
     backend: str,
     progress: Any,
     memory_limit: int | str | None,
@@ -161,14 +163,19 @@ def assign(
     return _cover(pool, indices, picks, distances, served_by.name, {}, ranks)
 
 
-def _rule(distance: Any, similarity: Any, metric: Any) -> tuple[float, Metric]:
+def _rule(distance: Any, similarity: Any, metric: Any) -> tuple[float, AnyMetric]:
     """(distance, metric), checked."""
     if (distance is None) == (similarity is None):
         raise ValueError("distance: pass either distance or similarity")
     if similarity is None:
         return _checks.non_negative("distance", distance), metric or "euclidean"
+    if metric == "tanimoto":
+        similarity = _checks.real("similarity", similarity, "from 0 to 1", lambda x: 0 <= x <= 1)
+        return float(1 - Fraction(str(similarity))), "tanimoto"
     if metric not in (None, "cosine"):
-        raise ValueError(f"similarity: is that of metric='cosine', got metric={metric!r}")
+        raise ValueError(
+            f"similarity: is that of metric='cosine' or 'tanimoto', got metric={metric!r}"
+        )
     similarity = _checks.real("similarity", similarity, "from -1 to 1", lambda x: -1 <= x <= 1)
     return math.sqrt(2.0 - 2.0 * similarity), "cosine"
 

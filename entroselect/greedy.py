@@ -12,7 +12,7 @@ from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect._quotas import Constraint
 from entroselect._selection import OpenedPool, SelectionRun
-from entroselect.results import Metric, Selection
+from entroselect.results import AnyMetric, Selection
 
 STARTS = ("random", "center", "farthest-from-center")
 
@@ -25,7 +25,7 @@ def greedy_select(
     start: int | str = 0,
     seed: int | None = None,
     selected: Any = None,
-    metric: Metric = "euclidean",
+    metric: AnyMetric = "euclidean",
     min_distance: float | None = None,
     backend: str = "auto",
     progress: Any = None,
@@ -60,7 +60,13 @@ def greedy_select(
         seed: for start="random".
         selected: what counts as picked already: a list of pool indices, or an (M, d) array of
             vectors that are not in the pool. Picks continue from there; `start` is not used.
-        metric: "euclidean", or "cosine": rows are divided by their length, the rest is the same.
+        metric: "euclidean"; "cosine": rows are divided by their length, the rest is the same; or,
+            of rows of bits, "tanimoto" (Jaccard distance: the bits that one of two rows has alone,
+            over those that any of them has; 0 of two rows without bits) or "hamming" (how many bits
+            one of them has alone). Rows of bits are bool, one bit per element, or uint8, eight bits
+            per byte as `numpy.packbits` makes them. Bytes of 0 and 1 give the same distances, in
+            eight times the time. "cpu" and "reference" compare bits, in memory and in one process,
+            without weights; no center is defined.
         min_distance: stop early, when the next pick would be closer than this; with `weights`, when
             its weight x distance would be less.
         backend: "auto", "cpu", "cpu:<instruction set>", "cuda" or "reference"; see
@@ -116,7 +122,9 @@ def greedy_select(
     (2 for int8). On a GPU: 2 (n + k) d bytes of fp16 and 24 bytes per row, or tiles of that within
     `memory_limit`. Read piece by piece: 36 bytes per row and about 200 rows
     at least; docs/scale.md says what is read and exchanged. `candidates` or `groups`: 45 bytes per
-    row more; `weights`: 28, and narrow rows take the filter, not a k-d tree.
+    row more; `weights`: 28, and narrow rows take the filter, not a k-d tree. Of bits, no pair needs
+    a filter: the same share of n k d / 8 bytes, and 36 bytes per row and the bits of the picks; the
+    packed bits, if rows are bool.
 
     Example:
         >>> import numpy as np
@@ -133,11 +141,14 @@ def greedy_select(
         >>> picked = greedy_select(line, 3, weights=[1.0, 9.0, 6.0, 1.0])
         >>> picked.indices.tolist(), picked.distances.tolist(), picked.radius
         ([0, 2, 1], [inf, 2.0, 1.0], 8.0)
+        >>> bits = np.array([[1, 1, 0, 0], [1, 1, 1, 0], [0, 0, 1, 1]], dtype=bool)
+        >>> greedy_select(bits, 3, metric="tanimoto").distances.tolist()
+        [inf, 1.0, 0.3333333333333333]
     """
     began = time.perf_counter()
     where = {"memory_limit": memory_limit, "group": group}
     served_by = _dispatch.choose(
-        backend, "selection", features, selected, **where, checkpoint=checkpoint,
+        backend, "selection", features, selected, metric=metric, **where, checkpoint=checkpoint,
         candidates=candidates, groups=groups, weights=weights,
     )  # fmt: skip
     among = {"candidates": candidates, "groups": groups, "quotas": quotas}
@@ -150,7 +161,8 @@ def greedy_select(
         before, vectors = _checks.picked_before(selected, rows, metric)
         constraint, k = _quotas.constraint(**among, k=k, n=rows.n, before=before)
         among["weights"] = _checks.row_weights(weights, rows.n)
-        _check_start(start, seed, len(before) > 0 or vectors is not None, rows.n, constraint)
+        has_before = len(before) > 0 or vectors is not None
+        _check_start(start, seed, metric, has_before, rows.n, constraint)
         rule = {"start": start, "seed": seed, "min_distance": min_distance}
         with reporter(progress, "greedy") as report:
             return served_by.loops.greedy_select(
@@ -165,7 +177,8 @@ def greedy_select(
         before, vectors = _checks.picked_before(selected, opened, metric)
         constraint, k = _quotas.constraint(**among, k=k, n=opened.n, before=before)
         weights = _checks.row_weights(weights, opened.n)
-        _check_start(start, seed, len(before) > 0 or vectors is not None, opened.n, constraint)
+        has_before = len(before) > 0 or vectors is not None
+        _check_start(start, seed, metric, has_before, opened.n, constraint)
     about = {"operation": "greedy", "start": start, "seed": seed, "selected": vectors or before}
     about |= {"weights": weights, **_quotas.about(constraint)}
     opened.check_agreement(**about, k=k, min_distance=min_distance, checkpoint=str(checkpoint))
@@ -211,10 +224,15 @@ def _first_pick(
 
 
 def _check_start(
-    start: Any, seed: Any, has_before: bool, n: int, constraint: Constraint | None
+    start: Any, seed: Any, metric: str, has_before: bool, n: int, constraint: Constraint | None
 ) -> None:
     if isinstance(start, str):
         _checks.choice("start", start, STARTS)
+        if start != "random" and _checks.is_of_bits(metric):
+            raise ValueError(
+                f"start: {start!r} is about the mean row, which rows of bits do not have; pass "
+                "a row, or 'random'"
+            )
     else:
         try:
             _checks.integer("start", start, 0, n - 1, " (a pool row)")

@@ -9,7 +9,7 @@ from entroselect import _checks, _dispatch
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import reporter
-from entroselect.results import Metric, Neighbours
+from entroselect.results import AnyMetric, Neighbours
 from entroselect.scale import budget, tiled_nearest
 from entroselect.scale.batches import Batches
 from entroselect.scale.process_group import ProcessGroup, process_group_of, shared_errors
@@ -21,7 +21,7 @@ def nearest_distances(
     points: Any = None,
     k: int = 1,
     *,
-    metric: Metric = "euclidean",
+    metric: AnyMetric = "euclidean",
     backend: str = "auto",
     memory_limit: int | str | None = None,
     group: Any = None,
@@ -35,8 +35,9 @@ def nearest_distances(
         points: (Np, d) rows of any such kind; None means the queries themselves, each against
             the others (a row is not its own neighbour; an equal row is).
         k: neighbours per query, at most Np (Np - 1 without `points`).
-        metric: "euclidean", or "cosine": Euclidean after dividing each row by its length, so
-            the distance is sqrt(2 - 2 cos).
+        metric: "euclidean"; "cosine": Euclidean after dividing each row by its length, so
+            the distance is sqrt(2 - 2 cos); or of rows of bits, "tanimoto" or "hamming", as in
+            `greedy_select`.
         backend: "auto", "cpu", "cpu:<instruction set>", "cuda" or "reference"; see
             `entroselect info`. "auto" is "cuda" for a tensor on a CUDA device, otherwise "cpu".
             "faiss", never chosen by "auto", takes candidates from an approximate index;
@@ -75,7 +76,7 @@ def nearest_distances(
     With `group`, every process receives each point once, Np d itemsize bytes, and with
     `memory_limit` reads its queries once for every block of points. With "faiss": what the index
     takes, by default 4 d bytes per point, 8 (k + 9) bytes per query, and the exact search of the
-    sample.
+    sample. Of bits, every query is compared with every point, exactly: Nq Np d / 8 bytes.
 
     Example:
         >>> from entroselect import nearest_distances
@@ -112,8 +113,9 @@ def find(
     with shared_errors(ranks):
         limit = bytes_of(limit)
         served_by = _dispatch.choose(
-            backend, "nearest", queries.rows, own.rows, memory_limit=limit, group=ranks
-        )
+            backend, "nearest", queries.rows, own.rows, metric=own.metric, memory_limit=limit,
+            group=ranks,
+        )  # fmt: skip
     shards = [(own.n, own.dtype)]
     if ranks is not None:
         ranks.check_agreement(

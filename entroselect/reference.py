@@ -43,8 +43,13 @@ TINY_SQUARE, TINY_SCALE = 2.0**-960, 2.0**600
 
 
 @in_default_float_environment
-def squared_distances(a: Float64, b: Float64) -> Float64:
-    """Canonical squared distances between rows of `a` and `b`, float64, broadcast together."""
+def squared_distances(a: Float64, b: Float64, metric: str = "euclidean") -> Float64:
+    """Canonical squared distances between rows of `a` and `b`, float64, broadcast together; of
+    rows of bits, 0 or 1 each, the squares of their distances."""
+    if _checks.is_of_bits(metric):
+        shared, total = (a * b).sum(axis=-1), a.sum(axis=-1) + b.sum(axis=-1)
+        in_one, in_any = total - 2 * shared, np.maximum(total - shared, 1)
+        return np.asarray(np.square(in_one / in_any if metric == "tanimoto" else in_one))
     shape = np.broadcast_shapes(a.shape, b.shape)
     lanes = np.zeros((*shape[:-1], 8))
     for start in range(0, shape[-1], 8):
@@ -58,6 +63,8 @@ def squared_distances(a: Float64, b: Float64) -> Float64:
 @in_default_float_environment
 def canonical_rows(rows: Rows, metric: str) -> Float64:
     """The float64 rows whose distances the contract speaks of."""
+    if _checks.is_of_bits(metric):
+        return np.unpackbits(rows.values, axis=1).astype(np.float64)
     values = rows.float64()
     return unit_rows(values) if metric == "cosine" else values
 
@@ -82,7 +89,7 @@ def first_pick(
     if start in ("center", "farthest-from-center"):
         values = canonical_rows(rows, metric)
         mean = np.cumsum(values, axis=0)[-1] / rows.n  # cumsum: row after row, in order
-        squared = squared_distances(values, mean)[may]
+        squared = squared_distances(values, mean, metric)[may]
         return may[int(np.argmin(squared) if start == "center" else np.argmax(squared))]
     return may[0] if start == 0 else int(start)
 
@@ -127,7 +134,7 @@ def greedy_select(
         distances.append(distance)
         picked[best] = True
         limits.count(best)
-        np.minimum(nearest, squared_distances(values, values[best]), out=nearest)
+        np.minimum(nearest, squared_distances(values, values[best], metric), out=nearest)
         if progress is not None:
             progress(len(indices), k)
     found = _selection(indices, distances, nearest, picked, counts=limits.counts)
@@ -168,7 +175,7 @@ def threshold_select(
     most = len(order) if k is None else k
 
     if np.isinf(nearest[order]).all():
-        from_first = squared_distances(values, values[order[0]])
+        from_first = squared_distances(values, values[order[0]], metric)
         widest = math.sqrt(np.max(np.where(limits.may_follow(order[0], picked), from_first, 0.0)))
     else:
         widest = math.sqrt(np.max(nearest[order]))
@@ -192,7 +199,7 @@ def threshold_select(
             thresholds.append(tau)
             picked[row] = True
             limits.count(row)
-            np.minimum(nearest, squared_distances(values, values[row]), out=nearest)
+            np.minimum(nearest, squared_distances(values, values[row], metric), out=nearest)
             if progress is not None:
                 progress(len(indices), most)
             if len(indices) == most:
@@ -216,12 +223,12 @@ def deduplicate(
     values = canonical_rows(_checks.usable_rows("features", features, metric), metric)
     kept: list[int] = []
     for row in range(len(values)) if order is None else order:
-        if not (np.sqrt(squared_distances(values[kept], values[row])) <= distance).any():
+        if not (np.sqrt(squared_distances(values[kept], values[row], metric)) <= distance).any():
             kept.append(int(row))
     picks = np.empty(len(values), dtype=np.int64)
     distances = np.empty(len(values))
     for row, vector in enumerate(values):
-        squared = squared_distances(values[kept], vector)
+        squared = squared_distances(values[kept], vector, metric)
         distances[row] = math.sqrt(squared.min())
         nearest = np.flatnonzero(squared == squared.min())
         picks[row] = min(nearest, key=kept.__getitem__)  # the lowest row of equals
@@ -246,7 +253,7 @@ def nearest_distances(
     distances = np.empty((rows.n, k))
     indices = np.empty((rows.n, k), dtype=np.int64)
     for query in range(rows.n):
-        squared = squared_distances(against, values[query])
+        squared = squared_distances(against, values[query], metric)
         if points is None:
             squared[query] = np.inf  # itself; every real distance is finite
         nearest = np.argsort(squared, kind="stable")[:k]  # stable: lowest index first
@@ -273,7 +280,7 @@ def neighbours_within(
     indices: list[Int64] = []
     distances: list[Float64] = []
     for query in range(rows.n):
-        all_distances = np.sqrt(squared_distances(against, values[query]))
+        all_distances = np.sqrt(squared_distances(against, values[query], metric))
         indices.append(np.flatnonzero(all_distances <= distance))
         distances.append(all_distances[indices[-1]])
         if progress is not None:
@@ -361,7 +368,7 @@ def _state(
     picked[picks] = True
     before = values[picks] if vectors is None else canonical_rows(vectors, metric)
     for vector in before:
-        np.minimum(nearest, squared_distances(values, vector), out=nearest)
+        np.minimum(nearest, squared_distances(values, vector, metric), out=nearest)
     return values, nearest, picked
 
 

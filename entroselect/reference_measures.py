@@ -86,4 +86,5 @@ def _root(matrix: Float64) -> Float64:
 
 
 def _two(one: Any, other: Any, metric: str) -> tuple[Rows, Rows]:
+    _checks.choice("metric", metric, _checks.METRICS)
     return _checks.usable_rows("one", one, metric), _checks.usable_rows("other", other, metric)

@@ -13,6 +13,8 @@ Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 
 Metric = Literal["euclidean", "cosine"]
+# Of rows of numbers, or of bits.
+AnyMetric = Literal["euclidean", "cosine", "tanimoto", "hamming"]
 
 
 def on_host(found: Any) -> NDArray[Any]:
@@ -89,7 +91,7 @@ class Selection:
 
         return to_pandas(self)
 
-    def plot(self, features: Any = None, *, metric: Metric = "euclidean") -> Any:
+    def plot(self, features: Any = None, *, metric: AnyMetric = "euclidean") -> Any:
         """A matplotlib Figure: the distance of each pick to all before it; with the pool's
         `features`, (n, d), beside it the picks among at most 3,000 rows of the pool, on the pool's
         first two principal components. A notebook shows it; `savefig` writes it. Needs
@@ -107,7 +109,7 @@ class Selection:
         self,
         features: Any,
         *,
-        metric: Metric = "euclidean",
+        metric: AnyMetric = "euclidean",
         backend: str = "auto",
         progress: Any = None,
         memory_limit: int | str | None = None,

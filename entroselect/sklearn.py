@@ -10,7 +10,7 @@ import numpy as np
 from entroselect._quotas import group_numbers
 from entroselect.frames import take
 from entroselect.greedy import greedy_select
-from entroselect.results import Metric, Selection
+from entroselect.results import AnyMetric, Selection
 from entroselect.threshold import threshold_select
 
 try:
@@ -87,7 +87,7 @@ class FarthestFirst(_Selector):
         k: how many rows, or a share of them, 0 < k < 1.
         start: the first pick: a row, "center", "farthest-from-center" or "random".
         random_state: for start="random": None, an integer or a RandomState.
-        metric: "euclidean" or "cosine".
+        metric: as in `greedy_select`.
         min_distance: stop early, when the next pick would be closer than this.
         quotas: how many rows of each class in y: None (y is not looked at), "equal",
             "proportional" or a mapping of label to at most that many, as in `greedy_select`.
@@ -118,7 +118,7 @@ class FarthestFirst(_Selector):
         *,
         start: int | str = 0,
         random_state: Any = None,
-        metric: Metric = "euclidean",
+        metric: AnyMetric = "euclidean",
         min_distance: float | None = None,
         quotas: Any = None,
         backend: str = "auto",
@@ -172,7 +172,7 @@ class ThresholdFilter(_Selector):
         decay: float | None = 0.95,
         shuffle: bool = False,
         random_state: Any = None,
-        metric: Metric = "euclidean",
+        metric: AnyMetric = "euclidean",
         quotas: Any = None,
         backend: str = "auto",
         memory_limit: int | str | None = None,

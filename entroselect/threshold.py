@@ -11,7 +11,7 @@ from entroselect import _checks, _dispatch, _quotas, engine
 from entroselect._float_environment import in_default_float_environment
 from entroselect._progress import reporter
 from entroselect._selection import OpenedPool, SelectionRun
-from entroselect.results import Int64, Metric, Selection
+from entroselect.results import AnyMetric, Int64, Selection
 
 
 @in_default_float_environment
@@ -25,7 +25,7 @@ def threshold_select(
     scores: Any = None,
     seed: int | None = None,
     selected: Any = None,
-    metric: Metric = "euclidean",
+    metric: AnyMetric = "euclidean",
     backend: str = "auto",
     progress: Any = None,
     memory_limit: int | str | None = None,
@@ -97,7 +97,7 @@ def threshold_select(
     began = time.perf_counter()
     where = {"memory_limit": memory_limit, "group": group}
     served_by = _dispatch.choose(
-        backend, "selection", features, selected, **where, checkpoint=checkpoint,
+        backend, "selection", features, selected, metric=metric, **where, checkpoint=checkpoint,
         candidates=candidates, groups=groups,
     )  # fmt: skip
     among = {"candidates": candidates, "groups": groups, "quotas": quotas}

@@ -8,7 +8,7 @@ from entroselect import _checks, _dispatch
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import reporter
-from entroselect.results import Metric, Neighbourhoods
+from entroselect.results import AnyMetric, Neighbourhoods
 from entroselect.scale import budget, tiled_nearest, tiled_within
 from entroselect.scale.batches import Batches
 from entroselect.scale.process_group import process_group_of, shared_errors
@@ -20,7 +20,7 @@ def neighbours_within(
     points: Any = None,
     *,
     distance: float,
-    metric: Metric = "euclidean",
+    metric: AnyMetric = "euclidean",
     backend: str = "auto",
     progress: Any = None,
     memory_limit: int | str | None = None,
@@ -83,7 +83,7 @@ def neighbours_within(
     with shared_errors(ranks):
         limit = bytes_of(memory_limit)
         served_by = _dispatch.choose(
-            backend, "within", rows.rows, own.rows, memory_limit=limit, group=ranks
+            backend, "within", rows.rows, own.rows, metric=metric, memory_limit=limit, group=ranks
         )
     shards = [(own.n, own.dtype)]
     if ranks is not None:

@@ -96,4 +96,14 @@ class Pool {
   Quotas quotas_;
 };
 
+// engine.SubPool, for a part or a block of a larger pool.
+class SubPool : public Pool {
+ public:
+  // How many of the first picks the row has met, at least.
+  virtual int64_t met(int64_t row) const = 0;
+  // Resets the pool to no picks. `bounds`: of each row, kPicked if it may not be picked. `met`: how
+  // many of the picks that are added next each row has met already.
+  virtual void restart(const double* bounds, const int64_t* met) = 0;
+};
+
 }  // namespace entroselect

@@ -28,6 +28,7 @@ namespace {
 #include "isa/canonical.inc.h"
 #include "isa/coding.inc.h"
 #include "isa/score.inc.h"
+#include "isa/shared_bits.inc.h"
 
 }  // namespace
 
@@ -52,6 +53,7 @@ const Kernels ENTROSELECT_JOIN(kernels_, ENTROSELECT_ISA) = {
     rotate_window,
     code_bytes,
     code_halves,
+    bit_distances,
     widen_row,
     widen_panel,
     score_bytes,

@@ -20,6 +20,9 @@ constexpr int kGroup = 60;  // a multiple of tile heights, at most 64
 // Rows of a leaf of a tree.
 constexpr int kLeaf = 32;
 
+// Rows of a panel of bits.
+constexpr int kBitPanel = 16;
+
 // What is known of a coded row, in the frame of the filter: the row is X, its code stands for X~.
 struct Coded {
   double norm2;     // ||X~||^2
@@ -53,6 +56,25 @@ struct Leaves {
   int64_t stride;       // leaves, and places that hold none up to a multiple of 8
   const double* boxes;  // [2][d][stride]: least and largest value of each column
   const double* best;   // [stride]: largest bound of each leaf; below 0 where there is none
+};
+
+// A word of a row of bits, and its place there.
+struct BitWord {
+  uint64_t bits;
+  int64_t at;
+};
+
+// A row of bits: the words that are not 0, and how many bits are set.
+struct BitRow {
+  const BitWord* words;
+  int64_t size;
+  double bits;
+};
+
+// Rows of bits side by side. `bits` is NaN in places that hold no row.
+struct BitPanel {
+  const uint64_t* words;  // [words][kBitPanel]
+  const double* bits;     // [kBitPanel]
 };
 
 struct Kernels {
@@ -104,6 +126,14 @@ struct Kernels {
   // one bfloat16 per value, two to a word.
   Coded (*code_bytes)(const float* x, int64_t d, int64_t words, int levels, uint32_t* out);
   Coded (*code_halves)(const float* x, int64_t d, int64_t words, int levels, uint32_t* out);
+
+  // The squares of the distances of x to the rows of a panel, infinity where there is none; returns
+  // the least. Distances are quotients of whole numbers, rounded once: bits that only one of the
+  // rows has, over bits that any of them has (tanimoto; 0 if there are none) or over 1 (hamming).
+  // Returns infinity, and may leave `squared` as it was, if no distance is below `reach` but for a
+  // rounding of 2^-52.
+  double (*bit_distances)(const BitRow& x, const BitPanel& panel, bool tanimoto, double reach,
+                          double* squared);
 
   // bfloat16 -> float32.
   void (*widen_row)(const uint32_t* in, int64_t words, float* out);

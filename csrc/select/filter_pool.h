@@ -19,7 +19,7 @@
 
 namespace entroselect {
 
-class FilterPool final : public Pool {
+class FilterPool final : public SubPool {
  public:
   FilterPool(const Rows& rows, const Kernels& kernels, Form form, Grouping grouping, int threads,
              std::function<void()> poll);
@@ -40,13 +40,8 @@ class FilterPool final : public Pool {
   // The picks that these rows had met are known still.
   void put_back(const int64_t* rows, const double* bounds, int64_t size) override;
 
-  // The rest of engine.SubPool, for a part or a block of a larger pool:
-  //
-  // How many of the first picks the row has met, at least.
-  int64_t met(int64_t row) const { return std::min(unmet_[row].oldest(), count()); }
-  // Resets the pool to no picks. `bounds`: of each row, kPicked if it may not be picked. `met`: how
-  // many of the picks that are added next each row has met already.
-  void restart(const double* bounds, const int64_t* met);
+  int64_t met(int64_t row) const override { return std::min(unmet_[row].oldest(), count()); }
+  void restart(const double* bounds, const int64_t* met) override;
 
   // From now on frontier() and settle() compare rows by their weighted distances. So a Key holds
   // that in place of the bound, and so do `enough`, `floor` and the next pick's value that settle()

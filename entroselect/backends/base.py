@@ -33,9 +33,9 @@ class Backend(Protocol):
             within a distance), "batch" (selection from many clouds), "pairs" (sums over all pairs
             of rows) and "exchange" (anchored selection); the arguments "memory_limit", "group" and
             "checkpoint"; "candidates" and "groups", for which pools are `constrained.LimitedPool`;
-            "weights", for which they are `weighted.WeightedPool`;
-            "cuda", rows on a CUDA device. `_dispatch` refuses everything else, so a method that
-            only serves something else is never called.
+            "weights", for which they are `weighted.WeightedPool`; "bits", the metrics of rows of
+            bits; "cuda", rows on a CUDA device. `_dispatch` refuses everything else, so a method
+            that only serves something else is never called.
         loops: None: selection is the engine's rounds over `new_pool`. The reference has whole
             functions instead, since it checks the engine and may not run it.
     """

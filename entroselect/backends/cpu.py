@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from entroselect import _core, _settings
+from entroselect._checks import is_of_bits
 from entroselect._settings import cells, threads
 from entroselect._thresholds import largest_square
 from entroselect.exchange import Exchanged, Objective
@@ -23,7 +24,7 @@ class Cpu:
 
     takes = frozenset(
         {"selection", "nearest", "within", "batch", "pairs", "exchange"}
-        | {"memory_limit", "group", "checkpoint", "candidates", "groups", "weights"}
+        | {"memory_limit", "group", "checkpoint", "candidates", "groups", "weights", "bits"}
     )
     loops = None
 
@@ -36,10 +37,10 @@ class Cpu:
     ) -> _core.Pool:
         """The pool behind the primitives of entroselect/engine.py; with `sub`, also behind those
         of engine.SubPool, which a k-d tree does not have. `limit` concerns GPUs only."""
-        if sub:  # trees are for whole pools
+        if sub and not is_of_bits(metric):  # trees are for whole pools
             form = "bf16" if _settings.filter_form() == "bf16" else "int8"
         else:
-            form = _filter_form(rows.d)
+            form = _filter_form(rows.d, metric)
         return _core.Pool(
             rows.values,
             rows.dtype,
@@ -79,7 +80,7 @@ class Cpu:
             squared.shape[1],
             metric == "cosine",
             self.isa,
-            _filter_form(queries.d),
+            _filter_form(queries.d, metric),
             threads(),
             progress,
             squared,
@@ -101,7 +102,7 @@ class Cpu:
             largest_square(distance),
             metric == "cosine",
             self.isa,
-            _filter_form(queries.d),
+            _filter_form(queries.d, metric),
             threads(),
             progress,
         )
@@ -128,7 +129,7 @@ class Cpu:
             k,
             metric == "cosine",
             self.isa,
-            _filter_form(queries.d),
+            _filter_form(queries.d, metric),
             threads(),
             progress,
         )
@@ -195,8 +196,11 @@ class Cpu:
         return Exchanged(*core.members(), core.nearest(), made)
 
 
-def _filter_form(d: int) -> str:
-    """The form of filter that ENTROSELECT_FILTER names, checked against the number of columns."""
+def _filter_form(d: int, metric: str) -> str:
+    """The form of filter that ENTROSELECT_FILTER names, checked against the number of columns; of
+    bits, which need no filter, the metric."""
+    if is_of_bits(metric):
+        return metric
     form = _settings.filter_form()
     if form == "tree" and d > _core.TREE_WIDTH:
         raise ValueError(

@@ -20,7 +20,7 @@ class Reference:
     name = reference.NAME
     takes = frozenset(
         {"selection", "nearest", "pairs", "exchange", "within", "batch"}
-        | {"candidates", "groups", "weights"}
+        | {"candidates", "groups", "weights", "bits"}
     )
     loops = reference
 

@@ -89,8 +89,8 @@ def deduplicate(
     """
     if (distance is None) == (similarity is None):
         bad_use("--distance / --similarity", "pass one of the two")
-    if similarity is not None and metric is Metric.euclidean:
-        bad_use("--metric", "has no meaning with --similarity, which is that of cosine")
+    if similarity is not None and metric in (Metric.euclidean, Metric.hamming):
+        bad_use("--metric", "has no meaning with --similarity, which is of cosine or tanimoto")
     check_backend(backend, selecting=True)
     check_memory_limit(memory_limit)
     stores = inputs.Stores(endpoint_url, cache)

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import nearest_distances
-from entroselect.io.open import as_rows
+from entroselect._checks import metric_rows
 from entroselect.reference import canonical_rows, squared_distances
-from entroselect.results import Float64, Int64, Metric
+from entroselect.results import AnyMetric, Float64, Int64
 
 # Blocks of this many picks are compared pair by pair; larger ones are searched.
 _BLOCK = 32
 
 
 def nearest_before(
-    picks: NDArray[Any], before: NDArray[Any] | None, metric: Metric, backend: str
+    picks: NDArray[Any], before: NDArray[Any] | None, metric: AnyMetric, backend: str
 ) -> tuple[Int64, Float64]:
     """The nearest earlier pick of every pick, and the distance.
 
@@ -67,8 +67,9 @@ def nearest_before(
             )
         width //= 2
     for begin in range(0, k, _BLOCK):
-        block = canonical_rows(as_rows("picks", picks[begin : begin + _BLOCK]), metric)
-        squared = squared_distances(block[:, None], block[None])
+        rows = metric_rows("picks", picks[begin : begin + _BLOCK], metric)
+        block = canonical_rows(rows, metric)
+        squared = squared_distances(block[:, None], block[None], metric)
         squared[np.triu_indices(len(block))] = np.inf
         nearest = squared.argmin(axis=1)
         at = np.sqrt(squared[np.arange(len(block)), nearest])

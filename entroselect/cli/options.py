@@ -32,6 +32,8 @@ class Metric(str, Enum):
 
     euclidean = "euclidean"
     cosine = "cosine"
+    tanimoto = "tanimoto"
+    hamming = "hamming"
 
 
 def method_of(method: Method | None, anchor: Path | None) -> str:
@@ -159,7 +161,7 @@ class Options:
     min_distance: float | None
     threshold: float | None
     decay: float | None
-    metric: results.Metric
+    metric: results.AnyMetric
     seed: int | None
     backend: str
     entropy: bool | None

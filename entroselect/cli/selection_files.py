@@ -18,7 +18,7 @@ from entroselect.cli.nearest_before import nearest_before
 from entroselect.cli.result_folder import Folder
 from entroselect.io import Source
 from entroselect.io.columns import Tables
-from entroselect.results import Float64, Int64, Metric
+from entroselect.results import AnyMetric, Float64, Int64
 
 # Bytes of a row group of joined.parquet, which are held until it is written.
 _ROW_GROUP = 32 << 20
@@ -78,7 +78,7 @@ def table(
     kept: NDArray[Any],
     before: NDArray[Any] | None,
     ids: NDArray[Any] | None,
-    metric: Metric,
+    metric: AnyMetric,
     backend: str,
 ) -> dict[str, Any]:
     """Columns of selection.parquet. A masked value is written as null: the id of a row without one,

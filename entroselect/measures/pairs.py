@@ -30,6 +30,7 @@ TILE = 1024
 
 def opened(one: Any, other: Any, metric: str, limit: int | None) -> tuple[Batches, Batches]:
     """Both sets, checked as far as they are in memory; without a limit they are read into it."""
+    _checks.choice("metric", metric, _checks.METRICS)
     given = {"one": one, "other": other}
     if limit is None:
         given = {name: as_rows(name, rows) for name, rows in given.items()}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from entroselect._checks import is_of_bits
 from entroselect.io.errors import printable
 from entroselect.report import figures
 from entroselect.report.page import Section, Table, render
@@ -38,7 +39,9 @@ def selection_page(
     columns = summary["input"]["columns"]
     shape = figures.image_shape(tuple(summary["input"]["shape"]), rows)
     sections = []
-    if shape is None:
+    if shape is None and is_of_bits(metric):
+        pass  # numbers that stand for eight bits make no picture
+    elif shape is None:
         sections.append(_scatter(rows, indices, method, metric))
     else:
         images = figures.Images(rows, shape)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from entroselect import Entropy, _checks, nearest_distances
 from entroselect.entropy import from_neighbours
-from entroselect.results import Float64, Int64, Metric
+from entroselect.results import AnyMetric, Float64, Int64
 from entroselect.scale.batches import Batches
 
 # All pairs of more rows than this are compared only with --entropy.
@@ -69,14 +69,14 @@ def sampled(rows: NDArray[Any], most: int = SAMPLE) -> NDArray[Any]:
 
 def spread(
     rows: Any,
-    metric: Metric,
+    metric: AnyMetric,
     backend: str,
     limit: str | None = None,
     progress: Any = None,
     of: int | None = None,
 ) -> Spread:
     """Measures rows, a sample of `of`, against each other: one search of n**2 d, another if the
-    metric is cosine."""
+    metric is cosine. Rows of bits have no entropy."""
     of = len(rows) if of is None else of
     if len(rows) < 2:
         return Spread(len(rows), None, np.empty(0), of)
@@ -86,6 +86,8 @@ def spread(
         checked = _checks.usable_rows("features", rows, metric)
     found = nearest_distances(checked, metric=metric, **where)
     distances = found.distances[:, 0]
+    if _checks.is_of_bits(metric):
+        return Spread(len(rows), None, distances, of)
     if metric != "euclidean":
         found = nearest_distances(checked, **where)
     if not found.distances.any():  # all rows are equal: there is no entropy
@@ -119,7 +121,7 @@ def cover(
     rows: NDArray[Any],
     picks: NDArray[Any],
     ranks: Sequence[int],
-    metric: Metric,
+    metric: AnyMetric,
     backend: str,
     progress: Any = None,
 ) -> Cover:

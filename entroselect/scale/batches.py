@@ -12,7 +12,6 @@ import numpy as np
 
 from entroselect import _checks
 from entroselect.io.cache import decoded_once
-from entroselect.io.open import as_rows
 from entroselect.io.rows import Rows
 from entroselect.io.source import ArraySource, Source
 from entroselect.results import Int64
@@ -68,13 +67,14 @@ class Batches:
         self._which: Int64 | None = None  # of the rows of the array or source, ascending; None: all
         self.first = 0
         with shared_errors(ranks):
-            _checks.choice("metric", metric, _checks.METRICS)
-            if isinstance(given, Source) and not isinstance(given, ArraySource):
+            _checks.choice("metric", metric, _checks.METRICS + _checks.BIT_METRICS)
+            in_memory = isinstance(given, ArraySource) or _checks.is_of_bits(metric)
+            if isinstance(given, Source) and not in_memory:
                 self.source = given
                 self.n, self.d, self.dtype = given.n, given.d, given.dtype
                 self._seen = Seen(name, given.name, given.n)
             else:
-                self._array = as_rows(name, given, may_be_empty=ranks is not None)
+                self._array = _checks.metric_rows(name, given, metric, ranks is not None)
                 self.n, self.d, self.dtype = self._array.n, self._array.d, self._array.dtype
         if ranks is not None:
             sizes = np.concatenate(ranks.all_gather(np.array([self.n], dtype=np.int64)))

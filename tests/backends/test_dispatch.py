@@ -85,7 +85,7 @@ def _made(name: str) -> Any:
 def test_what_each_takes() -> None:
     """The whole table: a claim more or less is a change of what may be called."""
     everything = {"selection", "nearest", *ARGUMENTS}
-    constraints = {"candidates", "groups", "weights"}
+    constraints = {"candidates", "groups", "weights", "bits"}
     operations = {"selection", "nearest", "within", "batch", "pairs", "exchange"}
     assert Cpu.takes == {*everything, *constraints, *operations}
     assert Reference.takes == {*operations, *constraints}

@@ -38,3 +38,24 @@ def test_nearest_names_the_file_at_fault(folder):
     fails(1, "nearest", "pool.npy", "narrow.npy", "-o", "out", saying=["narrow.npy", "3", "5"])
     fails(1, "nearest", "pool.npy", "-k", 60, "-o", "out", saying=["-k: ", "59", "60"])
     assert entries(folder) == ["narrow.npy", "pool.npy"]
+
+
+def test_bits(folder):
+    """By the metrics of bits, in every command that has them."""
+    bits = np.packbits(np.random.default_rng(0).random((60, 130)) < 0.2, axis=1)
+    np.save("bits.npy", bits)
+    ok("nearest", "bits.npy", "-o", "near", "--metric", "hamming")
+    found = entroselect.nearest_distances(bits, metric="hamming")
+    assert np.array_equal(np.load("near/distances.npy"), found.distances)
+    ok("deduplicate", "bits.npy", "--similarity", 0.3, "--metric", "tanimoto", "-o", "kept")
+    kept = entroselect.deduplicate(bits, similarity=0.3, metric="tanimoto")
+    assert np.array_equal(np.load("kept/indices.npy"), kept.indices)
+    arguments = ("bits.npy", "-k", 45, "--metric", "tanimoto", "-o", "picked")
+    ok("select", *arguments, "--report", "--parquet")
+    picked = entroselect.greedy_select(bits, 45, metric="tanimoto")
+    assert np.array_equal(np.load("picked/indices.npy"), picked.indices)
+    report = json.loads(Path("picked/report.json").read_text())
+    assert report["radius"] == picked.radius
+    assert report["spread"]["after"]["entropy_nats"] is None
+    assert "principal components" not in Path("picked/report.html").read_text()
+    fails(1, "select", *arguments, "--force", "--start", "center", saying=["start: 'center'"])

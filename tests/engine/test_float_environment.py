@@ -80,6 +80,7 @@ LINE = np.array([[0.0], [1.0], [2.0], [10.0], [11.0]])
 TINY = POOLS["denormals"]()[:120]
 NORMAL = np.random.default_rng(0).standard_normal((150, 6))
 SHRINKING = POOLS["shrinking_rows"]()[:200]
+BITS = NORMAL.repeat(3, axis=1) > 0.8
 WEIGHTS = np.random.default_rng(1).random(200) + 0.1
 NEAREST = nearest_distances(NORMAL)
 SELECTED = greedy_select(NORMAL, 20)
@@ -141,6 +142,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "greedy denormals": lambda: greedy_select(TINY, 60),
     "greedy normal": lambda: greedy_select(NORMAL, 100),
     "greedy cosine": lambda: greedy_select(SHRINKING, 150, metric="cosine"),
+    "greedy tanimoto": lambda: greedy_select(BITS, 150, metric="tanimoto"),
     "greedy center": lambda: greedy_select(NORMAL, 10, start="center", metric="cosine"),
     "greedy min_distance": lambda: greedy_select(NORMAL, 150, min_distance=1 / 3),
     "greedy weights": lambda: greedy_select(NORMAL, 50, weights=WEIGHTS[:150], min_distance=1 / 3),
@@ -163,6 +165,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "nearest": lambda: nearest_distances(NORMAL, k=3),
     "nearest underflowing": lambda: nearest_distances(POOLS["underflowing"](), k=3),
     "nearest cosine": lambda: nearest_distances(SHRINKING, NORMAL, k=3, metric="cosine"),
+    "nearest tanimoto": lambda: nearest_distances(BITS, k=3, metric="tanimoto"),
     "nearest streamed": lambda: nearest_distances(np.tile(TINY, (9, 1)), memory_limit="5MB"),
     "entropy": lambda: kl_entropy(NORMAL, k=2),
     "entropy denormals": lambda: kl_entropy(NORMAL * 1e-160, duplicates="drop"),

@@ -23,7 +23,8 @@ need these rules and no others, and every implementer is held to all of them:
     they had are available again, and what they had met then they have met.
 
 The model is tests/support/pool_model.py, and picks, squared distances and bounds are equal to the
-last bit. Pools are cut short: ties, copies, an offset, tiny numbers, one column, cosine.
+last bit. Pools are cut short: ties, copies, an offset, tiny numbers, one column, cosine; and rows
+of bits, of which many distances are equal.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ CASES = [
     ("duplicates", "cosine"),
 ]
 QUICK = [CASES[0], CASES[-1]]
+BITS = [("bits", "tanimoto"), ("bits", "hamming")]
 
 KINDS = ["int8", "bf16", "cells", "tree", "streamed", "sharded", "sharded streamed", "cuda"]
 
@@ -64,7 +66,8 @@ KINDS = ["int8", "bf16", "cells", "tree", "streamed", "sharded", "sharded stream
 def of(kinds: list[str]) -> list[Any]:
     """Pools of these kinds in all cases; the CUDA one needs a build for the host."""
     slow = pytest.mark.slow
-    return [
+    bits = [pytest.param("int8", *case) for case in BITS] if "int8" in kinds else []
+    return bits + [
         pytest.param(kind, *case, marks=() if kind != "cuda" and case in QUICK else slow)
         for kind in kinds
         for case in CASES
@@ -77,6 +80,8 @@ PARTS = of(["int8", "bf16", "cells", "streamed", "cuda"])
 
 
 def rows_of(kind: str, name: str, metric: str) -> Any:
+    if name == "bits":
+        return np.packbits(np.random.default_rng(0).random((110, 30)) < 0.2, axis=1)
     pool = POOLS[name]()
     if metric == "cosine":
         pool = without_zero_rows(pool)
@@ -173,13 +178,20 @@ def vectors_of(model: Model, seed: int, dtype: type = np.float64) -> Any:
     """Vectors of other places, with a copy of a row."""
     rng = np.random.default_rng(seed)
     rows = model.values[rng.permutation(model.n)[:5]]
+    if model.bits:
+        rows[1:] *= rng.random((4, rows.shape[1])) < 0.7
+        return packed(rows)
     return np.concatenate([rows[:1], rows[1:] * rng.uniform(0.7, 1.3, (4, 1))]).astype(dtype)
+
+
+def packed(values: Any) -> Any:
+    return np.packbits(values.astype(bool), axis=1)
 
 
 def begin(pool: Any, model: Model) -> None:
     """Vectors that are not in the pool, then rows of it."""
     vectors = vectors_of(model, 0)
-    pool.add_vectors(vectors, "float64")
+    pool.add_vectors(vectors, str(vectors.dtype))
     model.add_vectors(vectors)
     rows = model.available[[3, -1, 17]]
     pool.add_picks(rows)
@@ -189,7 +201,7 @@ def begin(pool: Any, model: Model) -> None:
 @pytest.mark.parametrize(("kind", "name", "metric"), ALL)
 def test_picks_count_and_do_not_come_back(kind: str, name: str, metric: str, opened: Open) -> None:
     pool, model = opened(kind, name, metric)
-    assert (pool.n, pool.d) == model.values.shape
+    assert (pool.n, pool.d) == (packed(model.values) if model.bits else model.values).shape
     if not kind.startswith("sharded"):  # whose counters are those of the local pool
         assert set(engine.COUNTED) <= pool.profile().keys()
     check(pool, model)
@@ -283,8 +295,8 @@ def test_excluded_rows_are_out(kind: str, name: str, metric: str, opened: Open) 
     pool.exclude(rows)
     model.exclude(rows)
     check(pool, model)
-    given = model.values[rows]
-    pool.add_vectors(given, "float64")
+    given = packed(model.values[rows]) if model.bits else model.values[rows]
+    pool.add_vectors(given, str(given.dtype))
     model.add_vectors(given)
     pool.refresh()
     check(pool, model, np.arange(model.n))

@@ -115,7 +115,7 @@ def fuzz(name: str, seconds: float, seed: int, out: Path, module: str) -> Outcom
         how = f"exit status {child.returncode}"
         if child.returncode < 0:
             how = signal.Signals(-child.returncode).name
-            how = "took too long" if how == "SIGALRM" else how
+            how = "took too long" if how in ("SIGALRM", "SIGPROF") else how
         if how == KNOWN_ENDS.get(name):
             continue
         data = (out / "current").read_bytes()
@@ -134,7 +134,8 @@ def child(name: str, seconds: float, seed: int, out: Path, found: Targets) -> No
     rng, outcome = random.Random(f"{name} {seed}"), Outcome()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process at any point
+    for number in (signal.SIGALRM, signal.SIGPROF):
+        signal.signal(number, signal.SIG_DFL)  # ends the process at any point
     current, until, kinds = out / "current", time.monotonic() + seconds, set()
     run(seeds[0])  # which must be good
     told = time.monotonic()
@@ -142,7 +143,8 @@ def child(name: str, seconds: float, seed: int, out: Path, found: Targets) -> No
         data = mutated(rng.choice(seeds), seeds, rng)
         current.write_bytes(data)
         outcome.inputs += 1
-        signal.alarm(SECONDS_AN_INPUT)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS_AN_INPUT)
+        signal.alarm(3 * SECONDS_AN_INPUT)  # of waiting too; other programs may have the processor
         try:
             run(data)
             outcome.accepted += 1
@@ -155,6 +157,7 @@ def child(name: str, seconds: float, seed: int, out: Path, found: Targets) -> No
                 kinds.add(kind)
                 text = f"{type(error).__name__}: {error}"
                 outcome.findings.append(keep(out, name, data, text[:300], traceback.format_exc()))
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         if time.monotonic() - told > 0.2:
             _tell(out, outcome)

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "isa/kernels.h"
@@ -193,6 +194,35 @@ void canonical(const Kernels& kernels, Dtype dtype, int64_t d) {
   }
 }
 
+// Distances of bits, whatever instructions count them; most bits are 0, and some words all of them.
+void bits(const Kernels& kernels, int64_t words) {
+  std::vector<uint64_t> panel(size_t(words * kBitPanel));
+  std::vector<double> counts(kBitPanel);
+  for (int64_t j = 0; j + 1 < kBitPanel; ++j)
+    for (int64_t w = 0; w < words; ++w) {
+      const uint64_t word = j % 5 == 4 ? ~uint64_t(0) : random64() & random64() & random64();
+      panel[size_t(w * kBitPanel + j)] = word;
+      counts[size_t(j)] += double(__builtin_popcountll(word));
+    }
+  counts[kBitPanel - 1] = std::nan("");  // no row
+  std::vector<BitWord> x;
+  double set = 0;
+  for (int64_t w = 0; w < words; ++w) {
+    const uint64_t word = w % 7 == 6 ? ~uint64_t(0) : random64() & random64();
+    x.push_back({word, w});
+    set += double(__builtin_popcountll(word));
+  }
+  const BitRow row = {x.data(), words, set}, nothing = {x.data(), 0, 0};
+  for (const BitRow& each : {row, nothing})
+    for (bool tanimoto : {false, true}) {
+      double squared[kBitPanel + 1];
+      const BitPanel view = {panel.data(), counts.data()};
+      const double all = std::numeric_limits<double>::infinity();
+      squared[kBitPanel] = kernels.bit_distances(each, view, tanimoto, all, squared);
+      add(squared, sizeof squared);
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -205,6 +235,7 @@ int main() {
     digest = 0xcbf29ce484222325u;
     for (Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::u8})
       for (int64_t d : {1, 2, 7, 8, 9, 31, 64, 257}) canonical(kernels, dtype, d);
+    for (int64_t words : {1, 2, 30, 31, 32, 100}) bits(kernels, words);
     bool scores = true;
     for (int64_t d : {1, 2, 3, 16, 65, 384, 4099})
       scores = scores && scores_hold(kernels, d, true) && scores_hold(kernels, d, false);

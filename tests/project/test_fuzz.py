@@ -27,6 +27,11 @@ def hangs(data: bytes) -> None:
         time.sleep(60)
 
 
+def works(data: bytes) -> None:
+    while data != SEED:
+        pass
+
+
 def fills(data: bytes) -> None:
     if data != SEED:
         bytearray(driver.MEMORY)
@@ -43,7 +48,7 @@ def refuses(data: bytes) -> None:
 
 
 def targets() -> driver.Targets:
-    return {run.__name__: ([SEED], run) for run in (crashes, hangs, fills, stray, refuses)}
+    return {run.__name__: ([SEED], run) for run in (crashes, hangs, works, fills, stray, refuses)}
 
 
 @pytest.mark.slow
@@ -52,6 +57,7 @@ def targets() -> driver.Targets:
     [
         ("crashes", "crashes: SIGSEGV"),
         ("hangs", "hangs: took too long"),
+        ("works", "works: took too long"),
         ("fills", "fills: MemoryError"),
         ("stray", "stray: KeyError"),
         ("refuses", None),

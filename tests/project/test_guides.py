@@ -19,7 +19,7 @@ GUIDES = sorted((DOCS / "guides").glob("*.md"))
 MIGRATE = (DOCS / "migrate.md").read_text(encoding="utf-8")
 COMMANDS = [*GUIDES, DOCS / "scale.md", ROOT / "README.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.M | re.S)
-NEEDED = ("ray", "sklearn", "torch")  # by guides, beyond NumPy
+NEEDED = ("ray", "rdkit", "sklearn", "torch")  # by guides, beyond NumPy
 
 
 def blocks(text: str) -> list[str]:

@@ -25,6 +25,7 @@ class Model:
     def __init__(self, pool: Any, metric: str) -> None:
         self.metric = metric
         self.values = reference.canonical_rows(as_rows("pool", pool), metric)
+        self.bits = metric in ("tanimoto", "hamming")
         self.n = len(pool)
         self.restart(np.full(self.n, np.inf), np.zeros(self.n, np.int64))
 
@@ -54,7 +55,7 @@ class Model:
     @in_default_float_environment
     def _compare(self, vectors: Any) -> None:
         for vector in vectors:
-            found = reference.squared_distances(self.values, vector)[:, None]
+            found = reference.squared_distances(self.values, vector, self.metric)[:, None]
             self.squared = np.concatenate([self.squared, found], axis=1)
 
     def nearest(self, met: Any = ALL) -> Any:

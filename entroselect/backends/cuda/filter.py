@@ -215,7 +215,7 @@ class Filter:
         found = self.queue(task, rows, begin, end)
         if found is None:
             return None
-        items, n, _ = counts = found.count.tolist()
+        _, n, _ = counts = found.count.tolist()
         if not self.fits(*counts):
             return None
         found = replace(found, slot=found.slot[:n], column=found.column[:n], score=found.score[:n])
