@@ -143,7 +143,10 @@ def test_options_are_named(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--metric", "l1"], "'--metric': 'l1' is not one of 'euclidean', 'cosine' (see "),
+        (
+            ["--metric", "l1"],
+            "'--metric': 'l1' is not one of 'euclidean', 'cosine', 'tanimoto', 'hamming' (see ",
+        ),
         (["-k", "many"], "'-k': must be a valid integer (see "),
         (["--fraction", "x"], "'--fraction': must be a valid number (see "),
         (["--backend", "faiss", "-k", 3], "selection is exact only; the other commands take it"),

@@ -105,7 +105,7 @@ CASES: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
      "selected: values must be finite; row 0"),
     # choices
     ("metric", lambda: greedy_select(POOL, 2, metric="l2"), ValueError,
-     "metric: expected one of euclidean, cosine, got 'l2'"),
+     "metric: expected one of euclidean, cosine, tanimoto, hamming, got 'l2'"),
     ("metric nearest", lambda: nearest_distances(POOL, metric="dot"), ValueError, "metric: exp"),
     ("backend", lambda: greedy_select(POOL, 2, backend="gpu"), ValueError,
      "backend: expected one of auto, cpu, cpu:avx512bf16"),
