@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from entroselect import _checks
-from entroselect.io.convert import plain_array, refuse
+from entroselect.io.convert import decoded, plain_array, refuse
 from entroselect.io.rows import is_on_cuda
 from entroselect.results import Int64
 
@@ -151,7 +151,7 @@ def group_numbers(groups: Any, n: int) -> tuple[Groups, list[Any]]:
         given = np.empty(len(groups), dtype=object)
         given[:] = groups
     else:
-        given = np.asarray(groups)
+        given = np.asarray(decoded(groups))
     if given.shape != (n,):
         raise ValueError(
             f"groups: expected one label per row of the pool, shape ({n},), got {given.shape}"

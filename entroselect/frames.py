@@ -49,7 +49,9 @@ def take(data: Any, rows: Any) -> Any:
 
         return data[torch.as_tensor(places, device=data.device)]
     if hasattr(data, "to_pylist"):  # Arrow
-        return data.take(places)
+        from entroselect.io.arrow import taken
+
+        return taken(data, places)
     if isinstance(data, (list, tuple)):
         return type(data)(data[place] for place in places)
     if not hasattr(data, "shape"):

@@ -14,6 +14,7 @@ from entroselect import _checks
 from entroselect.cli.errors import bad_use, reading
 from entroselect.cli.output import detail, say
 from entroselect.io import Source, open_pool
+from entroselect.io.convert import decoded
 from entroselect.io.npy import load_npy, npy_header
 from entroselect.io.parquet import open_parquet
 from entroselect.io.rows import Rows
@@ -201,7 +202,9 @@ def read_column(given: str, option: str) -> NDArray[Any]:
         files = files_in(path, ".parquet") if path.is_dir() else [path]
         if not files:
             raise ValueError("holds no .parquet files")
-        return np.concatenate([_parquet_values(file, column) for file in files])
+        parts = [_parquet_values(file, column) for file in files]
+        # Types of files without rows mean nothing, and would change those of the others.
+        return np.concatenate([part for part in parts if len(part)] or parts[:1])
 
 
 def read_ids(given: str) -> NDArray[Any]:
@@ -229,9 +232,11 @@ def read_scores(given: str, n: int) -> NDArray[Any]:
 def _parquet_values(path: Any, column: str) -> NDArray[Any]:
     table = open_parquet(path)
     names = table.schema_arrow.names
+    if not table.metadata.num_rows:
+        return np.empty(0)
     if column not in names:
         raise ValueError(f"{path}: has no column {column!r}; its columns are {', '.join(names)}")
-    return np.asarray(table.read(columns=[column]).column(0).to_numpy())
+    return np.asarray(decoded(table.read(columns=[column]).column(0)))
 
 
 def _npy_values(path: Path) -> NDArray[Any]:

@@ -112,14 +112,16 @@ def rows_named(ids: NDArray[Any], source: Source) -> Int64:
 
 
 def _integers(ids: NDArray[Any], name: str) -> NDArray[Any]:
-    if ids.dtype.kind in "iu" or not len(ids):
+    if ids.dtype.kind in "iu":
+        return ids
+    if not len(ids):
         return ids.astype(np.int64)
     for called in ids.tolist():
         if not (isinstance(called, str) and called.removeprefix("-").isdecimal()):
             raise ValueError(
                 f"--keep: expected integers, the ids or row numbers of {name}, got {called!r:.60}"
             )
-    return np.array([int(called) for called in ids.tolist()])
+    return np.array([int(called) for called in ids.tolist()], dtype=object)  # of any size
 
 
 def _strings(ids: NDArray[Any], name: str) -> NDArray[Any]:

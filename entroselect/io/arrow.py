@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,25 @@ def pa_array(values: NDArray[Any]) -> Any:
     import pyarrow as pa
 
     return pa.array(values)
+
+
+def taken(data: Any, rows: Sequence[int] | NDArray[Any]) -> Any:
+    """`data.take(rows)` of an Arrow array, batch or table. Arrow's own has no kernel for views of
+    strings and of bytes; columns of these are put together from slices."""
+    import pyarrow as pa
+
+    try:
+        return data.take(pa_array(np.asarray(rows, np.int64)))
+    except NotImplementedError:
+        parts = [data.slice(0, 0), *(data.slice(int(row), 1) for row in rows)]
+    if isinstance(data, pa.Table):
+        return pa.concat_tables(parts).combine_chunks()
+    if isinstance(data, pa.RecordBatch):
+        return pa.concat_batches(parts)
+    if isinstance(data, pa.ChunkedArray):
+        chunks = [chunk for part in parts for chunk in part.chunks]
+        return pa.chunked_array([pa.concat_arrays(chunks)])
+    return pa.concat_arrays(parts)
 
 
 def _missing(name: str, row: int) -> ValueError:

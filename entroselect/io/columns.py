@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from entroselect.io.arrow import pa_array
+from entroselect.io.arrow import taken
 from entroselect.io.datasets import HuggingFaceDataset
 from entroselect.io.errors import reading, shown
 from entroselect.io.identity import FileIdentity
@@ -52,6 +52,13 @@ class Tables:
                     f"{part.name}: its columns do not go with those of {self._parts[0].name} "
                     f"({' '.join(str(error).split())})"
                 ) from error
+        for part in self._parts:
+            for at in set(range(len(self.schema))) - set(map(self._at, part.schema.names)):
+                self.schema = self.schema.set(at, self.schema.field(at).with_nullable(True))
+
+    def _at(self, name: str) -> int:
+        place: int = self.schema.get_field_index(name)
+        return place
 
     def take(self, rows: Int64) -> Iterator[Any]:
         """Arrow tables of the given rows, distinct and ascending, some megabytes at a time."""
@@ -108,7 +115,7 @@ class _File:
             with reading(self._path):
                 batch = next(batches)
                 begin, end = np.searchsorted(rows, [start, start + len(batch)])
-                chosen = batch.take(pa_array(rows[begin:end] - start))
+                chosen = taken(batch, rows[begin:end] - start)
             if len(chosen):
                 yield pa.Table.from_batches([chosen])
             start += len(batch)

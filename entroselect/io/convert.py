@@ -65,13 +65,22 @@ def plain_array(name: str, given: Any) -> NDArray[Any]:
     """`given` as a NumPy array; objects become numbers, or an error as from `as_array`."""
     refuse(name, given)
     try:
-        array = np.asarray(given)
+        array = np.asarray(decoded(given))
     except MemoryError:
         raise
     except Exception as error:  # the caller's code makes the rows, and may raise anything
         why = _ragged(given) or _failing(given) or error
         raise TypeError(f"{name}: cannot be read as an array of numbers: {why}") from error
     return _numbers(name, array) if array.dtype == object else array
+
+
+def decoded(given: Any) -> Any:
+    """`given`, or an Arrow column with a dictionary without it: Arrow's own way to NumPy makes the
+    dictionary's last value of a missing one."""
+    kind: Any = getattr(given, "type", None)
+    if hasattr(given, "null_count") and hasattr(kind, "index_type"):
+        return given.cast(kind.value_type)
+    return given
 
 
 def _from_dlpack(name: str, given: Any) -> Any:

@@ -19,8 +19,8 @@ from entroselect.io.arrow import (
     id_column_of,
     joined,
     missing_id,
-    pa_array,
     stored_dtype,
+    taken,
     vector_column,
 )
 from entroselect.io.errors import damaged, needs, reading, shown
@@ -196,7 +196,7 @@ class IdColumn:
             with reading(self.path):
                 table = file.read_row_group(group, columns=[self.column], use_threads=False)
                 column = table.column(self.column).combine_chunks()
-                chosen = column.take(pa_array(rows[here] - self._starts[group]))
+                chosen = taken(column, rows[here] - self._starts[group])
             if chosen.null_count and not self._asked_for:
                 return None
             ids = id_array(chosen, shown(self.path), int(rows[here[0]]))

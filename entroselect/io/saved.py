@@ -18,8 +18,8 @@ from entroselect.io.arrow import (
     dense,
     id_array,
     id_column_of,
-    pa_array,
     stored_dtype,
+    taken,
     vector_column,
 )
 from entroselect.io.errors import check_fits, damaged, needs, reading, shown
@@ -105,8 +105,8 @@ class ArrowStream(Source):
         batches = np.searchsorted(self._starts, rows, "right") - 1
         for batch in np.unique(batches).tolist():
             columns = [self._column(batch, name) for name in self.schema.names]
-            here = pa_array(rows[batches == batch] - self._starts[batch])
-            yield pa.Table.from_arrays(columns, schema=self.schema).take(here)
+            here = rows[batches == batch] - self._starts[batch]
+            yield taken(pa.Table.from_arrays(columns, schema=self.schema), here)
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from entroselect.io.arrow import is_vectors
+from entroselect.io.arrow import is_vectors, taken
 from entroselect.io.datasets import HuggingFaceDataset
 from entroselect.io.errors import needs
 from entroselect.io.source import ArraySource, Source
@@ -29,7 +29,7 @@ class _Table:
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(len(self))
             return self._table.slice(start, stop - start)
-        return self._table.take(rows)
+        return taken(self._table, rows)
 
 
 def is_frame(given: Any) -> bool:

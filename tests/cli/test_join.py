@@ -176,6 +176,75 @@ def test_tables_in_several_files(folder):
         fails(1, "select", "shards", "-k", 9, "--groups", groups, "-o", "out", saying=[said])
 
 
+def test_columns_that_some_shards_must_not_leave_out(folder):
+    """A column without nulls, and one that is nested, which other shards do not have; and views of
+    texts, which Arrow cannot take rows of."""
+    vectors = {"v": [[float(row), 1.0] for row in range(4)]}
+    whole = pa.table({**vectors, "count": [1, 2, 3, 4]})
+    whole = whole.cast(pa.schema([whole.field(0), whole.field(1).with_nullable(False)]))
+    views = pa.array(["a", None, "c", "d"], pa.string_view())
+    nested = pa.array([["x" * 20], [], None, ["y"]], pa.list_(pa.string_view()))
+    shards = [whole, pa.table({**vectors, "id": pa.array("efgh", pa.string_view())}),
+              pa.table({**vectors, "view": views, "nested": nested})]  # fmt: skip
+    Path("shards").mkdir()
+    for shard, table in enumerate(shards):
+        pq.write_table(table, f"shards/{shard}.parquet")
+    ok("select", "shards", "-k", 12, "--join", "-o", "out")
+    found = pq.read_table("out/joined.parquet").drop_columns(["rank", "distance"]).to_pylist()
+    nothing = dict.fromkeys(found[0])
+    assert found == [{**nothing, **row} for table in shards for row in table.to_pylist()]
+    table = shards[1]
+    ok("select", "shards/1.parquet", "-k", 2, "--join", "-o", "one")
+    assert entroselect.open_pool(table).ids(np.array([3, 0])).tolist() == ["h", "e"]
+    for kind in (table, table.to_batches()[0], table["id"], table["id"].chunk(0)):
+        taken = entroselect.take(kind, [3, 0, 3])
+        assert type(taken) is type(kind)
+        assert (taken if kind is not table else taken["id"]).to_pylist()[0] in ("h", {
+            "v": [3.0, 1.0], "id": "h"})  # fmt: skip
+
+
+def test_columns_of_numbers_and_labels_with_holes(folder):
+    """A missing value of a column with a dictionary is no label and no number; files without rows
+    say nothing about a column."""
+    pool = pa.table({"v": [[float(row), 0.0] for row in range(4)]})
+    labels = pa.array(["a", None, "c", "b"]).dictionary_encode()
+    numbers = pa.array([1, None, 3, 9]).dictionary_encode()
+    pool = pool.append_column("label", labels).append_column("number", numbers)
+    pq.write_table(pool, "holes.parquet")
+    for options, said in (
+        (["--groups", "holes.parquet:label"], "row 1 (the first) has the label None"),
+        (["--weights", "holes.parquet:number"], "row 1 (the first) has nan"),
+        (["--method", "threshold", "--scores", "holes.parquet:number"], "row 1 (the first)"),
+    ):
+        fails(1, "select", "holes.parquet", "-k", 2, *options, "-o", "out", saying=[said])
+    with pytest.raises(ValueError, match=r"row 1 .* has the label None"):
+        entroselect.greedy_select(np.eye(4), 2, groups=pool["label"])
+    with pytest.raises(ValueError, match=r"row 1 .* has nan"):
+        entroselect.greedy_select(np.eye(4), 2, weights=pool["number"].chunk(0))
+    Path("shards").mkdir()
+    full = pool.drop_columns(["label", "number"]).append_column("label", [[1, 1, 2, 2]])
+    pq.write_table(full, "shards/0.parquet")
+    pq.write_table(pool[:0].drop_columns(["label"]), "shards/1.parquet")
+    pq.write_table(pa.table({"v": pool["v"][:0], "label": pa.nulls(0)}), "shards/2.parquet")
+    ok("select", "shards", "-k", 2, "--groups", "shards:label", "--quota", "2=0", "-o", "out")
+    assert sorted(np.load("out/indices.npy").tolist()) == [0, 1]
+
+
+def test_large_ids_are_kept_by_their_own_number(folder):
+    ids = np.array([3, 2**63, 2**64 - 1, 2**63 + 1], np.uint64)
+    pq.write_table(pa.table({"v": [[0.0], [1.0], [9.0], [4.0]], "id": ids}), "pool.parquet")
+    Path("kept.txt").write_text(f"{2**63 + 1}\n3\n")
+    np.save("kept.npy", ids[[3, 0]])
+    for kept in ("kept.txt", "kept.npy"):
+        ok("select", "pool.parquet", "-k", 1, "--keep", kept, "-o", "out", "--force")
+        assert np.load("out/indices.npy").tolist() == [2]
+        assert "0.0" not in Path("out/selection.csv").read_text()
+    pq.write_table(pa.table({"v": [[0.0], [1.0]], "id": [-1, 3]}), "signed.parquet")
+    np.save("kept.npy", ids[2:3])
+    fails(1, "select", "signed.parquet", "-k", 1, "--keep", "kept.npy", "-o", "no",
+          saying=[f"no row of signed.parquet has the id {2**64 - 1}"])  # fmt: skip
+
+
 def test_tables_come_in_pieces_of_a_file_that_stays_as_it_is(folder):
     wide = pa.table({"v": [[1.0]] * 5000, "text": ["x" * 10_000] * 5000})
     pq.write_table(wide, "pool.parquet", compression="none", use_dictionary=False)
