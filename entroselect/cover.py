@@ -13,6 +13,7 @@ from entroselect import nearest as neighbours
 from entroselect._float_environment import in_default_float_environment
 from entroselect._memory import memory_limit as bytes_of
 from entroselect._progress import Report, reporter
+from entroselect.io.bits import MOST_IN_ANY
 from entroselect.io.rows import Rows
 from entroselect.results import AnyMetric, Cover, Float64, Int64, Neighbours, on_host
 from entroselect.scale import budget, tiled_nearest
@@ -51,8 +52,9 @@ def deduplicate(
             the distance ``sqrt(2 - 2 * similarity)`` of metric "cosine", computed in float64, and
             that distance decides. Of pairs whose similarity differs from it by less than about
             1e-15, rounding decides; so with 1, multiples of a row may count as its duplicates or
-            not. With ``metric="tanimoto"``: Tanimoto similarity, 0 to 1, the decimal number that it
-            prints as, for which rounding decides nothing.
+            not. With ``metric="tanimoto"``: Tanimoto similarity, 0 to 1; rows are duplicates if
+            theirs, as a float64 number, is at least that, so 0.9 and 5 / 6 include the pairs that
+            are exactly as similar.
         metric: as in `greedy_select`. Default: "cosine" with `similarity`, else "euclidean".
         order: the order in which rows are looked at, as in `threshold_select`. Default: pool order.
         scores: or the best first: (n,) numbers, as there.
@@ -171,13 +173,20 @@ def _rule(distance: Any, similarity: Any, metric: Any) -> tuple[float, AnyMetric
         return _checks.non_negative("distance", distance), metric or "euclidean"
     if metric == "tanimoto":
         similarity = _checks.real("similarity", similarity, "from 0 to 1", lambda x: 0 <= x <= 1)
-        return float(1 - Fraction(str(similarity))), "tanimoto"
+        return _tanimoto_distance(similarity), "tanimoto"
     if metric not in (None, "cosine"):
         raise ValueError(
             f"similarity: is that of metric='cosine' or 'tanimoto', got metric={metric!r}"
         )
     similarity = _checks.real("similarity", similarity, "from -1 to 1", lambda x: -1 <= x <= 1)
     return math.sqrt(2.0 - 2.0 * similarity), "cosine"
+
+
+def _tanimoto_distance(similarity: float) -> float:
+    """The largest distance of rows whose similarity, rounded to float64, is at least this one."""
+    nearest = Fraction(similarity).limit_denominator(MOST_IN_ANY)  # of all that rows can have
+    distance = float(1 - nearest)
+    return distance if float(nearest) >= similarity else math.nextafter(distance, 0.0)
 
 
 def _check_memory(features: Any, metric: str, limit: Any, ranks: ProcessGroup | None) -> None:

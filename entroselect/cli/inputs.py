@@ -247,7 +247,8 @@ def _npy_values(path: Path) -> NDArray[Any]:
 
 
 def _rows(source: Source) -> NDArray[Any]:
-    return _as_numbers(source.rows("pool"))
+    values = _as_numbers(source.rows("pool"))
+    return values.view(np.bool_) if source.stored == "bool" else values  # metrics of bits pack it
 
 
 def _as_numbers(rows: Rows) -> NDArray[Any]:

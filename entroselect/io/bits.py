@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from entroselect.io.convert import as_array, plain_array
-from entroselect.io.open import as_rows
+from entroselect.io.convert import as_array
 from entroselect.io.rows import Rows, array_rows, is_on_cuda
 from entroselect.io.source import Source
-from entroselect.io.tables import is_frame
+from entroselect.io.tables import is_frame, open_frame
 
-# Bytes of a row. Quotients of numbers below 2**26 differ as float64 if they differ at all.
+# Bytes of a row, and bits that any of two rows has. Quotients of numbers below 2**26 differ as
+# float64 if they differ at all.
 WIDEST = 1 << 22
+MOST_IN_ANY = 8 * WIDEST
 
 # Rows that are packed at a time, by the bytes that they take before.
 _PIECE = 1 << 26
@@ -35,17 +36,13 @@ def bit_rows(name: str, given: Any, may_be_empty: bool = False) -> Rows:
             f"{name}: on a CUDA device, where bits are not compared yet; move it to host memory"
         )
     elif isinstance(given, Source) or is_frame(given):
-        rows = as_rows(name, given)
-        stored = given.stored if isinstance(given, Source) else rows.dtype
+        source = given if isinstance(given, Source) else open_frame(given, None, None, name)
+        rows, stored = source.rows(name), source.stored
     else:
-        if isinstance(given, (list, tuple)):
-            given = plain_array(name, given)
         array, stored = as_array(name, given)
-        if stored != "uint8":
+        if stored not in ("bool", "uint8"):
             raise _not_bits(name, stored)
         rows = array_rows(name, array, stored, may_be_empty)
-        if str(getattr(given, "dtype", "")).endswith("bool"):  # of torch too; a view of its bytes
-            stored = "bool"
     if rows.dtype != "uint8" or stored not in ("bool", "uint8"):
         raise _not_bits(name, stored)
     if stored == "bool":

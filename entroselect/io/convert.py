@@ -16,8 +16,8 @@ from entroselect import _core
 
 
 def as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
-    """(array in native byte order, name of its dtype); bfloat16 as its bits in uint16, bool as
-    uint8. Not copied where that can be avoided.
+    """(array in native byte order, name of the values' dtype); bfloat16 as its bits in uint16, bool
+    as uint8. Not copied where that can be avoided.
 
     Raises:
         TypeError, ValueError: naming the argument, what was found and the line that converts it.
@@ -41,7 +41,7 @@ def as_array(name: str, given: Any) -> tuple[NDArray[Any], str]:
     if not given.dtype.isnative:
         given = given.astype(given.dtype.newbyteorder("="))
     if given.dtype == np.bool_:
-        given = given.view(np.uint8)
+        return given.view(np.uint8), "bool"
     return given, given.dtype.name
 
 

@@ -155,7 +155,7 @@ def array_rows(name: str, array: NDArray[Any], stored: str, may_be_empty: bool =
     _check_shape(name, tuple(array.shape), may_be_empty)
     dtype = engine_dtype(name, stored)
     if dtype != stored:
-        array = array.astype(dtype)
+        array = array.astype(dtype, copy=False)
     itemsize = array.dtype.itemsize
     # Rows may stand apart (a view of columns), but each row must be contiguous and forward. The
     # steps of a single row or column mean nothing, but torch refuses odd and negative ones.

@@ -378,6 +378,8 @@ class ArraySource(Source):
         )
         if isinstance(given, np.ndarray):
             self.stored = given.dtype.name
+        elif not isinstance(given, Rows) and dtype == "bool":
+            self.stored = dtype
 
     @contextmanager
     def _reading(self) -> Iterator[Fill]:

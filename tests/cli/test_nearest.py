@@ -59,3 +59,9 @@ def test_bits(folder):
     assert report["spread"]["after"]["entropy_nats"] is None
     assert "principal components" not in Path("picked/report.html").read_text()
     fails(1, "select", *arguments, "--force", "--start", "center", saying=["start: 'center'"])
+    np.save("bools.npy", np.unpackbits(bits, axis=1).astype(bool))  # packed where they are compared
+    np.save("owned.npy", bits[picked.indices[:5]])
+    arguments = ("bools.npy", "-k", 9, "--metric", "tanimoto", "--selected", "owned.npy")
+    ok("select", *arguments, "--parquet", "-o", "more")
+    more = entroselect.greedy_select(bits, 9, selected=np.load("owned.npy"), metric="tanimoto")
+    assert np.array_equal(np.load("more/indices.npy"), more.indices)

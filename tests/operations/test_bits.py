@@ -154,8 +154,14 @@ def test_ways_to_pass_bits(metric: str, tmp_path: Any) -> None:
     np.save(tmp_path / "bool.npy", rows)
     np.save(tmp_path / "packed.npy", packed)
     files = [open_pool(tmp_path / name) for name in ("bool.npy", "packed.npy")]
-    for given_rows in (packed, rows.astype(np.uint8), wider[:, :17], rows.tolist(), *files):
+    pandas, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
+    tensor = torch.from_numpy(rows)
+    tables = [pandas.DataFrame(rows), open_pool(pandas.DataFrame(rows)), tensor, open_pool(tensor)]
+    for given_rows in (packed, wider[:, :17], rows.tolist(), *files, *tables):
         same(greedy_select(given_rows, 40, metric=metric), expected)
+        near = nearest_distances(given_rows, packed, metric=metric)  # as wide when packed
+        np.testing.assert_array_equal(near.distances, 0)
+    same(greedy_select(rows.astype(np.uint8), 40, metric=metric), expected)
     same(
         nearest_distances(files[0], packed, metric=metric),
         reference.nearest_distances(rows, rows, metric=metric),
@@ -186,13 +192,16 @@ def test_a_selection_resumes(tmp_path: Any) -> None:
     same(greedy_select(rows, 120, **options), greedy_select(rows, 120, metric="tanimoto"))
 
 
-def test_similarity_is_a_decimal_number() -> None:
-    """A pair that shares 9 of 10 bits is as similar as 0.9 says, although 1 - 0.9 is rounded."""
-    rows = np.ones((2, 10), dtype=bool)
-    rows[1, 0] = False
-    for similarity, kept in ((0.9, [0]), (0.9000001, [0, 1]), (1, [0, 1]), (0, [0])):
-        found = deduplicate(rows, similarity=similarity, metric="tanimoto")
-        assert found.indices.tolist() == kept
+def test_pairs_that_are_exactly_as_similar_are_duplicates() -> None:
+    """As 0.9 says, although 1 - 0.9 is rounded, and as a quotient that was rounded up says."""
+    for shared, of in ((9, 10), (5, 6), (17, 19), (9, 23), (1, 3), (0, 7), (4_095, 4_096)):
+        rows = np.ones((2, of), dtype=bool)
+        rows[1, shared:] = False
+        exactly = shared / of
+        above, below = np.nextafter(exactly, 2), max(0.0, np.nextafter(exactly, 0))
+        for similarity, kept in ((exactly, 1), (below, 1), (above, 2), (1, 2), (0, 1)):
+            found = deduplicate(rows, similarity=similarity, metric="tanimoto")
+            assert len(found.indices) == kept, (shared, of, similarity)
     with pytest.raises(ValueError, match="similarity: expected a number from 0 to 1"):
         deduplicate(rows, similarity=-0.1, metric="tanimoto")
     with pytest.raises(ValueError, match="similarity: is that of metric='cosine' or 'tanimoto'"):
