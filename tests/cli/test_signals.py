@@ -20,8 +20,9 @@ from tests.support.results import report
 
 
 def interruptible():
-    """A test run in the background may itself have been told to ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """A test run in the background, or under nohup, may itself have been told to ignore these."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
