@@ -10,6 +10,7 @@ import numpy as np
 from entroselect._quotas import group_numbers
 from entroselect.frames import take
 from entroselect.greedy import greedy_select
+from entroselect.io.convert import decoded
 from entroselect.results import AnyMetric, Selection
 from entroselect.threshold import threshold_select
 
@@ -70,7 +71,7 @@ def _classes(y: Any, rows: Any) -> Any:
     if y is None:
         raise ValueError("y: quotas requires y to be passed, but the target y is None")
     check_consistent_length(rows, y)
-    labels = column_or_1d(y)
+    labels = column_or_1d(decoded(y))
     if labels.dtype.kind == "f" and (np.isfinite(labels) & (labels == np.floor(labels))).all():
         return labels.astype(np.int64)  # scikit-learn's own data sets have classes in floats
     try:

@@ -77,6 +77,10 @@ def test_rows_are_balanced_by_their_targets() -> None:
                 assert found.counts_ == oracle.counts
     assert FarthestFirst(9).fit(ROWS, targets).counts_ is None
     balanced = FarthestFirst(9, quotas="equal")
+    pa = pytest.importorskip("pyarrow")
+    holes = pa.array(["a", None, "b"] * 20).dictionary_encode()
+    with pytest.raises(ValueError, match=r"y: row 1 .* has the label None"):
+        balanced.fit(ROWS, holes)
     assert sorted(balanced.fit_resample(ROWS, targets)[1]) == list("aaabbbccc")
     with pytest.raises(ValueError, match="y: quotas requires y to be passed"):
         balanced.fit(ROWS)
