@@ -53,7 +53,9 @@ def deduplicate(
     ] = None,
     similarity: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, help="Or: rows at least this similar to one, by cosine."),
+        typer.Option(
+            min=-1, max=1, help="Or: rows at least this similar to one, by cosine or Tanimoto."
+        ),
     ] = None,
     scores: Scores = None,
     metric: Annotated[

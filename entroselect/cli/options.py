@@ -105,7 +105,8 @@ Keep = Annotated[
     typer.Option(
         metavar="FILE[:COLUMN]",
         help="The ids of pool rows that are kept already, or their numbers where rows have no ids: "
-        ".txt with one per line, .npy, or a column of a .parquet file.",
+        ".txt with one per line, .npy, or a column of a .parquet file "
+        "or of a folder of such.",
     ),
 ]
 Scores = Annotated[
@@ -124,7 +125,8 @@ Weights = Annotated[
     str | None,
     typer.Option(
         metavar="FILE[:COLUMN]",
-        help="Greedy: the weight of every row; the largest weight x distance is picked next.",
+        help="Greedy: the largest weight x distance is picked next. .npy with one number per row, "
+        "or a column of a .parquet file or of a folder of such.",
     ),
 ]
 
