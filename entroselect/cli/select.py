@@ -95,7 +95,8 @@ def select(
     quota: Quota = None,
     weights: Weights = None,
     min_distance: Annotated[
-        float | None, typer.Option(min=0, help="Greedy: stop when picks (x weights) get closer than this.")
+        float | None,
+        typer.Option(min=0, help="Greedy: stop when picks (x weights) get closer than this."),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, help="Threshold: starting value. Default: the widest.")
