@@ -58,6 +58,20 @@ struct Profile {
   double refresh_seconds = 0, settle_seconds = 0, frontier_seconds = 0;
 };
 
+// next_in_order() of a pool in which a row has the bound bound_of(row).
+template <class BoundOf>
+std::pair<std::vector<int64_t>, int64_t> rows_in_order(const int64_t* order, int64_t length,
+                                                       int64_t start, int64_t size, double floor,
+                                                       const BoundOf& bound_of) {
+  std::vector<int64_t> rows;
+  int64_t at = start;
+  for (; at < length && int64_t(rows.size()) < size; ++at) {
+    const double bound = bound_of(order[at]);
+    if (bound >= floor && bound != kPicked) rows.push_back(order[at]);
+  }
+  return {rows, at};
+}
+
 class Pool {
  public:
   virtual ~Pool() = default;

@@ -192,11 +192,8 @@ std::pair<std::vector<int64_t>, int64_t> BitPool::next_in_order(const int64_t* o
                                                                 int64_t length, int64_t start,
                                                                 int64_t size, double floor) const {
   Timer timer(profile_.frontier_seconds);
-  std::vector<int64_t> rows;
-  int64_t at = start;
-  for (; at < length && int64_t(rows.size()) < size; ++at)
-    if (bounds_[order[at]] >= floor && bounds_[order[at]] != kPicked) rows.push_back(order[at]);
-  return {rows, at};
+  return rows_in_order(order, length, start, size, floor,
+                       [&](int64_t row) { return bounds_[row]; });
 }
 
 Picks BitPool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {

@@ -151,12 +151,8 @@ std::pair<Picks, double> TreePool::settle(const std::vector<int64_t>&, Key, int6
 std::pair<std::vector<int64_t>, int64_t> TreePool::next_in_order(const int64_t* order,
                                                                  int64_t length, int64_t start,
                                                                  int64_t size, double floor) const {
-  std::vector<int64_t> rows;
-  int64_t at = start;
-  for (; at < length && int64_t(rows.size()) < size; ++at)
-    if (bounds_[place_[order[at]]] >= floor && bounds_[place_[order[at]]] != kPicked)
-      rows.push_back(order[at]);
-  return {rows, at};
+  return rows_in_order(order, length, start, size, floor,
+                       [&](int64_t row) { return bounds_[place_[row]]; });
 }
 
 Picks TreePool::settle_in_order(const std::vector<int64_t>& rows, int64_t limit, double floor) {
